@@ -1,0 +1,1 @@
+"""Networks: backbones, the uncertainty inference network and task heads. No losses, no data."""

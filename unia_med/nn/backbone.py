@@ -1,0 +1,29 @@
+"""What every backbone gives: the interface between a feature extractor and the methods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class BackboneOutput:
+    """Features of one batch on the token grid (h, w).
+
+    A backbone is a module with attributes `width` (E), `aux_width` (E_aux), `heads` (M), `depth` and `patch_size`
+    (pixels from one token to the next), called as `backbone(images, need_affinity=False)` with images
+    (B, 1, H, W) in [0, 1]; it standardises them itself. UniA specification, section 2.
+
+    Attributes:
+        tokens: (B, E, h, w), normalised features of the last block.
+        aux_tokens: (B, E_aux, h, w), features of an intermediate block, not normalised.
+        affinity_logits: (B, 2M, N, N) with N = h * w, the pre-softmax scaled attention logits between patch tokens
+            of the last two blocks, row = query, the block before the last first; None unless asked for.
+        skips: finer maps for decoders with skip connections, finest first; empty where the backbone has none.
+    """
+
+    tokens: torch.Tensor
+    aux_tokens: torch.Tensor
+    affinity_logits: torch.Tensor | None = None
+    skips: tuple[torch.Tensor, ...] = ()
