@@ -1,0 +1,232 @@
+"""What a training method is: a module with losses, a prediction and its parameter groups.
+
+The trainer, the predictor and the exporter know a method by nothing else than this file.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_NORM_LAYERS: tuple[type[nn.Module], ...] = (
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.BatchNorm3d,
+    nn.SyncBatchNorm,
+    nn.InstanceNorm2d,
+    nn.InstanceNorm3d,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.RMSNorm,
+)
+# Learned positions and class tokens are parameters of the module itself, so only their name tells them.
+_EMBEDDING_NAMES = ("embed", "token", "position")
+
+
+@dataclass
+class Batch:
+    """Slices with their weak labels, on one device.
+
+    Attributes:
+        images: (B, C, H, W) float32 in [0, 1].
+        tags: (B, T) int8; 1 present, 0 absent, -1 unknown (`unia_med.labels`).
+        scores: (B, K, H, W) float32 in [0, 1], class scores of a prior or of a self-training round; or None.
+        labels: (B, H, W) int64 sparse labels with `IGNORE` where nothing is known; or None.
+        valid: (B, 1, H, W) float32, 1 where the pixel comes from the source image, 0 where augmentation filled
+            in; None means 1 everywhere.
+        index: (B,) int64, position of each slice in its data set.
+    """
+
+    images: Tensor
+    tags: Tensor
+    scores: Tensor | None = None
+    labels: Tensor | None = None
+    valid: Tensor | None = None
+    index: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device.
+
+        Args:
+            device: where the tensors shall live; tensors already there are not copied.
+        """
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved = {name: None if v is None else v.to(device, non_blocking=True) for name, v in values.items()}
+        return Batch(**moved)
+
+    def __len__(self) -> int:
+        return int(self.images.shape[0])
+
+
+@dataclass
+class Prediction:
+    """What a method says about slices.
+
+    Attributes:
+        probabilities: (B, K, H, W) float32, summing to 1 over K.
+        uncertainty: (B, H, W) float32 in [0, 1]; 1 is least certain.
+    """
+
+    probabilities: Tensor
+    uncertainty: Tensor
+
+
+class Method(nn.Module, ABC):
+    """Base class of every training method.
+
+    Images reach a method in [0, 1]; standardisation is the network's own business. `forward` is the training
+    step, so that wrappers such as `DistributedDataParallel` see one ordinary call.
+    """
+
+    @abstractmethod
+    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """Losses of one batch: the key `loss` (what is minimised) and its named parts, all scalars.
+
+        Args:
+            batch: slices and weak labels; tags of a case may be used here and nowhere else.
+            step: iterations done so far, for gates and schedules; the first call sees 0.
+        """
+
+    @abstractmethod
+    def predict(self, images: Tensor) -> Prediction:
+        """Class probabilities and uncertainty of slices, from the images alone.
+
+        Args:
+            images: (B, C, H, W) float32 in [0, 1]. The caller has set eval mode and switched gradients off.
+        """
+
+    def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """The training step; the same as `losses`."""
+        return self.losses(batch, step)
+
+    def label_maps(self, batch: Batch) -> dict[str, Tensor]:
+        """Intermediate label maps for the validation table, by column name.
+
+        Args:
+            batch: slices with their tags (the table measures pseudo labels, which may use them).
+
+        Returns:
+            (B, H, W) int64 labels per column, with `IGNORE` where the column abstains; nothing by default.
+        """
+        return {}
+
+    def rate_multipliers(self) -> dict[str, float]:
+        """Learning rate factors by parameter name prefix, e.g. `{"head.": 10.0}`; the longest prefix wins."""
+        return {}
+
+    def parameter_groups(self, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
+        """Optimiser groups: one per learning rate, with and without weight decay.
+
+        Args:
+            learning_rate: rate of every parameter without a multiplier of its own.
+            weight_decay: decay of weights; norms, biases and embeddings get none.
+        """
+        groups = group_parameters(self, learning_rate, weight_decay, self.rate_multipliers())
+        check_parameter_groups(self, groups)
+        return groups
+
+
+def group_parameters(
+    module: nn.Module,
+    learning_rate: float,
+    weight_decay: float,
+    multipliers: Mapping[str, float] | None = None,
+) -> list[dict[str, Any]]:
+    """Sort the trainable parameters of a module into optimiser groups.
+
+    Norms, biases and embeddings get no weight decay (timm's default; the published UniA decays them all).
+
+    Args:
+        module: what is trained.
+        learning_rate: base rate.
+        weight_decay: decay of ordinary weights.
+        multipliers: rate factor by name prefix; the longest matching prefix wins.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3))
+        >>> [(g["lr"], g["weight_decay"], len(g["params"])) for g in group_parameters(net, 0.1, 0.01, {"1": 10})]
+        [(0.1, 0.01, 1), (0.1, 0.0, 1), (1.0, 0.0, 2)]
+    """
+    multipliers = dict(multipliers or {})
+    _check_prefixes(module, multipliers)
+    undecayed = undecayed_parameters(module)
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in _trainable(module):
+        rate = learning_rate * _multiplier(name, multipliers)
+        decay = 0.0 if name in undecayed else weight_decay
+        groups.setdefault((rate, decay), []).append(parameter)
+    return [{"params": p, "lr": rate, "weight_decay": decay} for (rate, decay), p in groups.items()]
+
+
+def undecayed_parameters(module: nn.Module) -> set[str]:
+    """Names of the parameters that weight decay would harm: norms, biases and embeddings.
+
+    Example:
+        >>> sorted(undecayed_parameters(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))))
+        ['0.bias', '1.bias', '1.weight']
+    """
+    names = set()
+    for prefix, child in module.named_modules():
+        whole = isinstance(child, (*_NORM_LAYERS, nn.Embedding))
+        for name, parameter in child.named_parameters(prefix=prefix, recurse=False):
+            leaf = name.rpartition(".")[2]
+            if whole or parameter.ndim <= 1 or any(word in leaf for word in _EMBEDDING_NAMES):
+                names.add(name)
+    return names
+
+
+def check_parameter_groups(module: nn.Module, groups: list[dict[str, Any]]) -> None:
+    """Make sure that each trainable parameter appears exactly once in the optimiser groups.
+
+    A parameter in no group keeps its random start value for the whole run without a word (defect A6 of the
+    published UniA); one in two groups is stepped twice.
+
+    Args:
+        module: what is trained.
+        groups: as given to a torch optimiser.
+
+    Raises:
+        RuntimeError: naming the parameters that are missing, doubled, frozen or foreign.
+    """
+    names = {id(parameter): name for name, parameter in _trainable(module)}
+    counts = Counter(id(parameter) for group in groups for parameter in group["params"])
+    missing = [name for key, name in names.items() if key not in counts]
+    doubled = [names.get(key, "a foreign parameter") for key, count in counts.items() if count > 1]
+    foreign = sum(key not in names for key in counts)
+    if missing or doubled or foreign:
+        raise RuntimeError(
+            f"parameter groups of {type(module).__name__} are wrong: missing {missing}, more than once {doubled}, "
+            f"{foreign} not trainable parameters of the module"
+        )
+
+
+def _trainable(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    return ((name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad)
+
+
+def _multiplier(name: str, multipliers: Mapping[str, float]) -> float:
+    matches = [prefix for prefix in multipliers if name.startswith(prefix)]
+    return multipliers[max(matches, key=len)] if matches else 1.0
+
+
+def _check_prefixes(module: nn.Module, multipliers: Mapping[str, float]) -> None:
+    names = [name for name, _ in module.named_parameters()]
+    idle = [prefix for prefix in multipliers if not any(name.startswith(prefix) for name in names)]
+    if idle:
+        raise RuntimeError(f"rate multipliers of {type(module).__name__} match no parameter: {idle}")
+
+
+def batch_from_tensors(tensors: Mapping[str, Tensor]) -> Batch:
+    """A batch from a mapping with the field names of `Batch`; other keys are left out.
+
+    Args:
+        tensors: at least `images` and `tags`.
+    """
+    known = {field.name for field in fields(Batch)}
+    return Batch(**{name: value for name, value in tensors.items() if name in known})
