@@ -1,0 +1,1 @@
+"""Scores of segmentations against labels, in numpy and scipy only."""
