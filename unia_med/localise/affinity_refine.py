@@ -1,0 +1,177 @@
+"""Labels that follow the attention between tokens (UniA specification, sections 9 and 10)."""
+
+from __future__ import annotations
+
+import functools
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+
+from unia_med.labels import IGNORE
+from unia_med.localise.detached import detached
+from unia_med.localise.pixel_refine import (
+    ITERATIONS,
+    PixelKernel,
+    class_scores,
+    combine_high_low,
+    refined_labels,
+)
+from unia_med.localise.thresholds import withhold_background
+
+AffinityNorm = Literal["sinkhorn", "column", "none"]
+SINKHORN_ROUNDS = 3
+COLUMN_GUARD = 0.1  # section 10, published evaluation column
+
+
+@functools.lru_cache(maxsize=32)
+def radius_mask(height: int, width: int, radius: int, device: torch.device) -> torch.Tensor:
+    """(N, N) booleans: tokens at most `radius` rows and `radius` columns apart. Cached; do not change it in place.
+
+    >>> radius_mask(28, 28, 7, torch.device("cpu")).float().sum(1).mean().round().item()
+    169.0
+    """
+    with torch.inference_mode(False):
+        rows = torch.arange(height, device=device).repeat_interleave(width)
+        columns = torch.arange(width, device=device).repeat(height)
+        near_rows = (rows.unsqueeze(1) - rows).abs() <= radius
+        return near_rows & ((columns.unsqueeze(1) - columns).abs() <= radius)
+
+
+@detached
+def normalise_affinity(
+    affinity: torch.Tensor,
+    near: torch.Tensor | None = None,
+    norm: AffinityNorm = "sinkhorn",
+    power: int = 2,
+    steps: int = 1,
+) -> torch.Tensor:
+    """(B, N, N) matrix to propagate with; the input is left as it is.
+
+    Args:
+        affinity: (B, N, N), not negative.
+        near: (N, N), pairs within the radius, from `radius_mask`; others become 0. None for all.
+        norm: `sinkhorn` makes rows and columns sum to 1, so that hub tokens do not dominate; `column` divides each
+            column by its sum + 0.1, the published evaluation; `none` is the published training: the raw matrix
+            without radius, power or scaling (`near`, `power` and `steps` then have no effect).
+        power: elementwise; a larger one keeps only strong relations.
+        steps: matrix power, how far labels travel.
+    """
+    if norm == "none":
+        return affinity
+    kept = (affinity if near is None else affinity * near) ** power
+    matrix = _doubly_stochastic(kept) if norm == "sinkhorn" else kept / (kept.sum(1, keepdim=True) + COLUMN_GUARD)
+    return torch.linalg.matrix_power(matrix, steps) if steps > 1 else matrix
+
+
+def _doubly_stochastic(matrix: torch.Tensor) -> torch.Tensor:
+    """Three rounds of dividing columns, then rows, by their sums; symmetrised (section 10, steps 2 and 3).
+
+    Only the accumulated factors are updated: a matrix-vector product a round in place of two passes that write N x N.
+    """
+    tiny = torch.finfo(matrix.dtype).tiny
+    row_factors = torch.ones_like(matrix[:, :, :1])
+    for _ in range(SINKHORN_ROUNDS):
+        column_factors = 1 / torch.bmm(matrix.transpose(1, 2), row_factors).clamp(min=tiny)
+        row_factors = 1 / torch.bmm(matrix, column_factors).clamp(min=tiny)
+    scaled = matrix * row_factors * column_factors.transpose(1, 2)
+    return (scaled + scaled.transpose(1, 2)) / 2
+
+
+@detached
+def propagate_affinity(scores: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """(B, K, h, w): S'_k(i) = sum_j S_k(j) A(j, i) for `scores` (B, K, h, w) and `matrix` (B, N, N)."""
+    return torch.bmm(scores.flatten(2), matrix).view_as(scores)
+
+
+@detached
+def affinity_scores(
+    cam: torch.Tensor, tags: torch.Tensor, matrix: torch.Tensor, background: float, grid: tuple[int, int]
+) -> torch.Tensor:
+    """(B, K, h, w) class scores on the token grid, propagated.
+
+    Args:
+        cam: (B, T, H, W) in [0, 1].
+        tags: (B, T), 1 present, 0 absent, -1 unknown.
+        matrix: (B, N, N), from `normalise_affinity`.
+        background: constant score of background before the softmax.
+        grid: (h, w) with h * w = N.
+    """
+    return propagate_affinity(class_scores(cam, tags, background, grid), matrix)
+
+
+@detached
+def affinity_labels(
+    kernel: PixelKernel,
+    cam: torch.Tensor,
+    tags: torch.Tensor,
+    matrix: torch.Tensor,
+    grid: tuple[int, int],
+    high: float,
+    low: float,
+    iterations: int = ITERATIONS,
+    ignore_index: int = IGNORE,
+) -> torch.Tensor:
+    """P3, the affinity-refined label (B, H, W): propagation on tokens, then PAR, rule HL (section 10).
+
+    Args:
+        kernel: of the same batch, from `pixel_refine.pixel_kernel`.
+        cam: (B, T, H, W) in [0, 1].
+        tags: (B, T), 1 present, 0 absent, -1 unknown.
+        matrix: (B, N, N), from `normalise_affinity`.
+        grid: (h, w) with h * w = N.
+        high: background value for "sure foreground".
+        low: background value for "sure background".
+        iterations: of PAR.
+        ignore_index: the label of undecided pixels.
+    """
+    scores = _affinity_pair(kernel, cam, tags, matrix, grid, (high, low))
+    labels = refined_labels(kernel, scores, 2, tuple(cam.shape[-2:]), iterations)
+    return withhold_background(combine_high_low(*labels, ignore_index), cam, tags, low, ignore_index)
+
+
+@detached
+def pixel_and_affinity_labels(
+    kernel: PixelKernel,
+    cam: torch.Tensor,
+    tags: torch.Tensor,
+    matrix: torch.Tensor,
+    grid: tuple[int, int],
+    high: float,
+    low: float,
+    iterations: int = ITERATIONS,
+    ignore_index: int = IGNORE,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(P2, P3) as from `refine_labels` and `affinity_labels`, in one propagation; arguments as there."""
+    pixel = [class_scores(cam, tags, background, kernel.size) for background in (high, low)]
+    scores = torch.cat([*pixel, _affinity_pair(kernel, cam, tags, matrix, grid, (high, low))], 1)
+    labels = refined_labels(kernel, scores, 4, tuple(cam.shape[-2:]), iterations)
+    combined = (combine_high_low(*pair, ignore_index) for pair in (labels[:2], labels[2:]))
+    second, third = (withhold_background(one, cam, tags, low, ignore_index) for one in combined)
+    return second, third
+
+
+def _affinity_pair(
+    kernel: PixelKernel,
+    cam: torch.Tensor,
+    tags: torch.Tensor,
+    matrix: torch.Tensor,
+    grid: tuple[int, int],
+    backgrounds: tuple[float, float],
+) -> torch.Tensor:
+    """(B, 2K, rows, columns) propagated scores under both backgrounds, on the kernel's grid."""
+    scores = torch.cat([affinity_scores(cam, tags, matrix, value, grid) for value in backgrounds], 1)
+    return F.interpolate(scores, kernel.size, mode="bilinear", align_corners=False)
+
+
+@detached
+def affinity_map(
+    cam: torch.Tensor,
+    tags: torch.Tensor,
+    matrix: torch.Tensor,
+    grid: tuple[int, int],
+    background: float = 0.5,
+) -> torch.Tensor:
+    """(B, H, W) the evaluation column: propagated, enlarged, no PAR, nothing ignored; arguments as above."""
+    scores = affinity_scores(cam, tags, matrix, background, grid)
+    return F.interpolate(scores, tuple(cam.shape[-2:]), mode="bilinear", align_corners=False).argmax(1)

@@ -1,0 +1,22 @@
+"""Classification by tags: which structures a slice shows."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from unia_med.labels import TAG_UNKNOWN
+from unia_med.losses.precision import full_precision, masked_mean
+
+
+@full_precision
+def tag_classification(logits: torch.Tensor, tags: torch.Tensor) -> torch.Tensor:
+    """Mean binary cross-entropy with logits over the known tags (UniA specification, section 5).
+
+    Args:
+        logits: (B, T), a positive value says "present".
+        tags: (B, T), 1 present, 0 absent, -1 unknown; unknown tags are left out of the mean.
+    """
+    known = tags != TAG_UNKNOWN
+    targets = (known * tags).to(logits.dtype)
+    return masked_mean(F.binary_cross_entropy_with_logits(logits, targets, reduction="none"), known)
