@@ -43,9 +43,7 @@ def majority_labels(
 
 
 @detached
-def foreground_share(
-    labels: torch.Tensor, size: tuple[int, int], ignore_index: int = IGNORE
-) -> torch.Tensor:
+def foreground_share(labels: torch.Tensor, size: tuple[int, int], ignore_index: int = IGNORE) -> torch.Tensor:
     """(B, h, w) float32 in [0, 1]: area mean of "is a foreground class" (target of section 4); ignore counts as not."""
     foreground = (labels != BACKGROUND) & (labels != ignore_index)
     return F.adaptive_avg_pool2d(foreground.float().unsqueeze(1), size).squeeze(1)

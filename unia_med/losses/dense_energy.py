@@ -109,9 +109,7 @@ def _gate(scores: torch.Tensor, labels: torch.Tensor, ignore_index: int) -> torc
     return torch.where(labels == ignore_index, torch.ones_like(unsure), unsure)
 
 
-def _channel_weights(
-    scores: torch.Tensor, active: torch.Tensor | None, valid: torch.Tensor | None
-) -> torch.Tensor:
+def _channel_weights(scores: torch.Tensor, active: torch.Tensor | None, valid: torch.Tensor | None) -> torch.Tensor:
     """(B, K or 1, h, w) zeros and ones: which classes of which pixels take part."""
     weights = torch.ones_like(scores[:, :1])
     if valid is not None:

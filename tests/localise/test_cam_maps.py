@@ -1,0 +1,67 @@
+"""Multi-scale flip maps against the formula written out, and their normalisation."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unia_med.localise.cam import multi_scale_maps, normalise_maps
+
+WEIGHT = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+
+
+class Maps:
+    """Stride 4 maps of an image, and their negative; counts its calls."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        self.calls += 1
+        maps = F.conv2d(images, WEIGHT, stride=4)
+        return maps, -maps
+
+
+def resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(maps, size, mode="bilinear", align_corners=False)
+
+
+def test_scales_and_mirrors_as_written() -> None:
+    images, maps = torch.rand(3, 1, 16, 24), Maps()
+    expected = torch.zeros(3, 2, 16, 24)
+    for scale in (1.0, 0.5, 1.25):
+        small = resized(images, (int(scale * 16), int(scale * 24)))
+        plain, mirrored = resized(maps(small)[1], (16, 24)), resized(maps(small.flip(-1))[1], (16, 24)).flip(-1)
+        expected += torch.maximum(plain, mirrored).clamp(min=0)
+    found = multi_scale_maps(images, maps, scales=(1.0, 0.5, 1.25), flip=True)
+    assert torch.allclose(found[1], expected, atol=1e-6)
+
+
+def test_known_maps_save_the_pass_at_scale_one() -> None:
+    images, maps = torch.rand(2, 1, 16, 16), Maps()
+    known = maps(images)
+    fresh = multi_scale_maps(images, maps, scales=(1.0, 0.5))
+    maps.calls = 0
+    reused = multi_scale_maps(images, maps, scales=(1.0, 0.5), unscaled=known)
+    assert maps.calls == 1
+    assert all(torch.equal(a, b) for a, b in zip(fresh, reused, strict=True))
+    assert not reused[0].requires_grad
+
+
+def test_normalisation_by_hand() -> None:
+    maps = torch.tensor([[[[0.0, 1.0], [2.0, 4.0]], [[3.0, 3.0], [3.0, 3.0]], [[0.0, 0.01], [0.02, 0.03]]]])
+    plain = normalise_maps(maps)
+    assert torch.allclose(plain[0, 0], torch.tensor([[0, 0.25], [0.5, 1]]), atol=1e-4)
+    assert plain[0, 1].abs().max() == 0  # a constant map says nothing
+    assert plain[0, 2].max() > 0.99
+    strict = normalise_maps(maps, minimum_range=0.1)
+    assert strict[0, 2].abs().max() == 0 and torch.equal(strict[0, 0], plain[0, 0])
+    scaled = normalise_maps(maps, logits=torch.tensor([[0.0, 0.0, -20.0]]))
+    assert torch.allclose(scaled[0, 0], plain[0, 0] / 2) and scaled[0, 2].max() < 1e-6
+
+
+def test_normalisation_gives_no_gradient_and_single_precision() -> None:
+    maps = torch.rand(1, 1, 2, 2, dtype=torch.bfloat16, requires_grad=True)
+    result = normalise_maps(maps)
+    assert result.dtype == torch.float32 and not result.requires_grad

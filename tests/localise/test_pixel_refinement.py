@@ -1,0 +1,147 @@
+"""PAR against a literal loop over pixels and neighbours, and rule HL."""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unia_med.labels import IGNORE
+from unia_med.localise.pixel_refine import (
+    class_scores,
+    combine_high_low,
+    neighbour_offsets,
+    pixel_kernel,
+    position_weights,
+    propagate,
+    refine_labels,
+)
+
+PUBLISHED = (1, 2, 4, 8, 12, 24)
+
+
+def test_position_kernel_has_the_published_spread_and_masses() -> None:
+    lengths = [math.hypot(*offset) for offset in neighbour_offsets(PUBLISHED)]
+    assert len(lengths) == 48 and abs(statistics.stdev(lengths) - 9.9003) < 5e-5
+    masses = position_weights(PUBLISHED).reshape(6, 8).sum(1)
+    assert torch.allclose(masses[:4], torch.tensor([0.579, 0.356, 0.065, 0.0002]), atol=6e-4)
+    assert masses[4:].max() < 1e-6
+
+
+def neighbours(maps: Tensor, row: int, column: int, dilations: tuple[int, ...]) -> Tensor:
+    """(C, J) values around one pixel of (C, h, w), edges repeated."""
+    height, width = maps.shape[1:]
+    places = [
+        (min(max(row + d * r, 0), height - 1), min(max(column + d * c, 0), width - 1))
+        for d in dilations
+        for r in (-1, 0, 1)
+        for c in (-1, 0, 1)
+        if (r, c) != (0, 0)
+    ]
+    return torch.stack([maps[:, r, c] for r, c in places], 1)
+
+
+def literal_weights(image: Tensor, row: int, column: int, dilations: tuple[int, ...]) -> Tensor:
+    """(J,) section 8 for one pixel of (C, h, w)."""
+    around = neighbours(image, row, column, dilations)
+    deviation = around.std(1, keepdim=True)
+    colour = -((around - image[:, row, column, None]).abs() / (0.3 * (deviation + 1e-8))).square().mean(0)
+    lengths = torch.tensor(
+        [d * math.hypot(r, c) for d in dilations for r in (-1, 0, 1) for c in (-1, 0, 1) if (r, c) != (0, 0)]
+    )
+    position = -(lengths / (0.3 * (lengths.std() + 1e-8))).square()
+    return colour.softmax(0) + 0.01 * position.softmax(0)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("dilations", [(1,), (1, 3, 7)])
+def test_kernel_and_propagation_by_brute_force(channels: int, dilations: tuple[int, ...]) -> None:
+    images, scores = torch.rand(2, channels, 5, 6), torch.rand(2, 3, 5, 6)
+    kernel = pixel_kernel(images, dilations, reduction=1)
+    expected = torch.zeros_like(scores)
+    for b in range(2):
+        for row in range(5):
+            for column in range(6):
+                weights = literal_weights(images[b], row, column, dilations)
+                assert torch.allclose(kernel.weights[b, :, row, column], weights, atol=1e-5)
+                expected[b, :, row, column] = neighbours(scores[b], row, column, dilations) @ weights
+    assert torch.allclose(propagate(kernel, scores, iterations=1), expected, atol=1e-5)
+
+
+def test_one_channel_is_refined_like_three_equal_ones() -> None:
+    image = torch.rand(1, 1, 12, 12)
+    one, three = pixel_kernel(image), pixel_kernel(image.expand(-1, 3, -1, -1))
+    assert torch.allclose(one.weights, three.weights, atol=1e-6)
+
+
+def test_values_grow_by_1_1046_in_ten_iterations() -> None:
+    kernel = pixel_kernel(torch.rand(1, 1, 16, 20))
+    assert kernel.size == (8, 10)
+    assert torch.allclose(propagate(kernel, torch.ones(1, 1, 8, 10)), torch.tensor(1.1046), atol=1e-4)
+
+
+def test_a_flat_image_gives_finite_even_weights() -> None:
+    weights = pixel_kernel(torch.full((1, 1, 8, 8), 0.5), (1, 2), reduction=1).weights
+    assert torch.allclose(weights[0, :, 4, 4], 1 / 16 + 0.01 * position_weights((1, 2)))
+
+
+def test_refinement_moves_a_blurred_border_to_the_edge() -> None:
+    image = torch.zeros(1, 1, 32, 32)
+    image[..., 16:] = 1
+    cam = torch.linspace(0, 1, 32).sub(0.2).clamp(0, 1).expand(1, 1, 32, 32)  # crosses 0.5 at column 22, not 16
+    labels = refine_labels(pixel_kernel(image, (1, 2, 4)), cam, torch.tensor([[1]]), high=0.4, low=0.3)
+    assert (labels[..., 18:] == 1).all() and (labels[..., :14] == 0).all()
+
+
+def one_image_at_a_time(images: Tensor, cam: Tensor, tags: Tensor, high: float, low: float) -> Tensor:
+    """Section 8's per-sample reading: only present classes are stacked, high and low run apart."""
+    results = []
+    for image, maps, present in zip(images, cam, tags, strict=True):
+        keys = [0] + [k + 1 for k in range(len(present)) if present[k]]
+        labels = []
+        for theta in (high, low):
+            stack = torch.cat((torch.full_like(maps[:1], theta), maps[present.bool()]))[None]
+            halved = F.interpolate(stack, scale_factor=0.5, mode="bilinear", align_corners=False).softmax(1)
+            refined = propagate(pixel_kernel(image[None]), halved)
+            full = F.interpolate(refined, scale_factor=2, mode="bilinear", align_corners=False)
+            labels.append(torch.tensor(keys)[full.argmax(1)])
+        results.append(combine_high_low(*labels))
+    return torch.cat(results)
+
+
+def test_the_batched_label_equals_the_per_sample_loop() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images, cam = (torch.rand(4, c, 24, 32, generator=generator) for c in (1, 3))
+    tags = torch.tensor([[1, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0]], dtype=torch.int8)
+    batched = refine_labels(pixel_kernel(images), cam, tags, high=0.65, low=0.35)
+    assert torch.equal(batched, one_image_at_a_time(images, cam, tags, 0.65, 0.35))
+    assert {0, 1, 3, IGNORE} >= set(batched[0].unique().tolist())
+
+
+def test_absent_classes_get_no_score_and_the_rest_sums_to_one() -> None:
+    scores = class_scores(torch.rand(2, 3, 8, 8), torch.tensor([[1, 0, -1], [0, 0, 0]]), 0.5, (4, 4))
+    assert scores[0, 2:].abs().max() == 0 and scores[0, 1].min() > 0
+    assert torch.allclose(scores.sum(1), torch.ones(2, 4, 4))
+
+
+def test_rule_high_low() -> None:
+    high, low = torch.tensor([2, 0, 0, 1]), torch.tensor([2, 0, 3, 2])
+    assert combine_high_low(high, low).tolist() == [2, 0, IGNORE, 1]
+
+
+def test_background_is_withheld_where_an_unknown_class_is_active() -> None:
+    cam = torch.zeros(1, 1, 8, 8)
+    cam[..., 4:] = 1
+    labels = refine_labels(pixel_kernel(torch.rand(1, 1, 8, 8), (1, 2)), cam, torch.tensor([[-1]]), 0.7, 0.25)
+    assert (labels[..., 4:] == IGNORE).all() and (labels[..., :4] == 0).all()
+
+
+def test_nothing_carries_a_gradient_and_the_input_stays() -> None:
+    scores = torch.rand(1, 2, 8, 8, requires_grad=True)
+    before = scores.detach().clone()
+    assert not propagate(pixel_kernel(torch.rand(1, 1, 16, 16)), scores).requires_grad
+    assert torch.equal(scores, before)

@@ -1,0 +1,127 @@
+"""What holds for every loss: zero when nothing is labelled, half precision, one class, one pixel, gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from unia_med.labels import IGNORE
+from unia_med.losses.affinity import AFFINITY_LOSSES, pair_labels
+from unia_med.losses.classification import tag_classification
+from unia_med.losses.dense_energy import dense_energy
+from unia_med.losses.distribution import DistributionLoss
+from unia_med.losses.segmentation import balanced_cross_entropy, partial_cross_entropy, soft_dice
+from unia_med.losses.token_contrast import token_contrast
+
+B, K, S = 2, 3, 4  # images, classes, rows = columns
+Case = tuple[Callable[[Tensor], Tensor], tuple[int, ...]]  # loss of one tensor, and that tensor's shape
+
+
+def affinity_case(name: str, labels: Tensor) -> Case:
+    positive, negative = pair_labels(labels)
+    return lambda x: AFFINITY_LOSSES[name](x.sigmoid(), positive, negative), (B, S * S, S * S)
+
+
+def distribution_case(form: str, labels: Tensor) -> Case:
+    loss, known, target = DistributionLoss(form), labels != IGNORE, (labels == 1).float()
+
+    def value(x: Tensor) -> Tensor:
+        return loss.to(x.dtype)(x.mean(1), x, 0.3 * x, target.to(x.dtype), known)
+
+    return value, (B, 5, S, S)
+
+
+def tag_case(labels: Tensor) -> Case:
+    known = (labels != IGNORE).flatten(1).any(1, keepdim=True)
+    tags = torch.where(known, (labels.flatten(1).unsqueeze(1) == torch.tensor([[1], [2]])).any(2).int(), -1)
+    return lambda x: tag_classification(x, tags.to(torch.int8)), (B, K - 1)
+
+
+def contrast_case(labels: Tensor) -> Case:
+    pairs = pair_labels(labels)
+    return lambda x: token_contrast(x, *pairs), (B, 5, S, S)
+
+
+def pixel_case(loss: Callable[..., Tensor], labels: Tensor) -> Case:
+    return lambda x: loss(x, labels), (B, K, S, S)
+
+
+def energy_case(labels: Tensor) -> Case:
+    images, valid = torch.rand(B, 1, S, S, generator=torch.Generator().manual_seed(1)), labels != IGNORE
+    return lambda x: dense_energy(x.softmax(1), images.to(x.dtype), labels, valid=valid), (B, K, S, S)
+
+
+CASES: dict[str, Callable[[Tensor], Case]] = {
+    "tags": tag_case,
+    **{name: lambda labels, name=name: affinity_case(name, labels) for name in AFFINITY_LOSSES},
+    **{form: lambda labels, form=form: distribution_case(form, labels) for form in ("kl", "vae", "variance_aware")},
+    "token_contrast": contrast_case,
+    "balanced": lambda labels: pixel_case(balanced_cross_entropy, labels),
+    "partial": lambda labels: pixel_case(partial_cross_entropy, labels),
+    "dice": lambda labels: pixel_case(soft_dice, labels),
+    "dense_energy": energy_case,
+}
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+
+
+def filled(value: int) -> Tensor:
+    return torch.full((B, S, S), value)
+
+
+def one_pixel(value: int) -> Tensor:
+    labels = filled(IGNORE)
+    labels[0, 1, 2] = value
+    return labels
+
+
+def mixed() -> Tensor:
+    labels = torch.randint(0, K, (B, S, S), generator=torch.Generator().manual_seed(0))
+    labels[:, 0] = IGNORE
+    return labels
+
+
+def evaluated(name: str, labels: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    loss, shape = CASES[name](labels)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(2)).to(dtype).requires_grad_()
+    value = loss(x)
+    value.backward()
+    return value.detach(), x.grad
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", CASES)
+def test_nothing_labelled_costs_exactly_zero_with_a_gradient_path(name: str, dtype: torch.dtype) -> None:
+    value, gradient = evaluated(name, filled(IGNORE), dtype)
+    assert value.item() == 0
+    assert gradient is not None and gradient.dtype == dtype and gradient.abs().max().item() == 0
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("labels", [one_pixel(0), one_pixel(2), filled(0), filled(1), mixed()])
+@pytest.mark.parametrize("name", CASES)
+def test_sparse_labels_give_a_finite_loss_and_gradient(name: str, labels: Tensor, dtype: torch.dtype) -> None:
+    value, gradient = evaluated(name, labels, dtype)
+    assert value.isfinite() and gradient.isfinite().all()
+    assert value.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_mixed_labels_train_something(name: str) -> None:
+    assert evaluated(name, mixed(), torch.float32)[1].abs().max() > 0
+
+
+@pytest.mark.parametrize("name", sorted(set(CASES) - {"dense_energy"}))  # its gradient is a surrogate, tested apart
+def test_gradients_match_finite_differences(name: str) -> None:
+    loss, shape = CASES[name](mixed())
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(loss, (x,), fast_mode=True)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_autocast_around_a_loss_changes_nothing(name: str) -> None:
+    plain = evaluated(name, mixed(), torch.float32)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert evaluated(name, mixed(), torch.float32)[0] == plain
