@@ -1,0 +1,1 @@
+"""Configuration: YAML to validated models."""

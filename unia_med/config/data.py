@@ -1,0 +1,166 @@
+"""Settings of the data: where it lies, what its classes are, how it is split and brought to one grid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from unia_med.config.section import Section
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class SplitConfig(Section):
+    """Which patients train, which validate and which are held out; always by patient, never by slice."""
+
+    kind: Literal["modulo", "fractions", "kfold", "lists"] = "modulo"
+    """`modulo`: by the number in the patient's name; `fractions` and `kfold`: drawn with the run's seed; `lists`:
+    as named."""
+    modulus: int = Field(20, ge=2)
+    """`modulo`: a patient belongs where its number modulo this is listed."""
+    train: list[str] = []
+    """`lists`: patients that train."""
+    val: list[int | str] = [13, 14, 15, 16]
+    """`modulo`: residues; `lists`: patients. They choose the best checkpoint."""
+    test: list[int | str] = [0, 17, 18, 19]
+    """`modulo`: residues; `lists`: patients. They are never looked at in training."""
+    fractions: tuple[Fraction, Fraction, Fraction] = (0.8, 0.1, 0.1)
+    """`fractions`: shares of train, val and test; they sum to 1."""
+    folds: int = Field(5, ge=2)
+    """`kfold`: number of parts."""
+    fold: int = Field(0, ge=0)
+    """`kfold`: the part that validates, from 0; the others train."""
+
+    @model_validator(mode="after")
+    def _check(self) -> SplitConfig:
+        if self.kind == "modulo":
+            self._check_residues()
+        if self.kind == "lists":
+            self._check_lists()
+        if abs(sum(self.fractions) - 1) > 1e-6:
+            raise ValueError(f"fractions sum to {sum(self.fractions):g}, not 1")
+        if self.fold >= self.folds:
+            raise ValueError(f"fold {self.fold} does not exist: {self.folds} folds count from 0 to {self.folds - 1}")
+        return self
+
+    def _check_residues(self) -> None:
+        residues = [*self.val, *self.test]
+        wrong = [r for r in residues if not isinstance(r, int) or not 0 <= r < self.modulus]
+        if wrong:
+            raise ValueError(f"val and test hold {wrong}, not residues from 0 to {self.modulus - 1}")
+        _refuse_repeats("val and test", residues)
+
+    def _check_lists(self) -> None:
+        patients = [*self.train, *self.val, *self.test]
+        wrong = [p for p in patients if not isinstance(p, str)]
+        if wrong:
+            raise ValueError(f"kind 'lists' needs patient names in val and test, not {wrong}")
+        if not self.train:
+            raise ValueError("kind 'lists' needs patient names in train")
+        _refuse_repeats("train, val and test", patients)
+
+
+class TagsConfig(Section):
+    """Where the slice tags come from."""
+
+    source: Literal["masks", "csv"] = "masks"
+    """`masks`: derived from the training masks, which are used for nothing else; `csv`: read from `path`."""
+    path: Path | None = None
+    """CSV with the columns image, slice and one per class (0, 1, or empty for unknown); without slice for tags of
+    whole volumes."""
+
+    @model_validator(mode="after")
+    def _check(self) -> TagsConfig:
+        if self.source == "csv" and self.path is None:
+            raise ValueError("source 'csv' needs path, the tags file")
+        return self
+
+
+class GridConfig(Section):
+    """The pixel grid on which networks see a slice."""
+
+    spacing_mm: Positive | None = 1.875
+    """Pixel size in plane after resampling, mm; null keeps the stored pixels."""
+    size: tuple[int, int] = (128, 128)
+    """Height and width in pixels of the central crop (or zero padding) after resampling."""
+    percentiles: tuple[float, float] = (1, 99)
+    """Intensity percentiles of the whole volume that become 0 and 1; values beyond are clipped."""
+
+    @model_validator(mode="after")
+    def _check(self) -> GridConfig:
+        if min(self.size) < 16:
+            raise ValueError(f"size {list(self.size)} is below 16 px")
+        low, high = self.percentiles
+        if not 0 <= low < high <= 100:
+            raise ValueError(f"percentiles [{low:g}, {high:g}] are not two rising numbers from 0 to 100")
+        return self
+
+
+class DataConfig(Section):
+    """A data set and how it is used."""
+
+    name: str = "acdc"
+    """Layout of the data set: a name in `unia_med.registry.DATASETS`."""
+    root: Path | None = None
+    """Folder of the data set; usually given as `--set data.root=DIR`."""
+    classes: list[str] = ["RV", "MYO", "LV"]
+    """Class names without background, in label order."""
+    class_values: list[Annotated[int, Field(ge=1, le=254)]] | None = None
+    """Value of each class in the masks; null means 1, 2, 3, ..."""
+    groups: dict[str, list[str]] | None = None
+    """Classes merged into one, as name: members; every class is in exactly one group. For classes that tags cannot
+    tell apart."""
+    split: SplitConfig = SplitConfig()
+    tags: TagsConfig = TagsConfig()
+    grid: GridConfig = GridConfig()
+    cache: Literal["memory", "disk"] = "memory"
+    """Where preprocessed slices are kept; `disk` for sets that do not fit into memory."""
+    cache_dir: Path | None = None
+    """Folder of the disk cache; null means inside the run folder."""
+    workers: int = Field(0, ge=0)
+    """Loader processes; 0 loads in the main process and always works."""
+
+    @model_validator(mode="after")
+    def _check(self) -> DataConfig:
+        if not self.classes:
+            raise ValueError("classes is empty")
+        _refuse_repeats("classes", self.classes)
+        if self.class_values is not None:
+            _refuse_repeats("class_values", self.class_values)
+            if len(self.class_values) != len(self.classes):
+                raise ValueError(f"class_values has {len(self.class_values)} entries for {len(self.classes)} classes")
+        if self.groups is not None:
+            self._check_groups(self.groups)
+        return self
+
+    def _check_groups(self, groups: dict[str, list[str]]) -> None:
+        members = [member for group in groups.values() for member in group]
+        _refuse_repeats("groups", members)
+        foreign = sorted(set(members) - set(self.classes))
+        missing = sorted(set(self.classes) - set(members))
+        if foreign:
+            raise ValueError(f"groups name {foreign}, which are not in classes {self.classes}")
+        if missing:
+            raise ValueError(f"groups leave out {missing}; every class belongs to one group")
+        if not all(groups.values()):
+            raise ValueError("a group has no members")
+
+    @property
+    def mask_values(self) -> dict[str, int]:
+        """Value of each class in the mask files."""
+        values = self.class_values or range(1, len(self.classes) + 1)
+        return dict(zip(self.classes, values, strict=True))
+
+    @property
+    def targets(self) -> list[str]:
+        """Names of the classes that a network learns, without background: the groups, or else the classes."""
+        return list(self.groups) if self.groups else list(self.classes)
+
+
+def _refuse_repeats(field: str, values: list) -> None:
+    repeated = sorted({str(value) for value in values if values.count(value) > 1})
+    if repeated:
+        raise ValueError(f"{field} name {', '.join(repeated)} more than once")

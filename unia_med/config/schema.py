@@ -1,0 +1,197 @@
+"""Everything a run can be told, with defaults, units and ranges; YAML only fills these models.
+
+`RunConfig` is the whole; its parts that belong to one room each live in `config/data.py`, `config/method.py` and
+`config/prior.py` and are importable from here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from unia_med.config.data import DataConfig, Fraction, GridConfig, Positive, SplitConfig, TagsConfig
+from unia_med.config.method import MethodConfig, SupervisedConfig, UniaConfig
+from unia_med.config.prior import PhantomPriorConfig, PriorConfig, RingPriorConfig
+from unia_med.config.section import Section
+from unia_med.errors import UserError
+
+__all__ = [
+    "AugmentConfig",
+    "DataConfig",
+    "GridConfig",
+    "InferenceConfig",
+    "MethodConfig",
+    "NetworkConfig",
+    "PhantomPriorConfig",
+    "PostprocessConfig",
+    "PriorConfig",
+    "RingPriorConfig",
+    "RunConfig",
+    "SplitConfig",
+    "SupervisedConfig",
+    "TagsConfig",
+    "TestTimeConfig",
+    "TrainingConfig",
+    "UniaConfig",
+]
+
+
+def _check_range(name: str, pair: tuple[float, float]) -> None:
+    if not 0 < pair[0] <= pair[1]:
+        raise ValueError(f"{name} {list(pair)} is not a rising pair of positive numbers")
+
+
+class AugmentConfig(Section):
+    """Random changes of training slices; every value drawn uniformly per slice, 0 or [1, 1] switches one off."""
+
+    rotate_degrees: float = Field(20, ge=0, le=180)
+    """Largest rotation to either side."""
+    scale: tuple[float, float] = (0.8, 1.25)
+    """Zoom; above 1 the heart gets larger."""
+    shear: float = Field(0.1, ge=0, lt=1)
+    """Largest shear to either side, as a slope."""
+    translate: Fraction = 0.08
+    """Largest shift to either side, as a fraction of the slice size."""
+    mirror: bool = False
+    """Mirror left and right; off for hearts, where the side tells RV from LV."""
+    gamma: tuple[float, float] = (0.7, 1.5)
+    """Exponent on intensities in [0, 1]; above 1 darkens."""
+    contrast: tuple[float, float] = (0.75, 1.25)
+    """Factor on the distance from the mean intensity."""
+    brightness: Fraction = 0.1
+    """Largest offset to either side, intensities being in [0, 1]."""
+    noise: Fraction = 0.05
+    """Largest standard deviation of added Gaussian noise."""
+    blur_px: float = Field(1.0, ge=0)
+    """Largest standard deviation of Gaussian blur, pixels."""
+    bias_field: float = Field(0.3, ge=0)
+    """Largest log-amplitude of a smooth multiplicative field."""
+
+    @model_validator(mode="after")
+    def _check(self) -> AugmentConfig:
+        for name in ("scale", "gamma", "contrast"):
+            _check_range(name, getattr(self, name))
+        return self
+
+
+class NetworkConfig(Section):
+    """The backbone and the decoder on it."""
+
+    backbone: str = "hybrid_lite0"
+    """`hybrid_lite0`: EfficientNet-Lite0 stages with a small transformer, runs on a CPU; `vit`: a timm ViT."""
+    weights: str = "package"
+    """`package`: ImageNet weights that came with the installation; `none`: random; `timm`: timm's, from its local
+    cache; or the path of a weights file."""
+    model: str = "vit_small_patch16_224"
+    """timm model name; `vit` only."""
+    width: int = Field(128, ge=8)
+    """Token width E; `hybrid_lite0` only."""
+    depth: int = Field(4, ge=3)
+    """Transformer blocks; `hybrid_lite0` only. At least 3: auxiliary tokens leave the third from last."""
+    heads: int = Field(4, ge=1)
+    """Attention heads; divides width."""
+    token_stride: Literal[8, 16] = 8
+    """Pixels from one token to the next; `hybrid_lite0` only."""
+    decoder: Literal["unet", "largefov", "aspp"] = "unet"
+    """`unet` uses finer backbone features; the others see tokens alone (LargeFOV is UniA's)."""
+    input_size: Annotated[int, Field(ge=32)] | None = None
+    """Side in pixels to which slices are enlarged for the backbone; null: as they are. A 160 px crop at 448 px has
+    5.7 px per ViT token."""
+
+    @model_validator(mode="after")
+    def _check(self) -> NetworkConfig:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not divisible by heads {self.heads}")
+        return self
+
+
+class TrainingConfig(Section):
+    """Optimiser, schedule and what is written when."""
+
+    iterations: int = Field(3000, ge=1)
+    batch_size: int = Field(12, ge=1)
+    """Slices per iteration and device."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """Peak rate of AdamW for the backbone."""
+    head_multiplier: float = Field(1.0, gt=0)
+    """Factor on the rate of everything but the backbone; 10 with a pretrained ViT (UniA)."""
+    weight_decay: float = Field(0.01, ge=0)
+    """Not applied to norms, biases and embeddings."""
+    warmup: Fraction = 0.05
+    """Share of the iterations in which the rate rises from near 0."""
+    schedule: Literal["poly", "cosine"] = "poly"
+    """`poly`: (1 - t/T)^0.9 after warm-up; `cosine`: half a cosine to 0."""
+    ema: float = Field(0.99, ge=0, lt=1)
+    """Decay of the weight average that is validated, predicted with and exported; 0: none."""
+    amp: bool = True
+    """Mixed precision on CUDA; a CPU always computes in float32."""
+    validate_every: int = Field(500, ge=1)
+    """Iterations between validations; the last iteration always validates."""
+    checkpoint_every: int = Field(200, ge=1)
+    """Iterations between checkpoints; what a kill costs at most."""
+    keep_best_by: Literal["dice", "none"] = "dice"
+    """`dice`: best.pt is the checkpoint of highest mean validation Dice; `none`: the last one."""
+    channels_last: bool = True
+    """Memory layout of images and weights; faster convolutions on both CPU and CUDA."""
+    log_every: int = Field(20, ge=1)
+    """Iterations between logged losses; each costs a device synchronisation."""
+
+
+class TestTimeConfig(Section):
+    """Test-time augmentation: probabilities averaged over views; used with `predict --tta`."""
+
+    __test__ = False  # The name starts with Test, which pytest would collect.
+
+    flips: bool = False
+    """Add the mirrored slice; only where left and right look alike."""
+    scales: list[Positive] = [1.0]
+    """Sizes at which a slice is seen; more are slower."""
+
+
+class PostprocessConfig(Section):
+    """Cleaning of the predicted mask; switched off with `predict --no-postprocess`."""
+
+    largest_component: bool = True
+    """Keep the largest 3D component of each class."""
+    fill_holes: bool = True
+    """Fill background holes enclosed by the mask, slice by slice."""
+    slice_gaps: bool = True
+    """Fill a class missing in a single slice between two that hold it."""
+
+
+class InferenceConfig(Section):
+    """From network to mask."""
+
+    batch_slices: int = Field(16, ge=1)
+    """Slices per forward pass; halved once when memory runs out."""
+    tta: TestTimeConfig = TestTimeConfig()
+    postprocess: PostprocessConfig = PostprocessConfig()
+    temperature: Positive = 1.0
+    """Divides logits before the softmax; above 1 gives softer probabilities and a higher uncertainty."""
+
+
+class RunConfig(Section):
+    """One `unia-med train`: the resolved form of a config file, enough to repeat the run."""
+
+    seed: int = Field(0, ge=0, lt=2**32)
+    """Drives everything random."""
+    data: DataConfig = DataConfig()
+    augment: AugmentConfig = AugmentConfig()
+    network: NetworkConfig = NetworkConfig()
+    method: MethodConfig = UniaConfig()
+    prior: PriorConfig = PriorConfig()
+    training: TrainingConfig = TrainingConfig()
+    inference: InferenceConfig = InferenceConfig()
+
+    @property
+    def data_root(self) -> Path:
+        """The data folder.
+
+        Raises:
+            UserError: the config names none.
+        """
+        if self.data.root is None:
+            raise UserError("no data folder given", where="data.root", remedy="Add --set data.root=DIR")
+        return self.data.root

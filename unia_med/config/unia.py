@@ -1,0 +1,132 @@
+"""Settings of the method UniA, with the published form as a named preset.
+
+Numbers in brackets are sections and defects of the UniA specification (Yang et al., IEEE TMM 2025).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Share = Field(ge=0, le=1)
+Weight = Field(ge=0)
+
+
+class Settings(BaseModel):
+    """Base of every settings model: unknown keys are refused, values do not change after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ThresholdSettings(Settings):
+    """Background thresholds on class scores in [0, 1] [7]; the published VOC values are 0.70 / 0.25 / 0.50."""
+
+    high: float = Field(0.70, ge=0, le=1, description="above: the best class; larger labels less foreground")
+    low: float = Field(0.25, ge=0, le=1, description="below: background; between the two a pixel is ignored")
+    background: float = Field(0.50, ge=0, le=1, description="single threshold of the evaluation table")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ThresholdSettings:
+        if self.low > self.high:
+            raise ValueError(f"low {self.low} must not exceed high {self.high}")
+        return self
+
+
+class WeightSettings(Settings):
+    """Weights of the loss terms [16]; a term of weight 0 is not computed."""
+
+    classification: float = Weight
+    auxiliary: float = Weight
+    distribution: float = Weight
+    affinity: float = Weight
+    token_contrast: float = Weight
+    segmentation: float = Weight
+    dense_energy: float = Weight
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, values: Any) -> Any:
+        defaults = {
+            "classification": 1.0,
+            "auxiliary": 1.0,
+            "distribution": 0.1,
+            "affinity": 0.1,
+            "token_contrast": 0.3,
+            "segmentation": 0.15,
+            "dense_energy": 0.05,
+        }
+        return {**defaults, **values} if isinstance(values, dict) else values
+
+
+class GateSettings(Settings):
+    """When terms and rules switch on, as fractions of all iterations [6.11, 16, B6]; 1 means never."""
+
+    token_contrast: float = Field(0.0, ge=0, le=1)
+    affinity: float = Field(0.0, ge=0, le=1)
+    segmentation: float = Field(0.10, ge=0, le=1)
+    agreement: float = Field(0.30, ge=0, le=1, description="row 2 of the refinement: where CAM and PAR agree")
+    final_labels: float = Field(0.40, ge=0, le=1, description="auxiliary labels give way to the fused ones")
+    trust_cam: float = Field(1.0, ge=0, le=1, description="row 1, published for ACDC at 0.45; off by default [B6]")
+
+
+class PixelRefineSettings(Settings):
+    """Pixel-adaptive refinement [8]. Dilations are in pixels of the half-resolution image."""
+
+    dilations: tuple[int, ...] = (1, 2, 4, 8, 12, 24)
+    iterations: int = Field(10, ge=0, le=100)
+
+
+PUBLISHED: dict[str, Any] = {
+    "scales": (1.0, 0.5, 0.75, 1.5),
+    "flip": True,
+    "distribution": "kl",
+    "affinity_loss": "infonce_all",
+    "affinity_norm": "none",
+    "label_source": "P2",
+    "mask": "multiplicative",
+    "shared_head": True,
+    "doubled_features": True,
+    "samples": 50,
+    "token_purity": 0.0,
+    "segmentation_dice": False,
+    "gates": {"segmentation": 0.10, "agreement": 0.30, "final_labels": 0.40},
+}
+"""[R]: what the public VOC script computes, as far as it is a setting."""
+
+
+class UniaConfig(Settings):
+    """UniA: image-level labels, Gaussian features with uncertainty, affinity diversification."""
+
+    name: Literal["unia"] = "unia"
+    preset: Literal["default", "published"] = "default"
+    thresholds: ThresholdSettings = ThresholdSettings()
+    weights: WeightSettings = WeightSettings.model_validate({})
+    gates: GateSettings = GateSettings()
+    par: PixelRefineSettings = PixelRefineSettings()
+    scales: tuple[float, ...] = Field((1.0,), description="of the multi-scale CAM [6]; 1.0 is free")
+    flip: bool = Field(False, description="add the mirrored pass to the CAM; off for hearts [B3]")
+    cam_interval: int = Field(1, ge=1, description="reuse the CAM of extra scales for this many steps is not possible "
+                              "with random crops; extra scales run every n-th step, the others use scale 1 [A8]")
+    cam_minimum_range: float = Field(0.0, ge=0, description="a flatter class map is dropped, not stretched to 1 [A19]")
+    distribution: Literal["kl", "vae", "variance_aware"] = "kl"
+    samples: int = Field(0, ge=0, description="Gaussian samples of the distribution map; 0 is the closed form [A3]")
+    mask: Literal["multiplicative", "bias"] = "multiplicative"
+    shared_head: bool = Field(False, description="mean through the log-variance head, as published [A1]")
+    doubled_features: bool = Field(False, description="double the features after the residual, as published [A5]")
+    affinity_loss: Literal["contrastive", "infonce_all", "margin"] = "contrastive"
+    affinity_temperature: float = Field(0.5, gt=0)
+    affinity_norm: Literal["sinkhorn", "column", "none"] = "sinkhorn"
+    affinity_power: int = Field(2, ge=1, le=4)
+    affinity_steps: int = Field(1, ge=1, le=4)
+    radius: int = Field(7, ge=1, description="neighbourhood of the affinity in tokens, Chebyshev [9]")
+    token_purity: float = Field(0.6, ge=0, le=1, description="tokens less pure than this are ignored at borders [B3]")
+    label_source: Literal["P1", "P2", "F"] = Field("F", description="label of the decoder after `final_labels`")
+    segmentation_dice: bool = Field(False, description="add soft Dice to the balanced cross-entropy")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_preset(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("preset") == "published":
+            return {**PUBLISHED, **values}
+        return values

@@ -1,0 +1,1 @@
+"""Volumes, slices and weak labels."""

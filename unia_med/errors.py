@@ -1,0 +1,69 @@
+"""The one exception that means: the request cannot be carried out, and here is how to mend it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class UserError(Exception):
+    """A fault in what the user gave: a file, a key, a case.
+
+    The command line prints it as one message without traceback and ends with exit code 2.
+
+    Args:
+        what: what was found and, where it helps, what was expected.
+        where: the file, configuration key or case at fault.
+        remedy: what to do about it.
+
+    Example:
+        >>> print(UserError("file not found", where="heart.nii.gz", remedy="check --input"))
+        heart.nii.gz: file not found. check --input
+    """
+
+    def __init__(self, what: str, where: str | Path | None = None, remedy: str | None = None) -> None:
+        super().__init__(what, where, remedy)
+        self.what = what
+        self.where = where
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where is not None else ""
+        cure = f"{'' if self.what.endswith(('.', '!', '?')) else '.'} {self.remedy}" if self.remedy else ""
+        return f"{place}{self.what}{cure}"
+
+
+def nearest(name: str, options: Iterable[str]) -> str | None:
+    """The option most like a misspelt name, or None when none is close.
+
+    Args:
+        name: what the user wrote; case does not matter.
+        options: the names that would have been right.
+
+    Example:
+        >>> nearest("wieghts", ["weights", "width"])
+        'weights'
+        >>> nearest("colour", ["weights", "width"]) is None
+        True
+    """
+    by_lower = {option.lower(): option for option in options}
+    found = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.6)
+    return by_lower[found[0]] if found else None
+
+
+def suggestion(name: str, options: Iterable[str]) -> str:
+    """A remedy for an unknown name: the nearest known one, then all of them.
+
+    Args:
+        name: what the user wrote.
+        options: the names that would have been right.
+
+    Example:
+        >>> suggestion("unai", ["unia", "supervised"])
+        "Did you mean 'unia'? Known: supervised, unia"
+    """
+    known = sorted(options)
+    guess = nearest(name, known)
+    listing = f"Known: {', '.join(known)}"
+    return f"Did you mean '{guess}'? {listing}" if guess else listing

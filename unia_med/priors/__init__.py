@@ -1,0 +1,1 @@
+"""Anatomical priors: named label sources."""

@@ -1,0 +1,46 @@
+"""Names a config may use, and the class behind each; nothing is imported until a name is resolved.
+
+Adding a method is one file, one line here, one config and one test.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from unia_med.errors import UserError, suggestion
+
+METHODS: dict[str, str] = {
+    "unia": "unia_med.methods.unia:UniA",
+    "supervised": "unia_med.methods.supervised:Supervised",
+}
+DATASETS: dict[str, str] = {
+    "acdc": "unia_med.data.acdc:AcdcDataset",
+}
+BACKBONES: dict[str, str] = {
+    "hybrid_lite0": "unia_med.nn.hybrid:HybridLite0",
+    "vit": "unia_med.nn.vit:TimmViT",
+}
+PRIORS: dict[str, str] = {}
+
+
+def resolve(kind_table: Mapping[str, str], name: str, kind: str = "name") -> Any:
+    """Import the object that a name stands for.
+
+    Args:
+        kind_table: one of the tables of this module, name -> "module:Class".
+        name: the name as written in a config.
+        kind: what the name names, for the error message.
+
+    Raises:
+        UserError: the name is in no table; the message holds the nearest one.
+
+    Example:
+        >>> resolve({"ordered": "collections:OrderedDict"}, "ordered").__name__
+        'OrderedDict'
+    """
+    if name not in kind_table:
+        raise UserError(f"unknown {kind} '{name}'", remedy=suggestion(name, kind_table))
+    module, _, attribute = kind_table[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
