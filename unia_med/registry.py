@@ -13,7 +13,6 @@ from unia_med.errors import UserError, suggestion
 
 METHODS: dict[str, str] = {
     "unia": "unia_med.methods.unia:UniA",
-    "supervised": "unia_med.methods.supervised:Supervised",
 }
 DATASETS: dict[str, str] = {
     "acdc": "unia_med.data.acdc:AcdcDataset",

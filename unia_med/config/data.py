@@ -13,6 +13,12 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 
 
+def _refuse_repeats(field: str, values: list) -> None:
+    repeated = sorted({str(value) for value in values if values.count(value) > 1})
+    if repeated:
+        raise ValueError(f"{field} name {', '.join(repeated)} more than once")
+
+
 class SplitConfig(Section):
     """Which patients train, which validate and which are held out; always by patient, never by slice."""
 
@@ -158,9 +164,3 @@ class DataConfig(Section):
     def targets(self) -> list[str]:
         """Names of the classes that a network learns, without background: the groups, or else the classes."""
         return list(self.groups) if self.groups else list(self.classes)
-
-
-def _refuse_repeats(field: str, values: list) -> None:
-    repeated = sorted({str(value) for value in values if values.count(value) > 1})
-    if repeated:
-        raise ValueError(f"{field} name {', '.join(repeated)} more than once")

@@ -1,112 +1,213 @@
-"""From YAML and `--set` to a validated configuration, and back."""
+"""From YAML and `--set` to a checked `RunConfig`, and back."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from unia_med.config.schema import RunConfig
 from unia_med.config.shipped import find_config
-from unia_med.errors import UserError, nearest
+from unia_med.errors import UserError, suggestion
+
+MAX_BYTES = 1 << 20
+"""A config is a page of text; anything larger is a wrong file."""
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Safe YAML without aliases (no inheritance, no expansion bombs) and without repeated keys."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.constructor.ConstructorError(None, None, "aliases are not allowed", event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            name = str(key.value)
+            if name in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{name}' is given twice", key.start_mark)
+            seen.add(name)
+        return super().construct_mapping(node, deep)
 
 
 def load_config(name: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
-    """The configuration in a file, or shipped under that name, with `key.sub=value` overrides applied.
+    """Read and check a config.
 
     Args:
-        name: A path, or the bare name of a shipped config (`acdc.yaml` or `acdc`).
-        overrides: As typed after `--set`; values are read as YAML.
+        name: a YAML file, or the bare name of a shipped config (`acdc.yaml` or `acdc`).
+        overrides: `key.sub=value` texts, as given to `--set`; they win over the file.
 
     Raises:
-        UserError: For a missing file, YAML that is not plain data, an unknown key (with the nearest one), a bad value.
+        UserError: naming every faulty key by its dotted path.
     """
-    path = find_config(name)
-    values = read_yaml(path)
-    for override in overrides:
-        _apply(values, override)
-    return parse_config(values, path)
+    values = read_yaml(find_config(name))
+    for text in overrides:
+        _apply_override(values, text)
+    return parse_config(values, name)
 
 
-def parse_config(values: Mapping[str, Any], origin: str | Path) -> RunConfig:
-    """Validates plain values; `origin` names their source in error messages."""
+def parse_config(values: Mapping[str, Any], origin: str | Path | None = None) -> RunConfig:
+    """A checked config from plain values, such as those inside a checkpoint.
+
+    Args:
+        values: nested mappings, as read from YAML.
+        origin: the file they come from, for the error message.
+    """
     try:
-        return RunConfig.model_validate(values)
+        return RunConfig.model_validate(dict(values))
     except ValidationError as error:
-        raise UserError(_explain(error), where=origin, remedy="correct the keys named above") from error
+        raise _as_user_error(error, origin) from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A mapping from a YAML file of plain data; tags that would build objects are refused."""
+    """The mapping in a YAML file of plain data; tags that would build objects are refused.
+
+    Args:
+        path: the file.
+    """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        problem = " ".join(str(error).split())
-        raise UserError(f"not plain YAML: {problem}", where=path, remedy="use keys, numbers, text and lists") from error
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError("larger than 1 MiB, so not a config", where=path)
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)
+    except OSError as error:
+        raise UserError(f"cannot be read ({error.strerror})", where=path) from None
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
+        remedy = "A config holds plain values only: keys, text, numbers, lists"
+        raise UserError(f"not valid YAML: {_one_line(error)}", where=path, remedy=remedy) from None
+    if values is None:
+        return {}
     if not isinstance(values, dict):
-        raise UserError(f"holds {type(values).__name__}, not keys and values", where=path, remedy="write key: value")
+        raise UserError(f"holds a {type(values).__name__}, expected keys with values", where=path)
     return values
 
 
 def plain(config: BaseModel) -> dict[str, Any]:
-    """A configuration as plain types, fit for YAML and checkpoints."""
+    """A config as plain types, fit for YAML and checkpoints.
+
+    Args:
+        config: the whole or a part.
+    """
     return config.model_dump(mode="json")
 
 
-def dump_config(config: BaseModel, path: Path) -> None:
-    """Writes every setting, defaults included: enough to repeat the run."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(yaml.safe_dump(plain(config), sort_keys=False), encoding="utf-8")
-    temporary.replace(path)
+def dump_config(config: BaseModel, path: str | Path) -> None:
+    """Write every setting, defaults included; `load_config` of the file gives an equal config.
 
-
-def _apply(values: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key.strip():
-        raise UserError(f"{override!r} is not key.sub=value", where="--set", remedy="e.g. --set training.iterations=100")
+    Args:
+        config: what to write.
+        path: the file; it appears whole or not at all.
+    """
+    text = yaml.safe_dump(plain(config), sort_keys=False, default_flow_style=None, width=100, allow_unicode=True)
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
-        value = text if _wants_text(key) else yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{text!r} is not a YAML value", where=f"--set {key}", remedy="quote it") from error
-    *parents, leaf = key.strip().split(".")
-    node = values
-    for name in parents:
-        node = node.setdefault(name, {})
-        if not isinstance(node, dict):
-            raise UserError(f"{name} holds a value, not further keys", where=f"--set {key}", remedy="shorten the key")
-    node[leaf] = value
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
 
 
-def _wants_text(key: str) -> bool:
-    """Paths stay text: a folder called 2024 is not a number."""
-    return key.strip().rpartition(".")[2] in {"root", "path", "cache_dir", "weights"}
+def _apply_override(values: dict[str, Any], text: str) -> None:
+    """Put one `a.b=value` into nested values."""
+    dotted, equals, raw = text.partition("=")
+    keys = dotted.strip().split(".")
+    if not equals or not all(keys):
+        raise UserError(f"'{text}' is not of the form key.sub=value", where="--set")
+    level = values
+    for depth, key in enumerate(keys[:-1], start=1):
+        inner = level.get(key)
+        if not isinstance(inner, dict | None):
+            raise UserError(f"'{'.'.join(keys[:depth])}' is a value, it has no key below it", where=f"--set {text}")
+        level[key] = dict(inner or {})
+        level = level[key]
+    level[keys[-1]] = _parse_value(keys, raw.strip(), text)
 
 
-def _explain(error: ValidationError) -> str:
-    return "; ".join(_explain_one(detail) for detail in error.errors())
+def _parse_value(keys: Sequence[str], raw: str, text: str) -> Any:
+    wants_text = _takes_text(keys)
+    try:
+        value = yaml.load(raw, Loader=_PlainLoader)
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
+        if wants_text:
+            return raw
+        raise UserError(f"not valid YAML: {_one_line(error)}", where=f"--set {text}") from None
+    # A folder called 2024, no or 2024-01-31 is text, whatever YAML makes of it.
+    return raw if wants_text and value is not None and not isinstance(value, str) else value
 
 
-def _explain_one(detail: Mapping[str, Any]) -> str:
-    location = tuple(detail["loc"])
-    path = ".".join(map(str, location)) or "configuration"
-    if detail["type"] == "extra_forbidden":
-        known = _keys_at(location[:-1])
-        guess = nearest(str(location[-1]), known)
-        hint = f", did you mean {guess!r}?" if guess else f"; known here: {', '.join(known)}"
-        return f"unknown key {path}{hint}"
-    message = detail["msg"].removeprefix("Value error, ")
-    guess = None
-    if detail["type"] == "literal_error":
-        options = [part.strip(" '") for part in str(detail["ctx"]["expected"]).replace(" or ", ",").split(",")]
-        guess = nearest(str(detail["input"]), options)
-    return f"{path}: {message} (found {detail['input']!r}{f', did you mean {guess!r}?' if guess else ''})"
+def _takes_text(keys: Sequence[str]) -> bool:
+    """Whether the field at a dotted path holds one text or path; an unknown path does not."""
+    models: list[Any] = [RunConfig]
+    kinds: list[Any] = []
+    for key in keys:
+        fields = [model.model_fields[key] for model in models if key in model.model_fields]
+        kinds = [kind for field in fields for kind in _alternatives(field.annotation)]
+        models = [kind for kind in kinds if _is_model(kind)]
+    return any(kind in (str, Path) or isinstance(kind, str) for kind in kinds)
 
 
-def _keys_at(location: tuple[Any, ...]) -> list[str]:
-    model: Any = RunConfig
-    for name in location:
-        model = model.model_fields[name].annotation if name in getattr(model, "model_fields", {}) else None
-    return list(getattr(model, "model_fields", {}))
+def _alternatives(annotation: Any) -> list[Any]:
+    """Those of a union, the values of a literal, else the annotation itself."""
+    members = get_args(annotation)
+    if not members or get_origin(annotation) in (list, tuple, dict):
+        return [annotation]
+    return [inner for member in members for inner in _alternatives(member)]
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _as_user_error(error: ValidationError, origin: str | Path | None) -> UserError:
+    faults = [_describe(fault) for fault in error.errors(include_url=False)]
+    if len(faults) == 1:
+        path, what, remedy = faults[0]
+        return UserError(what, where=f"{origin}: {path}" if origin else path, remedy=remedy)
+    lines = [f"\n  {UserError(what, path, remedy)}" for path, what, remedy in faults]
+    return UserError(f"{len(faults)} faults{''.join(lines)}", where=origin)
+
+
+def _describe(fault: Mapping[str, Any]) -> tuple[str, str, str | None]:
+    """Dotted path, what is wrong and how to mend it."""
+    names, known = _follow(fault["loc"])
+    path = ".".join(names) or "the whole config"
+    if fault["type"] == "extra_forbidden":
+        return path, "unknown key", suggestion(names[-1], known)
+    what = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "literal_error":
+        return path, f"unknown value {fault['input']!r}", _quoted_suggestion(fault["input"], fault["ctx"]["expected"])
+    if fault["type"] == "value_error" or isinstance(fault["input"], dict | list):
+        return path, what, None
+    return path, f"{what}, not {fault['input']!r}", None
+
+
+def _quoted_suggestion(given: Any, expected: str) -> str:
+    """A remedy from pydantic's listing of what it expected, such as "'a', 'b' or 'c'"."""
+    options = [part.strip(" '") for part in expected.replace(" or ", ",").split(",")]
+    return suggestion(str(given), options)
+
+
+def _follow(location: Sequence[Any]) -> tuple[list[str], list[str]]:
+    """The dotted names of a fault, and the keys known where it lies."""
+    models: list[Any] = [RunConfig]
+    known: list[str] = []
+    for part in location:
+        known = [name for model in models for name in model.model_fields]
+        fields = [model.model_fields[part] for model in models if part in model.model_fields]
+        models = [kind for field in fields for kind in _alternatives(field.annotation) if _is_model(kind)]
+    return [str(part) for part in location], known
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,7 +1,7 @@
 """Everything a run can be told, with defaults, units and ranges; YAML only fills these models.
 
-`RunConfig` is the whole; its parts that belong to one room each live in `config/data.py`, `config/method.py` and
-`config/prior.py` and are importable from here.
+`RunConfig` is the whole; its larger parts live in `config/data.py`, `config/prior.py` and one file per method, and are
+importable from here.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from unia_med.config.data import DataConfig, Fraction, GridConfig, Positive, SplitConfig, TagsConfig
-from unia_med.config.method import MethodConfig, SupervisedConfig, UniaConfig
 from unia_med.config.prior import PhantomPriorConfig, PriorConfig, RingPriorConfig
 from unia_med.config.section import Section
+from unia_med.config.unia import UniaConfig
 from unia_med.errors import UserError
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "DataConfig",
     "GridConfig",
     "InferenceConfig",
-    "MethodConfig",
     "NetworkConfig",
     "PhantomPriorConfig",
     "PostprocessConfig",
@@ -30,7 +29,6 @@ __all__ = [
     "RingPriorConfig",
     "RunConfig",
     "SplitConfig",
-    "SupervisedConfig",
     "TagsConfig",
     "TestTimeConfig",
     "TrainingConfig",
@@ -180,7 +178,7 @@ class RunConfig(Section):
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()
     network: NetworkConfig = NetworkConfig()
-    method: MethodConfig = UniaConfig()
+    method: UniaConfig = UniaConfig()
     prior: PriorConfig = PriorConfig()
     training: TrainingConfig = TrainingConfig()
     inference: InferenceConfig = InferenceConfig()

@@ -1,42 +1,56 @@
-"""Where the shipped configurations and pipelines lie: in the wheel inside the package, in a checkout beside it."""
+"""Where the shipped configs and pipelines lie: in the wheel inside the package, in a checkout beside it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from unia_med.errors import UserError, nearest
+from unia_med.errors import UserError, suggestion
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
-def shipped_folder(name: str = "configs") -> Path:
-    """The folder `configs` or `pipelines` of this installation."""
-    inside = _PACKAGE / name
-    return inside if inside.is_dir() else _PACKAGE.parent / name
+def shipped_folder(kind: str = "configs") -> Path | None:
+    """The folder of shipped files of this installation, or None when there is none.
+
+    Args:
+        kind: `configs` or `pipelines`.
+    """
+    inside, beside = _PACKAGE / kind, _PACKAGE.parent / kind
+    if inside.is_dir():
+        return inside
+    # In site-packages a folder of that name may be anybody's; a checkout has its pyproject.toml next to it.
+    is_checkout = (beside.parent / "pyproject.toml").is_file()
+    return beside if is_checkout and beside.is_dir() else None
 
 
-def shipped_configs() -> list[Path]:
-    """All shipped configurations, sorted by name."""
-    return sorted(shipped_folder().glob("*.yaml"))
+def shipped_configs(kind: str = "configs") -> list[Path]:
+    """All shipped files, sorted by name.
+
+    Args:
+        kind: `configs` or `pipelines`.
+    """
+    folder = shipped_folder(kind)
+    return sorted(folder.glob("*.yaml")) if folder else []
 
 
-def find_config(name: str | Path) -> Path:
-    """The file behind a path or a shipped config's bare name.
+def find_config(name: str | Path, kind: str = "configs") -> Path:
+    """The file behind a path, or behind the bare name of a shipped config.
+
+    Args:
+        name: an existing file wins; otherwise a bare name, with or without `.yaml`.
+        kind: `configs` or `pipelines`.
 
     Raises:
-        UserError: When there is neither, with the nearest shipped name.
+        UserError: there is neither; the message holds the nearest shipped name.
     """
     path = Path(name)
     if path.is_file():
         return path
-    shipped = {candidate.stem: candidate for candidate in shipped_configs()}
-    bare = path.name.removesuffix(".yaml").removesuffix(".yml")
+    if path.is_dir():
+        raise UserError("is a folder, expected a YAML file", where=name)
+    shipped = {candidate.name: candidate for candidate in shipped_configs(kind)}
+    bare = path.name if path.suffix in (".yaml", ".yml") else f"{path.name}.yaml"
     if path.parent == Path() and bare in shipped:
         return shipped[bare]
-    guess = nearest(bare, shipped)
-    hint = f"did you mean {guess}.yaml? " if guess else ""
-    raise UserError(
-        "no such file, and no shipped config of that name",
-        where=path,
-        remedy=f"{hint}shipped are {', '.join(sorted(shipped)) or 'none'}",
-    )
+    remedy = f"Shipped configs: {suggestion(bare, shipped)}" if shipped else "Give the path of a YAML file"
+    raise UserError("no such file, and no shipped config of that name", where=name, remedy=remedy)

@@ -7,19 +7,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Share = Field(ge=0, le=1)
-Weight = Field(ge=0)
+from unia_med.config.section import Section
 
-
-class Settings(BaseModel):
-    """Base of every settings model: unknown keys are refused, values do not change after validation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ThresholdSettings(Settings):
+class ThresholdSettings(Section):
     """Background thresholds on class scores in [0, 1] [7]; the published VOC values are 0.70 / 0.25 / 0.50."""
 
     high: float = Field(0.70, ge=0, le=1, description="above: the best class; larger labels less foreground")
@@ -33,33 +25,19 @@ class ThresholdSettings(Settings):
         return self
 
 
-class WeightSettings(Settings):
+class WeightSettings(Section):
     """Weights of the loss terms [16]; a term of weight 0 is not computed."""
 
-    classification: float = Weight
-    auxiliary: float = Weight
-    distribution: float = Weight
-    affinity: float = Weight
-    token_contrast: float = Weight
-    segmentation: float = Weight
-    dense_energy: float = Weight
-
-    @model_validator(mode="before")
-    @classmethod
-    def _defaults(cls, values: Any) -> Any:
-        defaults = {
-            "classification": 1.0,
-            "auxiliary": 1.0,
-            "distribution": 0.1,
-            "affinity": 0.1,
-            "token_contrast": 0.3,
-            "segmentation": 0.15,
-            "dense_energy": 0.05,
-        }
-        return {**defaults, **values} if isinstance(values, dict) else values
+    classification: float = Field(1.0, ge=0)
+    auxiliary: float = Field(1.0, ge=0)
+    distribution: float = Field(0.1, ge=0)
+    affinity: float = Field(0.1, ge=0)
+    token_contrast: float = Field(0.3, ge=0)
+    segmentation: float = Field(0.15, ge=0)
+    dense_energy: float = Field(0.05, ge=0)
 
 
-class GateSettings(Settings):
+class GateSettings(Section):
     """When terms and rules switch on, as fractions of all iterations [6.11, 16, B6]; 1 means never."""
 
     token_contrast: float = Field(0.0, ge=0, le=1)
@@ -70,7 +48,7 @@ class GateSettings(Settings):
     trust_cam: float = Field(1.0, ge=0, le=1, description="row 1, published for ACDC at 0.45; off by default [B6]")
 
 
-class PixelRefineSettings(Settings):
+class PixelRefineSettings(Section):
     """Pixel-adaptive refinement [8]. Dilations are in pixels of the half-resolution image."""
 
     dilations: tuple[int, ...] = (1, 2, 4, 8, 12, 24)
@@ -83,6 +61,7 @@ PUBLISHED: dict[str, Any] = {
     "distribution": "kl",
     "affinity_loss": "infonce_all",
     "affinity_norm": "none",
+    "affinity_power": 1,
     "label_source": "P2",
     "mask": "multiplicative",
     "shared_head": True,
@@ -95,19 +74,17 @@ PUBLISHED: dict[str, Any] = {
 """[R]: what the public VOC script computes, as far as it is a setting."""
 
 
-class UniaConfig(Settings):
+class UniaConfig(Section):
     """UniA: image-level labels, Gaussian features with uncertainty, affinity diversification."""
 
     name: Literal["unia"] = "unia"
     preset: Literal["default", "published"] = "default"
     thresholds: ThresholdSettings = ThresholdSettings()
-    weights: WeightSettings = WeightSettings.model_validate({})
+    weights: WeightSettings = WeightSettings()
     gates: GateSettings = GateSettings()
     par: PixelRefineSettings = PixelRefineSettings()
     scales: tuple[float, ...] = Field((1.0,), description="of the multi-scale CAM [6]; 1.0 is free")
     flip: bool = Field(False, description="add the mirrored pass to the CAM; off for hearts [B3]")
-    cam_interval: int = Field(1, ge=1, description="reuse the CAM of extra scales for this many steps is not possible "
-                              "with random crops; extra scales run every n-th step, the others use scale 1 [A8]")
     cam_minimum_range: float = Field(0.0, ge=0, description="a flatter class map is dropped, not stretched to 1 [A19]")
     distribution: Literal["kl", "vae", "variance_aware"] = "kl"
     samples: int = Field(0, ge=0, description="Gaussian samples of the distribution map; 0 is the closed form [A3]")
@@ -122,6 +99,7 @@ class UniaConfig(Settings):
     radius: int = Field(7, ge=1, description="neighbourhood of the affinity in tokens, Chebyshev [9]")
     token_purity: float = Field(0.6, ge=0, le=1, description="tokens less pure than this are ignored at borders [B3]")
     label_source: Literal["P1", "P2", "F"] = Field("F", description="label of the decoder after `final_labels`")
+    dense_energy_grid: int = Field(64, ge=8, description="longest side in pixels; cost grows with its 4th power [A16]")
     segmentation_dice: bool = Field(False, description="add soft Dice to the balanced cross-entropy")
 
     @model_validator(mode="before")
