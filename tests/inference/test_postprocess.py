@@ -1,0 +1,193 @@
+"""Post-processing of constructed volumes whose clean form is known."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from unia_med.inference.postprocess import (
+    fill_slice_gaps,
+    fill_slice_holes,
+    keep_largest_components,
+    postprocess,
+)
+
+ROWS, COLUMNS = np.ogrid[:41, :37]
+
+
+def disc(radius: float, row: int = 20, column: int = 18) -> np.ndarray:
+    return (ROWS - row) ** 2 + (COLUMNS - column) ** 2 <= radius**2
+
+
+def heart(slices: int = 5) -> np.ndarray:
+    """(41, 37, slices): a ring of 2 around a disc of 3, and a block of 1 beside it."""
+    section = np.zeros((41, 37), np.uint8)
+    section[disc(9)], section[disc(5)] = 2, 3
+    section[14:26, 31:36] = 1
+    return np.repeat(section[:, :, None], slices, axis=2)
+
+
+def largest_by_flood(mask: np.ndarray) -> np.ndarray:
+    """Largest part by an explicit flood over the 26 neighbours."""
+    left = {tuple(int(i) for i in index) for index in np.argwhere(mask)}
+    best: set[tuple[int, ...]] = set()
+    while left:
+        stack, part = [left.pop()], set()
+        while stack:
+            voxel = stack.pop()
+            part.add(voxel)
+            for step in itertools.product((-1, 0, 1), repeat=3):
+                near = tuple(v + s for v, s in zip(voxel, step, strict=True))
+                if near in left:
+                    left.remove(near)
+                    stack.append(near)
+        best = max(best, part, key=len)
+    kept = np.zeros_like(mask)
+    kept[tuple(np.array(sorted(best)).T)] = True
+    return kept
+
+
+def test_a_clean_volume_stays_as_it_is() -> None:
+    clean = heart()
+    np.testing.assert_array_equal(postprocess(clean), clean)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_largest_component_of_each_class_against_a_flood(seed: int) -> None:
+    labels = np.random.default_rng(seed).choice(4, (9, 8, 5), p=[0.7, 0.1, 0.1, 0.1]).astype(np.uint8)
+    kept = keep_largest_components(labels)
+    for value in (1, 2, 3):
+        assert (kept == value).sum() == largest_by_flood(labels == value).sum()
+    assert np.all((kept == labels) | (kept == 0))
+
+
+def test_parts_that_share_a_corner_stay_together() -> None:
+    labels = np.zeros((4, 4, 2), np.uint8)
+    labels[:2, :2, 0] = labels[2, 2, 1] = 1
+    np.testing.assert_array_equal(keep_largest_components(labels), labels)
+
+
+def test_largest_is_by_voxels_in_3d_not_per_slice() -> None:
+    labels = np.zeros((12, 12, 4), np.uint8)
+    labels[1:3, 1:3] = 1  # 16 voxels in all, 4 in a slice
+    labels[6:9, 6:9, 0] = 1  # 9 voxels in one slice
+    kept = keep_largest_components(labels)
+    assert kept.sum() == 16 and not kept[6:9, 6:9].any()
+
+
+def test_a_hole_takes_the_class_around_it() -> None:
+    clean, holed = heart(), heart()
+    holed[18:21, 18, 2] = 0  # in the cavity, which the ring surrounds too
+    holed[15, 33, 1] = 0  # in the block
+    np.testing.assert_array_equal(fill_slice_holes(holed), clean)
+
+
+def test_a_slit_between_two_classes_is_no_hole() -> None:
+    slit = heart()
+    slit[:, :, 1][disc(5) & ~disc(4)] = 0  # background between ring and cavity
+    np.testing.assert_array_equal(fill_slice_holes(slit), slit)
+
+
+def test_a_missed_cavity_does_not_become_ring() -> None:
+    missed = heart()
+    missed[:, :, 0][disc(5)] = 0
+    np.testing.assert_array_equal(fill_slice_holes(missed), missed)
+    speck = heart()
+    speck[20, 11, 0] = 0  # but one lost voxel in the ring is filled
+    np.testing.assert_array_equal(fill_slice_holes(speck), heart())
+
+
+def test_a_large_hole_of_a_solid_class_is_filled() -> None:
+    merged = np.minimum(heart(), 2)  # ring and cavity are one class here
+    holed = merged.copy()
+    holed[:, :, 0][disc(5)] = 0
+    np.testing.assert_array_equal(fill_slice_holes(holed), merged)
+
+
+def test_a_bay_open_to_the_border_is_no_hole() -> None:
+    labels = np.zeros((10, 10, 1), np.uint8)
+    labels[0:5, 2:8, 0] = 1
+    labels[0:3, 4:6, 0] = 0  # open at the border of the image
+    np.testing.assert_array_equal(fill_slice_holes(labels), labels)
+    np.testing.assert_array_equal(postprocess(labels), labels)
+
+
+def test_a_tunnel_along_the_slices_is_filled_slice_by_slice() -> None:
+    labels = np.zeros((9, 9, 3), np.uint8)
+    labels[2:7, 2:7] = 1
+    solid = labels.copy()
+    labels[4, 4] = 0  # open at both ends in 3D, closed within each slice
+    np.testing.assert_array_equal(fill_slice_holes(labels), solid)
+
+
+def test_equal_neighbours_give_their_own_shape_back() -> None:
+    clean, gap = heart(), heart()
+    gap[:, :, 2] = 0
+    np.testing.assert_array_equal(fill_slice_gaps(gap), clean)
+    gap = heart()
+    gap[:, :, 3][gap[:, :, 3] == 3] = 0
+    np.testing.assert_array_equal(fill_slice_gaps(gap), clean)
+
+
+def test_discs_of_two_sizes_give_the_disc_between() -> None:
+    labels = np.zeros((41, 37, 3), np.uint8)
+    labels[:, :, 0], labels[:, :, 2] = disc(4), disc(12)
+    middle = fill_slice_gaps(labels)[:, :, 1].astype(bool)
+    assert middle[disc(7)].all() and not middle[~disc(9)].any()
+
+
+def test_gaps_that_are_left_alone() -> None:
+    two_missing = heart()
+    two_missing[:, :, 1:3] = 0
+    far_apart = np.zeros((41, 37, 3), np.uint8)
+    far_apart[:, :, 0], far_apart[:, :, 2] = disc(3, 6, 6), disc(3, 34, 30)
+    ends = heart()
+    ends[:, :, 0] = ends[:, :, -1] = 0
+    for labels in (two_missing, far_apart, ends):
+        np.testing.assert_array_equal(fill_slice_gaps(labels), labels)
+
+
+def test_a_gap_never_overwrites_another_class() -> None:
+    labels = heart(3)
+    labels[:, :, 1] = 0
+    labels[10:30, 10:30, 1] = 1
+    filled = fill_slice_gaps(labels)
+    assert (filled[10:30, 10:30, 1] == 1).all()
+
+
+def test_the_gap_is_closed_before_the_smaller_half_is_lost() -> None:
+    broken = heart(6)
+    broken[:, :, 2] = 0
+    np.testing.assert_array_equal(postprocess(broken), heart(6))
+    assert not postprocess(broken, slice_gaps=False)[:, :, :2].any()
+
+
+def test_each_step_can_be_switched_off() -> None:
+    dirty = heart()
+    dirty[:, :, 2] = 0
+    dirty[20, 18, 0] = 0
+    dirty[0, 0, 0] = 3
+    np.testing.assert_array_equal(postprocess(dirty, False, False, False), dirty)
+    assert postprocess(dirty, False, True, True)[0, 0, 0] == 3
+    assert postprocess(dirty, True, False, True)[20, 18, 0] == 0
+    assert not postprocess(dirty, True, True, False)[:, :, 2].any()
+    np.testing.assert_array_equal(postprocess(dirty), heart())
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 4, 1), (3, 3, 2), (6, 5, 3)])
+@pytest.mark.parametrize("value", [0, 1])
+def test_degenerate_volumes(shape: tuple[int, ...], value: int) -> None:
+    labels = np.full(shape, value, np.uint8)
+    cleaned = postprocess(labels)
+    assert cleaned.dtype == np.uint8 and cleaned is not labels
+    np.testing.assert_array_equal(cleaned, labels)
+
+
+def test_the_input_is_not_changed() -> None:
+    dirty = heart()
+    dirty[0, 0, 0] = 3
+    before = dirty.copy()
+    postprocess(dirty)
+    np.testing.assert_array_equal(dirty, before)

@@ -1,0 +1,140 @@
+"""Clean-up of a label volume: slice gaps, stray parts, holes. Pure numpy and scipy, each step can be switched off.
+
+The order matters. A gap of one slice is closed first, because it cuts a structure in two, and keeping the largest
+part would then throw half of it away. All steps look at the labels alone, on the grid on which they were predicted.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from unia_med.labels import BACKGROUND
+
+# A hole below this share of the class's own area in the slice is noise. A larger one in a class that surrounds
+# another class (myocardium round the cavity) may be that other class, missed, and filling it would be a new error.
+SMALL_HOLE = 0.1
+
+
+def postprocess(
+    labels: np.ndarray, largest_component: bool = True, fill_holes: bool = True, slice_gaps: bool = True
+) -> np.ndarray:
+    """Cleaned copy of a label volume.
+
+    Args:
+        labels: integer volume (X, Y, Z), 0 is background; slices lie along Z.
+        largest_component: keep the largest 3D part of each class.
+        fill_holes: fill the holes of each class, slice by slice.
+        slice_gaps: give a class to a slice that lacks it while both neighbours have it.
+
+    Returns:
+        A volume of the same shape and type.
+
+    >>> stray = np.array([[[1], [1], [0], [1]]], np.uint8)
+    >>> postprocess(stray)[0, :, 0]
+    array([1, 1, 0, 0], dtype=uint8)
+    """
+    cleaned = np.array(labels)
+    occupied = ndimage.find_objects((cleaned != BACKGROUND).astype(np.uint8))
+    if not occupied:
+        return cleaned
+    part = cleaned[occupied[0]]  # a view: the rest of the volume stays background
+    if slice_gaps:
+        part[...] = fill_slice_gaps(part)
+    if largest_component:
+        part[...] = keep_largest_components(part)
+    if fill_holes:
+        part[...] = fill_slice_holes(part)
+    return cleaned
+
+
+def keep_largest_components(labels: np.ndarray) -> np.ndarray:
+    """Copy with only the largest 3D part of each class; voxels that share a corner are connected, as in MONAI.
+
+    Args:
+        labels: integer volume (X, Y, Z).
+    """
+    kept = np.array(labels)
+    touching = ndimage.generate_binary_structure(labels.ndim, labels.ndim)
+    for value in _classes(labels):
+        parts, count = ndimage.label(labels == value, structure=touching)
+        if count > 1:
+            sizes = np.bincount(parts.ravel())[1:]
+            kept[(parts > 0) & (parts != int(sizes.argmax()) + 1)] = BACKGROUND
+    return kept
+
+
+def fill_slice_holes(labels: np.ndarray) -> np.ndarray:
+    """Copy with background that one class surrounds within a slice turned into that class.
+
+    A class that surrounds another one anywhere in the volume only has holes up to a tenth of its area in the slice
+    filled, see ``SMALL_HOLE``.
+
+    Args:
+        labels: integer volume (X, Y, Z).
+    """
+    filled = np.array(labels)
+    for value in _classes(labels):
+        inside = _enclosed(labels == value)
+        surrounds_another = bool(np.any(inside & (labels != BACKGROUND)))
+        for z in np.flatnonzero(np.any(inside, axis=(0, 1))):
+            holes = _holes(labels[:, :, z], inside[:, :, z])
+            if surrounds_another:
+                holes = _small_parts(holes, SMALL_HOLE * np.count_nonzero(labels[:, :, z] == value))
+            filled[:, :, z][holes] = value
+    return filled
+
+
+def fill_slice_gaps(labels: np.ndarray) -> np.ndarray:
+    """Copy in which a class that is missing in a single slice between two slices that have it is put back.
+
+    The shape is the mean of the neighbours' signed distances (shape-based interpolation, Raya and Udupa 1990): equal
+    neighbours give their own shape, a small and a large disc give the disc between, and neighbours far apart give
+    nothing. Only background is overwritten, and where two missing classes meet the deeper one wins.
+
+    Args:
+        labels: integer volume (X, Y, Z).
+    """
+    filled = np.array(labels)
+    for z in range(1, labels.shape[2] - 1):
+        below, here, above = (labels[:, :, z + step] for step in (-1, 0, 1))
+        missing = [v for v in _classes(below) if np.any(above == v) and not np.any(here == v)]
+        if not missing:
+            continue
+        depths = np.stack([_signed_distance(below == v) + _signed_distance(above == v) for v in missing])
+        best = np.asarray(missing, labels.dtype)[depths.argmax(axis=0)]
+        empty = (here == BACKGROUND) & (depths.max(axis=0) > 0)
+        filled[:, :, z][empty] = best[empty]
+    return filled
+
+
+def _classes(labels: np.ndarray) -> list[int]:
+    return [int(value) for value in np.unique(labels) if value != BACKGROUND]
+
+
+def _enclosed(mask: np.ndarray) -> np.ndarray:
+    """Voxels outside ``mask`` from which no in-slice path leads to the slice's border."""
+    within_slice = ndimage.generate_binary_structure(2, 1)[:, :, None]
+    room = np.pad(mask, ((1, 1), (1, 1), (0, 0)))  # so that a class at the border of the box encloses nothing there
+    return ndimage.binary_fill_holes(room, structure=within_slice)[1:-1, 1:-1] & ~mask
+
+
+def _holes(labels: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Enclosed parts of a slice that hold background only; a part that touches another class is not a hole."""
+    parts, count = ndimage.label(inside)
+    if count == 0:
+        return inside
+    mixed = np.unique(parts[inside & (labels != BACKGROUND)])
+    return inside & ~np.isin(parts, mixed)
+
+
+def _small_parts(mask: np.ndarray, largest: float) -> np.ndarray:
+    parts, _ = ndimage.label(mask)
+    sizes = np.bincount(parts.ravel())
+    return mask & (sizes[parts] <= largest)
+
+
+def _signed_distance(mask: np.ndarray) -> np.ndarray:
+    """Distance in pixels to the edge, positive inside."""
+    room = np.pad(mask, 1)  # without any outside the distance to it would be undefined
+    return (ndimage.distance_transform_edt(room) - ndimage.distance_transform_edt(~room))[1:-1, 1:-1]
