@@ -161,6 +161,6 @@ class DataConfig(Section):
         return dict(zip(self.classes, values, strict=True))
 
     @property
-    def targets(self) -> list[str]:
+    def target_classes(self) -> list[str]:
         """Names of the classes that a network learns, without background: the groups, or else the classes."""
         return list(self.groups) if self.groups else list(self.classes)

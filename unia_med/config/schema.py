@@ -6,7 +6,6 @@ importable from here.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -15,7 +14,6 @@ from unia_med.config.data import DataConfig, Fraction, GridConfig, Positive, Spl
 from unia_med.config.prior import PhantomPriorConfig, PriorConfig, RingPriorConfig
 from unia_med.config.section import Section
 from unia_med.config.unia import UniaConfig
-from unia_med.errors import UserError
 
 __all__ = [
     "AugmentConfig",
@@ -182,14 +180,3 @@ class RunConfig(Section):
     prior: PriorConfig = PriorConfig()
     training: TrainingConfig = TrainingConfig()
     inference: InferenceConfig = InferenceConfig()
-
-    @property
-    def data_root(self) -> Path:
-        """The data folder.
-
-        Raises:
-            UserError: the config names none.
-        """
-        if self.data.root is None:
-            raise UserError("no data folder given", where="data.root", remedy="Add --set data.root=DIR")
-        return self.data.root

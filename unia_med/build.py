@@ -1,0 +1,63 @@
+"""From a resolved config to objects: the one place where a name becomes an object."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from unia_med.config.schema import DataConfig, RunConfig
+from unia_med.errors import UserError
+from unia_med.registry import DATASETS, METHODS, resolve
+
+if TYPE_CHECKING:
+    import torch
+
+    from unia_med.data.acdc import AcdcDataset
+    from unia_med.methods.base import Method
+
+
+def build_dataset(config: DataConfig) -> AcdcDataset:
+    """The data set that `data.name` stands for, reading from `data.root`.
+
+    Args:
+        config: the data part of a run's config.
+
+    Raises:
+        UserError: no folder is named, or it does not exist.
+    """
+    if config.root is None:
+        raise UserError("no data folder given", where="data.root", remedy="Add --set data.root=DIR")
+    if not config.root.is_dir():
+        found = "is a file" if config.root.exists() else "does not exist"
+        raise UserError(f"the data folder {found}", where=f"data.root {config.root}", remedy="Correct --set data.root=DIR")
+    return resolve(DATASETS, config.name, "data.name")(config)
+
+
+def build_method(config: RunConfig) -> Method:
+    """The method that `method.name` stands for, with its network, on the CPU.
+
+    Args:
+        config: the whole config; a method reads its own part, the network's and the classes.
+    """
+    return resolve(METHODS, config.method.name, "method.name")(config)
+
+
+def resolve_device(text: str = "auto") -> torch.device:
+    """The device that a user asked for.
+
+    Args:
+        text: `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        UserError: another text, or a device that this machine does not have.
+    """
+    import torch
+
+    if text == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, colon, number = text.partition(":")
+    if kind not in ("cpu", "cuda") or (colon and (kind == "cpu" or not number.isdigit())):
+        raise UserError(f"unknown device '{text}'", where="--device", remedy="Use auto, cpu, cuda or cuda:N")
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise UserError(f"no device {text}; CUDA devices here: {count}", where="--device", remedy="Use auto or cpu")
+    return torch.device(text)

@@ -1,0 +1,66 @@
+"""The console script `unia-med`: parses the command line, runs one command and turns errors into exit codes.
+
+Exit codes: 0 done; 1 a batch finished but some cases failed; 2 the request cannot be carried out; 130 interrupted.
+Nothing heavy is imported before a command runs, so that every `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import traceback
+from collections.abc import Sequence
+
+from unia_med import __version__
+from unia_med.errors import UserError
+
+COMMANDS = ("train", "predict", "evaluate", "phantom", "demo", "bench")
+"""One module in `unia_med.cli` each, with `add_parser(subparsers)` and `run(args) -> int`."""
+
+EXAMPLE = """example:
+  unia-med phantom --output hearts --patients 20
+  unia-med train --config phantom_tiny.yaml --set data.root=hearts --output runs/first
+  unia-med predict --model runs/first --input hearts/training --output masks"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="unia-med",
+        description="Weakly supervised segmentation of medical images.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"unia-med {__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        module = importlib.import_module(f"unia_med.cli.{name}")
+        module.add_parser(subparsers)
+        command = subparsers.choices[name]
+        command.set_defaults(run=module.run)
+        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        arguments: without the program's name; those of the process by default.
+    """
+    args = build_parser().parse_args(arguments)
+    try:
+        return args.run(args)
+    except UserError as error:
+        if args.debug:
+            traceback.print_exc()
+        print(f"unia-med: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("unia-med: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

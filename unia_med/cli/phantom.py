@@ -1,0 +1,34 @@
+"""`unia-med phantom`: a synthetic cardiac data set to try everything on."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from unia_med.cli.options import new_command
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Declare the command.
+
+    Args:
+        subparsers: of the main parser.
+    """
+    example = "unia-med phantom --output hearts --patients 20 --seed 1"
+    parser = new_command(subparsers, "phantom", "Write a synthetic cardiac data set in ACDC layout.", example)
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="a new or an empty folder")
+    parser.add_argument("--patients", type=int, default=20, metavar="N", help="how many patients, 1 to 999 (default: 20)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="other seeds give other hearts (default: 0)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the data set and return the exit code.
+
+    Args:
+        args: parsed command line.
+    """
+    from unia_med.data.phantom.dataset import write_dataset
+
+    write_dataset(args.output, args.patients, args.seed)
+    print(f"{args.patients} patients written to {args.output}")
+    return 0

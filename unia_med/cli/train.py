@@ -1,0 +1,39 @@
+"""`unia-med train`: one method on one data set."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from unia_med.cli.options import add_config, add_device, new_command
+
+EXAMPLE = """unia-med train --config acdc_cpu.yaml --set data.root=ACDC --output runs/acdc
+unia-med train --config acdc_cpu.yaml --set data.root=ACDC --output runs/acdc --resume"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Declare the command.
+
+    Args:
+        subparsers: of the main parser.
+    """
+    parser = new_command(subparsers, "train", "Train one method on one data set.", EXAMPLE)
+    add_config(parser)
+    parser.add_argument("--output", type=Path, metavar="RUN", help="run folder (default: runs/NAME of the config)")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in the run folder")
+    add_device(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train and return the exit code.
+
+    Args:
+        args: parsed command line.
+    """
+    from unia_med.config.load import load_config
+
+    config = load_config(args.config, args.set)
+    output = args.output or Path("runs") / Path(args.config).stem
+    from unia_med.engine.session import train
+
+    return train(config, output, args.resume, args.device)
