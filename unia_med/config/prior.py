@@ -4,47 +4,50 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from unia_med.config.section import Section
 
 
 class PhantomPriorConfig(Section):
-    """A teacher trained on synthetic hearts alone."""
+    """A teacher trained on synthetic hearts alone; none of its settings was fitted to masks."""
 
-    slices: int = Field(2400, ge=1)
-    """Synthetic slices made once; about 8 ms each."""
-    iterations: int = Field(420, ge=1)
+    slices: int = Field(5000, ge=1)
+    """Synthetic slices, drawn once; about 6 ms each."""
+    iterations: int = Field(900, ge=1)
     """Training iterations of the teacher."""
     batch_size: int = Field(12, ge=1)
     learning_rate: float = Field(1.5e-3, gt=0)
+    rv_direction_degrees: float = 180.0
+    """Direction from the LV to the RV in the stored array: 0 along growing rows, 90 along growing columns."""
 
 
 class RingPriorConfig(Section):
-    """Bright disc inside a dark ring: LV and myocardium found by contrast. Lengths in pixels of the grid."""
+    """Bright disc inside a dark ring: LV and myocardium found by contrast, the RV by a vote over the data set."""
 
-    radii_px: tuple[float, float] = (4, 14)
-    """Smallest and largest radius of the LV cavity."""
-    wall_px: float = Field(4.5, gt=0)
-    """First guess of the wall thickness; then fitted per volume."""
-    centre_sigma_px: float = Field(14, gt=0)
-    """How far from the expected centre a heart may lie (standard deviation)."""
-
-    @model_validator(mode="after")
-    def _check(self) -> RingPriorConfig:
-        if not 0 < self.radii_px[0] < self.radii_px[1]:
-            raise ValueError(f"radii_px {list(self.radii_px)} are not two rising positive numbers")
-        return self
+    weight: float = Field(0.3, ge=0, le=1)
+    """Weight of the ring in the mean with the phantom teacher; alone it counts fully."""
+    motion: bool = False
+    """Locate the heart by the difference between ED and ES of a patient (needs both frames)."""
 
 
 class PriorConfig(Section):
-    """Which priors label the training slices, and how often the network relabels them."""
+    """Which priors label the training slices, and how often the trained network labels them anew.
+
+    With no names there is no prior: UniA then learns from its own activation maps.
+    """
 
     names: list[Literal["phantom", "ring"]] = []
-    """Priors whose scores are averaged; empty: none, tags only."""
-    rounds: int = Field(3, ge=0)
-    """Self-training rounds: how often the training slices are labelled anew."""
+    """Priors that label the slices of the first round; their scores are averaged."""
+    rounds: int = Field(3, ge=1, le=10)
+    """Labelling rounds: the prior's own, then the network's."""
     use_tags: bool = True
-    """Remove classes that the slice's tags exclude from its pseudo label."""
+    """false labels the slices as if no tag were known."""
+    confidence: float = Field(0.6, ge=0, lt=1)
+    """A class needs this probability, else its pixel is ignored."""
+    scales: list[float] = [1.0, 1.25]
+    """Image scales whose probabilities are averaged when slices are labelled."""
+    synthetic_share: float = Field(0.33, ge=0, lt=1)
+    """Share of synthetic slices in a batch; phantom only."""
     phantom: PhantomPriorConfig = PhantomPriorConfig()
     ring: RingPriorConfig = RingPriorConfig()

@@ -88,16 +88,23 @@ class NetworkConfig(Section):
     """Transformer blocks; `hybrid_lite0` only. At least 3: auxiliary tokens leave the third from last."""
     heads: int = Field(4, ge=1)
     """Attention heads; divides width."""
-    token_stride: Literal[8, 16] = 8
-    """Pixels from one token to the next; `hybrid_lite0` only."""
+    token_stride: Literal[4, 8, 16] = 8
+    """Pixels from one token to the next; `hybrid_lite0` only. 4 costs 16 times the attention of 8."""
     decoder: Literal["unet", "largefov", "aspp"] = "unet"
     """`unet` uses finer backbone features; the others see tokens alone (LargeFOV is UniA's)."""
     input_size: Annotated[int, Field(ge=32)] | None = None
     """Side in pixels to which slices are enlarged for the backbone; null: as they are. A 160 px crop at 448 px has
     5.7 px per ViT token."""
 
+    uncertainty_width: int = Field(128, ge=16)
+    """Inner width D of the uncertainty network; the published one has 1024."""
+
     @model_validator(mode="after")
     def _check(self) -> NetworkConfig:
+        if self.backbone == "vit" and self.decoder == "unet":
+            raise ValueError("decoder unet needs finer features than a vit has; use largefov or aspp")
+        if self.backbone == "vit" and self.weights == "package":
+            raise ValueError("weights package belongs to hybrid_lite0; use timm, none or a file")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not divisible by heads {self.heads}")
         return self
@@ -117,8 +124,11 @@ class TrainingConfig(Section):
     """Not applied to norms, biases and embeddings."""
     warmup: Fraction = 0.05
     """Share of the iterations in which the rate rises from near 0."""
-    schedule: Literal["poly", "cosine"] = "poly"
-    """`poly`: (1 - t/T)^0.9 after warm-up; `cosine`: half a cosine to 0."""
+    schedule: Literal["poly", "poly_published", "cosine"] = "poly"
+    """`poly`: (1 - t/T)^0.9 after warm-up, continuous; `poly_published` drops there, as UniA's public script does;
+    `cosine`: half a cosine to 0."""
+    balanced: bool = False
+    """Draw slices with a rare tag pattern more often."""
     ema: float = Field(0.99, ge=0, lt=1)
     """Decay of the weight average that is validated, predicted with and exported; 0: none."""
     amp: bool = True
@@ -127,8 +137,9 @@ class TrainingConfig(Section):
     """Iterations between validations; the last iteration always validates."""
     checkpoint_every: int = Field(200, ge=1)
     """Iterations between checkpoints; what a kill costs at most."""
-    keep_best_by: Literal["dice", "none"] = "dice"
-    """`dice`: best.pt is the checkpoint of highest mean validation Dice; `none`: the last one."""
+    keep_best_by: Literal["none", "dice"] = "none"
+    """`none`: best.pt is the last state; `dice`: that of highest validation Dice, which needs masks that weak
+    supervision does not have."""
     channels_last: bool = True
     """Memory layout of images and weights; faster convolutions on both CPU and CUDA."""
     log_every: int = Field(20, ge=1)

@@ -1,0 +1,66 @@
+"""From a network's or a prior's probabilities on tagged volumes to scores that a method can learn from.
+
+Scores are class maps in [0, 1] that pass through the same three-valued rule as activation maps (UniA specification,
+section 7): 1 is a sure class, 0 everywhere is sure background, and `DOUBTFUL` for the likeliest class falls between
+the thresholds, so that the pixel is ignored.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from unia_med.labels import TAG_ABSENT, TAG_PRESENT
+
+DOUBTFUL = 0.5
+_TRACE = 0.1  # a tagged class that won nowhere may hide where it reached this probability
+_EIGHT = np.ones((3, 3), bool)
+
+
+def apply_tags(probabilities: np.ndarray, tags: np.ndarray) -> np.ndarray:
+    """Probabilities (Z, K, H, W) with the classes that tags (Z, T) call absent removed, summing to 1 again."""
+    allowed = np.concatenate((np.ones((len(tags), 1)), tags != TAG_ABSENT), 1)
+    kept = probabilities * allowed[:, :, None, None]
+    return (kept / np.maximum(kept.sum(1, keepdims=True), 1e-6)).astype(np.float32)
+
+
+def pseudo_scores(probabilities: np.ndarray, tags: np.ndarray | None, confidence: float) -> np.ndarray:
+    """Scores (Z, K, H, W) uint8, scaled by 255, of one volume's slices.
+
+    A pixel is sure where its class exceeds `confidence`, lies in the largest heart of the stack, and, for the two
+    pools, in the largest piece of its slice. Where a tagged class wins nowhere in its slice, pixels that may be it are
+    doubtful. A slice whose tags are all absent is sure background.
+
+    Args:
+        probabilities: (Z, K, H, W) in [0, 1]; K - 1 tag classes, the middle ones being walls when there are three.
+        tags: (Z, T) with 1 present, 0 absent, -1 unknown; None knows nothing.
+        confidence: Least probability of a sure pixel; a larger one labels fewer pixels more surely.
+    """
+    tags = np.full((len(probabilities), probabilities.shape[1] - 1), -1) if tags is None else tags
+    probabilities = apply_tags(probabilities, tags)
+    labels = probabilities.argmax(1)
+    sure = probabilities.max(1) > confidence
+    sure &= (labels == 0) | _largest(labels > 0, None)
+    for label in range(1, probabilities.shape[1]):
+        if label != 2:  # the myocardium may be open or in two arcs; blood pools are one piece
+            for index, plane in enumerate(labels == label):
+                sure[index] &= ~plane | _largest(plane, _EIGHT)
+        hidden = (tags[:, label - 1] == TAG_PRESENT) & ~(labels == label).any((1, 2))
+        sure &= ~(hidden[:, None, None] & (probabilities[:, label] > _TRACE))
+    return _scores(probabilities, labels, sure, (tags == TAG_ABSENT).all(1))
+
+
+def _largest(mask: np.ndarray, structure: np.ndarray | None) -> np.ndarray:
+    pieces, count = ndimage.label(mask, structure)
+    return pieces == 1 + np.bincount(pieces.ravel())[1:].argmax() if count > 1 else mask
+
+
+def _scores(probabilities: np.ndarray, labels: np.ndarray, sure: np.ndarray, empty: np.ndarray) -> np.ndarray:
+    likeliest = probabilities[:, 1:].argmax(1) + 1
+    chosen = np.where(sure, labels, likeliest)
+    value = np.where(sure, 1.0, DOUBTFUL)
+    classes = np.arange(probabilities.shape[1])[None, :, None, None]
+    scores = (chosen[:, None] == classes) * value[:, None]
+    scores[:, 0] = 1 - scores[:, 1:].sum(1)
+    scores[empty] = (classes == 0)[0]
+    return np.round(scores * 255).astype(np.uint8)
