@@ -1,0 +1,116 @@
+"""Imports point down only: the room table of the style guide, read from the source."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import unia_med
+
+PACKAGE = Path(unia_med.__file__).parent
+FREE = {"errors", "labels"}
+"""Standard library only; every room may import them."""
+
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "labels": set(),
+    "registry": set(),
+    "torchvision_compat": set(),
+    "config": {"registry"},
+    "metrics": set(),
+    "nn": {"registry", "torchvision_compat"},
+    "losses": set(),
+    "localise": set(),
+    "data": {"config"},
+    "methods": {"nn", "losses", "localise", "config", "registry", "data.sample"},
+    "inference": {"config", "data", "methods.base"},
+    "priors": {"config", "data", "nn", "localise", "methods.base", "inference"},
+    "engine": {"config", "data", "methods.base", "inference", "metrics", "priors", "build"},
+    "build": {"config", "registry", "data", "nn", "methods", "priors"},
+}
+"""What each room may import beside itself and the free modules; rooms not named here stand on top of all."""
+
+TORCH_FREE = ("errors.py", "labels.py", "registry.py", "config", "metrics", "cli")
+"""Imported before a command is known to need torch."""
+
+HEAVY = {"torch", "monai", "ignite", "timm", "skimage", "SimpleITK", "tensorboard"}
+
+
+def _imports(tree: ast.AST) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports name the whole module"
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _runtime_statements(tree: ast.Module) -> ast.Module:
+    """The module without blocks that only a type checker reads."""
+    body = [node for node in tree.body if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test))]
+    return ast.Module(body=body, type_ignores=[])
+
+
+def _is_allowed(room: str, target: str) -> bool:
+    parts = target.split(".")
+    if parts[0] == room or parts[0] in FREE:
+        return True
+    return parts[0] in ALLOWED[room] or ".".join(parts[:2]) in ALLOWED[room]
+
+
+def upward_imports(room: str, source: str) -> list[str]:
+    """Package modules that a module of a room imports although it may not."""
+    names = _imports(_runtime_statements(ast.parse(source)))
+    targets = {name.removeprefix("unia_med.") for name in names if name.startswith("unia_med.")}
+    if room not in ALLOWED:
+        return []
+    # `from unia_med.a import b` is seen as a and a.b; one that is allowed vouches for the module itself.
+    wrong = {target for target in targets if not _is_allowed(room, target)}
+    return sorted(t for t in wrong if not any(o.startswith(f"{t}.") and _is_allowed(room, o) for o in targets))
+
+
+def _sources() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", _sources(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down(path: Path) -> None:
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    assert upward_imports(room, path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("room", "line", "wrong"),
+    [
+        ("losses", "from unia_med.nn.vit import TimmViT", True),
+        ("losses", "import unia_med.localise.cam", True),
+        ("methods", "from unia_med.data.acdc import AcdcDataset", True),
+        ("methods", "from unia_med.data.sample import Sample", False),
+        ("methods", "from unia_med.data import sample", False),
+        ("inference", "from unia_med.methods.unia import UniA", True),
+        ("data", "from unia_med.labels import IGNORE", False),
+        ("data", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from unia_med.engine import trainer", False),
+        ("data", "def f():\n    from unia_med.engine import trainer", True),
+        ("cli", "from unia_med.engine import trainer", False),
+    ],
+)
+def test_the_check_itself(room: str, line: str, wrong: bool) -> None:
+    assert bool(upward_imports(room, line)) is wrong
+
+
+def _top_level_imports(tree: ast.Module) -> set[str]:
+    statements = [node for node in _runtime_statements(tree).body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    return {name.split(".")[0] for name in _imports(ast.Module(body=statements, type_ignores=[]))}
+
+
+@pytest.mark.parametrize("start", TORCH_FREE)
+def test_start_up_rooms_import_nothing_heavy(start: str) -> None:
+    files = [PACKAGE / start] if start.endswith(".py") else sorted((PACKAGE / start).rglob("*.py"))
+    assert files
+    for path in files:
+        heavy = _top_level_imports(ast.parse(path.read_text(encoding="utf-8"))) & HEAVY
+        assert not heavy, f"{path.name} imports {heavy} when it is itself imported"
