@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from unia_med.config.section import Section
 
+
 class ThresholdSettings(Section):
     """Background thresholds on class scores in [0, 1] [7]; the published VOC values are 0.70 / 0.25 / 0.50."""
 
@@ -66,7 +67,7 @@ PUBLISHED: dict[str, Any] = {
     "mask": "multiplicative",
     "shared_head": True,
     "doubled_features": True,
-    "samples": 50,
+    "draw_samples": True,
     "token_purity": 0.0,
     "segmentation_dice": False,
     "gates": {"segmentation": 0.10, "agreement": 0.30, "final_labels": 0.40},
@@ -87,7 +88,9 @@ class UniaConfig(Section):
     flip: bool = Field(False, description="add the mirrored pass to the CAM; off for hearts [B3]")
     cam_minimum_range: float = Field(0.0, ge=0, description="a flatter class map is dropped, not stretched to 1 [A19]")
     distribution: Literal["kl", "vae", "variance_aware"] = "kl"
-    samples: int = Field(0, ge=0, description="Gaussian samples of the distribution map; 0 is the closed form [A3]")
+    samples: int = Field(50, ge=1, description="Gaussian samples behind the distribution map [3.7]; more are less noisy")
+    draw_samples: bool = Field(False, description="draw them one by one, as published, instead of the closed form [A3]")
+    bounded: bool = Field(True, description="false lets the mask switch tokens off entirely [A2]")
     mask: Literal["multiplicative", "bias"] = "multiplicative"
     shared_head: bool = Field(False, description="mean through the log-variance head, as published [A1]")
     doubled_features: bool = Field(False, description="double the features after the residual, as published [A5]")

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from unia_med.config.schema import NetworkConfig
 from unia_med.config.unia import UniaConfig
-from unia_med.nn.heads import AffinityHead, AsppDecoder, LargeFovDecoder, MaxPoolClassifier
-from unia_med.nn.uncertainty import UncertaintyNetwork, UncertaintyOutput
+from unia_med.nn.heads import AffinityHead, AtrousPyramid, LargeFieldOfView, TagClassifier
+from unia_med.nn.uncertainty import UncertaintyInference, UncertaintyOutput
 from unia_med.nn.unet import SkipDecoder
 from unia_med.registry import BACKBONES, resolve
 
@@ -52,16 +52,18 @@ class UniaNetwork(nn.Module):
         self.backbone = build_backbone(network)
         self.pretrained = "stages." if network.backbone == "hybrid_lite0" else ""
         width = self.backbone.width
-        self.uncertainty = UncertaintyNetwork(
+        self.uncertainty = UncertaintyInference(
             width,
-            inner_width=network.uncertainty_width,
+            inner=network.uncertainty_width,
+            samples=method.samples,
             mask=method.mask,
+            bounded=method.bounded,
+            draw_samples=method.draw_samples,
             shared_head=method.shared_head,
             doubled=method.doubled_features,
-            samples=method.samples,
         )
-        self.classifier = MaxPoolClassifier(width, classes - 1)
-        self.aux_classifier = MaxPoolClassifier(self.backbone.aux_width, classes - 1)
+        self.classifier = TagClassifier(width, classes - 1)
+        self.aux_classifier = TagClassifier(self.backbone.aux_width, classes - 1)
         self.affinity_head = AffinityHead(2 * self.backbone.heads)
         self.decoder = build_decoder(network, self.backbone, classes)
 
@@ -70,15 +72,13 @@ class UniaNetwork(nn.Module):
         size = tuple(images.shape[-2:])
         features = self.backbone(self._enlarged(images), need_affinity)
         inferred = self.uncertainty(features.tokens, need_distribution)
-        cam = self.classifier.activation_map(inferred.features)
-        aux_cam = self.aux_classifier.activation_map(features.aux_tokens)
         affinity = None if features.affinity_logits is None else self.affinity_head(features.affinity_logits)
         return UniaOutput(
             logits=self._decode(inferred.features, features.skips, size),
-            tag_logits=cam.amax((2, 3)),
-            aux_tag_logits=aux_cam.amax((2, 3)),
-            cam=cam.detach(),
-            aux_cam=aux_cam.detach(),
+            tag_logits=self.classifier(inferred.features),
+            aux_tag_logits=self.aux_classifier(features.aux_tokens),
+            cam=self.classifier.maps(inferred.features),
+            aux_cam=self.aux_classifier.maps(features.aux_tokens),
             inferred=inferred,
             affinity=affinity,
         )
@@ -86,8 +86,8 @@ class UniaNetwork(nn.Module):
     def activation_maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Raw CAM and auxiliary CAM (B, T, h, w) alone: no affinity, no decoder [6, A7]."""
         features = self.backbone(self._enlarged(images))
-        cam = self.classifier.activation_map(self.uncertainty(features.tokens).features)
-        return cam, self.aux_classifier.activation_map(features.aux_tokens)
+        inferred = self.uncertainty(features.tokens, need_distribution=False)
+        return self.classifier.maps(inferred.features), self.aux_classifier.maps(features.aux_tokens)
 
     def _enlarged(self, images: Tensor) -> Tensor:
         if self.input_size is None:
@@ -118,5 +118,5 @@ def build_decoder(config: NetworkConfig, backbone: nn.Module, classes: int) -> n
     """The decoder that the configuration names, fitted to the backbone."""
     if config.decoder == "unet":
         return SkipDecoder(backbone.width, backbone.skip_channels, classes)
-    form = LargeFovDecoder if config.decoder == "largefov" else AsppDecoder
+    form = LargeFieldOfView if config.decoder == "largefov" else AtrousPyramid
     return form(backbone.width, classes)

@@ -1,0 +1,167 @@
+"""Anatomical priors and self-training rounds of one run.
+
+Round 1: the prior labels the tagged training slices (`phantom`: a teacher trained on synthetic hearts, whose weights
+also start the run; `ring`: by contrast and geometry; both: their mean). Rounds 2, 3, ...: the run's own averaged
+network labels them anew. Tags remove what is not in a slice; masks are never read. Every labelling is written before
+it is used, so that a run killed at any moment resumes with the same labels.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from unia_med.config.schema import RunConfig
+from unia_med.engine.trainer import Trainer
+from unia_med.methods.base import Method
+from unia_med.priors.mixed import MixedSlices
+from unia_med.priors.phantom import PhantomSlices
+from unia_med.priors.pseudo_labels import pseudo_scores
+from unia_med.priors.ring import RingPrior, RingSettings
+
+_LOG = logging.getLogger(__name__)
+_TEACHER_SEED = 101  # keeps the teacher's slices apart from those mixed into the run
+_SLICES_AT_ONCE = 32
+
+
+class SelfTraining:
+    """The plan of a run with priors: what happens before training, and at the boundaries of its rounds.
+
+    Args:
+        config: The whole run.
+        run_dir: The run folder; the teacher trains in `prior/`, labels lie in `labels/`.
+        slices: The tagged training slices (`SliceDataset`).
+        device: Where networks run.
+        build: Makes a method from a configuration.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        run_dir: Path,
+        slices: Any,
+        device: torch.device,
+        build: Callable[[RunConfig], Method],
+    ) -> None:
+        self.config, self.prior, self.device, self._build = config, config.prior, device, build
+        self.run_dir, self.labels_dir = run_dir, run_dir / "labels"
+        self.slices = slices
+        self.dataset: Any = slices
+        if "phantom" in self.prior.names and self.prior.synthetic_share > 0:
+            extra = PhantomSlices(self.prior.phantom, config.data.grid, config.seed, min(2000, self.prior.phantom.slices))
+            self.dataset = MixedSlices(slices, extra, self.prior.synthetic_share)
+
+    @property
+    def boundaries(self) -> dict[int, Callable[[Method], None]]:
+        """For each step at which a new round begins, the function that labels the slices with the averaged method."""
+        return {self._start(index): self._relabeller(index) for index in range(1, self.prior.rounds)}
+
+    def before_training(self, method: Method) -> None:
+        """Trains the teacher where one is asked for, gives its weights to `method`, and labels round 1."""
+        teacher = self._teacher() if "phantom" in self.prior.names else None
+        if teacher is not None:
+            method.load_state_dict(teacher.state_dict())
+        if not self._file(0).exists():
+            self._write(0, self._first_labels(teacher))
+        self.restore(0)
+
+    def restore(self, step: int) -> None:
+        """Gives the data set the labels that hold from `step` on."""
+        index = max(i for i in range(self.prior.rounds) if self._start(i) <= step)
+        self.slices.set_scores(np.load(self._file(index), mmap_mode="r"))
+
+    def _start(self, index: int) -> int:
+        return self.config.training.iterations * index // self.prior.rounds
+
+    def _file(self, index: int) -> Path:
+        return self.labels_dir / f"round_{index + 1}.npy"
+
+    def _relabeller(self, index: int) -> Callable[[Method], None]:
+        def relabel(method: Method) -> None:
+            _LOG.info("round %d: the network labels the training slices", index + 1)
+            self._write(index, self._scores(self._probabilities(method)))
+            self.restore(self._start(index))
+
+        return relabel
+
+    def _write(self, index: int, scores: np.ndarray) -> None:
+        self.labels_dir.mkdir(parents=True, exist_ok=True)
+        temporary = self._file(index).with_suffix(".tmp")
+        with temporary.open("wb") as stream:
+            np.save(stream, scores)
+        temporary.replace(self._file(index))
+
+    def _teacher(self) -> Method:
+        """A method trained on synthetic slices alone; finished or interrupted work in `prior/` is taken up again."""
+        settings, config = self.prior.phantom, self.config
+        training = config.training.model_copy(
+            update={
+                "iterations": settings.iterations,
+                "batch_size": settings.batch_size,
+                "learning_rate": settings.learning_rate,
+            }
+        )
+        config = config.model_copy(update={"training": training})
+        seed = config.seed + _TEACHER_SEED
+        bank = PhantomSlices(settings, config.data.grid, seed)
+        _LOG.info("teacher: %d synthetic slices, %d iterations", len(bank), settings.iterations)
+        trainer = Trainer(
+            self._build(config), bank, training, config.augment, self.run_dir / "prior", self.device, seed
+        )
+        trainer.run()
+        return trainer.ema_method
+
+    def _first_labels(self, teacher: Method | None) -> np.ndarray:
+        ring = self._ring_probabilities() if "ring" in self.prior.names else None
+        if teacher is None:
+            return self._scores(ring)
+        learned = self._probabilities(teacher)
+        if ring is None:
+            return self._scores(learned)
+        share = self.prior.ring.weight
+        return self._scores((1 - share) * a + share * b for a, b in zip(learned, ring, strict=True))
+
+    def _scores(self, probabilities: Iterator[np.ndarray]) -> np.ndarray:
+        tags = self._tags()
+        return np.concatenate(
+            [pseudo_scores(p, t, self.prior.confidence) for p, t in zip(probabilities, tags, strict=True)]
+        )
+
+    def _tags(self) -> Iterator[np.ndarray | None]:
+        for _, tags in self.slices.volume_tags():
+            yield tags if self.prior.use_tags else None
+
+    def _probabilities(self, method: Method) -> Iterator[np.ndarray]:
+        """Class probabilities (Z, K, H, W) of each training volume, averaged over `prior.scales`."""
+        method = method.to(self.device).eval()
+        for _, volume in self.slices.volumes():
+            yield _averaged(method, volume.to(self.device), self.prior.scales)
+
+    def _ring_probabilities(self) -> Iterator[np.ndarray]:
+        """The ring's scores of each training volume; its RV direction is voted over all of them, without masks."""
+        settings = RingSettings(spacing_mm=self.config.data.grid.spacing_mm or RingSettings.spacing_mm)
+        volumes = [volume[:, 0].float().numpy() for _, volume in self.slices.volumes()]
+        ring = RingPrior(settings).fit(volumes)
+        for volume, tags in zip(volumes, self._tags(), strict=True):
+            yield ring.scores(volume, tags)
+
+
+@torch.inference_mode()
+def _averaged(method: Method, volume: torch.Tensor, scales: list[float]) -> np.ndarray:
+    """Mean probabilities (Z, K, H, W) over image scales; enlarged sizes are rounded to multiples of 16."""
+    size = tuple(volume.shape[-2:])
+    total = 0
+    for scale in scales:
+        target = tuple(max(16, round(side * scale / 16) * 16) for side in size)
+        scaled = volume.float()
+        if target != size:
+            scaled = F.interpolate(scaled, size=target, mode="bilinear", align_corners=False)
+        parts = [method.predict(part).probabilities for part in scaled.split(_SLICES_AT_ONCE)]
+        total = total + F.interpolate(torch.cat(parts), size=size, mode="bilinear", align_corners=False)
+    return (total / len(scales)).cpu().numpy()
