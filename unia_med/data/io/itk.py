@@ -1,0 +1,70 @@
+"""NRRD and MetaImage volumes through SimpleITK, brought into NIfTI's conventions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from unia_med.data.volume import Volume
+from unia_med.errors import UserError
+
+# ITK's patient axes point to left and posterior, NIfTI's to right and anterior.
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def read_itk(path: Path) -> Volume:
+    """Returns a volume in stored axis order (x first) with an RAS affine; geometry is not yet checked.
+
+    Args:
+        path: A file SimpleITK can read.
+    """
+    try:
+        import SimpleITK as sitk
+    except ImportError as error:
+        raise UserError(
+            "NRRD and MetaImage files need SimpleITK", where=path, remedy="Run: pip install SimpleITK, or convert to .nii.gz"
+        ) from error
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise UserError(
+            f"cannot be read ({reason})", where=path, remedy="Copy the file again from its source, or leave it out"
+        ) from error
+    if image.GetNumberOfComponentsPerPixel() != 1 or "complex" in image.GetPixelIDTypeAsString():
+        raise UserError(
+            "several numbers per voxel (colour, vectors or complex), expected one real number",
+            where=path,
+            remedy="Convert it to a grey-value volume; store a cine with time as its fourth axis",
+        )
+    array = sitk.GetArrayFromImage(image).transpose()  # SimpleITK lists the slowest axis first
+    array = np.ascontiguousarray(array.astype(np.float32) if array.dtype.kind == "f" else array)
+    affine = _affine(image)
+    return Volume(array, affine, _header(image, array, affine), path)
+
+
+def _affine(image: Any) -> np.ndarray:
+    dimensions = image.GetDimension()
+    affine = np.eye(4)
+    count = min(3, dimensions)
+    direction = np.asarray(image.GetDirection()).reshape(dimensions, dimensions)
+    affine[:count, :count] = direction[:count, :count] * np.asarray(image.GetSpacing()[:count])
+    affine[:count, 3] = image.GetOrigin()[:count]
+    return _LPS_TO_RAS @ affine
+
+
+def _header(image: Any, array: np.ndarray, affine: np.ndarray) -> nib.Nifti1Header | None:
+    """Returns a NIfTI header that keeps the frame spacing; None where NIfTI has no place for this array."""
+    if array.ndim not in (3, 4) or np.linalg.det(affine[:3, :3]) == 0:
+        return None
+    header = nib.Nifti1Header()
+    header.set_data_dtype(np.float32)
+    header.set_data_shape(array.shape)
+    header.set_zooms(image.GetSpacing())
+    header.set_xyzt_units("mm")
+    header.set_sform(affine, code=1)
+    header.set_qform(affine, code=1)
+    return header

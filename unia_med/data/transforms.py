@@ -1,0 +1,115 @@
+"""Brings volumes to the network's grid, and probabilities back, with MONAI transforms only.
+
+The same chain serves training, prediction and an exported bundle. Nothing is reoriented: short-axis stacks are oblique,
+and a reorientation could swap the through-plane axis, so slices are always cut along the third stored axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import (
+    Compose,
+    EnsureChannelFirstd,
+    Invertd,
+    LoadImaged,
+    ResizeWithPadOrCropd,
+    ScaleIntensityRangePercentilesd,
+    Spacingd,
+)
+from torch import Tensor
+
+from unia_med.data.io.nifti import read_volume
+from unia_med.data.volume import Volume
+from unia_med.errors import UserError
+from unia_med.labels import IGNORE
+
+if TYPE_CHECKING:
+    from unia_med.config.schema import GridConfig
+
+KEY = "image"
+
+
+def preprocess(grid: GridConfig, load: bool = True) -> Compose:
+    """Returns the chain from an image to float32 (1, H, W, Z) in [0, 1] on the network's grid.
+
+    Args:
+        grid: `spacing_mm` in plane (None keeps the stored pixels), `size` (H, W), `percentiles` of the volume that
+            become 0 and 1. They are of the volume, since those of each slice would inflate empty slices.
+        load: True takes {"image": path}, as a bundle does; False takes {"image": `as_tensor(volume)`}, for volumes
+            that were read and checked by `read_volume` and for the frames of a cine.
+    """
+    low, high = grid.percentiles
+    loading = [LoadImaged(KEY, reader="NibabelReader"), EnsureChannelFirstd(KEY)] if load else []
+    scaling = ScaleIntensityRangePercentilesd(KEY, lower=low, upper=high, b_min=0.0, b_max=1.0, clip=True)
+    return Compose([*loading, scaling, *_to_grid(grid, "bilinear", padding=0)])
+
+
+def as_tensor(volume: Volume) -> MetaTensor:
+    """Returns a 3D volume as float32 (1, X, Y, Z) that carries its affine."""
+    if volume.array.ndim != 3:
+        raise ValueError(f"as_tensor takes 3D volumes, not shape {volume.shape}; use volume.frame(t)")
+    array = torch.from_numpy(np.ascontiguousarray(volume.array, dtype=np.float32))[None]
+    return MetaTensor(array, affine=torch.from_numpy(np.array(volume.affine, dtype=np.float64)))
+
+
+def to_slices(image: Tensor) -> Tensor:
+    """Returns (Z, C, H, W) slices of a volume (C, H, W, Z), as a plain tensor."""
+    plain = image.as_tensor() if isinstance(image, MetaTensor) else image
+    return plain.permute(3, 0, 1, 2).contiguous()
+
+
+def from_slices(slices: Tensor) -> Tensor:
+    """Returns a volume (C, H, W, Z) of slices (Z, C, H, W)."""
+    return slices.permute(1, 2, 3, 0).contiguous()
+
+
+def restore(probabilities: Tensor, image: MetaTensor, chain: Compose) -> Tensor:
+    """Returns probabilities (K, X, Y, Z) on the native grid of the image, summing to 1.
+
+    Resampled linearly, before any argmax. Native voxels outside the network's field of view are background.
+
+    Args:
+        probabilities: (K, H, W, Z) on the network's grid.
+        image: What `chain` made of the image; it remembers what was done to it.
+        chain: The chain itself.
+    """
+    item = {KEY: image, "pred": MetaTensor(probabilities.float(), affine=image.affine)}
+    native = Invertd("pred", chain, orig_keys=KEY, nearest_interp=False, to_tensor=True)(item)["pred"].as_tensor()
+    native = native.clamp(0, 1)
+    total = native.sum(0)
+    # Cropped-away voxels come back as zeros. At the rim of the field linear weights mix them in; background takes the rest.
+    native[0] += (1 - total).clamp_min(0)
+    return native / native.sum(0, keepdim=True)
+
+
+def load_label_slices(path: Path | str, grid: GridConfig, values: Mapping[int, int]) -> np.ndarray:
+    """Returns uint8 weak labels (Z, H, W) on the network's grid, nearest neighbour, IGNORE where nothing is said.
+
+    Args:
+        path: Label volume on the image's native grid.
+        grid: As in `preprocess`.
+        values: Label of each value in the file; values not named (ACDC scribbles: 4) become IGNORE.
+    """
+    volume = read_volume(path)
+    if volume.array.ndim != 3:
+        raise UserError(f"labels of shape {volume.shape}, expected 3D", where=path, remedy="Give one label volume per frame")
+    labels = np.full(volume.shape, IGNORE, np.uint8)
+    for value, label in values.items():
+        labels[volume.array == value] = label
+    native = Volume(labels, volume.affine, path=volume.path)
+    placed = Compose(_to_grid(grid, "nearest", padding=IGNORE))({KEY: as_tensor(native)})[KEY]
+    return to_slices(placed)[:, 0].numpy().astype(np.uint8)
+
+
+def _to_grid(grid: GridConfig, mode: str, padding: int) -> list[Spacingd | ResizeWithPadOrCropd]:
+    spacing = grid.spacing_mm
+    # -1 keeps the distance between slices. Beyond the volume's rim labels stay what the rim says, by half a pixel at most.
+    resample = [Spacingd(KEY, pixdim=(spacing, spacing, -1.0), mode=mode, padding_mode="border")] if spacing else []
+    crop = ResizeWithPadOrCropd(KEY, spatial_size=(*grid.size, -1), mode="constant", value=padding)
+    return [*resample, crop]
