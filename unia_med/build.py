@@ -28,7 +28,9 @@ def build_dataset(config: DataConfig) -> AcdcDataset:
         raise UserError("no data folder given", where="data.root", remedy="Add --set data.root=DIR")
     if not config.root.is_dir():
         found = "is a file" if config.root.exists() else "does not exist"
-        raise UserError(f"the data folder {found}", where=f"data.root {config.root}", remedy="Correct --set data.root=DIR")
+        raise UserError(
+            f"the data folder {found}", where=f"data.root {config.root}", remedy="Correct --set data.root=DIR"
+        )
     return resolve(DATASETS, config.name, "data.name")(config)
 
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from unia_med.cli.options import new_command
 
+CONFIG = "phantom_tiny.yaml"
+PATIENTS = 14  # two of them are held out
+
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Declare the command.
@@ -17,17 +20,35 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     summary = "Make synthetic hearts, train, predict and evaluate, in minutes on a CPU."
     parser = new_command(subparsers, "demo", summary, "unia-med demo --output demo")
     parser.add_argument(
-        "--output", type=Path, default=Path("unia-med-demo"), metavar="DIR", help="where to write (default: unia-med-demo)"
+        "--output",
+        type=Path,
+        default=Path("unia-med-demo"),
+        metavar="DIR",
+        help="where to write (default: unia-med-demo)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the demonstration and return the exit code.
+    """Run the commands of a first session one after the other; the first that fails ends it.
 
     Args:
         args: parsed command line.
     """
-    from unia_med.demo import run_demo
+    from unia_med.cli.main import main
 
-    run_demo(args.output)
+    output: Path = args.output
+    data, model, masks = str(output / "data"), str(output / "run"), str(output / "predictions")
+    commands = [
+        ["phantom", "--output", data, "--patients", str(PATIENTS)],
+        ["train", "--config", CONFIG, "--output", model, "--set", f"data.root={data}"],
+        ["predict", "--model", model, "--input", data, "--split", "val", "--output", masks, "--uncertainty"],
+        ["evaluate", "--predictions", masks, "--labels", data, "--config", f"{model}/config.yaml", "--split", "val",
+         "--output", str(output / "scores.json")],
+    ]
+    for command in commands:
+        print("$ unia-med " + " ".join(command), flush=True)
+        code = main(command)
+        if code:
+            return code
+    print(f"Everything is in {output}: data/, run/, predictions/ (masks and uncertainty maps), scores.json")
     return 0

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 
 
-def new_command(subparsers: argparse._SubParsersAction, name: str, summary: str, example: str) -> argparse.ArgumentParser:
+def new_command(
+    subparsers: argparse._SubParsersAction, name: str, summary: str, example: str
+) -> argparse.ArgumentParser:
     """Declare a command whose help ends with an example.
 
     Args:
@@ -30,7 +32,9 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     Args:
         parser: of a command that computes.
     """
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="where to compute (default: auto)")
+    parser.add_argument(
+        "--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="where to compute (default: auto)"
+    )
 
 
 def add_config(parser: argparse.ArgumentParser, required: bool = True) -> None:
@@ -40,7 +44,13 @@ def add_config(parser: argparse.ArgumentParser, required: bool = True) -> None:
         parser: of a command that reads a config.
         required: whether the command needs one.
     """
-    parser.add_argument("--config", required=required, metavar="FILE", help="a YAML file, or the name of a shipped config")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting, e.g. --set training.iterations=100"
+        "--config", required=required, metavar="FILE", help="a YAML file, or the name of a shipped config"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a setting, e.g. --set training.iterations=100",
     )

@@ -17,7 +17,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     example = "unia-med phantom --output hearts --patients 20 --seed 1"
     parser = new_command(subparsers, "phantom", "Write a synthetic cardiac data set in ACDC layout.", example)
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="a new or an empty folder")
-    parser.add_argument("--patients", type=int, default=20, metavar="N", help="how many patients, 1 to 999 (default: 20)")
+    parser.add_argument(
+        "--patients", type=int, default=20, metavar="N", help="how many patients, 1 to 999 (default: 20)"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="other seeds give other hearts (default: 0)")
 
 
