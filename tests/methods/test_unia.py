@@ -1,0 +1,104 @@
+"""UniA as a whole: gates, label sources, gradients, and that tags never reach a prediction."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from unia_med.config.schema import RunConfig
+from unia_med.labels import IGNORE
+from unia_med.methods.base import Batch
+from unia_med.methods.unia import UniA
+
+
+def _method(**method: object) -> UniA:
+    torch.manual_seed(0)
+    network = {"weights": "none", "width": 32, "depth": 3, "heads": 2, "uncertainty_width": 32}
+    values = {"network": network, "method": {"dense_energy_grid": 8, **method}, "training": {"iterations": 100}}
+    return UniA(RunConfig.model_validate(values))
+
+
+def _batch(scores: bool = False) -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    tags = torch.tensor([[1, 1, 1], [0, 1, 1], [0, 0, 0]], dtype=torch.int8)
+    maps = torch.rand(3, 4, 48, 64, generator=generator).softmax(1) if scores else None
+    return Batch(torch.rand(3, 1, 48, 64, generator=generator), tags, scores=maps)
+
+
+@pytest.mark.parametrize("source", ["P1", "P2", "F"])
+@pytest.mark.parametrize("preset", ["default", "published"])
+def test_every_trainable_parameter_gets_a_finite_gradient(source: str, preset: str) -> None:
+    method = _method(label_source=source, preset=preset, scales=[1.0, 0.5], distribution="kl")
+    losses = method(_batch(), 99)
+    assert set(losses) == {"loss", *method.settings.weights.model_dump()}
+    losses["loss"].backward()
+    missing = [name for name, p in method.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    assert missing == []
+
+
+def test_the_loss_is_the_weighted_sum_of_its_parts() -> None:
+    method = _method()
+    losses = method(_batch(), 99)
+    weights = method.settings.weights.model_dump()
+    total = sum(weights[name] * float(losses[name]) for name in weights)
+    assert float(losses["loss"]) == pytest.approx(total, rel=1e-5)
+
+
+def test_gates_open_at_their_fraction_of_the_iterations() -> None:
+    method = _method(gates={"segmentation": 0.1, "affinity": 0.5, "token_contrast": 1.0})
+    assert "segmentation" not in method(_batch(), 9)
+    assert "segmentation" in method(_batch(), 10)
+    assert "affinity" not in method(_batch(), 49)
+    assert "affinity" in method(_batch(), 50)
+    assert "token_contrast" not in method(_batch(), 100)
+
+
+def test_prior_scores_take_the_place_of_activation_maps() -> None:
+    method = _method(label_source="P1", thresholds={"high": 0.55, "low": 0.45})
+    batch = _batch()
+    batch.scores = torch.zeros(3, 4, 48, 64)
+    batch.scores[0, 3, 10:20, 10:20] = 1.0
+    batch.scores[0, 2, 30:40, 30:40] = 0.5
+    labels = method._pseudo_labels(batch, method.network(batch.images, True), 99, True).cam
+    assert (labels[0, 10:20, 10:20] == 3).all()
+    assert (labels[0, 30:40, 30:40] == IGNORE).all()
+    assert int((labels[0] == 3).sum()) == 100
+    assert (labels[1:] == 0).all()
+
+
+def test_annotated_pixels_win_and_padding_says_nothing() -> None:
+    method = _method(label_source="F")
+    batch = _batch(scores=True)
+    batch.labels = torch.full((3, 48, 64), IGNORE)
+    batch.labels[:, 5, 5] = 2
+    batch.valid = torch.ones(3, 1, 48, 64)
+    batch.valid[..., :3] = 0
+    labels = method._pseudo_labels(batch, method.network(batch.images, True), 99, True)
+    for one in (labels.cam, labels.pixel, labels.affinity, labels.fused):
+        assert (one[:, 5, 5] == 2).all()
+        assert (one[..., :3] == IGNORE).all()
+
+
+def test_an_untagged_batch_without_scores_trains_background_and_stays_finite() -> None:
+    method = _method()
+    batch = Batch(torch.rand(2, 1, 48, 48), torch.zeros(2, 3, dtype=torch.int8))
+    losses = method(batch, 99)
+    losses["loss"].backward()
+    assert torch.isfinite(losses["loss"])
+
+
+def test_prediction_needs_no_tags_and_sums_to_one() -> None:
+    method = _method().eval()
+    with torch.no_grad():
+        prediction = method.predict(_batch().images)
+    assert prediction.probabilities.shape == (3, 4, 48, 64)
+    torch.testing.assert_close(prediction.probabilities.sum(1), torch.ones(3, 48, 64))
+    assert prediction.uncertainty.min() >= 0
+    assert prediction.uncertainty.max() <= 1
+
+
+def test_the_pretrained_stages_learn_at_the_base_rate_the_rest_faster() -> None:
+    method = UniA(RunConfig.model_validate({"network": {"weights": "none"}, "training": {"head_multiplier": 10}}))
+    rates = {id(p): group["lr"] for group in method.parameter_groups(1e-4, 0.01) for p in group["params"]}
+    assert rates[id(method.network.backbone.stages.conv_stem.weight)] == pytest.approx(1e-4)
+    assert rates[id(method.network.decoder.classifier.weight)] == pytest.approx(1e-3)

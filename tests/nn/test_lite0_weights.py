@@ -1,0 +1,67 @@
+"""The packaged ImageNet weights arrive in timm's network, every tensor of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from unia_med.errors import UserError
+from unia_med.nn.lite0 import STAGE_CHANNELS, STAGE_STRIDES, Lite0Stages, load_state_file, packaged_weights
+from unia_med.torchvision_compat import ensure_torchvision_operators
+
+ensure_torchvision_operators()
+timm = pytest.importorskip("timm")
+
+
+def _full_network() -> torch.nn.Module:
+    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    network.load_state_dict(packaged_weights(), strict=True)
+    return network.eval()
+
+
+def test_every_tensor_of_timm_gets_a_value_of_its_shape() -> None:
+    expected = timm.create_model("tf_efficientnet_lite0", pretrained=False).state_dict()
+    found = packaged_weights()
+    assert found.keys() == expected.keys()
+    assert all(found[name].shape == expected[name].shape for name in expected)
+
+
+@pytest.mark.parametrize(("picture", "classes"), [("coffee", {967, 504}), ("chelsea", {281, 282, 285}), ("rocket", {657, 744})])
+def test_a_known_photograph_is_recognised(picture: str, classes: set[int]) -> None:
+    """ImageNet: 967 espresso, 504 mug, 281/282/285 cats, 657 missile, 744 projectile; a wrong remap gives noise."""
+    data = pytest.importorskip("skimage.data")
+    try:
+        image = getattr(data, picture)()
+    except Exception as error:  # the picture would need a download
+        pytest.skip(f"{picture} is not shipped with this scikit-image: {error}")
+    side = min(image.shape[:2])
+    top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
+    square = torch.from_numpy(image[top : top + side, left : left + side].copy()).permute(2, 0, 1)[None].float() / 255
+    square = torch.nn.functional.interpolate(square, size=(224, 224), mode="bilinear", antialias=True)
+    with torch.no_grad():
+        logits = _full_network()((square - 0.5) / 0.5)
+    assert int(logits.argmax()) in classes
+
+
+def test_one_grey_channel_equals_three_equal_ones() -> None:
+    stages, network = Lite0Stages().eval(), _full_network()
+    grey = torch.rand(2, 1, 64, 48, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        mine = stages(grey)
+        features = network.bn1(network.conv_stem((grey.expand(-1, 3, -1, -1) - 0.5) / 0.5))
+        for index, stage in enumerate(network.blocks[:5]):
+            features = stage(features)
+            torch.testing.assert_close(mine[index], features, rtol=1e-4, atol=1e-4)
+            assert features.shape[1] == STAGE_CHANNELS[index]
+            assert features.shape[-2:] == (64 // STAGE_STRIDES[index], 48 // STAGE_STRIDES[index])
+
+
+def test_a_missing_or_hostile_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such weights file"):
+        load_state_file(tmp_path / "absent.pt")
+    hostile = tmp_path / "hostile.pt"
+    torch.save({"run": print}, hostile)
+    with pytest.raises(UserError, match="hostile.pt"):
+        load_state_file(hostile)

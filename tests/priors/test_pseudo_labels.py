@@ -1,0 +1,62 @@
+"""What becomes of probabilities under tags: who may vote, who is doubtful."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from unia_med.priors.pseudo_labels import DOUBTFUL, apply_tags, pseudo_scores
+
+SURE, DOUBT = 255, round(DOUBTFUL * 255)
+
+
+def _certain(labels: np.ndarray, confidence: float = 0.97) -> np.ndarray:
+    rest = (1 - confidence) / 3
+    return np.where(labels[:, None] == np.arange(4)[None, :, None, None], confidence, rest)
+
+
+def _heart() -> np.ndarray:
+    labels = np.zeros((2, 12, 12), int)
+    labels[:, 2:10, 4:10], labels[:, 4:8, 5:9], labels[:, 2:5, 1:4] = 2, 3, 1
+    return labels
+
+
+def test_sure_pixels_keep_their_class() -> None:
+    labels = _heart()
+    scores = pseudo_scores(_certain(labels), np.ones((2, 3)), 0.6)
+    np.testing.assert_array_equal(scores.argmax(1), labels)
+    assert set(np.unique(scores)) == {0, SURE}
+
+
+def test_an_absent_class_gives_its_probability_to_the_others() -> None:
+    probabilities = np.array([0.2, 0.5, 0.2, 0.1]).reshape(1, 4, 1, 1)
+    kept = apply_tags(probabilities, np.array([[0, 1, -1]]))
+    np.testing.assert_allclose(kept.ravel(), [0.4, 0.0, 0.4, 0.2], rtol=1e-6)
+
+
+def test_an_empty_slice_is_sure_background_whatever_the_network_says() -> None:
+    scores = pseudo_scores(_certain(_heart()), np.array([[1, 1, 1], [0, 0, 0]]), 0.6)
+    assert (scores[1, 0] == SURE).all()
+    assert not scores[1, 1:].any()
+
+
+def test_a_second_blob_is_doubtful() -> None:
+    labels = _heart()
+    labels[0, 0, 11] = 3
+    scores = pseudo_scores(_certain(labels), None, 0.6)
+    assert scores[0, 3, 0, 11] == DOUBT
+    assert scores[0, 3, 5, 6] == SURE
+
+
+def test_below_the_confidence_nothing_is_sure() -> None:
+    scores = pseudo_scores(_certain(_heart(), confidence=0.55), None, 0.6)
+    assert scores[:, 1:].max() == DOUBT
+
+
+def test_a_tagged_class_that_won_nowhere_may_hide_where_it_was_likely() -> None:
+    labels = np.where(_heart() == 1, 0, _heart())
+    probabilities = _certain(labels)
+    probabilities[:, :, 2, 2] = np.array([0.75, 0.25, 0.0, 0.0])
+    present = pseudo_scores(probabilities, np.ones((2, 3)), 0.6)
+    absent = pseudo_scores(probabilities, np.array([[0, 1, 1]] * 2), 0.6)
+    assert present[0, 1, 2, 2] == DOUBT
+    assert absent[0, 0, 2, 2] == SURE
