@@ -164,7 +164,8 @@ def _alternatives(annotation: Any) -> list[Any]:
 
 
 def _is_model(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
+    # Python 3.10 calls list[int] a type and then refuses it in issubclass.
+    return get_origin(kind) is None and isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def _as_user_error(error: ValidationError, origin: str | Path | None) -> UserError:
