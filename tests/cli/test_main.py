@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import unia_med
 from unia_med.cli import main as cli
 from unia_med.errors import UserError
 
@@ -19,7 +21,9 @@ HELP_SECONDS = 3.0
 
 def run_cli(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "unia_med.cli.main", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+    # The package under test, wherever the command runs; without it a checkout that is not installed fails.
+    environment = {**os.environ, "PYTHONPATH": str(Path(unia_med.__file__).parents[1])}
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=environment)
 
 
 def test_parsers_import_nothing_heavy() -> None:
