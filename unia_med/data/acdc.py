@@ -72,6 +72,10 @@ class AcdcDataset:
         """Returns image and mask of one case, for validation and evaluation only."""
         return EvaluationCase(case, read_volume(case.image), self.labels(case))
 
+    def slice_counts(self, cases: Sequence[CaseFiles]) -> dict[str, int]:
+        """Returns the number of slices by case name, from the headers alone."""
+        return {case.case: read_header(case.image).shape[2] for case in cases}
+
     def _patient_folders(self) -> list[Path]:
         if not self.root.is_dir():
             raise UserError("no such folder", where=self.root, remedy="Set data.root to the ACDC folder")

@@ -1,0 +1,223 @@
+"""Training slices with their weak labels, in an order that is a pure function of seed and epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from unia_med.data.checks import DataFault, raise_faults
+from unia_med.data.sample import CaseFiles, Sample
+from unia_med.data.tags import group_tags, read_tags_csv, tags_from_mask
+from unia_med.data.volume_cache import DiskCache, MemoryCache, VolumeCache
+from unia_med.errors import UserError
+from unia_med.labels import IGNORE, TAG_ABSENT
+
+if TYPE_CHECKING:
+    from unia_med.config.schema import DataConfig, GridConfig
+    from unia_med.data.acdc import AcdcDataset
+
+
+class SliceOrigin(NamedTuple):
+    """Where a slice comes from: its case, its position z, and how many slices the volume has."""
+
+    case: CaseFiles
+    z: int
+    slices_in_volume: int
+
+
+class SliceDataset(Dataset[Sample]):
+    """All slices of the given cases, flattened; each item is a `Sample` without any dense mask.
+
+    Args:
+        cases: Cases whose slices to hand out, in order.
+        tags: int8 (Z, T) per case name; the slice counts must be those of the images.
+        grid: The network's grid.
+        cache: "memory" decodes everything now; "disk" keeps memory-mapped files in `cache_dir`.
+        cache_dir: Folder of the disk cache; needed by "disk" only.
+        workers: Threads that decode into memory; 0 decodes one by one.
+        labels: uint8 (Z, H, W) weak labels on the network's grid per case name, as `load_label_slices` gives them; cases
+            without an entry are IGNORE throughout.
+
+    Attributes:
+        cases: One `SliceOrigin` per slice.
+        tags: int8 (N, T) tags of all slices.
+        scores: uint8 (N, K, H, W) or None, see `set_scores`.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[CaseFiles],
+        tags: Mapping[str, np.ndarray],
+        grid: GridConfig,
+        *,
+        cache: str = "memory",
+        cache_dir: Path | str | None = None,
+        workers: int = 0,
+        labels: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        if not cases:
+            raise UserError("no case to take slices from", where="data", remedy="Check data.root and data.split")
+        self._files = list(cases)
+        self._store = _store(self._files, grid, cache, cache_dir, workers)
+        counts = [self._store.count(position) for position in range(len(self._files))]
+        _check_tags(self._files, counts, tags)
+        self._starts = np.concatenate([[0], np.cumsum(counts)])
+        self._labels = labels
+        self._size = tuple(grid.size)
+        self.cases = [SliceOrigin(case, z, n) for case, n in zip(self._files, counts, strict=True) for z in range(n)]
+        self.tags = np.concatenate([tags[case.case] for case in self._files]).astype(np.int8)
+        self.scores: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, index: int) -> Sample:
+        origin = self.cases[index]
+        position = int(np.searchsorted(self._starts, index, side="right")) - 1
+        sample: Sample = {
+            "image": self._store.slice(position, origin.z),
+            "tags": torch.from_numpy(self.tags[index].copy()),
+            "index": index,
+        }
+        if self._labels is not None:
+            sample["labels"] = self._label_slice(origin)
+        if self.scores is not None:
+            sample["scores"] = torch.from_numpy(self.scores[index].astype(np.float32) / 255)
+        return sample
+
+    def set_scores(self, scores: np.ndarray | None) -> None:
+        """Sets the prior or pseudo scores that samples carry from now on.
+
+        Args:
+            scores: uint8 (N, K, H, W), probability times 255, best memory-mapped; None removes them. Loader
+                processes that already run keep the old ones: start them anew.
+        """
+        if scores is not None:
+            expected = (len(self), scores.shape[1] if scores.ndim == 4 else None, *self._size)
+            if scores.dtype != np.uint8 or scores.shape != expected:
+                raise ValueError(f"scores are {scores.dtype} {scores.shape}, expected uint8 {expected}")
+        self.scores = scores
+
+    def rows(self, case: str) -> slice:
+        """Returns where the slices of a case lie among all slices."""
+        position = [files.case for files in self._files].index(case)
+        return slice(int(self._starts[position]), int(self._starts[position + 1]))
+
+    def volumes(self) -> Iterator[tuple[CaseFiles, Tensor]]:
+        """Yields each case with its float32 slices (Z, 1, H, W), for labelling whole volumes."""
+        for position, case in enumerate(self._files):
+            yield case, self._store.slices(position).float()
+
+    def _label_slice(self, origin: SliceOrigin) -> Tensor:
+        volume = self._labels.get(origin.case.case) if self._labels else None
+        if volume is None:
+            return torch.full(self._size, IGNORE, dtype=torch.uint8)
+        return torch.from_numpy(np.array(volume[origin.z], dtype=np.uint8))
+
+
+def load_tags(dataset: AcdcDataset, cases: Sequence[CaseFiles], config: DataConfig) -> dict[str, np.ndarray]:
+    """Returns int8 tags (Z, T) per case as the config says: from masks or from a CSV, merged into groups if there are any.
+
+    Args:
+        dataset: Gives the masks; they are read for tags only, and not kept.
+        cases: Cases that need tags.
+        config: Uses `tags`, `classes` and `groups`.
+    """
+    if config.tags.source == "csv":
+        slices = dataset.slice_counts(dataset.cases())
+        wanted = {case.case for case in cases}
+        table = read_tags_csv(config.tags.path, config.classes, slices)
+        tags = {case: rows for case, rows in table.items() if case in wanted}
+    else:
+        values = range(1, len(config.classes) + 1)
+        tags = {case: tags_from_mask(labels, values) for case, labels in dataset.all_labels(cases).items()}
+    if config.groups:
+        tags = {case: group_tags(rows, config.classes, config.groups) for case, rows in tags.items()}
+    return tags
+
+
+def build_slices(
+    dataset: AcdcDataset,
+    cases: Sequence[CaseFiles],
+    config: DataConfig,
+    *,
+    cache_dir: Path | str | None = None,
+    labels: Mapping[str, np.ndarray] | None = None,
+) -> SliceDataset:
+    """Returns the slices of some cases with their tags, as the data part of a config says.
+
+    Args:
+        dataset: The data set the cases are of.
+        cases: For training, the "train" part of `split_cases`.
+        config: The data part of a run's config.
+        cache_dir: Folder of the disk cache where the config names none.
+        labels: As in `SliceDataset`.
+    """
+    tags = load_tags(dataset, cases, config)
+    folder = config.cache_dir or cache_dir
+    return SliceDataset(
+        cases, tags, config.grid, cache=config.cache, cache_dir=folder, workers=config.workers, labels=labels
+    )
+
+
+def batch_indices(
+    seed: int, epoch: int, tags: np.ndarray, batch_size: int, discordant_weight: float = 1.0
+) -> list[np.ndarray]:
+    """Returns the slices of each batch of an epoch; the same arguments always give the same batches.
+
+    Every batch is full: up to `batch_size - 1` slices of an epoch are left out, other ones in each epoch, and a set
+    smaller than a batch is repeated to fill it.
+
+    Args:
+        seed: Seed of the run.
+        epoch: Epoch, from 0.
+        tags: int8 (N, T) tags of the slices.
+        batch_size: Slices per batch.
+        discordant_weight: Above 1, slices on which the known tags disagree, or of which all are absent, are drawn that much
+            more often, with replacement: they alone tell classes apart that mostly occur together.
+    """
+    generator = np.random.default_rng((seed, epoch))
+    count = len(tags)
+    if discordant_weight == 1.0:
+        order = generator.permutation(count)
+    else:
+        weights = np.where(discordant(tags), discordant_weight, 1.0)
+        order = generator.choice(count, size=count, p=weights / weights.sum())
+    if count < batch_size:
+        order = np.resize(order, batch_size)
+    return list(order[: len(order) // batch_size * batch_size].reshape(-1, batch_size))
+
+
+def discordant(tags: np.ndarray) -> np.ndarray:
+    """Returns bool (N,): at least one class is known to be absent, so the slice can tell classes apart.
+
+    Example:
+        >>> discordant(np.array([[1, 1, 1], [0, 1, 1], [0, 0, 0], [-1, 1, 1]])).tolist()
+        [False, True, True, False]
+    """
+    return (tags == TAG_ABSENT).any(axis=1)
+
+
+def _store(
+    cases: list[CaseFiles], grid: GridConfig, cache: str, cache_dir: Path | str | None, workers: int
+) -> VolumeCache:
+    if cache == "memory":
+        return MemoryCache(cases, grid, workers)
+    if cache_dir is None:
+        raise UserError("the disk cache needs a folder", where="data.cache_dir", remedy="Add --set data.cache_dir=DIR")
+    return DiskCache(cases, grid, cache_dir)
+
+
+def _check_tags(cases: Sequence[CaseFiles], counts: Sequence[int], tags: Mapping[str, np.ndarray]) -> None:
+    faults = []
+    for case, count in zip(cases, counts, strict=True):
+        found = f"tags of {len(tags[case.case])} slices" if case.case in tags else "no tags"
+        if case.case not in tags or len(tags[case.case]) != count:
+            faults.append(DataFault(case.case, found, f"tags of its {count} slices", "Make the tags again from these images"))
+    raise_faults(faults, "data.tags")
