@@ -1,0 +1,76 @@
+"""Fixtures shared by all tests: a tiny synthetic data set, and the real one where it is at hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+TINY_PATIENTS = ("patient001", "patient002", "patient013")
+TINY_SHAPE = (40, 36, 4)
+TINY_AFFINE = np.diag([1.5, 1.5, 10.0, 1.0])
+
+
+@pytest.fixture
+def tiny_acdc(tmp_path: Path) -> Path:
+    """Root of an ACDC-layout data set: 3 patients, 2 frames each, 40x36x4 voxels of 1.5x1.5x10 mm.
+
+    Slices 0 and 1 hold RV, MYO and LV, slice 2 holds MYO and LV, slice 3 nothing. By the default split, patients 1 and
+    2 train and patient 13 validates.
+    """
+    root = tmp_path / "tiny_acdc"
+    for number, patient in enumerate(TINY_PATIENTS):
+        folder = root / "training" / patient
+        folder.mkdir(parents=True)
+        (folder / "Info.cfg").write_text("ED: 1\nES: 7\nGroup: NOR\n", encoding="utf-8")
+        for frame, size in ((1, 1.0), (7, 0.8)):
+            mask = tiny_heart(size, shift=number)
+            image = tiny_image(mask, seed=10 * number + frame)
+            stem = f"{patient}_frame{frame:02d}"
+            write_nifti(folder / f"{stem}.nii.gz", image)
+            write_nifti(folder / f"{stem}_gt.nii.gz", mask)
+    return root
+
+
+@pytest.fixture(scope="session")
+def real_acdc() -> Path:
+    """Root of the real ACDC, from `UNIA_MED_ACDC` or beside the repository; the test is left out where there is none."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "acdc"
+    root = Path(os.environ.get("UNIA_MED_ACDC") or beside)
+    if not root.is_dir():
+        pytest.skip("no ACDC folder: set UNIA_MED_ACDC")
+    return root
+
+
+def tiny_heart(size: float = 1.0, shift: int = 0) -> np.ndarray:
+    """Returns an int16 mask (40, 36, 4): a ring (2) round a cavity (3), with a second cavity (1) at its side."""
+    x, y = np.meshgrid(np.arange(TINY_SHAPE[0]), np.arange(TINY_SHAPE[1]), indexing="ij")
+    radius = np.hypot(x - 19 - shift, y - 20)
+    mask = np.zeros(TINY_SHAPE, np.int16)
+    right = np.hypot(x - 10 - shift, y - 20) < 7 * size
+    for z in range(3):
+        if z < 2:
+            mask[right, z] = 1
+        mask[radius < 9 * size, z] = 2
+        mask[radius < 5.5 * size, z] = 3
+    return mask
+
+
+def tiny_image(mask: np.ndarray, seed: int) -> np.ndarray:
+    """Returns an int16 image of a mask: bright blood, dark muscle, grey surroundings, a little noise."""
+    means = np.array([110.0, 220.0, 60.0, 240.0])
+    noise = np.random.default_rng(seed).normal(0, 8, mask.shape)
+    return (means[mask] + noise).clip(0).astype(np.int16)
+
+
+def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray = TINY_AFFINE) -> Path:
+    """Writes a NIfTI file with sform and qform set, and returns its path."""
+    image = nib.Nifti1Image(array, affine)
+    image.header.set_xyzt_units("mm", "sec")
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    nib.save(image, path)
+    return path
