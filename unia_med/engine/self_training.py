@@ -11,13 +11,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
 from unia_med.config.schema import RunConfig
+from unia_med.data.slices import SliceDataset
 from unia_med.engine.trainer import Trainer
 from unia_med.methods.base import Method
 from unia_med.priors.mixed import MixedSlices
@@ -45,14 +45,14 @@ class SelfTraining:
         self,
         config: RunConfig,
         run_dir: Path,
-        slices: Any,
+        slices: SliceDataset,
         device: torch.device,
         build: Callable[[RunConfig], Method],
     ) -> None:
         self.config, self.prior, self.device, self._build = config, config.prior, device, build
         self.run_dir, self.labels_dir = run_dir, run_dir / "labels"
         self.slices = slices
-        self.dataset: Any = slices
+        self.dataset: SliceDataset | MixedSlices = slices
         if "phantom" in self.prior.names and self.prior.synthetic_share > 0:
             extra = PhantomSlices(self.prior.phantom, config.data.grid, config.seed, min(2000, self.prior.phantom.slices))
             self.dataset = MixedSlices(slices, extra, self.prior.synthetic_share)
@@ -134,8 +134,8 @@ class SelfTraining:
         )
 
     def _tags(self) -> Iterator[np.ndarray | None]:
-        for _, tags in self.slices.volume_tags():
-            yield tags if self.prior.use_tags else None
+        for case, _ in self.slices.volumes():
+            yield self.slices.tags[self.slices.rows(case.case)] if self.prior.use_tags else None
 
     def _probabilities(self, method: Method) -> Iterator[np.ndarray]:
         """Class probabilities (Z, K, H, W) of each training volume, averaged over `prior.scales`."""

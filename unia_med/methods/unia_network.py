@@ -62,6 +62,10 @@ class UniaNetwork(nn.Module):
             shared_head=method.shared_head,
             doubled=method.doubled_features,
         )
+        if network.backbone == "hybrid_lite0":
+            # As in its transformer blocks: what attention from scratch gathers must not drown a token's own place.
+            with torch.no_grad():
+                self.uncertainty.masked_attention.output.weight.mul_(0.01)
         self.classifier = TagClassifier(width, classes - 1)
         self.aux_classifier = TagClassifier(self.backbone.aux_width, classes - 1)
         self.affinity_head = AffinityHead(2 * self.backbone.heads)

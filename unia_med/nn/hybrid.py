@@ -40,8 +40,8 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Pre-norm transformer block with layer scale.
 
-    The scales start at 0.1, so that tokens begin as the convolutional features of their own place: attention from
-    scratch would smear a class activation map over the whole slice.
+    The scales start at 0.01, so that tokens begin as the convolutional features of their own place: attention from
+    scratch smears a class activation map over the whole slice (at 0.1 its peak left the heart in 99 % of slices).
     """
 
     def __init__(self, width: int, heads: int, expansion: int = 2) -> None:
@@ -49,8 +49,8 @@ class Block(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(width, eps=1e-6), nn.LayerNorm(width, eps=1e-6)
         self.attention = Attention(width, heads)
         self.mlp = nn.Sequential(nn.Linear(width, expansion * width), nn.GELU(), nn.Linear(expansion * width, width))
-        self.scale1 = nn.Parameter(torch.full((width,), 0.1))
-        self.scale2 = nn.Parameter(torch.full((width,), 0.1))
+        self.scale1 = nn.Parameter(torch.full((width,), 0.01))
+        self.scale2 = nn.Parameter(torch.full((width,), 0.01))
 
     def forward(self, tokens: Tensor, need_logits: bool = False) -> tuple[Tensor, Tensor | None]:
         """Tokens (B, N, E) to (B, N, E), with the attention logits when asked for."""
@@ -87,7 +87,9 @@ class HybridLite0(nn.Module):
         # A depthwise convolution tells tokens their surroundings and, through its zero border, their place, at any size.
         self.position = nn.Conv2d(width, width, 3, padding=1, groups=width)
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
-        self.norm = nn.LayerNorm(width, eps=1e-6)
+        # One norm over all tokens of a slice: a layer norm would make every token equally large, and the class
+        # activation map of an empty corner as high as that of the heart.
+        self.norm = nn.GroupNorm(1, width, eps=1e-6)
         self.skip_strides = tuple(s for s in (2, 4, 8) if s < token_stride)
         self.skip_channels = tuple(STAGE_CHANNELS[STAGE_STRIDES.index(s)] for s in self.skip_strides)
 
@@ -110,7 +112,7 @@ class HybridLite0(nn.Module):
                 logits.append(attention)
         skips = tuple(maps[STAGE_STRIDES.index(stride)] for stride in self.skip_strides)
         affinity = torch.cat(logits, 1) if logits else None
-        return BackboneOutput(self._grid(self.norm(tokens), size), self._grid(aux, size), affinity, skips)
+        return BackboneOutput(self.norm(self._grid(tokens, size)), self._grid(aux, size), affinity, skips)
 
     @staticmethod
     def _grid(tokens: Tensor, size: torch.Size) -> Tensor:

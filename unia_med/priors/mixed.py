@@ -19,6 +19,7 @@ class MixedSlices(Dataset):
 
     def __init__(self, real: Any, synthetic: Any, share: float) -> None:
         self.real, self.synthetic, self.share = real, synthetic, share
+        self.cases = [*real.cases, *synthetic.cases]
 
     def __len__(self) -> int:
         return len(self.real) + len(self.synthetic)
@@ -28,12 +29,6 @@ class MixedSlices(Dataset):
             return self.real[index]
         item = self.synthetic[index - len(self.real)]
         return {**item, "index": index}
-
-    def case_name(self, index: int) -> str:
-        """How an error names an item."""
-        if index < len(self.real):
-            return self.real.case_name(index)
-        return self.synthetic.case_name(index - len(self.real))
 
     def batch_order(self, seed: int, epoch: int, batch_size: int) -> list[list[int]]:
         """Batches of one epoch over the real slices: a pure function of (seed, epoch)."""

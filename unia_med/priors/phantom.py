@@ -34,6 +34,7 @@ class PhantomSlices(Dataset):
     def __init__(self, settings: PhantomPriorSettings, grid: GridConfig, seed: int, count: int | None = None) -> None:
         direction = math.radians(settings.rv_direction_degrees)
         count = settings.slices if count is None else count
+        self.cases = [("synthetic", index) for index in range(count)]
         self.images, self.labels = draw_bank(count, grid.size, grid.spacing_mm or _PIXEL_MM, seed, direction)
 
     def __len__(self) -> int:
@@ -49,7 +50,3 @@ class PhantomSlices(Dataset):
             "scores": torch.from_numpy(scores),
             "index": index,
         }
-
-    def case_name(self, index: int) -> str:
-        """How an error names an item."""
-        return f"synthetic slice {index}"
