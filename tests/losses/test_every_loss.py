@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from unia_med.labels import IGNORE
 from unia_med.losses.affinity import AFFINITY_LOSSES, pair_labels
@@ -29,7 +30,8 @@ def distribution_case(form: str, labels: Tensor) -> Case:
     loss, known, target = DistributionLoss(form), labels != IGNORE, (labels == 1).float()
 
     def value(x: Tensor) -> Tensor:
-        return loss.to(x.dtype)(x.mean(1), x, 0.3 * x, target.to(x.dtype), known)
+        module = loss.double() if x.dtype == torch.float64 else loss
+        return module(x.mean(1), x, 0.3 * x, target.to(x.dtype), known)
 
     return value, (B, 5, S, S)
 
@@ -125,3 +127,11 @@ def test_autocast_around_a_loss_changes_nothing(name: str) -> None:
     plain = evaluated(name, mixed(), torch.float32)[0]
     with torch.autocast("cpu", torch.bfloat16):
         assert evaluated(name, mixed(), torch.float32)[0] == plain
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_loss_reads_a_value_back_to_the_host(name: str) -> None:
+    """Tensors without values: `.item()`, `nonzero` and boolean picking, which stall a GPU, raise here."""
+    with FakeTensorMode():
+        value, gradient = evaluated(name, torch.zeros(B, S, S, dtype=torch.long), torch.float32)
+    assert value.shape == () and gradient is not None

@@ -5,6 +5,7 @@ The kernel is built once per image; whatever is to be refined with it is stacked
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -65,14 +66,16 @@ def neighbour_views(maps: torch.Tensor, dilations: Sequence[int]) -> list[torch.
     ]
 
 
-def position_weights(dilations: Sequence[int]) -> torch.Tensor:
-    """(J,) softmax over the neighbours of the position term; sums to 1 and favours the nearest.
+@functools.lru_cache(maxsize=32)
+def position_weights(dilations: tuple[int, ...], device: torch.device | None = None) -> torch.Tensor:
+    """(J,) softmax over the neighbours of the position term; sums to 1, favours the nearest. Cached, do not change.
 
     >>> position_weights((1, 2, 4, 8, 12, 24)).reshape(6, 8).sum(1)[:3].mul(1000).round().int().tolist()
     [579, 356, 65]
     """
-    lengths = torch.tensor([math.hypot(row, column) for row, column in neighbour_offsets(dilations)])
-    return (-(lengths / (BANDWIDTH * (lengths.std() + DEVIATION_GUARD))).square()).softmax(0)
+    with torch.inference_mode(False):
+        lengths = torch.tensor([math.hypot(*offset) for offset in neighbour_offsets(dilations)], device=device)
+        return (-(lengths / (BANDWIDTH * (lengths.std() + DEVIATION_GUARD))).square()).softmax(0)
 
 
 @detached
@@ -90,7 +93,7 @@ def pixel_kernel(images: torch.Tensor, dilations: Sequence[int] = DILATIONS, red
     deviation = neighbours.std(1, keepdim=True)
     distances = (neighbours - images.unsqueeze(1)) / (BANDWIDTH * (deviation + DEVIATION_GUARD))
     similarity = (-distances.square().mean(2)).softmax(1)
-    position = position_weights(dilations).to(images.device)
+    position = position_weights(tuple(dilations), images.device)
     weights = similarity + POSITION_WEIGHT * position[:, None, None]
     return PixelKernel(weights.contiguous(), tuple(dilations))
 
