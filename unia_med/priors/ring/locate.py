@@ -82,10 +82,11 @@ def track(
     centre = centre or ((shape[0] - 1) / 2, (shape[1] - 1) / 2)
     weight = np.exp(-0.5 * (_distance(shape, centre) / settings.pixels(settings.centre_sigma_mm)) ** 2)
     middle = len(volume) // 2
-    _, row, column = _best((np.maximum(response, 0).max(axis=1).mean(axis=0) * weight)[None])
     radii = np.array(settings.radii_mm)
+    preferred = response * ((radii / radii.max()) ** settings.radius_exponent)[:, None, None]
+    _, row, column = _best((np.maximum(preferred, 0).max(axis=1).mean(axis=0) * weight)[None])
     rings, strengths = np.zeros((len(volume), 3)), np.zeros(len(volume))
-    start = _best(response[middle] - _move_cost(shape, (row, column), settings))
+    start = _best(preferred[middle] - _move_cost(shape, (row, column), settings))
     for step in (1, -1):
         radius, place = start[0], start[1:]
         for index in range(middle, len(volume) if step == 1 else -1, step):

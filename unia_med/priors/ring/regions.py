@@ -61,7 +61,8 @@ def contrast_of(image: np.ndarray, distance: np.ndarray, radius: float, settings
     """Rescales a slice (H, W) so that the ring's muscle is 0 and its blood is 1."""
     blood = np.percentile(image[distance <= max(0.75 * radius, 1.0)], 60)
     outer = radius + settings.pixels(settings.annulus_mm)
-    muscle = np.percentile(image[(distance > radius + 0.5) & (distance <= outer)], 40)
+    annulus = image[(distance > radius + 0.5) & (distance <= outer)]
+    muscle = np.percentile(annulus, 40) if annulus.size else blood  # a ring larger than the image shows no muscle
     return (image - muscle) / max(blood - muscle, 0.02)
 
 
@@ -98,14 +99,28 @@ def wall_profile(
     values, depths = _cast(contrast, distance, middle, length)
     low, high = (settings.pixels(bound) for bound in settings.wall_range_mm)
     dark_before = np.maximum.accumulate((values < 0.35) & (depths > 0.5), axis=1)
-    ends = dark_before & (values > settings.wall_level) & (depths >= 0.5 * low) & (depths <= high)
+    outside = (values > settings.wall_level) | (values < settings.wall_dark_level)
+    ends = dark_before & outside & (depths >= 0.5 * low) & (depths <= high)
     first = ends.argmax(axis=1)
-    width = depths[np.arange(ANGLES), first]
+    width = depths[np.arange(ANGLES), first] - settings.pixels(settings.wall_trim_mm)
     return np.where(ends.any(axis=1), width, np.nan)
 
 
+def typical_wall(cavities: list[Cavity], visible: np.ndarray, settings: RingSettings) -> np.ndarray:
+    """Typical wall width (Z,) in pixels: the volume's, moved towards that of slices with enough measured rays."""
+
+    def middle(rays: np.ndarray, otherwise: float) -> float:
+        rays = rays[~np.isnan(rays)]
+        return float(np.percentile(rays, settings.wall_percentile)) if len(rays) >= ANGLES // 6 else otherwise
+
+    seen = [cavity.thickness for cavity, shown in zip(cavities, visible, strict=False) if shown] or [np.full(ANGLES, np.nan)]
+    whole = middle(np.concatenate(seen), settings.pixels(settings.wall_mm))
+    own = np.array([middle(cavity.thickness, whole) for cavity in cavities])
+    return whole + settings.wall_slice_share * (own - whole)
+
+
 def smooth_wall(thickness: np.ndarray, typical: float, settings: RingSettings) -> np.ndarray:
-    """Wall width (ANGLES,) without gaps: measured values within reason, else `typical` (pixels), smoothed circularly."""
+    """Wall width (ANGLES,) without gaps: measured where within reason, else `typical` (pixels); smoothed circularly."""
     low = max(0.6 * typical, settings.pixels(settings.wall_range_mm[0]) * 0.7)
     filled = np.where(np.isnan(thickness) | (thickness > 1.5 * typical), typical, np.maximum(thickness, low))
     return ndimage.gaussian_filter1d(ndimage.median_filter(filled, 7, mode="wrap"), 2.0, mode="wrap")

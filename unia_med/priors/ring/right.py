@@ -53,11 +53,11 @@ def _cavity_reach(cavity: Cavity, middle: np.ndarray, angle: float, inner: float
     return float(steps[cavity.mask[rows, columns]].max(initial=0.0))
 
 
-def bloodlike(contrast: np.ndarray, settings: RingSettings) -> np.ndarray:
-    """Soft membership in [0, 1] of a contrast: above `rv_level`, and not far brighter than the LV (fat)."""
+def bloodlike(contrast: np.ndarray, settings: RingSettings, blood: float = 1.0) -> np.ndarray:
+    """Soft membership in [0, 1] of a contrast: above `rv_level` * `blood`, and not far brighter than the LV (fat)."""
     with np.errstate(over="ignore"):
-        above = 1 / (1 + np.exp((settings.rv_level - contrast) / 0.08))
-        fat = 1 / (1 + np.exp((contrast - settings.rv_fat_level) / 0.08))
+        above = 1 / (1 + np.exp((settings.rv_level * blood - contrast) / 0.08))
+        fat = 1 / (1 + np.exp((contrast - settings.rv_fat_level * max(blood, 1.0)) / 0.08))
     return np.nan_to_num(above * fat)
 
 
@@ -106,7 +106,7 @@ def geometric_prior() -> np.ndarray:
 
 
 def levels_of(radii: np.ndarray) -> np.ndarray:
-    """Level 0 apical, 1 middle, 2 basal of slices by epicardial radius (Z,); needs no knowledge of the stack's order."""
+    """Level 0 apical, 1 middle, 2 basal of slices by epicardial radius (Z,), whatever the order of the stack."""
     return np.digitize(radii / max(radii.max(), 1e-6), LEVELS)
 
 
@@ -138,7 +138,10 @@ def right_ventricle(
         Mask (H, W) bool, possibly empty, and score (H, W) in [0, 1] of each pixel.
     """
     prior, depth = place_probability(cavity, wall, probability, direction, settings)
-    evidence = np.clip(bloodlike(ndimage.gaussian_filter(cavity.contrast, 0.4), settings), 0.02, 0.98)
+    contrast = ndimage.gaussian_filter(cavity.contrast, 0.4)
+    likely = contrast[(prior > 0.5 * prior.max()) & (depth < settings.pixels(15.0))]
+    blood = np.clip(np.percentile(likely, 70), 0.6, 1.6) if likely.size else 1.0  # the coil dims or brightens the RV
+    evidence = np.clip(bloodlike(contrast, settings, blood), 0.02, 0.98)
     odds = evidence / (1 - evidence) * np.clip(prior, 0, 0.98) / (1 - np.clip(prior, 0, 0.98))
     score = odds / (1 + odds)
     mask = (score > 0.5) & (evidence > 0.5) & (prior > settings.rv_atlas_floor)
