@@ -37,7 +37,7 @@ def tiny_acdc(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def real_acdc() -> Path:
-    """Root of the real ACDC, from `UNIA_MED_ACDC` or beside the repository; the test is left out where there is none."""
+    """Root of the real ACDC, from `UNIA_MED_ACDC` or beside the repository; without it the test is left out."""
     beside = Path(__file__).resolve().parents[2] / "shared" / "acdc"
     root = Path(os.environ.get("UNIA_MED_ACDC") or beside)
     if not root.is_dir():

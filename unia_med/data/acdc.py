@@ -91,7 +91,9 @@ class AcdcDataset:
 
     def _labels(self, case: CaseFiles, faults: list[DataFault]) -> np.ndarray:
         if case.mask is None:
-            faults.append(DataFault(case.image, "no mask", "a _gt file beside it", "Add the mask, or leave this case out"))
+            faults.append(
+                DataFault(case.image, "no mask", "a _gt file beside it", "Add the mask, or leave this case out")
+            )
             return np.zeros((0, 0, 0), np.uint8)
         try:
             mask = read_volume(case.mask).array
@@ -137,7 +139,9 @@ def _class_values(classes: Sequence[str], given: Sequence[int] | Mapping[str, in
             if name not in CLASS_VALUES:
                 close = nearest(name, CLASS_VALUES)
                 remedy = f"Did you mean {close!r}?" if close else "Name its value in the masks by data.class_values"
-                raise UserError(f"class {name!r} is not one of ACDC's {list(CLASS_VALUES)}", where="data.classes", remedy=remedy)
+                raise UserError(
+                    f"class {name!r} is not one of ACDC's {list(CLASS_VALUES)}", where="data.classes", remedy=remedy
+                )
         return tuple(CLASS_VALUES[name] for name in classes)
     values = tuple(given[name] for name in classes) if isinstance(given, Mapping) else tuple(given)
     if len(values) != len(classes) or len(set(values)) != len(values) or not all(0 < value < 256 for value in values):
@@ -151,7 +155,9 @@ def _class_values(classes: Sequence[str], given: Sequence[int] | Mapping[str, in
 
 def _patient_cases(folder: Path, faults: list[DataFault]) -> list[CaseFiles]:
     if not any(folder.iterdir()):
-        faults.append(DataFault(folder, "an empty folder", "Info.cfg and the frames", "Copy the patient again, or remove it"))
+        faults.append(
+            DataFault(folder, "an empty folder", "Info.cfg and the frames", "Copy the patient again, or remove it")
+        )
         return []
     info = read_info(folder / "Info.cfg", faults)
     cases = [_frame_case(folder, phase, info, faults) for phase in _PHASES if info]
@@ -160,7 +166,7 @@ def _patient_cases(folder: Path, faults: list[DataFault]) -> list[CaseFiles]:
         for case in found:
             if case.mask is None:
                 expected = f"{case.case}_gt.nii.gz, as the patient's other frame has a mask"
-                faults.append(DataFault(case.image, "no mask", expected, "Add the mask, or remove both of this patient"))
+                faults.append(DataFault(case.image, "no mask", expected, "Add it, or remove both of this patient"))
     return sorted(found, key=lambda case: case.frame)
 
 

@@ -183,7 +183,9 @@ def blur(images: Tensor, sigma_px: Tensor, largest_px: float) -> Tensor:
 def _contrast(images: Tensor, factor: Tensor, valid: Tensor) -> Tensor:
     """Returns images whose distance from their own mean, taken inside the source image, is scaled."""
     weight = valid.to(images.dtype)
-    mean = (images * weight).sum((1, 2, 3), keepdim=True) / (weight.sum((1, 2, 3), keepdim=True) * images.shape[1] + 1e-6)
+    mean = (images * weight).sum((1, 2, 3), keepdim=True) / (
+        weight.sum((1, 2, 3), keepdim=True) * images.shape[1] + 1e-6
+    )
     return mean + (images - mean) * factor.view(-1, 1, 1, 1)
 
 

@@ -42,4 +42,6 @@ def raise_faults(faults: Sequence[DataFault], where: Path | str | None = None) -
         only = faults[0]
         raise UserError(f"found {only.found}, expected {only.expected}", where=only.file, remedy=only.remedy)
     lines = "".join(f"\n  - {fault}" for fault in faults)
-    raise UserError(f"{len(faults)} faults in the data:{lines}\n", where=where, remedy="Mend all of these, then start again")
+    raise UserError(
+        f"{len(faults)} faults in the data:{lines}\n", where=where, remedy="Mend all of these, then start again"
+    )

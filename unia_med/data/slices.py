@@ -41,13 +41,14 @@ class SliceDataset(Dataset[Sample]):
         cache: "memory" decodes everything now; "disk" keeps memory-mapped files in `cache_dir`.
         cache_dir: Folder of the disk cache; needed by "disk" only.
         workers: Threads that decode into memory; 0 decodes one by one.
-        labels: uint8 (Z, H, W) weak labels on the network's grid per case name, as `load_label_slices` gives them; cases
-            without an entry are IGNORE throughout.
+        labels: uint8 (Z, H, W) weak labels on the network's grid per case name, as `load_label_slices` gives
+            them; cases without an entry are IGNORE throughout.
 
     Attributes:
         cases: One `SliceOrigin` per slice.
         tags: int8 (N, T) tags of all slices.
         scores: uint8 (N, K, H, W) or None, see `set_scores`.
+        discordant_weight: How much more often slices with an absent class are drawn, see `batch_indices`.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class SliceDataset(Dataset[Sample]):
         self.cases = [SliceOrigin(case, z, n) for case, n in zip(self._files, counts, strict=True) for z in range(n)]
         self.tags = np.concatenate([tags[case.case] for case in self._files]).astype(np.int8)
         self.scores: np.ndarray | None = None
+        self.discordant_weight = 1.0
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -104,6 +106,10 @@ class SliceDataset(Dataset[Sample]):
                 raise ValueError(f"scores are {scores.dtype} {scores.shape}, expected uint8 {expected}")
         self.scores = scores
 
+    def batch_order(self, seed: int, epoch: int, batch_size: int) -> list[np.ndarray]:
+        """Returns the slices of each batch of an epoch, see `batch_indices`."""
+        return batch_indices(seed, epoch, self.tags, batch_size, self.discordant_weight)
+
     def rows(self, case: str) -> slice:
         """Returns where the slices of a case lie among all slices."""
         position = [files.case for files in self._files].index(case)
@@ -122,7 +128,7 @@ class SliceDataset(Dataset[Sample]):
 
 
 def load_tags(dataset: AcdcDataset, cases: Sequence[CaseFiles], config: DataConfig) -> dict[str, np.ndarray]:
-    """Returns int8 tags (Z, T) per case as the config says: from masks or from a CSV, merged into groups if there are any.
+    """Returns int8 tags (Z, T) per case by the config: from masks or from a CSV, merged into its groups if any.
 
     Args:
         dataset: Gives the masks; they are read for tags only, and not kept.
@@ -179,8 +185,8 @@ def batch_indices(
         epoch: Epoch, from 0.
         tags: int8 (N, T) tags of the slices.
         batch_size: Slices per batch.
-        discordant_weight: Above 1, slices on which the known tags disagree, or of which all are absent, are drawn that much
-            more often, with replacement: they alone tell classes apart that mostly occur together.
+        discordant_weight: Above 1, slices of which a class is known to be absent are drawn that much more often, with
+            replacement: they alone tell classes apart that mostly occur together.
     """
     generator = np.random.default_rng((seed, epoch))
     count = len(tags)
@@ -219,5 +225,7 @@ def _check_tags(cases: Sequence[CaseFiles], counts: Sequence[int], tags: Mapping
     for case, count in zip(cases, counts, strict=True):
         found = f"tags of {len(tags[case.case])} slices" if case.case in tags else "no tags"
         if case.case not in tags or len(tags[case.case]) != count:
-            faults.append(DataFault(case.case, found, f"tags of its {count} slices", "Make the tags again from these images"))
+            faults.append(
+                DataFault(case.case, found, f"tags of its {count} slices", "Make the tags again from these images")
+            )
     raise_faults(faults, "data.tags")

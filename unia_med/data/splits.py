@@ -36,7 +36,9 @@ def split_cases(cases: Sequence[CaseFiles], split: SplitConfig, seed: int) -> di
     _check_disjoint(parts)
     if not parts["train"]:
         raise UserError(
-            f"the split leaves none of {len(patients)} patients to train on", where="data.split", remedy="Change data.split"
+            f"the split leaves none of {len(patients)} patients to train on",
+            where="data.split",
+            remedy="Change data.split",
         )
     return {part: [case for case in cases if case.patient in names] for part, names in parts.items()}
 
@@ -90,7 +92,9 @@ def _by_fractions(patients: list[str], split: SplitConfig, seed: int) -> tuple[s
 def _by_fold(patients: list[str], split: SplitConfig, seed: int) -> tuple[set[str], set[str], set[str]]:
     if not 2 <= split.folds <= len(patients):
         raise UserError(
-            f"{split.folds} folds for {len(patients)} patients", where="data.split.folds", remedy="Use 2 up to the number of patients"
+            f"{split.folds} folds for {len(patients)} patients",
+            where="data.split.folds",
+            remedy="Use 2 up to the number of patients",
         )
     if not 0 <= split.fold < split.folds:
         raise UserError(f"fold {split.fold}", where="data.split.fold", remedy=f"Use 0 to {split.folds - 1}")
@@ -107,7 +111,9 @@ def _by_lists(patients: list[str], split: SplitConfig, seed: int) -> tuple[set[s
                 raise UserError(
                     f"patient {name!r} is not in the data set",
                     where=f"data.split.{part}",
-                    remedy=f"Did you mean {close!r}?" if close else f"The {len(patients)} patients start with {patients[:3]}",
+                    remedy=f"Did you mean {close!r}?"
+                    if close
+                    else f"The {len(patients)} patients start with {patients[:3]}",
                 )
     return set(listed["train"]), set(listed["val"]), set(listed["test"])
 

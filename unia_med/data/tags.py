@@ -83,7 +83,9 @@ def group_labels(labels: np.ndarray, classes: Sequence[str], groups: Mapping[str
     return table[labels.astype(np.uint8)]
 
 
-def read_tags_csv(path: Path | str, classes: Sequence[str], slices_per_case: Mapping[str, int]) -> dict[str, np.ndarray]:
+def read_tags_csv(
+    path: Path | str, classes: Sequence[str], slices_per_case: Mapping[str, int]
+) -> dict[str, np.ndarray]:
     """Returns int8 tags (Z, T) of every case, from a table that opens in a spreadsheet.
 
     The columns are `image`, optionally `slice`, and one per class with 1 present, 0 absent, empty unknown; further
@@ -175,7 +177,9 @@ def _records(path: Path, classes: Sequence[str]) -> list[tuple[int, dict[str, st
             table.fieldnames = columns
             records = [(table.line_num, record) for record in table]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"cannot be read as CSV ({error})", where=path, remedy="Save the table as CSV in UTF-8") from error
+        raise UserError(
+            f"cannot be read as CSV ({error})", where=path, remedy="Save the table as CSV in UTF-8"
+        ) from error
     faults = []
     for name in ("image", *classes):
         if columns.count(name) != 1:

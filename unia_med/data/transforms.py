@@ -83,7 +83,7 @@ def restore(probabilities: Tensor, image: MetaTensor, chain: Compose) -> Tensor:
     native = Invertd("pred", chain, orig_keys=KEY, nearest_interp=False, to_tensor=True)(item)["pred"].as_tensor()
     native = native.clamp(0, 1)
     total = native.sum(0)
-    # Cropped-away voxels come back as zeros. At the rim of the field linear weights mix them in; background takes the rest.
+    # Cropped-away voxels come back as zeros, which linear weights mix in at the rim; background takes the rest.
     native[0] += (1 - total).clamp_min(0)
     return native / native.sum(0, keepdim=True)
 
@@ -98,7 +98,9 @@ def load_label_slices(path: Path | str, grid: GridConfig, values: Mapping[int, i
     """
     volume = read_volume(path)
     if volume.array.ndim != 3:
-        raise UserError(f"labels of shape {volume.shape}, expected 3D", where=path, remedy="Give one label volume per frame")
+        raise UserError(
+            f"labels of shape {volume.shape}, expected 3D", where=path, remedy="Give one label volume per frame"
+        )
     labels = np.full(volume.shape, IGNORE, np.uint8)
     for value, label in values.items():
         labels[volume.array == value] = label
@@ -109,7 +111,7 @@ def load_label_slices(path: Path | str, grid: GridConfig, values: Mapping[int, i
 
 def _to_grid(grid: GridConfig, mode: str, padding: int) -> list[Spacingd | ResizeWithPadOrCropd]:
     spacing = grid.spacing_mm
-    # -1 keeps the distance between slices. Beyond the volume's rim labels stay what the rim says, by half a pixel at most.
+    # -1 keeps the distance between slices. Beyond the rim, by half a pixel at most, the rim is repeated.
     resample = [Spacingd(KEY, pixdim=(spacing, spacing, -1.0), mode=mode, padding_mode="border")] if spacing else []
     crop = ResizeWithPadOrCropd(KEY, spatial_size=(*grid.size, -1), mode="constant", value=padding)
     return [*resample, crop]

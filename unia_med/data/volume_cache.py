@@ -111,7 +111,9 @@ class DiskCache(VolumeCache):
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"cannot be made ({error})", where=folder, remedy="Set data.cache_dir to another folder") from error
+            raise UserError(
+                f"cannot be made ({error})", where=folder, remedy="Set data.cache_dir to another folder"
+            ) from error
         decode = decode or Decode(grid)
         self._files: list[Path] = []
         faults: list[DataFault] = []
@@ -172,7 +174,9 @@ class Decode(Transform):
         try:
             volume = read_volume(case.image)
             if volume.array.ndim != 3:
-                raise UserError(f"shape {volume.shape}, expected 3D", where=case.image, remedy="Split the cine into frames")
+                raise UserError(
+                    f"shape {volume.shape}, expected 3D", where=case.image, remedy="Split the cine into frames"
+                )
             slices = to_slices(self._chain({KEY: as_tensor(volume)})[KEY])
         except UserError as error:
             fault = DataFault(case.image, error.what, "a readable volume", error.remedy or "Copy the file again")

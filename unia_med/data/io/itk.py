@@ -25,7 +25,9 @@ def read_itk(path: Path) -> Volume:
         import SimpleITK as sitk
     except ImportError as error:
         raise UserError(
-            "NRRD and MetaImage files need SimpleITK", where=path, remedy="Run: pip install SimpleITK, or convert to .nii.gz"
+            "NRRD and MetaImage files need SimpleITK",
+            where=path,
+            remedy="Run: pip install SimpleITK, or convert to .nii.gz",
         ) from error
     try:
         image = sitk.ReadImage(str(path))

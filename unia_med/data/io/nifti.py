@@ -167,7 +167,7 @@ def _nifti_voxels(image: Any, path: Path) -> np.ndarray:
 def _check_geometry(shape: tuple[int, ...], affine: np.ndarray, path: Path) -> None:
     if len(shape) not in (3, 4) or 0 in shape:
         raise UserError(
-            f"array of {len(shape)} dimensions {shape}, expected 3 (x, y, slices) or 4 (x, y, slices, time), none empty",
+            f"array of {len(shape)} dimensions {shape}, expected 3 (x, y, slice) or 4 (x, y, slice, time), none empty",
             where=path,
             remedy="Save one slice as (x, y, 1), and split what has further dimensions into several files",
         )
