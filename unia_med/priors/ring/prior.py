@@ -42,7 +42,10 @@ class Heart:
 
     def levels(self) -> np.ndarray:
         """Level (Z,) of each slice, see `right.levels_of`."""
-        radii = [np.sqrt(cavity.mask.sum() / np.pi) + wall.mean() for cavity, wall in zip(self.cavities, self.walls, strict=False)]
+        radii = [
+            np.sqrt(cavity.mask.sum() / np.pi) + wall.mean()
+            for cavity, wall in zip(self.cavities, self.walls, strict=True)
+        ]
         return right.levels_of(np.array(radii))
 
 
@@ -143,14 +146,19 @@ class RingPrior:
             )
         centre = None if locator is None or not np.ptp(locator) else expected_centre(locator, settings)
         rings, strengths = track(volume, settings, centre)
-        cavities = [left_ventricle(image, ring, settings) for image, ring in zip(volume, rings, strict=False)]
+        cavities = [left_ventricle(image, ring, settings) for image, ring in zip(volume, rings, strict=True)]
         typical = typical_wall(cavities, visible_slices(strengths, settings), settings)
-        walls = np.stack([smooth_wall(cavity.thickness, width, settings) for cavity, width in zip(cavities, typical, strict=False)])
+        walls = np.stack(
+            [smooth_wall(cavity.thickness, width, settings) for cavity, width in zip(cavities, typical, strict=True)]
+        )
         return Heart(cavities, walls, strengths)
 
     def _rays(self, heart: Heart) -> tuple[np.ndarray, np.ndarray]:
         """First blood-like stretches (Z, ANGLES, DEPTHS) bool and levels (Z,)."""
-        found = [right.profiles(cavity, wall, self.settings) for cavity, wall in zip(heart.cavities, heart.walls, strict=False)]
+        found = [
+            right.profiles(cavity, wall, self.settings)
+            for cavity, wall in zip(heart.cavities, heart.walls, strict=True)
+        ]
         rays = np.stack([right.runs(profile, self.settings) for profile in found])
         return rays & visible_slices(heart.strengths, self.settings)[:, None, None], heart.levels()
 
@@ -184,6 +192,6 @@ def compose(cavity: np.ndarray, wall: np.ndarray, rv: np.ndarray, tags: np.ndarr
     labels[rv] = RV
     labels[wall] = MYO
     labels[cavity] = MYO if tags[LV - 1] == TAG_ABSENT else LV
-    for number, tag in zip((RV, MYO, LV), tags, strict=False):
+    for number, tag in zip((RV, MYO, LV), tags, strict=True):
         labels[(labels == number) & (tag == TAG_ABSENT)] = 0
     return labels

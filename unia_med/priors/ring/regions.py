@@ -91,9 +91,7 @@ def _cast(image: np.ndarray, distance: np.ndarray, middle: np.ndarray, length: i
     return tuple(ndimage.map_coordinates(array, places, order=1, mode="nearest") for array in (image, distance))
 
 
-def wall_profile(
-    contrast: np.ndarray, distance: np.ndarray, middle: np.ndarray, settings: RingSettings
-) -> np.ndarray:
+def wall_profile(contrast: np.ndarray, distance: np.ndarray, middle: np.ndarray, settings: RingSettings) -> np.ndarray:
     """Wall width in pixels per ray (ANGLES,): where blood or fat begins again after the muscle; NaN if it does not."""
     length = int(np.ceil(2 * (np.sqrt((distance == 0).sum() / np.pi) * 2 + settings.pixels(settings.wall_range_mm[1]))))
     values, depths = _cast(contrast, distance, middle, length)
@@ -113,7 +111,9 @@ def typical_wall(cavities: list[Cavity], visible: np.ndarray, settings: RingSett
         rays = rays[~np.isnan(rays)]
         return float(np.percentile(rays, settings.wall_percentile)) if len(rays) >= ANGLES // 6 else otherwise
 
-    seen = [cavity.thickness for cavity, shown in zip(cavities, visible, strict=False) if shown] or [np.full(ANGLES, np.nan)]
+    seen = [cavity.thickness for cavity, shown in zip(cavities, visible, strict=True) if shown] or [
+        np.full(ANGLES, np.nan)
+    ]
     whole = middle(np.concatenate(seen), settings.pixels(settings.wall_mm))
     own = np.array([middle(cavity.thickness, whole) for cavity in cavities])
     return whole + settings.wall_slice_share * (own - whole)
