@@ -86,6 +86,9 @@ class UniaConfig(Section):
     par: PixelRefineSettings = PixelRefineSettings()
     scales: tuple[float, ...] = Field((1.0,), description="of the multi-scale CAM [6]; 1.0 is free")
     flip: bool = Field(False, description="add the mirrored pass to the CAM; off for hearts [B3]")
+    cam_source: Literal["final", "auxiliary"] = Field(
+        "final", description="features whose activation maps make P1: Z as published, or those before the last blocks"
+    )
     cam_minimum_range: float = Field(0.0, ge=0, description="a flatter class map is dropped, not stretched to 1 [A19]")
     distribution: Literal["kl", "vae", "variance_aware"] = "kl"
     samples: int = Field(50, ge=1, description="Gaussian samples behind the distribution map [3.7]; more are less noisy")

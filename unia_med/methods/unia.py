@@ -156,7 +156,7 @@ class UniA(Method):
         )
 
     def _activation_maps(self, batch: Batch, output: UniaOutput) -> tuple[Tensor, Tensor]:
-        """Normalised CAM and auxiliary CAM (B, T, H, W); the maps of the step's own pass serve as scale 1 [22.1]."""
+        """Normalised seed CAM and auxiliary CAM (B, T, H, W); the step's own pass serves as scale 1 [22.1]."""
         cam, auxiliary = multi_scale_maps(
             batch.images,
             self.network.activation_maps,
@@ -165,7 +165,8 @@ class UniA(Method):
             unscaled=(output.cam, output.aux_cam),
         )
         floor = self.settings.cam_minimum_range
-        return normalise_maps(cam, floor), normalise_maps(auxiliary, floor)
+        auxiliary = normalise_maps(auxiliary, floor)
+        return auxiliary if self.settings.cam_source == "auxiliary" else normalise_maps(cam, floor), auxiliary
 
     @torch.no_grad()
     def _pseudo_labels(self, batch: Batch, output: UniaOutput, step: int, need_labels: bool) -> PseudoLabels:

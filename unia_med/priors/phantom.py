@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from unia_med.config.prior import PhantomPriorSettings
+from unia_med.config.prior import PhantomPriorConfig
 from unia_med.config.schema import GridConfig
 from unia_med.data.phantom.bank import draw_bank
 
@@ -31,7 +31,7 @@ class PhantomSlices(Dataset):
         count: Other number of slices than the settings say.
     """
 
-    def __init__(self, settings: PhantomPriorSettings, grid: GridConfig, seed: int, count: int | None = None) -> None:
+    def __init__(self, settings: PhantomPriorConfig, grid: GridConfig, seed: int, count: int | None = None) -> None:
         direction = math.radians(settings.rv_direction_degrees)
         count = settings.slices if count is None else count
         self.cases = [("synthetic", index) for index in range(count)]

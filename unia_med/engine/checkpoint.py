@@ -1,0 +1,163 @@
+"""Checkpoints: tensors and plain values only, written so that no reader ever meets half a file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from unia_med.errors import UserError
+
+FORMAT = 1  # raised when a stored key changes its meaning
+_PLAIN = (str, int, float, bool, type(None))
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file under a temporary name, force it to the disk, then put it in place.
+
+    A process killed at any instant leaves the earlier file as it was.
+
+    Args:
+        path: final place; its folder must exist.
+        write: called with the open binary file.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        _give_usual_permissions(name)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write a text file the way `write_atomically` does.
+
+    Args:
+        path: final place.
+        text: whole content, stored as UTF-8.
+    """
+    write_atomically(path, lambda file: file.write(text.encode("utf-8")))
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what a killed process left of `write_atomically` in a folder.
+
+    Args:
+        folder: where files were written; may be missing.
+    """
+    for part in folder.glob(".*.part"):
+        part.unlink(missing_ok=True)
+
+
+def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:
+    """Write a checkpoint atomically.
+
+    Args:
+        state: nested dicts and lists of tensors, numbers, strings and None; anything else is a programming error,
+            since it could not be loaded with `weights_only=True`.
+        path: final place; its folder is made.
+    """
+    check_plain(state)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda file: torch.save({"format": FORMAT, **state}, file))
+
+
+def load_checkpoint(path: Path, keys: Iterable[str] = ("ema", "config", "classes", "step")) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU, refusing everything that is not tensors and plain values.
+
+    Args:
+        path: a file that `save_checkpoint` wrote.
+        keys: entries the caller needs.
+
+    Raises:
+        UserError: when the file is missing, cut short, of another kind, or carries code.
+    """
+    if not path.is_file():
+        raise UserError("there is no checkpoint here", path, "name a folder that `unia-med train` wrote")
+    state = _read(path)
+    if not isinstance(state, dict) or "format" not in state:
+        raise UserError("this is a torch file, but no unia_med checkpoint", path, "name a file from RUN/checkpoints")
+    if state["format"] != FORMAT:
+        what = f"the checkpoint has format {state['format']}, this version reads {FORMAT}"
+        raise UserError(what, path, "use the version of unia_med that wrote it (RUN/environment.json names it)")
+    missing = [key for key in keys if key not in state]
+    if missing:
+        raise UserError(f"the checkpoint lacks {', '.join(missing)}", path, "name last.pt, or train again")
+    return state
+
+
+def check_plain(value: Any, where: str = "state") -> None:
+    """Make sure a value holds only what a weights-only load accepts.
+
+    Args:
+        value: nested dicts, lists and tuples.
+        where: how the value is called in the error.
+
+    Raises:
+        TypeError: naming the place and type of the first foreign object.
+    """
+    if type(value) in _PLAIN or isinstance(value, Tensor):
+        return
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            check_plain(item, f"{where}[{key!r}]")
+    elif isinstance(value, (list, tuple)):
+        for position, item in enumerate(value):
+            check_plain(item, f"{where}[{position}]")
+    else:
+        raise TypeError(f"{where} is a {type(value).__name__}: a checkpoint holds tensors and plain values only")
+
+
+def load_weights(module: torch.nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Fill a module from a checkpoint entry, or say how the two differ.
+
+    Args:
+        module: built from the checkpoint's config.
+        weights: its stored state.
+        path: the file, for the error.
+    """
+    own = module.state_dict()
+    differing = [k for k in own.keys() & weights.keys() if own[k].shape != weights[k].shape]
+    strangers = sorted(own.keys() ^ weights.keys()) + sorted(differing)
+    if strangers:
+        what = f"{len(strangers)} entries do not fit the network of the config, first {strangers[0]}"
+        raise UserError(what, path, "use the config.yaml that lies in the checkpoint's run folder")
+    module.load_state_dict(weights)
+
+
+def _read(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"the checkpoint cannot be read: {error.strerror}", path, "check the file's rights") from error
+    except Exception as error:  # torch names no common class: pickle, zip, EOF, key and runtime errors all occur
+        what = "the checkpoint is damaged, cut short, or holds code instead of weights; it was not loaded"
+        raise UserError(what, path, "use another checkpoint of the run, or train again") from error
+
+
+def _give_usual_permissions(name: str) -> None:
+    # mkstemp makes files that only their owner can read; a run folder is often shared in a group.
+    mask = os.umask(0)
+    os.umask(mask)
+    os.chmod(name, 0o666 & ~mask)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,60 @@
+"""Ctrl-C and termination requests: finish the step, write a checkpoint, leave."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(Exception):
+    """Training stopped early on request, with its checkpoint written."""
+
+    def __init__(self, step: int, signal_number: int) -> None:
+        """Say where it stopped.
+
+        Args:
+            step: iterations done; the checkpoint holds this state.
+            signal_number: what asked for it.
+        """
+        super().__init__(f"stopped at step {step}")
+        self.step = step
+        self.exit_code = 128 + signal_number  # the shell's convention: 130 for Ctrl-C, 143 for termination
+
+
+class StopRequest:
+    """Catches SIGINT and SIGTERM for the time of a block; a second SIGINT ends the process at once."""
+
+    def __init__(self) -> None:
+        self.signal_number: int | None = None
+        self._earlier: dict[int, signal.Handlers | int | None] = {}
+
+    def __bool__(self) -> bool:
+        return self.signal_number is not None
+
+    def set(self, signal_number: int = signal.SIGTERM) -> None:
+        """Ask for a stop from within the program.
+
+        Args:
+            signal_number: decides the exit code.
+        """
+        self.signal_number = signal_number
+
+    def __enter__(self) -> StopRequest:
+        # Python lets the main thread alone set handlers; elsewhere the owner of the main thread decides.
+        if threading.current_thread() is threading.main_thread():
+            for number in _SIGNALS:
+                self._earlier[number] = signal.signal(number, self._catch)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._earlier.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        self._earlier.clear()
+
+    def _catch(self, number: int, frame: FrameType | None) -> None:
+        if self.signal_number is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.set(number)

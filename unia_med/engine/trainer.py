@@ -1,0 +1,378 @@
+"""The training loop: a MONAI trainer whose iteration is ours, and the handlers round it.
+
+Every step is a pure function of the weights, the optimiser state and (seed, step, rank). A checkpoint therefore needs no
+random states, and a resumed run equals an uninterrupted one bit by bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Events
+from monai.engines import SupervisedTrainer
+from monai.engines.utils import IterationEvents
+from rich.console import RenderableType
+from torch import Tensor
+
+from unia_med.config.schema import AugmentConfig, TrainingConfig
+from unia_med.data.augment import BatchAugmentation, step_generator
+from unia_med.engine import distributed
+from unia_med.engine.average import WeightAverage
+from unia_med.engine.checkpoint import load_checkpoint, load_weights, remove_leftovers, save_checkpoint
+from unia_med.engine.interrupt import Interrupted, StopRequest
+from unia_med.engine.monitor import Monitor
+from unia_med.engine.randomness import seed_everything, step_seed
+from unia_med.engine.schedule import rate_factor, rate_scheduler
+from unia_med.engine.stream import BatchStream, SliceSource, item_name
+from unia_med.engine.watch import LossWatch, RunningMeans
+from unia_med.errors import UserError
+from unia_med.methods.base import Batch, Method
+
+_STATE_KEYS = ("model", "ema", "ema_updates", "optimizer", "scheduler", "scaler", "step", "best", "means")
+_MEMORY_REMEDY = "lower training.batch_size (now {}), data.grid.size or network.input_size"
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Result of validating a model.
+
+    Attributes:
+        scores: numbers by column of `metrics.csv`; None where a score does not exist.
+        key: what `keep_best_by: dice` compares, larger is better; None without masks.
+        tables: for people.
+    """
+
+    scores: dict[str, float | None] = field(default_factory=dict)
+    key: float | None = None
+    tables: tuple[RenderableType, ...] = ()
+
+
+Boundary = Callable[[Method], None]
+
+
+class Trainer:
+    """Trains one method on one data set within one folder; a folder with a checkpoint is continued.
+
+    Attributes:
+        ema_method: the averaged method in eval mode, which is validated, predicted with and exported.
+        step: iterations done.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        dataset: SliceSource,
+        training: TrainingConfig,
+        augment: AugmentConfig | None,
+        run_dir: Path,
+        device: torch.device,
+        seed: int,
+        validation: Callable[[Method, int], Validation] | None = None,
+        boundaries: Mapping[int, Boundary] | None = None,
+        *,
+        before_training: Callable[[Method], None] | None = None,
+        restore: Callable[[int], None] | None = None,
+        workers: int = 0,
+        record: Mapping[str, Any] | None = None,
+        title: str = "train",
+        clip_norm: float | None = None,
+    ) -> None:
+        """Assemble a training; nothing is computed or written before `run`.
+
+        Args:
+            method: what is trained; moved to the device.
+            dataset: training slices.
+            training: optimiser, schedule, budget.
+            augment: random changes of slices; None for none.
+            run_dir: gets checkpoints, table, log and curves.
+            device: of this process.
+            seed: drives order, augmentation and everything random in the method.
+            validation: called with the averaged method and the step, on every process.
+            boundaries: what happens before a step, e.g. labelling anew; called with the averaged method on the first
+                process only, the others then call `restore`.
+            before_training: called once before step 0 of a new run, on every process; may change the method.
+            restore: called with the step at a resume past 0, to bring back the labels in force there.
+            workers: loading processes.
+            record: plain values for the checkpoints: `config` and `classes`.
+            title: shown beside the progress bar.
+            clip_norm: largest gradient norm; None leaves gradients alone.
+        """
+        self.device = torch.device(device)
+        self._layout = torch.channels_last if training.channels_last else torch.contiguous_format
+        self.method = method.to(self.device, memory_format=self._layout).train()
+        self.dataset, self.training, self.run_dir, self.seed = dataset, training, run_dir, seed
+        self._validation, self._boundaries = validation, dict(boundaries or {})
+        self._before_training, self._restore = before_training, restore
+        self._workers, self._record, self._clip_norm = workers, dict(record or {"config": {}, "classes": []}), clip_norm
+        self._augment = BatchAugmentation(augment) if augment is not None else None
+        self._monitor = Monitor(run_dir, training.iterations, title)
+        self._watch = LossWatch(method, lambda index: item_name(dataset, index), self.device.type == "cpu")
+        self._means, self._stop = RunningMeans(), StopRequest()
+        self._prepare_optimiser()
+        self.average = WeightAverage(self.method, training.ema)
+        self.step, self.best = 0, None
+        self._seconds = time.monotonic()
+
+    @property
+    def ema_method(self) -> Method:
+        """The averaged method, in eval mode."""
+        return self.average.method
+
+    @property
+    def last_path(self) -> Path:
+        """Checkpoint from which a run continues."""
+        return self.run_dir / "checkpoints" / "last.pt"
+
+    @property
+    def best_path(self) -> Path:
+        """Checkpoint to predict with."""
+        return self.run_dir / "checkpoints" / "best.pt"
+
+    def run(self) -> None:
+        """Train up to the budget, from the folder's checkpoint if there is one.
+
+        Raises:
+            Interrupted: after SIGINT or SIGTERM, with the checkpoint written.
+            UserError: bad data, a loss that is not finite, too little memory.
+        """
+        with self._stop:
+            try:
+                self._begin()
+                if self.step < self.training.iterations:
+                    self._train()
+            except (torch.OutOfMemoryError, MemoryError) as error:
+                raise self._memory_error(error) from error
+            except RuntimeError as error:
+                if "can't allocate memory" in str(error):
+                    raise self._memory_error(error) from error
+                raise
+            finally:
+                self._monitor.stop()
+
+    def request_stop(self) -> None:
+        """Ask the run to stop after its current step, as SIGTERM would."""
+        self._stop.set()
+
+    def _begin(self) -> None:
+        if distributed.is_main():
+            remove_leftovers(self.last_path.parent)
+        resumed = self.last_path.is_file()
+        if resumed:
+            self._load()
+        self._monitor.start(self.step)
+        if self.step == self.training.iterations:
+            return
+        if not resumed:
+            self._save(self.last_path)
+        distributed.barrier()
+        if self.step == 0:
+            self._start_new()
+        elif self._restore is not None:
+            self._restore(self.step)
+
+    def _start_new(self) -> None:
+        if self._before_training is not None:
+            self._before_training(self.method)
+            self.method.train()
+            self.average = WeightAverage(self.method, self.training.ema)
+        if 0 in self._boundaries:
+            self._cross_boundary(0)
+
+    def _train(self) -> None:
+        # Sized here: DistributedDataParallel and the engine look at the weights as they are after before_training.
+        engine = self._engine()
+        seed_everything(step_seed(self.seed, self.step, distributed.rank()))
+        engine.run()
+
+    def _engine(self) -> SupervisedTrainer:
+        settings = self.training
+        stream = BatchStream(
+            self.dataset,
+            self.seed,
+            settings.batch_size,
+            self.step,
+            settings.iterations,
+            self._boundaries,
+            self._workers,
+            self.device.type == "cuda",
+        )
+        engine = SupervisedTrainer(
+            device=self.device,
+            max_epochs=1,  # one pass over a stream as long as the whole budget
+            train_data_loader=stream,
+            epoch_length=settings.iterations,
+            network=distributed.wrap(self.method, self.device),
+            optimizer=self.optimizer,
+            loss_function=lambda losses: losses["loss"],
+            iteration_update=self._iterate,
+            decollate=False,
+        )
+        engine.logger = logging.Logger("unia_med.engine", logging.CRITICAL)  # errors reach the user once, by exception
+        engine.state.iteration = self.step
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._after_step)
+        return engine
+
+    def _iterate(self, engine: SupervisedTrainer, raw: dict[str, Any]) -> dict[str, Tensor]:
+        step = engine.state.iteration - 1
+        seed_everything(step_seed(self.seed, step, distributed.rank()))
+        batch = self._prepare(raw, step)
+        self.optimizer.zero_grad(set_to_none=True)
+        with self._autocast():
+            losses = engine.network(batch, step)
+        engine.state.output = losses
+        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+        self._watch.record(step, losses, raw["index"])
+        engine.fire_event(IterationEvents.LOSS_COMPLETED)
+        self.scaler.scale(losses["loss"]).backward()
+        engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
+        self._update_weights()
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        return {"loss": losses["loss"].detach()}
+
+    def _prepare(self, raw: Mapping[str, Any], step: int) -> Batch:
+        tensors = {k: v.to(self.device, non_blocking=True) for k, v in raw.items() if isinstance(v, Tensor)}
+        images, maps = tensors["image"], {}
+        if "scores" in tensors:
+            maps["scores"] = _unit_scores(tensors["scores"])
+        if "labels" in tensors:
+            maps["labels"] = tensors["labels"].long()
+        if self._augment is not None:
+            generator = step_generator(self.seed, step, distributed.rank(), self.device)
+            images, maps = self._augment(images, maps, generator)
+        images = images.contiguous(memory_format=self._layout)
+        return Batch(images, tensors["tags"], index=torch.tensor(raw["index"]), **maps)
+
+    def _update_weights(self) -> None:
+        if self._clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.method.parameters(), self._clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.scheduler.step()
+        self.average.update()
+
+    def _after_step(self, engine: SupervisedTrainer) -> None:
+        self.step = engine.state.iteration
+        settings, last = self.training, self.step == self.training.iterations
+        self._monitor.advance(self.step)
+        validates = last or self.step % settings.validate_every == 0
+        crosses = self.step in self._boundaries and not last
+        stops = self._stops(last)
+        if validates or stops or self.step % settings.log_every == 0:
+            self._log()
+        if validates:
+            self._validate()
+        if crosses:
+            self._cross_boundary(self.step)
+        if last and not (settings.keep_best_by == "dice" and self.best is not None):
+            self._save(self.best_path)
+        # After a boundary, so that the labels of the checkpoint's step are always on disk before it is.
+        if validates or crosses or stops or self.step % settings.checkpoint_every == 0:
+            self._save(self.last_path)
+        if stops:
+            raise Interrupted(self.step, int(self._stop.signal_number or 0))
+
+    def _stops(self, last: bool) -> bool:
+        if last:
+            return False
+        if not distributed.active():
+            return bool(self._stop)
+        # Processes must agree; asking each other every step would cost more than stopping a little later.
+        if self.step % self.training.log_every:
+            return False
+        signals = distributed.largest(int(self._stop.signal_number or 0), self.device)
+        if signals:
+            self._stop.set(signals)
+        return bool(signals)
+
+    def _log(self) -> None:
+        rows = self._watch.read()
+        self._means.add(rows)
+        if rows:
+            interval = RunningMeans()
+            interval.add(rows)
+            self._monitor.log_losses(self.step, interval.means(), self.optimizer.param_groups[0]["lr"])
+
+    def _validate(self) -> None:
+        result = self._validation(self.ema_method, self.step) if self._validation is not None else Validation()
+        now = time.monotonic()
+        row: dict[str, float | int | None] = {"step": self.step, **self._means.means()}
+        row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
+        row["seconds"] = round(now - self._seconds, 3)
+        self._monitor.log_validation({**row, **result.scores}, result.tables)
+        self._means.clear()
+        self._seconds = now
+        better = result.key is not None and (self.best is None or result.key > self.best)
+        if self.training.keep_best_by == "dice" and better:
+            self.best = result.key
+            self._save(self.best_path)
+
+    def _cross_boundary(self, step: int) -> None:
+        if distributed.is_main():
+            self._boundaries[step](self.ema_method)
+        distributed.barrier()
+        if not distributed.is_main() and self._restore is not None:
+            self._restore(step)
+
+    def _prepare_optimiser(self) -> None:
+        settings = self.training
+        groups = self.method.parameter_groups(settings.learning_rate, settings.weight_decay)
+        fused = self.device.type in ("cpu", "cuda")
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.999), eps=1e-8, fused=fused)
+        factor = rate_factor(settings.schedule, settings.iterations, settings.warmup)
+        self.scheduler = rate_scheduler(self.optimizer, factor)
+        self._half = _half_precision(self.device) if settings.amp else None
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self._half == torch.float16)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        return nullcontext() if self._half is None else torch.autocast(self.device.type, self._half)
+
+    def _save(self, path: Path) -> None:
+        self._means.add(self._watch.read())  # a state whose losses were not finite must not be kept
+        if not distributed.is_main():
+            return
+        state = {
+            "model": self.method.state_dict(),
+            "ema": self.ema_method.state_dict(),
+            "ema_updates": self.average.updates,
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "step": self.step,
+            "best": self.best,
+            "means": self._means.state(),
+        }
+        save_checkpoint({**state, **self._record}, path)
+
+    def _load(self) -> None:
+        state = load_checkpoint(self.last_path, _STATE_KEYS)
+        load_weights(self.method, state["model"], self.last_path)
+        load_weights(self.ema_method, state["ema"], self.last_path)
+        self.average.updates = state["ema_updates"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.scaler.load_state_dict(state["scaler"])
+        self._means.load(state["means"])
+        self.step, self.best = state["step"], state["best"]
+
+    def _memory_error(self, error: BaseException) -> UserError:
+        what = f"out of memory on {self.device} at step {self.step}: {str(error).splitlines()[0] if str(error) else ''}"
+        return UserError(what.rstrip(": "), remedy=_MEMORY_REMEDY.format(self.training.batch_size))
+
+
+def _half_precision(device: torch.device) -> torch.dtype | None:
+    if device.type != "cuda":
+        return None
+    # Volta and Turing only emulate bfloat16, slowly; they get float16 with loss scaling.
+    return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
+
+
+def _unit_scores(scores: Tensor) -> Tensor:
+    return scores.float() / 255 if scores.dtype == torch.uint8 else scores

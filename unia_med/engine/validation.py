@@ -1,0 +1,129 @@
+"""Validation during training: 3D Dice of whole volumes, and the table that shows label quality apart from it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from unia_med.config.schema import RunConfig
+from unia_med.data.acdc import AcdcDataset
+from unia_med.data.sample import CaseFiles
+from unia_med.data.slices import build_slices
+from unia_med.data.tags import group_labels
+from unia_med.data.transforms import load_label_slices
+from unia_med.engine import distributed
+from unia_med.inference.predictor import Predictor
+from unia_med.labels import IGNORE
+from unia_med.methods.base import Batch, Method
+from unia_med.metrics.overlap import dice
+
+if TYPE_CHECKING:
+    from unia_med.data.slices import SliceDataset
+
+_LOG = logging.getLogger(__name__)
+
+
+class Validation:
+    """Scores a method on the validation cases.
+
+    Volumes are predicted from the images alone. The table's label columns (CAM, affinity, fused, ...) use the slices'
+    tags, as training does; it tells how good the labels are, not how good the method is (UniA specification, 20).
+
+    Args:
+        config: The run.
+        dataset: Reads the cases.
+        cases: Validation cases; those without a mask are left out.
+        device: Where to predict.
+    """
+
+    def __init__(self, config: RunConfig, dataset: AcdcDataset, cases: Sequence[CaseFiles], device: torch.device) -> None:
+        self.config, self.dataset, self.device = config, dataset, device
+        self.cases = [case for case in cases if case.mask is not None]
+        self.classes = config.data.target_classes
+        self._slices: SliceDataset | None = None
+
+    def __call__(self, method: Method, step: int) -> dict[str, float]:
+        """Mean Dice by class (`val_dice_RV`, ...), over classes (`val_dice`) and of the label columns."""
+        if not self.cases:
+            return {}
+        method.eval()
+        volumes = self._volume_scores(method)
+        columns = self._label_scores(method)
+        if distributed.is_main():
+            _LOG.info("validation at step %d\n%s", step, self._table(volumes, columns))
+        scores = {f"val_dice_{name}": value for name, value in volumes.items()}
+        known = [value for value in volumes.values() if not np.isnan(value)]
+        scores["val_dice"] = float(np.mean(known)) if known else float("nan")
+        for column, values in columns.items():
+            scores[f"label_dice_{column.replace(' ', '_')}"] = float(np.nanmean(values))
+        return scores
+
+    def _volume_scores(self, method: Method) -> dict[str, float]:
+        predictor = Predictor(method, self.config, self.device)
+        rows = []
+        for case in distributed.share(self.cases):
+            found = self.dataset.evaluation_case(case)
+            prediction, _ = predictor.predict_volume(found.volume)
+            truth = self._grouped(found.labels)
+            rows.append([dice(prediction == k, truth == k) for k in range(1, len(self.classes) + 1)])
+        table = np.array(distributed.gather(rows), dtype=float)
+        return dict(zip(self.classes, _means(table), strict=True))
+
+    def _grouped(self, labels: np.ndarray) -> np.ndarray:
+        groups = self.config.data.groups
+        return group_labels(labels, self.config.data.classes, groups) if groups else labels
+
+    @torch.inference_mode()
+    def _label_scores(self, method: Method) -> dict[str, list[float]]:
+        """Dice per class of each label column, over all validation slices of a volume, on the network's grid."""
+        slices = self._tagged_slices()
+        sums: dict[str, list[np.ndarray]] = {}
+        for case, volume in slices.volumes():
+            truth = self._truth(case)
+            for start in range(0, len(volume), self.config.inference.batch_slices):
+                part = slice(start, start + self.config.inference.batch_slices)
+                tags = torch.from_numpy(slices.tags[slices.rows(case.case)][part])
+                maps = method.label_maps(Batch(volume[part].to(self.device), tags.to(self.device)))
+                for name, labels in maps.items():
+                    counted = _counts(labels.cpu().numpy(), truth[part], len(self.classes))
+                    sums.setdefault(name, []).append(counted)
+        totals = {name: np.sum(parts, 0) for name, parts in sums.items()}
+        return {name: [2 * a / b if b else float("nan") for a, b in total] for name, total in totals.items()}
+
+    def _tagged_slices(self) -> SliceDataset:
+        if self._slices is None:
+            self._slices = build_slices(self.dataset, self.cases, self.config.data)
+        return self._slices
+
+    def _truth(self, case: CaseFiles) -> np.ndarray:
+        data = self.config.data
+        groups = data.groups or {name: [name] for name in data.classes}
+        values = {data.mask_values[name]: i for i, members in enumerate(groups.values(), 1) for name in members}
+        return load_label_slices(case.mask, data.grid, {0: 0, **values})
+
+    def _table(self, volumes: dict[str, float], columns: dict[str, list[float]]) -> str:
+        header = f"{'class':<10}{'volume':>12}" + "".join(f"{name:>12}" for name in columns)
+        lines = [header]
+        for index, name in enumerate(self.classes):
+            cells = [volumes[name], *(values[index] for values in columns.values())]
+            lines.append(f"{name:<10}" + "".join(f"{value:>12.3f}" for value in cells))
+        return "\n".join(lines)
+
+
+def _means(table: np.ndarray) -> list[float]:
+    """Column means over what is not NaN; NaN where nothing is."""
+    return [float(np.mean(column[~np.isnan(column)])) if (~np.isnan(column)).any() else float("nan") for column in table.T]
+
+
+def _counts(labels: np.ndarray, truth: np.ndarray, classes: int) -> np.ndarray:
+    """(T, 2): intersection and sum of sizes per class, over pixels of known truth; an abstaining label covers nothing."""
+    known = truth != IGNORE
+    rows = []
+    for label in range(1, classes + 1):
+        found, real = (labels == label) & known, truth == label
+        rows.append((int((found & real).sum()), int(found.sum()) + int(real.sum())))
+    return np.array(rows)
