@@ -1,0 +1,94 @@
+"""What `unia-med train` left in a run folder, ready to predict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unia_med.config.load import load_config, parse_config
+from unia_med.config.schema import RunConfig
+from unia_med.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+    from unia_med.inference.predictor import Predictor
+
+CHECKPOINTS = ("best.pt", "last.pt")
+"""In order of preference."""
+
+
+def find_checkpoint(run: Path) -> Path:
+    """The checkpoint of a run folder that predicts best; nothing is opened.
+
+    Args:
+        run: what `unia-med train --output` named.
+
+    Raises:
+        UserError: there is no such folder, or no checkpoint in it.
+    """
+    if not run.is_dir():
+        found = "is a file, not a run folder" if run.exists() else "no such run folder"
+        raise UserError(found, where=run, remedy="Give the folder that `unia-med train --output` named")
+    for name in CHECKPOINTS:
+        if (run / "checkpoints" / name).is_file():
+            return run / "checkpoints" / name
+    raise UserError(
+        "holds no checkpoints/best.pt and no checkpoints/last.pt",
+        where=run,
+        remedy="Give the folder that `unia-med train --output` named; one that was interrupted goes on with --resume",
+    )
+
+
+def load_predictor(run: Path | str, device: torch.device | str = "cpu", *, tta: bool = False, postprocess: bool = True) -> Predictor:
+    """The predictor of a trained run, weights loaded and averaged ones preferred.
+
+    Args:
+        run: run folder.
+        device: where to compute.
+        tta: average over several views, see `Predictor`.
+        postprocess: clean the masks.
+
+    Raises:
+        UserError: no run, or a checkpoint that is damaged, holds code, or does not fit the config.
+    """
+    from unia_med.build import build_method
+    from unia_med.engine.checkpoint import load_checkpoint, load_weights
+    from unia_med.inference.predictor import Predictor
+
+    path = find_checkpoint(Path(run))
+    state = load_checkpoint(path, keys=("config", "classes"))
+    config = _run_config(Path(run), state, path)
+    # The weights are about to be replaced: pre-trained ones need not be there, and are not looked for.
+    method = build_method(config.model_copy(update={"network": config.network.model_copy(update={"weights": "none"})}))
+    load_weights(method, _weights(state, path), path)
+    return Predictor(method, config, device, tta=tta, postprocess=postprocess)
+
+
+def load_run_config(run: Path) -> RunConfig:
+    """The resolved config of a run folder.
+
+    Args:
+        run: run folder.
+    """
+    return load_config(run / "config.yaml")
+
+
+def _run_config(run: Path, state: dict[str, Any], path: Path) -> RunConfig:
+    """`config.yaml`, in which a user may have changed the inference settings, or else the checkpoint's own config."""
+    config = load_run_config(run) if (run / "config.yaml").is_file() else parse_config(state["config"], path)
+    stored = list(state["classes"])
+    if stored not in (config.data.target_classes, ["background", *config.data.target_classes]):
+        raise UserError(
+            f"the checkpoint has the classes {stored}, its config {config.data.target_classes}",
+            where=path,
+            remedy="Put back the config.yaml with which the run was trained",
+        )
+    return config
+
+
+def _weights(state: dict[str, Any], path: Path) -> dict[str, Any]:
+    for key in ("ema", "model"):
+        if state.get(key):
+            return state[key]
+    raise UserError("the checkpoint lacks the weights of a model", where=path, remedy="Name another run, or train again")
