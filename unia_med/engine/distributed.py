@@ -132,3 +132,14 @@ def barrier() -> None:
     """Wait until every process is here."""
     if active():
         dist.barrier()
+
+
+def broadcast_buffers(module: nn.Module) -> None:
+    """Give every process the first one's buffers.
+
+    Args:
+        module: the same on every process but for its buffers.
+    """
+    if active():
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)

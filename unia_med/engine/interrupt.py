@@ -49,7 +49,9 @@ class StopRequest:
                 self._earlier[number] = signal.signal(number, self._catch)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for number, handler in self._earlier.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
         self._earlier.clear()

@@ -1,100 +1,252 @@
-"""What a run tells while it trains: metrics.csv, TensorBoard, train.log, environment.json."""
+"""What a run shows and keeps of itself: log, progress, metrics.csv, TensorBoard, environment.json."""
 
 from __future__ import annotations
 
 import csv
 import json
 import logging
+import math
+import os
 import platform
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from io import StringIO
 from pathlib import Path
-from types import TracebackType
+from typing import TYPE_CHECKING
 
 import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from unia_med import __version__
+from unia_med.engine import distributed
 from unia_med.engine.checkpoint import write_text_atomically
 
-_PACKAGES = ("torch", "monai", "pytorch-ignite", "timm", "numpy", "nibabel")
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+_PACKAGES = ("torch", "monai", "pytorch-ignite", "timm", "numpy", "scipy", "nibabel", "pydantic")
+_REFRESH_S = 0.2
 _LOG = logging.getLogger(__name__)
+_CONSOLE = Console(stderr=True)  # shared, so that messages appear above a progress bar and not through it
+
+Number = float | int | None
 
 
 class Monitor:
-    """Writes the numbers of one training; used as a context while it runs.
+    """Keeps the numbers of one training; used as a context while it runs. Only the first process writes."""
 
-    Args:
-        run_dir: Folder of `metrics.csv` and `tensorboard/`.
-    """
+    def __init__(self, run_dir: Path, iterations: int, title: str = "train") -> None:
+        """Prepare; nothing is written yet.
 
-    def __init__(self, run_dir: Path) -> None:
-        self.run_dir, self.table = run_dir, run_dir / "metrics.csv"
-        self._writer = None
+        Args:
+            run_dir: folder of `metrics.csv` and `tensorboard/`.
+            iterations: budget of the training.
+            title: shown beside the progress bar.
+        """
+        self._run_dir, self._iterations, self._title = run_dir, iterations, title
+        self._table = MetricsTable(run_dir / "metrics.csv")
+        self._board: SummaryWriter | None = None
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+        self._shown = 0.0
 
-    def __enter__(self) -> Monitor:
+    @contextmanager
+    def open(self, step: int) -> Iterator[None]:
+        """Files and progress bar for the time of a block.
+
+        Args:
+            step: iterations done already; what an earlier, killed part of the run wrote beyond it is dropped.
+        """
+        if not distributed.is_main():
+            yield
+            return
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(self.run_dir / "tensorboard"))
-        return self
+        self._run_dir.mkdir(parents=True, exist_ok=True)
+        self._table.continue_at(step)
+        self._board = SummaryWriter(str(self._run_dir / "tensorboard"), purge_step=step + 1)
+        self._show_progress(step)
+        try:
+            yield
+        finally:
+            self._close()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+    def advance(self, step: int) -> None:
+        """Move the progress bar, at most a few times per second.
 
-    def losses(self, step: int, values: Mapping[str, float], rate: float) -> None:
-        """Loss terms of one step, and the learning rate."""
-        _LOG.info("step %d: %s", step, ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
-        self._plot(step, {f"train/{name}": value for name, value in values.items()} | {"train/learning_rate": rate})
+        Args:
+            step: iterations done.
+        """
+        if self._progress is not None and time.monotonic() - self._shown > _REFRESH_S:
+            self._shown = time.monotonic()
+            self._progress.update(self._task, completed=step)
 
-    def row(self, step: int, values: Mapping[str, float]) -> None:
-        """A row of metrics.csv: mean loss terms since the last one, and validation scores."""
-        self._write([*self._rows(), {"step": str(step), **{k: f"{v:.6g}" for k, v in values.items()}}])
-        self._plot(step, {f"validation/{name}": value for name, value in values.items() if name.startswith("val_")})
+    def losses(self, step: int, means: Mapping[str, float], rate: float) -> None:
+        """Loss terms of an interval, and the learning rate.
 
-    def forget_after(self, step: int) -> None:
-        """Drops rows beyond the step a run is resumed from: they will come again."""
-        rows = self._rows()
-        kept = [row for row in rows if int(row["step"]) <= step]
-        if len(kept) != len(rows):
-            self._write(kept)
+        Args:
+            step: iterations done.
+            means: mean of each term since the last call.
+            rate: of the first parameter group.
+        """
+        if not distributed.is_main():
+            return
+        terms = ", ".join(f"{name} {value:.4f}" for name, value in means.items())
+        _LOG.info("step %d: %s", step, terms, extra={"routine": True})
+        self._plot(step, {f"train/{name}": value for name, value in means.items()} | {"train/learning_rate": rate})
+        if self._progress is not None:
+            self._progress.update(self._task, completed=step, loss=f"loss {means.get('loss', math.nan):.4f}")
+
+    def row(self, step: int, values: Mapping[str, Number]) -> None:
+        """A row of metrics.csv.
+
+        Args:
+            step: iterations done.
+            values: mean loss terms since the last row, and validation scores; None or NaN leaves a cell empty.
+        """
+        if not distributed.is_main():
+            return
+        known = {name: value for name, value in values.items() if value is not None and not math.isnan(value)}
+        self._table.append({"step": step, **{name: known.get(name) for name in values}})
+        self._plot(step, {f"validation/{name}": float(value) for name, value in known.items()})
 
     def _plot(self, step: int, values: Mapping[str, float]) -> None:
-        if self._writer is not None:
+        if self._board is not None:
             for name, value in values.items():
-                self._writer.add_scalar(name, value, step)
+                self._board.add_scalar(name, value, step)
 
-    def _rows(self) -> list[dict[str, str]]:
-        if not self.table.exists():
-            return []
-        with self.table.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+    def _show_progress(self, step: int) -> None:
+        if not _CONSOLE.is_terminal:
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, TextColumn("{task.fields[loss]}"), console=_CONSOLE)
+        self._task = self._progress.add_task(self._title, total=self._iterations, completed=step, loss="")
+        self._progress.start()
 
-    def _write(self, rows: list[dict[str, str]]) -> None:
-        columns = list(dict.fromkeys(name for row in rows for name in row))
+    def _close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+        if self._board is not None:
+            self._board.close()
+            self._board = None
+
+
+class MetricsTable:
+    """`metrics.csv`: always a whole file; new columns may join later."""
+
+    def __init__(self, path: Path) -> None:
+        """Name the file; nothing is read or written yet.
+
+        Args:
+            path: the CSV.
+        """
+        self._path = path
+        self._rows: list[dict[str, str]] = []
+
+    def continue_at(self, step: int) -> None:
+        """Keep earlier rows up to a step; later ones will come again.
+
+        Args:
+            step: iterations that the checkpoint holds.
+        """
+        if not self._path.is_file():
+            return
+        with self._path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        self._rows = [row for row in rows if int(row["step"]) <= step]
+        if not self._rows:
+            self._path.unlink()
+        elif len(self._rows) < len(rows):
+            self._write()
+
+    def append(self, row: Mapping[str, Number]) -> None:
+        """Add a row and put the whole file in place.
+
+        Args:
+            row: numbers by column; None leaves a cell empty.
+        """
+        self._rows.append({name: _cell(value) for name, value in row.items()})
+        self._write()
+
+    def _write(self) -> None:
+        columns = list(dict.fromkeys(name for row in self._rows for name in row))
         text = StringIO()
         writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
-        self.table.parent.mkdir(parents=True, exist_ok=True)
-        write_text_atomically(self.table, text.getvalue())
+        writer.writerows(self._rows)
+        write_text_atomically(self._path, text.getvalue())
+
+
+class _Screen(logging.Handler):
+    """Messages on the terminal; those of single intervals are left to the progress bar where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not (_CONSOLE.is_terminal and getattr(record, "routine", False)):
+            _CONSOLE.print(self.format(record), markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def log_to(path: Path) -> Iterator[None]:
+    """The package's messages on the terminal and in a file, from the first process only.
+
+    Args:
+        path: the log; an earlier one is continued.
+    """
+    logger = logging.getLogger("unia_med")
+    earlier = logger.level
+    handlers: list[logging.Handler] = []
+    if distributed.is_main():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handlers = [_Screen(), logging.FileHandler(path, encoding="utf-8")]
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+        logger.addHandler(handler)
+    logger.setLevel(logging.INFO if handlers else logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(earlier)
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()
 
 
 def write_environment(path: Path, device: torch.device, seed: int) -> None:
-    """Writes versions, device and seed as JSON."""
-    versions = {}
-    for name in _PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "absent"
-    values = {
+    """Write versions, device and seed as JSON.
+
+    Args:
+        path: `environment.json` of the run folder.
+        device: where the run computes.
+        seed: of the run.
+    """
+    facts = {
         "unia_med": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": versions,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads",
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "cuda": torch.version.cuda,
+        "cpu_count": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "processes": distributed.world_size(),
         "seed": seed,
     }
-    write_text_atomically(path, json.dumps(values, indent=2) + "\n")
+    write_text_atomically(path, json.dumps(facts, indent=2) + "\n")
+
+
+def _cell(value: Number) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from unia_med.data.slices import build_slices
 from unia_med.data.splits import split_cases
 from unia_med.engine import distributed
 from unia_med.engine.interrupt import Interrupted
-from unia_med.engine.monitor import write_environment
+from unia_med.engine.monitor import log_to, write_environment
 from unia_med.engine.randomness import seed_everything
 from unia_med.engine.self_training import SelfTraining
 from unia_med.engine.trainer import Trainer
@@ -27,16 +26,25 @@ from unia_med.engine.validation import Validation
 from unia_med.errors import UserError
 
 _LOG = logging.getLogger(__name__)
-_IGNORED_ON_RESUME = {"data.root", "data.cache_dir", "data.workers"}
+# What may change between the parts of a run without changing its weights.
+_FREE_ON_RESUME = {
+    "data.root",
+    "data.cache",
+    "data.cache_dir",
+    "data.workers",
+    "training.checkpoint_every",
+    "training.log_every",
+}
+_BALANCED_WEIGHT = 3.0  # of slices whose tags disagree; they are 16 % of ACDC and become a good third
 
 
 def train(config: RunConfig, output: Path, resume: bool = False, device: str = "auto") -> int:
-    """Trains a run and returns the exit code: 0 done, 130 interrupted with a checkpoint written.
+    """Train a run and return the exit code: 0 done, 130 interrupted with a checkpoint written.
 
     Args:
-        config: Everything the run needs.
-        output: The run folder.
-        resume: Continue the run that is there; without it, an existing run is never touched.
+        config: everything the run needs.
+        output: the run folder.
+        resume: continue the run that is there; without it, an existing run is never touched.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
     """
     where = distributed.device_of_this_process(resolve_device(device))
@@ -44,25 +52,27 @@ def train(config: RunConfig, output: Path, resume: bool = False, device: str = "
     parts = split_cases(dataset.cases(), config.data.split, config.seed)
     if not parts["train"]:
         raise UserError("no patient is left to train on", "data.split", "give fewer patients to val and test")
-    _prepare_folder(config, output, resume)
-    with distributed.process_group(where), _log_file(output / "train.log"):
-        seed_everything(config.seed)
-        if distributed.is_main():
-            write_environment(output / "environment.json", where, config.seed)
-        try:
-            _train(config, output, where, dataset, parts)
-        except Interrupted as stop:
-            _LOG.warning("stopped at step %d; continue with --resume", stop.step)
-            return stop.exit_code
+    with distributed.process_group(where):
+        _prepare_folder(config, output, resume, where)
+        with log_to(output / "train.log"):
+            try:
+                _train(config, output, where, dataset, parts)
+            except Interrupted as stop:
+                _LOG.warning("stopped at step %d; continue with --resume", stop.step)
+                return stop.exit_code
     return 0
 
 
 def _train(
-    config: RunConfig, output: Path, device: torch.device, dataset: AcdcDataset, parts: dict[str, list[CaseFiles]]
+    config: RunConfig, output: Path, device: torch.device, dataset: AcdcDataset, parts: Mapping[str, list[CaseFiles]]
 ) -> None:
+    seed_everything(config.seed)
+    torch.backends.cudnn.benchmark = True  # slices have one size, so the search for fast kernels pays
     slices = build_slices(dataset, parts["train"], config.data, cache_dir=output / "cache")
-    slices.discordant_weight = 3.0 if config.training.balanced else 1.0
+    slices.discordant_weight = _BALANCED_WEIGHT if config.training.balanced else 1.0
     _LOG.info("%d training slices of %d volumes", len(slices), len(parts["train"]))
+    if config.training.keep_best_by == "none":
+        _LOG.info("best.pt will be the last state: validation masks are looked at, but choose nothing")
     method = build_method(config)
     plan = SelfTraining(config, output, slices, device, build_method) if config.prior.names else None
     trainer = Trainer(
@@ -75,8 +85,9 @@ def _train(
         config.seed,
         validation=Validation(config, dataset, parts["val"], device),
         boundaries=plan.boundaries if plan else {},
-        metadata={"config": plain(config), "classes": list(config.data.target_classes)},
+        restore=plan.restore if plan else None,
         workers=config.data.workers,
+        metadata={"config": plain(config), "classes": list(config.data.target_classes)},
     )
     if plan is not None and trainer.step == 0:
         plan.before_training(trainer.method)
@@ -87,52 +98,50 @@ def _train(
     _LOG.info("done: %s", output)
 
 
-def _prepare_folder(config: RunConfig, output: Path, resume: bool) -> None:
-    stored = output / "config.yaml"
-    if resume:
-        if not stored.exists():
-            raise UserError("there is no run to resume", output, "leave out --resume to start one")
-        _check_same(config, load_config(stored), output)
-        return
-    if output.exists() and any(output.iterdir()):
-        raise UserError("the run folder is not empty", output, "add --resume to continue it, or name another --output")
+def _prepare_folder(config: RunConfig, output: Path, resume: bool, device: torch.device) -> None:
+    """Check the run folder and write its records, on the first process; the others wait."""
     if distributed.is_main():
+        if resume:
+            _check_resumable(config, output)
+        elif output.exists() and (not output.is_dir() or any(output.iterdir())):
+            raise _occupied(output)
         output.mkdir(parents=True, exist_ok=True)
-        dump_config(config, stored)
+        write_environment(output / "environment.json", device, config.seed)
+        dump_config(config, output / "config.yaml")
+    distributed.barrier()
 
 
-def _check_same(config: RunConfig, stored: RunConfig, output: Path) -> None:
-    changed = sorted(set(_differences(plain(config), plain(stored))) - _IGNORED_ON_RESUME)
+def _occupied(output: Path) -> UserError:
+    if (output / "config.yaml").is_file():
+        return UserError("a run is here already", output, "add --resume to continue it, or name another --output")
+    return UserError("this is not an empty folder, and no run either", output, "name another --output")
+
+
+def _check_resumable(config: RunConfig, output: Path) -> None:
+    stored = output / "config.yaml"
+    if not stored.is_file():
+        raise UserError("there is no run to resume", output, "leave out --resume to start one")
+    changed = sorted(set(differences(plain(config), plain(load_config(stored)))) - _FREE_ON_RESUME)
     if changed:
-        raise UserError(
-            f"differs from the run that is there in {', '.join(changed)}", output, "resume with its own config.yaml"
-        )
+        what = f"the run that is there has other settings: {', '.join(changed)}"
+        raise UserError(what, stored, f"resume it with --config {stored}")
 
 
-def _differences(mine: dict[str, Any], other: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    for key in mine.keys() | other.keys():
+def differences(mine: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Dotted names of the settings in which two configs differ.
+
+    Args:
+        mine: nested plain values.
+        other: the same.
+        prefix: of the names.
+
+    Example:
+        >>> list(differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}}))
+        ['a.c']
+    """
+    for key in sorted(mine.keys() | other.keys()):
         a, b = mine.get(key), other.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            yield from _differences(a, b, f"{prefix}{key}.")
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            yield from differences(a, b, f"{prefix}{key}.")
         elif a != b:
             yield f"{prefix}{key}"
-
-
-@contextmanager
-def _log_file(path: Path) -> Iterator[None]:
-    """Sends the package's messages to the screen and, on the main process, to a file."""
-    logger = logging.getLogger("unia_med")
-    handlers: list[logging.Handler] = [logging.StreamHandler()]
-    if distributed.is_main():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(path, encoding="utf-8"))
-    for handler in handlers:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-        logger.addHandler(handler)
-    logger.setLevel(logging.INFO if distributed.is_main() else logging.WARNING)
-    try:
-        yield
-    finally:
-        for handler in handlers:
-            logger.removeHandler(handler)
-            handler.close()

@@ -1,16 +1,16 @@
 """The training loop: a MONAI trainer whose iteration is ours, and the handlers round it.
 
-Every step is a pure function of the weights, the optimiser state and (seed, step, rank). A checkpoint therefore needs no
-random states, and a resumed run equals an uninterrupted one bit by bit on a CPU.
+Every step is a pure function of the weights, the optimiser state and (seed, step, rank). A checkpoint therefore needs
+no random states, and a resumed run equals an uninterrupted one bit by bit on a CPU.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ import torch
 from ignite.engine import Events
 from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
-from rich.console import RenderableType
 from torch import Tensor
 
 from unia_med.config.schema import AugmentConfig, TrainingConfig
@@ -37,22 +36,6 @@ from unia_med.methods.base import Batch, Method
 
 _STATE_KEYS = ("model", "ema", "ema_updates", "optimizer", "scheduler", "scaler", "step", "best", "means")
 _MEMORY_REMEDY = "lower training.batch_size (now {}), data.grid.size or network.input_size"
-
-
-@dataclass(frozen=True)
-class Validation:
-    """Result of validating a model.
-
-    Attributes:
-        scores: numbers by column of `metrics.csv`; None where a score does not exist.
-        key: what `keep_best_by: dice` compares, larger is better; None without masks.
-        tables: for people.
-    """
-
-    scores: dict[str, float | None] = field(default_factory=dict)
-    key: float | None = None
-    tables: tuple[RenderableType, ...] = ()
-
 
 Boundary = Callable[[Method], None]
 
@@ -74,17 +57,16 @@ class Trainer:
         run_dir: Path,
         device: torch.device,
         seed: int,
-        validation: Callable[[Method, int], Validation] | None = None,
+        validation: Callable[[Method, int], Mapping[str, float]] | None = None,
         boundaries: Mapping[int, Boundary] | None = None,
         *,
-        before_training: Callable[[Method], None] | None = None,
         restore: Callable[[int], None] | None = None,
         workers: int = 0,
-        record: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
         title: str = "train",
         clip_norm: float | None = None,
     ) -> None:
-        """Assemble a training; nothing is computed or written before `run`.
+        """Assemble a training and load the folder's last checkpoint if there is one; nothing is written before `run`.
 
         Args:
             method: what is trained; moved to the device.
@@ -94,13 +76,14 @@ class Trainer:
             run_dir: gets checkpoints, table, log and curves.
             device: of this process.
             seed: drives order, augmentation and everything random in the method.
-            validation: called with the averaged method and the step, on every process.
-            boundaries: what happens before a step, e.g. labelling anew; called with the averaged method on the first
-                process only, the others then call `restore`.
-            before_training: called once before step 0 of a new run, on every process; may change the method.
-            restore: called with the step at a resume past 0, to bring back the labels in force there.
+            validation: called with the averaged method and the step on every process; gives numbers by column of
+                `metrics.csv`, of which `keep_best_by: dice` compares `val_dice`.
+            boundaries: what happens before a step past 0, e.g. labelling anew; called with the averaged method. A
+                checkpoint of that step is written after it, so whatever it leaves on the disk is there at a resume.
+            restore: brings the other processes to the state in which a boundary left the first, given its step. With
+                several processes boundaries run on the first one only.
             workers: loading processes.
-            record: plain values for the checkpoints: `config` and `classes`.
+            metadata: plain values for the checkpoints: `config` and `classes`.
             title: shown beside the progress bar.
             clip_norm: largest gradient norm; None leaves gradients alone.
         """
@@ -109,16 +92,19 @@ class Trainer:
         self.method = method.to(self.device, memory_format=self._layout).train()
         self.dataset, self.training, self.run_dir, self.seed = dataset, training, run_dir, seed
         self._validation, self._boundaries = validation, dict(boundaries or {})
-        self._before_training, self._restore = before_training, restore
-        self._workers, self._record, self._clip_norm = workers, dict(record or {"config": {}, "classes": []}), clip_norm
+        self._restore, self._workers, self._clip_norm = restore, workers, clip_norm
+        self._metadata = {"config": {}, "classes": [], **(metadata or {})}
         self._augment = BatchAugmentation(augment) if augment is not None else None
         self._monitor = Monitor(run_dir, training.iterations, title)
         self._watch = LossWatch(method, lambda index: item_name(dataset, index), self.device.type == "cpu")
         self._means, self._stop = RunningMeans(), StopRequest()
         self._prepare_optimiser()
         self.average = WeightAverage(self.method, training.ema)
-        self.step, self.best = 0, None
-        self._seconds = time.monotonic()
+        self.step = 0
+        self.best: float | None = None
+        self._started = time.monotonic()
+        if self.last_path.is_file():
+            self._load()
 
     @property
     def ema_method(self) -> Method:
@@ -142,54 +128,28 @@ class Trainer:
             Interrupted: after SIGINT or SIGTERM, with the checkpoint written.
             UserError: bad data, a loss that is not finite, too little memory.
         """
-        with self._stop:
+        if self.step == self.training.iterations:
+            return
+        if distributed.is_main():
+            remove_leftovers(self.last_path.parent)
+            remove_leftovers(self.run_dir)
+        with self._stop, self._monitor.open(self.step):
             try:
-                self._begin()
-                if self.step < self.training.iterations:
-                    self._train()
+                self._engine().run()
             except (torch.OutOfMemoryError, MemoryError) as error:
                 raise self._memory_error(error) from error
             except RuntimeError as error:
                 if "can't allocate memory" in str(error):
                     raise self._memory_error(error) from error
                 raise
-            finally:
-                self._monitor.stop()
+
+    def restart_average(self) -> None:
+        """Let the average start from the method's weights anew, after somebody else set them."""
+        self.average = WeightAverage(self.method, self.training.ema)
 
     def request_stop(self) -> None:
         """Ask the run to stop after its current step, as SIGTERM would."""
         self._stop.set()
-
-    def _begin(self) -> None:
-        if distributed.is_main():
-            remove_leftovers(self.last_path.parent)
-        resumed = self.last_path.is_file()
-        if resumed:
-            self._load()
-        self._monitor.start(self.step)
-        if self.step == self.training.iterations:
-            return
-        if not resumed:
-            self._save(self.last_path)
-        distributed.barrier()
-        if self.step == 0:
-            self._start_new()
-        elif self._restore is not None:
-            self._restore(self.step)
-
-    def _start_new(self) -> None:
-        if self._before_training is not None:
-            self._before_training(self.method)
-            self.method.train()
-            self.average = WeightAverage(self.method, self.training.ema)
-        if 0 in self._boundaries:
-            self._cross_boundary(0)
-
-    def _train(self) -> None:
-        # Sized here: DistributedDataParallel and the engine look at the weights as they are after before_training.
-        engine = self._engine()
-        seed_everything(step_seed(self.seed, self.step, distributed.rank()))
-        engine.run()
 
     def _engine(self) -> SupervisedTrainer:
         settings = self.training
@@ -298,20 +258,19 @@ class Trainer:
         if rows:
             interval = RunningMeans()
             interval.add(rows)
-            self._monitor.log_losses(self.step, interval.means(), self.optimizer.param_groups[0]["lr"])
+            self._monitor.losses(self.step, interval.means(), self.optimizer.param_groups[0]["lr"])
 
     def _validate(self) -> None:
-        result = self._validation(self.ema_method, self.step) if self._validation is not None else Validation()
-        now = time.monotonic()
-        row: dict[str, float | int | None] = {"step": self.step, **self._means.means()}
+        distributed.broadcast_buffers(self.ema_method)  # each process has its own batch-norm statistics
+        scores = dict(self._validation(self.ema_method, self.step)) if self._validation is not None else {}
+        row: dict[str, float | int | None] = dict(self._means.means())
         row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
-        row["seconds"] = round(now - self._seconds, 3)
-        self._monitor.log_validation({**row, **result.scores}, result.tables)
+        row["seconds"] = time.monotonic() - self._started
+        self._monitor.row(self.step, {**row, **scores})
         self._means.clear()
-        self._seconds = now
-        better = result.key is not None and (self.best is None or result.key > self.best)
-        if self.training.keep_best_by == "dice" and better:
-            self.best = result.key
+        key = scores.get("val_dice", math.nan)
+        if self.training.keep_best_by == "dice" and key > (-math.inf if self.best is None else self.best):
+            self.best = float(key)
             self._save(self.best_path)
 
     def _cross_boundary(self, step: int) -> None:
@@ -349,7 +308,7 @@ class Trainer:
             "best": self.best,
             "means": self._means.state(),
         }
-        save_checkpoint({**state, **self._record}, path)
+        save_checkpoint({**state, **self._metadata}, path)
 
     def _load(self) -> None:
         state = load_checkpoint(self.last_path, _STATE_KEYS)

@@ -40,7 +40,9 @@ class Validation:
         device: Where to predict.
     """
 
-    def __init__(self, config: RunConfig, dataset: AcdcDataset, cases: Sequence[CaseFiles], device: torch.device) -> None:
+    def __init__(
+        self, config: RunConfig, dataset: AcdcDataset, cases: Sequence[CaseFiles], device: torch.device
+    ) -> None:
         self.config, self.dataset, self.device = config, dataset, device
         self.cases = [case for case in cases if case.mask is not None]
         self.classes = config.data.target_classes
@@ -116,11 +118,13 @@ class Validation:
 
 def _means(table: np.ndarray) -> list[float]:
     """Column means over what is not NaN; NaN where nothing is."""
-    return [float(np.mean(column[~np.isnan(column)])) if (~np.isnan(column)).any() else float("nan") for column in table.T]
+    return [
+        float(np.mean(column[~np.isnan(column)])) if (~np.isnan(column)).any() else float("nan") for column in table.T
+    ]
 
 
 def _counts(labels: np.ndarray, truth: np.ndarray, classes: int) -> np.ndarray:
-    """(T, 2): intersection and sum of sizes per class, over pixels of known truth; an abstaining label covers nothing."""
+    """(T, 2): intersection and sum of sizes per class, over known pixels; an abstaining label covers none."""
     known = truth != IGNORE
     rows = []
     for label in range(1, classes + 1):
