@@ -100,6 +100,15 @@ def test_volume_made_in_memory_gets_both_forms(tmp_path: Path) -> None:
     assert header.get_xyzt_units()[0] == "mm" and (header["sform_code"], header["qform_code"]) == (1, 1)
 
 
+def test_a_reader_of_the_old_file_is_not_disturbed(tmp_path: Path) -> None:
+    source, target = Volume(np.zeros((4, 5, 3)), np.eye(4)), tmp_path / "seg.nii"
+    write_like(np.ones((4, 5, 3), np.uint8), source, target)
+    with target.open("rb") as opened:
+        write_like(np.zeros((4, 5, 3), np.uint8), source, target)
+        assert opened.read()[-60:] == b"\1" * 60
+    assert target.read_bytes()[-60:] == bytes(60)
+
+
 def test_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = Volume(np.zeros((4, 5, 3)), np.eye(4))
     target = tmp_path / "seg.nii.gz"

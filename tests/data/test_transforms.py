@@ -132,6 +132,7 @@ def test_labels_land_where_the_image_lands_and_invent_no_value(tmp_path: Path) -
     labels = load_label_slices(tmp_path / "s.nii.gz", GRID, {0: 0, 3: 1})
     assert labels.shape == (2, 24, 32) and labels.dtype == np.uint8
     assert set(np.unique(labels)) == {0, 1, IGNORE}
+    assert (labels[:, 0] == IGNORE).all() and (labels[:, :, 0] == IGNORE).all()  # padding is no background
     image = to_slices(run(Volume((stored == 3).astype(np.float32), FLIPPED)))[:, 0].numpy()
     assert (image[labels == 1] > 0.4).all() and (image[labels == IGNORE] < 0.6).all()
 

@@ -93,9 +93,10 @@ def test_modification_time_alone_and_size_alone_make_a_file_stale(cases: list[Ca
     DiskCache(cases, GRID, tmp_path / "c")
     status = cases[0].image.stat()
     os.utime(cases[0].image, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000))
+    status = cases[1].image.stat()
     with cases[1].image.open("ab") as file:
         file.write(b"\0" * 16)
-    status = cases[1].image.stat()
+    os.utime(cases[1].image, ns=(status.st_atime_ns, status.st_mtime_ns))
     again = Counting()
     DiskCache(cases, GRID, tmp_path / "c", again)
     assert again.cases == [cases[0].case, cases[1].case]
@@ -113,11 +114,16 @@ def test_other_settings_are_other_files(change: dict, cases: list[CaseFiles], tm
 
 
 def test_same_case_name_in_two_data_sets_is_kept_apart(cases: list[CaseFiles], tmp_path: Path) -> None:
-    other = tmp_path / "other.nii.gz"
-    other.write_bytes(cases[1].image.read_bytes())
-    twin = CaseFiles(cases[0].case, "patient001", other)
-    one = DiskCache([cases[0]], GRID, tmp_path / "c").slices(0)
-    assert not torch.equal(one, DiskCache([twin], GRID, tmp_path / "c").slices(0))
+    twins = []
+    for number in (0, 1):  # of one size and one time, as archives unpack them
+        image = nib.load(cases[number].image)
+        path = tmp_path / str(number) / "image.nii"
+        path.parent.mkdir()
+        nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj), image.affine), path)
+        os.utime(path, ns=(10**18, 10**18))
+        twins.append(CaseFiles("patient001_frame01", "patient001", path))
+    one, other = (DiskCache([twin], GRID, tmp_path / "c").slices(0) for twin in twins)
+    assert not torch.equal(one, other)
 
 
 @pytest.mark.parametrize("content", [b"", b"half a file", None])

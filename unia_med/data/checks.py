@@ -42,6 +42,5 @@ def raise_faults(faults: Sequence[DataFault], where: Path | str | None = None) -
         only = faults[0]
         raise UserError(f"found {only.found}, expected {only.expected}", where=only.file, remedy=only.remedy)
     lines = "".join(f"\n  - {fault}" for fault in faults)
-    raise UserError(
-        f"{len(faults)} faults in the data:{lines}\n", where=where, remedy="Mend all of these, then start again"
-    )
+    # The remedy is part of the text, since it belongs on a line of its own below the list.
+    raise UserError(f"{len(faults)} faults in the data:{lines}\nMend all of these, then start again.", where=where)
