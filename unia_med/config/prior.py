@@ -27,8 +27,8 @@ class RingPriorConfig(Section):
 
     weight: float = Field(0.3, ge=0, le=1)
     """Weight of the ring in the mean with the phantom teacher; alone it counts fully."""
-    motion: bool = False
-    """Locate the heart by the difference between ED and ES of a patient (needs both frames)."""
+    motion: bool = True
+    """Locate the heart by the difference between ED and ES of a patient, where both frames are there."""
 
 
 class PriorConfig(Section):

@@ -17,6 +17,7 @@ import torch
 from torch.nn import functional as F
 
 from unia_med.config.schema import RunConfig
+from unia_med.data.sample import CaseFiles
 from unia_med.data.slices import SliceDataset
 from unia_med.engine.trainer import Trainer
 from unia_med.methods.base import Method
@@ -146,10 +147,19 @@ class SelfTraining:
     def _ring_probabilities(self) -> Iterator[np.ndarray]:
         """The ring's scores of each training volume; its RV direction is voted over all of them, without masks."""
         settings = RingSettings(spacing_mm=self.config.data.grid.spacing_mm or RingSettings.spacing_mm)
-        volumes = [volume[:, 0].float().numpy() for _, volume in self.slices.volumes()]
-        ring = RingPrior(settings).fit(volumes)
-        for volume, tags in zip(volumes, self._tags(), strict=True):
-            yield ring.scores(volume, tags)
+        found = [(case, volume[:, 0].float().numpy()) for case, volume in self.slices.volumes()]
+        ring = RingPrior(settings).fit(volume for _, volume in found)
+        for (case, volume), tags in zip(found, self._tags(), strict=True):
+            partner = _other_phase(case, volume, found) if self.prior.ring.motion else None
+            yield ring.scores(volume, tags, partner=partner)
+
+
+def _other_phase(
+    case: CaseFiles, volume: np.ndarray, found: list[tuple[CaseFiles, np.ndarray]]
+) -> np.ndarray | None:
+    """The volume of the same patient at the other phase, or None where there is none of the same shape."""
+    others = (v for other, v in found if other.patient == case.patient and other.case != case.case)
+    return next((other for other in others if other.shape == volume.shape), None)
 
 
 @torch.inference_mode()

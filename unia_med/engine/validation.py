@@ -104,7 +104,8 @@ class Validation:
     def _truth(self, case: CaseFiles) -> np.ndarray:
         data = self.config.data
         groups = data.groups or {name: [name] for name in data.classes}
-        values = {data.mask_values[name]: i for i, members in enumerate(groups.values(), 1) for name in members}
+        by_class = dict(zip(data.classes, self.dataset.class_values, strict=True))
+        values = {by_class[name]: i for i, members in enumerate(groups.values(), 1) for name in members}
         return load_label_slices(case.mask, data.grid, {0: 0, **values})
 
     def _table(self, volumes: dict[str, float], columns: dict[str, list[float]]) -> str:

@@ -155,7 +155,7 @@ def draw_bank(
     seed: int,
     rv_direction: float = RV_TOWARDS_FIRST_ROW,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`count` slices as uint8 images (N, H, W) scaled by 255 and uint8 labels (N, H, W); slice i depends on (seed, i)."""
+    """`count` slices: images (N, H, W) scaled by 255 and labels (N, H, W), both uint8; slice i depends on (seed, i)."""
     images = np.empty((count, *shape), np.uint8)
     labels = np.empty((count, *shape), np.uint8)
     for index, stream in enumerate(np.random.SeedSequence(seed).spawn(count)):
