@@ -1,143 +1,265 @@
-"""The training loop: interrupted runs end where uninterrupted ones do, and bad losses are named."""
+"""The training loop: stopped runs end where whole ones do, and what goes wrong is named."""
 
 from __future__ import annotations
 
-import os
+import csv
+import json
 import signal
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from unia_med.config.schema import AugmentConfig, TrainingConfig
 from unia_med.engine.checkpoint import load_checkpoint
 from unia_med.engine.interrupt import Interrupted
 from unia_med.engine.trainer import Trainer
 from unia_med.errors import UserError
-from unia_med.methods.base import Batch, Method, Prediction
+from unia_med.methods.base import Batch
+
+Program = Callable[..., subprocess.CompletedProcess]
 
 
-class Slices:
-    """Twenty random slices that know their names."""
-
-    def __init__(self) -> None:
-        self.images = np.random.default_rng(0).random((20, 1, 16, 16), dtype=np.float32)
-        self.cases = [(f"case{i:02d}", 0) for i in range(20)]
-
-    def __len__(self) -> int:
-        return 20
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"image": torch.from_numpy(self.images[index]), "tags": torch.ones(1, dtype=torch.int8), "index": index}
+def _state(run_dir: Path, name: str = "last.pt") -> dict[str, Any]:
+    return load_checkpoint(run_dir / "checkpoints" / name)
 
 
-class Tiny(Method):
-    """A convolution with batch norm and dropout, so that weights, buffers and random numbers all matter."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Dropout(0.3), nn.Conv2d(4, 2, 1))
-        self.break_at: int | None = None
-        self.stop_at: int | None = None
-
-    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        if step == self.stop_at:
-            os.kill(os.getpid(), signal.SIGINT)
-        value = (self.net(batch.images) - batch.images).square().mean()
-        noise = torch.rand(()) * value
-        bad = value * float("nan") if step == self.break_at else value * 0
-        return {"loss": value + noise + bad, "value": value, "bad": bad}
-
-    def predict(self, images: Tensor) -> Prediction:
-        return Prediction(self.net(images).softmax(1), torch.zeros_like(images[:, 0]))
+def _assert_same(one: Path, other: Path) -> None:
+    a, b = _state(one), _state(other)
+    for part in ("model", "ema"):
+        assert a[part].keys() == b[part].keys()
+        assert all(torch.equal(a[part][name], b[part][name]) for name in a[part]), part
+    assert a["step"] == b["step"]
+    assert (one / "metrics.csv").read_text() == (other / "metrics.csv").read_text()
 
 
-def _trainer(folder: Path, method: Tiny | None = None, **settings: Any) -> Trainer:
-    values = {"iterations": 12, "batch_size": 4, "checkpoint_every": 3, "validate_every": 6, "log_every": 2, **settings}
-    training = TrainingConfig.model_validate(values)
-    return Trainer(method or Tiny(), Slices(), training, AugmentConfig(), folder, torch.device("cpu"), seed=7)
+@pytest.fixture
+def whole(tiny: ModuleType, tmp_path: Path) -> Path:
+    """The folder of an uninterrupted run."""
+    tiny.tiny_trainer(tmp_path / "whole").run()
+    return tmp_path / "whole"
 
 
-def _same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
-@pytest.mark.parametrize("stop_at", [0, 4, 7, 10])
-def test_an_interrupted_run_ends_with_the_same_weights_bit_by_bit(tmp_path: Path, stop_at: int) -> None:
-    whole = _trainer(tmp_path / "whole")
-    whole.run()
-    method = Tiny()
-    method.stop_at = stop_at
+@pytest.mark.parametrize("stop_at", [1, 6, 7, 11])
+def test_a_stopped_and_resumed_run_equals_the_whole_bit_by_bit(
+    stop_at: int, tiny: ModuleType, tmp_path: Path, whole: Path
+) -> None:
+    trainer = tiny.tiny_trainer(tmp_path / "parts")
+    _at_step(trainer, stop_at, trainer.request_stop)
     with pytest.raises(Interrupted) as stop:
-        _trainer(tmp_path / "parts", method).run()
-    assert stop.value.exit_code == 130
-    resumed = _trainer(tmp_path / "parts")
-    assert resumed.step == stop_at + 1
-    resumed.run()
-    assert _same(whole.method.state_dict(), resumed.method.state_dict())
-    assert _same(whole.ema_method.state_dict(), resumed.ema_method.state_dict())
-    rows = [(tmp_path / name / "metrics.csv").read_text() for name in ("whole", "parts")]
-    assert rows[0] == rows[1]
-
-
-def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
-    one, two = _trainer(tmp_path / "a"), _trainer(tmp_path / "b")
-    two.seed = 8
-    one.run()
-    two.run()
-    assert not _same(one.method.state_dict(), two.method.state_dict())
-
-
-def test_a_loss_that_is_not_finite_names_step_term_and_cases(tmp_path: Path) -> None:
-    method = Tiny()
-    method.break_at = 5
-    with pytest.raises(UserError, match=r"step 5: .*bad is nan.*cases: case\d\d"):
-        _trainer(tmp_path, method).run()
-    assert load_checkpoint(tmp_path / "checkpoints" / "last.pt", ["step"])["step"] == 3
-
-
-def test_boundaries_see_the_averaged_method_at_their_step_once(tmp_path: Path) -> None:
-    seen: list[tuple[int, bool]] = []
-    trainer = _trainer(tmp_path)
-    trainer.boundaries = {6: lambda method: seen.append((trainer.step, method is trainer.ema_method))}
-    trainer.run()
-    assert seen == [(6, True)]
-
-
-def test_the_best_checkpoint_follows_validation_only_when_asked(tmp_path: Path) -> None:
-    scores = {6: 0.9, 12: 0.5}
-    for keep, expected in (("dice", 6), ("none", 12)):
-        trainer = _trainer(tmp_path / keep, keep_best_by=keep)
-        trainer.validation = lambda method, step: {"val_dice": scores[step]}
         trainer.run()
-        assert load_checkpoint(tmp_path / keep / "checkpoints" / "best.pt", ["step"])["step"] == expected
+    assert stop.value.step == stop_at
+    resumed = tiny.tiny_trainer(tmp_path / "parts")
+    assert resumed.step == stop_at
+    resumed.run()
+    _assert_same(whole, tmp_path / "parts")
 
 
-def test_the_average_follows_its_closed_form(tmp_path: Path) -> None:
-    trainer = _trainer(tmp_path, ema=0.5, iterations=4)
-    weight = trainer.method.net[0].weight
-    expected = weight.detach().clone()
-    update = trainer.average.update
+def _at_step(trainer: Trainer, step: int, act: Callable[[], None]) -> None:
+    """Acts while a trainer computes the losses of its `step`-th iteration, counted from 1."""
+    losses = trainer.method.losses
 
-    def follow() -> None:
-        nonlocal expected
-        decay = min(0.5, (1 + trainer.average.updates) / (10 + trainer.average.updates))
-        update()
-        expected = decay * expected + (1 - decay) * weight.detach()
+    def acting(batch: Batch, now: int) -> dict[str, Tensor]:
+        if now == step - 1:
+            act()
+        return losses(batch, now)
 
-    trainer.average.update = follow
-    trainer.run()
-    torch.testing.assert_close(trainer.ema_method.net[0].weight, expected)
+    trainer.method.losses = acting
 
 
-def test_a_finished_run_does_nothing_more(tmp_path: Path) -> None:
-    _trainer(tmp_path).run()
-    before = (tmp_path / "checkpoints" / "last.pt").stat().st_mtime_ns
-    again = _trainer(tmp_path)
+def test_a_killed_run_resumes_from_its_checkpoint(run_program: Program, tmp_path: Path, whole: Path) -> None:
+    killed = run_program(tmp_path / "parts", int(signal.SIGKILL), 7)
+    assert killed.returncode == -signal.SIGKILL
+    assert _state(tmp_path / "parts")["step"] == 6
+    assert run_program(tmp_path / "parts", 0, -1).returncode == 0
+    _assert_same(whole, tmp_path / "parts")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_with_a_checkpoint_and_their_exit_code(
+    number: signal.Signals, code: int, run_program: Program, tmp_path: Path
+) -> None:
+    done = run_program(tmp_path, int(number), 2)
+    assert (done.returncode, done.stderr) == (code, "")
+    assert _state(tmp_path)["step"] == 3
+
+
+def test_the_earlier_signal_handlers_come_back(tiny: ModuleType, tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    tiny.tiny_trainer(tmp_path).run()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_finished_run_stays_as_it_is(tiny: ModuleType, whole: Path) -> None:
+    files = {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file()}
+    again = tiny.tiny_trainer(whole)
     again.run()
-    assert again.step == 12
-    assert (tmp_path / "checkpoints" / "last.pt").stat().st_mtime_ns == before
+    assert {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file()} == files
+    stored = _state(whole)["ema"]
+    assert all(torch.equal(stored[name], value) for name, value in again.ema_method.state_dict().items())
+
+
+def test_the_seed_matters(tiny: ModuleType, tmp_path: Path, whole: Path) -> None:
+    other = tiny.tiny_trainer(tmp_path / "other", seed=4)
+    other.run()
+    assert not torch.equal(other.method.head.weight, _state(whole)["model"]["head.weight"])
+
+
+def test_rows_beyond_the_checkpoint_come_again_once(tiny: ModuleType, tmp_path: Path) -> None:
+    training = tiny.settings(validate_every=2, checkpoint_every=5)
+    tiny.tiny_trainer(tmp_path, training=training).run()
+    path = tmp_path / "metrics.csv"
+    text = path.read_text()
+    early = _state(tmp_path)
+    early["step"], early["scheduler"]["last_epoch"] = 7, 7
+    torch.save(early, tmp_path / "checkpoints" / "last.pt")
+    tiny.tiny_trainer(tmp_path, training=training).run()
+    steps = [int(row["step"]) for row in csv.DictReader(path.read_text().splitlines())]
+    assert steps == [2, 4, 6, 8, 10, 12]
+    assert path.read_text().splitlines()[:4] == text.splitlines()[:4]
+
+
+def test_the_table_holds_the_mean_losses_of_its_interval(tiny: ModuleType, tmp_path: Path) -> None:
+    values: list[float] = []
+    trainer = tiny.tiny_trainer(tmp_path, validation=lambda method, step: {"val_dice": float("nan"), "x": step / 4})
+    losses = trainer.method.losses
+
+    def noting(batch: Batch, step: int) -> dict[str, Tensor]:
+        found = losses(batch, step)
+        values.append(float(found["tags"].detach()))
+        return found
+
+    trainer.method.losses = noting
+    trainer.run()
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines()))
+    assert [row["step"] for row in rows] == ["6", "12"]
+    assert float(rows[0]["tags"]) == pytest.approx(sum(values[:6]) / 6, rel=1e-5)
+    assert float(rows[1]["tags"]) == pytest.approx(sum(values[6:]) / 6, rel=1e-5)
+    assert [(row["val_dice"], row["x"]) for row in rows] == [("", "1.5"), ("", "3")]
+
+
+@pytest.mark.parametrize(("keep", "step", "best"), [("none", 12, None), ("dice", 6, 0.9)])
+def test_validation_chooses_the_best_only_when_asked(
+    keep: str, step: int, best: float | None, tiny: ModuleType, tmp_path: Path
+) -> None:
+    scores = {6: 0.9, 12: 0.5}
+    training = tiny.settings(keep_best_by=keep)
+    tiny.tiny_trainer(tmp_path, training=training, validation=lambda m, s: {"val_dice": scores[s]}).run()
+    state = _state(tmp_path, "best.pt")
+    assert (state["step"], state["best"]) == (step, best)
+
+
+def test_without_masks_the_best_is_the_last(tiny: ModuleType, tmp_path: Path) -> None:
+    training = tiny.settings(keep_best_by="dice")
+    trainer = tiny.tiny_trainer(tmp_path, training=training, validation=lambda m, s: {})
+    trainer.run()
+    assert torch.equal(_state(tmp_path, "best.pt")["ema"]["head.weight"], trainer.ema_method.head.weight)
+
+
+def test_validation_sees_the_average_in_eval_mode(tiny: ModuleType, tmp_path: Path) -> None:
+    seen: list[tuple[bool, bool, int]] = []
+    trainer = tiny.tiny_trainer(
+        tmp_path, validation=lambda m, s: seen.append((m is trainer.ema_method, m.training, s)) or {}
+    )
+    trainer.run()
+    assert seen == [(True, False, 6), (True, False, 12)]
+
+
+def test_boundaries_come_once_at_their_step_before_its_checkpoint(tiny: ModuleType, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    source = tiny.TinySlices()
+
+    def label(method: torch.nn.Module) -> None:
+        assert not method.training
+        path = tmp_path / "checkpoints" / "last.pt"
+        seen.append((trainer.step, _state(tmp_path)["step"] if path.is_file() else -1))
+        source.scores = torch.full((len(source), 3, 16, 16), 255, dtype=torch.uint8)
+
+    trainer = tiny.tiny_trainer(tmp_path, dataset=source, boundaries={4: label, 12: label})
+    batches: list[tuple[int, Tensor | None]] = []
+    losses = trainer.method.losses
+    trainer.method.losses = lambda batch, step: batches.append((step, batch.scores)) or losses(batch, step)
+    trainer.run()
+    assert seen == [(4, -1)]
+    assert all((scores is not None) == (step >= 4) for step, scores in batches)
+    assert float(batches[-1][1].max()) == 1.0
+
+
+def test_a_loss_that_is_not_finite_is_named_and_never_stored(tiny: ModuleType, tmp_path: Path) -> None:
+    trainer = tiny.tiny_trainer(tmp_path)
+    losses = trainer.method.losses
+
+    def spoilt(batch: Batch, step: int) -> dict[str, Tensor]:
+        found = losses(batch, step)
+        return {**found, "tags": found["tags"] * float("nan")} if step == 7 else found
+
+    trainer.method.losses = spoilt
+    with pytest.raises(UserError, match=r"not finite at step 7: tags is nan; cases: patient\d+ slice \d"):
+        trainer.run()
+    assert _state(tmp_path)["step"] == 6
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory")])
+def test_too_little_memory_names_the_setting(error: Exception, tiny: ModuleType, tmp_path: Path) -> None:
+    def fail(batch: Batch, step: int) -> dict[str, Tensor]:
+        raise error
+
+    trainer = tiny.tiny_trainer(tmp_path)
+    trainer.method.losses = fail
+    with pytest.raises(UserError, match=r"lower training.batch_size \(now 4\)"):
+        trainer.run()
+
+
+def test_other_errors_come_through_as_they_are(tiny: ModuleType, tmp_path: Path, capfd: Any) -> None:
+    def fail(batch: Batch, step: int) -> dict[str, Tensor]:
+        raise RuntimeError("a bug")
+
+    trainer = tiny.tiny_trainer(tmp_path)
+    trainer.method.losses = fail
+    with pytest.raises(RuntimeError, match="a bug"):
+        trainer.run()
+    assert capfd.readouterr().err == ""
+
+
+def test_clipping_bounds_the_gradient(tiny: ModuleType, tmp_path: Path) -> None:
+    trainer = tiny.tiny_trainer(tmp_path, clip_norm=1e-3)
+    trainer.run()
+    norm = torch.stack([parameter.grad.norm() for parameter in trainer.method.parameters()]).norm()
+    assert float(norm) <= 1.001e-3
+
+
+def test_a_checkpoint_of_another_network_is_refused(tiny: ModuleType, whole: Path) -> None:
+    other = tiny.TinyMethod()
+    other.head = torch.nn.Conv2d(4, 5, 1)
+    with pytest.raises(UserError, match="do not fit the network"):
+        tiny.tiny_trainer(whole, method=other)
+
+
+@pytest.mark.slow
+def test_two_processes_train_like_one_with_the_batch_of_both(tiny: ModuleType, tmp_path: Path) -> None:
+    """Batch norm, dropout and augmentation differ between processes by nature, so the method here has none."""
+    program = Path(__file__).with_name("tiny_run.py")
+    one, two = tmp_path / "one", tmp_path / "two"
+    shared = {"iterations": 6, "schedule": "cosine"}
+    for processes, folder, batch in ((1, one, 8), (2, two, 4)):
+        values = json.dumps({**shared, "batch_size": batch})
+        done = _torchrun(processes, program, folder, "0", "-1", values, "plain")
+        assert done.returncode == 0, done.stderr
+    a, b = _state(one), _state(two)
+    for name, value in a["ema"].items():
+        torch.testing.assert_close(b["ema"][name], value, rtol=1e-4, atol=1e-6)
+    assert len((two / "metrics.csv").read_text().splitlines()) == 2
+
+
+def _torchrun(processes: int, *arguments: object) -> subprocess.CompletedProcess:
+    import os
+    import sys
+
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command = [*launch, *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)

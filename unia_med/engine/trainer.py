@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -102,7 +101,6 @@ class Trainer:
         self.average = WeightAverage(self.method, training.ema)
         self.step = 0
         self.best: float | None = None
-        self._started = time.monotonic()
         if self.last_path.is_file():
             self._load()
 
@@ -265,7 +263,6 @@ class Trainer:
         scores = dict(self._validation(self.ema_method, self.step)) if self._validation is not None else {}
         row: dict[str, float | int | None] = dict(self._means.means())
         row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
-        row["seconds"] = time.monotonic() - self._started
         self._monitor.row(self.step, {**row, **scores})
         self._means.clear()
         key = scores.get("val_dice", math.nan)

@@ -1,0 +1,118 @@
+"""Rounds of a run with priors: who labels what and when, and that a resumed run sees the same labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from unia_med.build import build_dataset
+from unia_med.config.schema import RunConfig
+from unia_med.data.slices import SliceDataset, build_slices
+from unia_med.engine.self_training import SelfTraining
+from unia_med.methods.base import Batch, Method, Prediction
+
+
+class Constant(Method):
+    """Says one class everywhere; training leaves it as it is."""
+
+    def __init__(self, label: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+        self.register_buffer("label", torch.tensor(label))
+
+    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        return {"loss": self.scale * 0.0}
+
+    def predict(self, images: Tensor) -> Prediction:
+        probabilities = torch.zeros(len(images), 4, *images.shape[-2:])
+        probabilities[:, self.label] = 1.0
+        return Prediction(probabilities, torch.zeros_like(images[:, 0]))
+
+
+def _config(root: Path, **prior: object) -> RunConfig:
+    return RunConfig.model_validate(
+        {
+            "data": {"root": str(root), "grid": {"spacing_mm": None, "size": [32, 32]}},
+            "prior": {
+                "rounds": 2,
+                "scales": [1.0],
+                "phantom": {"slices": 4, "iterations": 2, "batch_size": 2},
+                **prior,
+            },
+            "training": {"iterations": 10, "batch_size": 4},
+        }
+    )
+
+
+def _slices(config: RunConfig) -> SliceDataset:
+    dataset = build_dataset(config.data)
+    return build_slices(dataset, dataset.cases(), config.data)
+
+
+def _plan(config: RunConfig, folder: Path, slices: SliceDataset, label: int = 3) -> SelfTraining:
+    return SelfTraining(config, folder, slices, torch.device("cpu"), lambda config: Constant(label))
+
+
+def test_the_teacher_labels_round_one_and_the_network_round_two(tiny_acdc: Path, tmp_path: Path) -> None:
+    config = _config(tiny_acdc, names=["phantom"])
+    slices = _slices(config)
+    plan = _plan(config, tmp_path, slices)
+    method = Constant(1)
+    plan.before_training(method)
+    assert int(method.label) == 3  # the teacher's weights start the run
+    tagged = slices.tags[:, 2] == 1
+    assert slices.scores is not None
+    assert (slices.scores[tagged, 3] == 255).all()
+    assert set(plan.boundaries) == {5}
+    plan.boundaries[5](Constant(2))
+    assert (slices.scores[slices.tags[:, 1] == 1, 2] == 255).all()
+    plan.restore(4)
+    assert (slices.scores[tagged, 3] == 255).all()
+    plan.restore(7)
+    assert (slices.scores[slices.tags[:, 1] == 1, 2] == 255).all()
+
+
+def test_tags_remove_what_is_not_in_a_slice_unless_switched_off(tiny_acdc: Path, tmp_path: Path) -> None:
+    absent_kept = []
+    for use_tags in (True, False):
+        config = _config(tiny_acdc, names=["phantom"], use_tags=use_tags)
+        slices = _slices(config)
+        slices.tags[0] = 0
+        _plan(config, tmp_path / str(use_tags), slices).before_training(Constant(0))
+        absent_kept.append(bool(slices.scores[0, 3].any()))
+    assert absent_kept == [False, True]
+
+
+def test_finished_labels_are_taken_up_again(tiny_acdc: Path, tmp_path: Path) -> None:
+    config = _config(tiny_acdc, names=["phantom"])
+    _plan(config, tmp_path, _slices(config)).before_training(Constant(0))
+    written = tmp_path / "labels" / "round_1.npy"
+    before = written.stat().st_mtime_ns, np.load(written).sum()
+    again = _slices(config)
+    _plan(config, tmp_path, again, label=1).before_training(Constant(0))
+    assert (written.stat().st_mtime_ns, np.load(written).sum()) == before
+
+
+@pytest.mark.parametrize("names", [["ring"], ["ring", "phantom"]])
+def test_the_ring_labels_with_and_without_a_teacher(tiny_acdc: Path, tmp_path: Path, names: list[str]) -> None:
+    config = _config(tiny_acdc, names=names, confidence=0.0)
+    slices = _slices(config)
+    _plan(config, tmp_path, slices).before_training(Constant(0))
+    assert slices.scores is not None
+    assert slices.scores.shape == (len(slices), 4, 32, 32)
+    assert (slices.scores[:, 1:].sum(1) <= 255).all()
+
+
+def test_batches_hold_their_share_of_synthetic_slices(tiny_acdc: Path, tmp_path: Path) -> None:
+    config = _config(tiny_acdc, names=["phantom"], synthetic_share=0.25)
+    plan = _plan(config, tmp_path, _slices(config))
+    real = len(plan.slices)
+    batches = plan.dataset.batch_order(seed=1, epoch=0, batch_size=4)
+    assert batches == plan.dataset.batch_order(seed=1, epoch=0, batch_size=4)
+    assert all(sum(index >= real for index in batch) == 1 and len(batch) == 4 for batch in batches)
+    seen = [index for batch in batches for index in batch if index < real]
+    assert len(seen) == len(set(seen))
