@@ -40,7 +40,9 @@ def find_checkpoint(run: Path) -> Path:
     )
 
 
-def load_predictor(run: Path | str, device: torch.device | str = "cpu", *, tta: bool = False, postprocess: bool = True) -> Predictor:
+def load_predictor(
+    run: Path | str, device: torch.device | str = "cpu", *, tta: bool = False, postprocess: bool = True
+) -> Predictor:
     """The predictor of a trained run, weights loaded and averaged ones preferred.
 
     Args:
@@ -91,4 +93,6 @@ def _weights(state: dict[str, Any], path: Path) -> dict[str, Any]:
     for key in ("ema", "model"):
         if state.get(key):
             return state[key]
-    raise UserError("the checkpoint lacks the weights of a model", where=path, remedy="Name another run, or train again")
+    raise UserError(
+        "the checkpoint lacks the weights of a model", where=path, remedy="Name another run, or train again"
+    )

@@ -137,9 +137,13 @@ class Predictor:
 
     def _predict_views(self, batch: Tensor) -> Tensor:
         images = batch.to(self.device).contiguous(memory_format=self._layout)
-        views = predict_views(lambda view: self.method.predict(view).probabilities.float(), images, self.flips, self.scales)
+        views = predict_views(
+            lambda view: self.method.predict(view).probabilities.float(), images, self.flips, self.scales
+        )
         if not torch.isfinite(views).all():
-            raise UserError("the network gives NaN or infinite probabilities", remedy="Use another checkpoint, or train again")
+            raise UserError(
+                "the network gives NaN or infinite probabilities", remedy="Use another checkpoint, or train again"
+            )
         return apply_temperature(views, self.settings.temperature)
 
 

@@ -58,7 +58,9 @@ def plane_map(image: MetaTensor, affine: Tensor, shape: tuple[int, ...]) -> Plan
         return None
     full = _size_before_crop(image)
     rows, columns = (
-        _axis_weights(shape[axis], int(image.shape[1 + axis]), full[axis], float(step[axis, axis]), float(step[axis, 3]))
+        _axis_weights(
+            shape[axis], int(image.shape[1 + axis]), full[axis], float(step[axis, axis]), float(step[axis, 3])
+        )
         for axis in (0, 1)
     )
     return PlaneMap(rows, columns)

@@ -1,0 +1,100 @@
+"""Which files a path given to `predict` means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from unia_med.data.io.nifti import VOLUME_SUFFIXES, volume_stem, volume_suffix
+from unia_med.errors import UserError
+
+NO_IMAGES = ("_gt", "_scribble", "_seg", "_pred", "_uncertainty")
+"""Endings of masks and results, which lie beside images and are none."""
+
+_FRAME = re.compile(r"_frame\d+$")
+_FORMATS = f"NIfTI, NRRD or MetaImage ({', '.join(VOLUME_SUFFIXES)})"
+
+
+def find_images(path: Path, output: Path) -> dict[str, Path]:
+    """Images to predict, by name.
+
+    A file is taken whatever its name. In a folder, and below it, masks and results (`NO_IMAGES`), hidden files and
+    the output folder are left out, and so is a cine `X_4d` beside its own frames `X_frameNN`, as in ACDC.
+
+    Args:
+        path: image file or folder.
+        output: where results will be written.
+
+    Raises:
+        UserError: there is no image, or two would be written under one name.
+    """
+    if path.is_file():
+        if volume_suffix(path) is None:
+            raise UserError("this is no volume by its suffix", where=path, remedy=f"Convert it to {_FORMATS}")
+        return {volume_stem(path): path}
+    if not path.is_dir():
+        raise UserError("no such file or folder", where=path, remedy="Check --input")
+    found = [file for file in sorted(path.rglob("*")) if _is_image(file) and not _lies_in(file, output, path)]
+    framed = {(file.parent, _FRAME.sub("", volume_stem(file))) for file in found if _FRAME.search(volume_stem(file))}
+    images = [file for file in found if (file.parent, volume_stem(file).removesuffix("_4d")) not in framed]
+    if not images:
+        raise UserError(_what_instead(path), where=path, remedy=f"Give images as {_FORMATS}")
+    return by_name((volume_stem(file), file) for file in images)
+
+
+def by_name(images: Iterable[tuple[str, Path]]) -> dict[str, Path]:
+    """The images as a mapping, after making sure that no two results would have one name.
+
+    Args:
+        images: name and file.
+    """
+    named: dict[str, Path] = {}
+    for name, path in images:
+        if name in named:
+            raise UserError(
+                f"both {named[name]} and this would be written as {name}_seg.nii.gz",
+                where=path,
+                remedy="Rename one, or predict their folders separately",
+            )
+        named[name] = path
+    return named
+
+
+def results(output: Path, name: str, uncertainty: bool) -> Mapping[str, Path]:
+    """Files that are written for an image: `labels`, and `uncertainty` where it is asked for.
+
+    Args:
+        output: folder of the results.
+        name: of the image, without suffix.
+        uncertainty: whether it is wanted.
+    """
+    files = {"labels": output / f"{name}_seg.nii.gz"}
+    return {**files, "uncertainty": output / f"{name}_uncertainty.nii.gz"} if uncertainty else files
+
+
+def _is_image(path: Path) -> bool:
+    hidden = path.name.startswith(".")
+    return not hidden and bool(volume_suffix(path)) and path.is_file() and not volume_stem(path).endswith(NO_IMAGES)
+
+
+def _lies_in(path: Path, output: Path, start: Path) -> bool:
+    """Whether a file lies in the output folder; when that is where images are read, names alone tell them apart."""
+    output = output.resolve()
+    return not start.resolve().is_relative_to(output) and path.resolve().is_relative_to(output)
+
+
+def _what_instead(folder: Path) -> str:
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    if any(file.suffix.lower() == ".dcm" or _has_dicom_mark(file) for file in files[:20]):
+        return "holds DICOM files and no volume"
+    masks = sum(bool(volume_suffix(file)) for file in files)
+    return f"holds no image, only {masks} masks or results ({', '.join(NO_IMAGES)})" if masks else "holds no volume"
+
+
+def _has_dicom_mark(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
