@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -39,6 +39,14 @@ class SplitConfig(Section):
     """`kfold`: number of parts."""
     fold: int = Field(0, ge=0)
     """`kfold`: the part that validates, from 0; the others train."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_residues_in_lists(cls, values: Any) -> Any:
+        """The default residues belong to `modulo` alone."""
+        if isinstance(values, dict) and values.get("kind") == "lists":
+            return {"val": [], "test": [], **values}
+        return values
 
     @model_validator(mode="after")
     def _check(self) -> SplitConfig:
