@@ -1,0 +1,141 @@
+"""A run folder is made once, never overwritten, and continued only by the config that made it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from unia_med.config.load import load_config, parse_config
+from unia_med.config.schema import RunConfig
+from unia_med.engine import session
+from unia_med.engine.checkpoint import load_checkpoint
+from unia_med.engine.interrupt import Interrupted
+from unia_med.errors import UserError
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Replaces data and training; gets the folders in which training began."""
+    begun: list[Path] = []
+    parts = {"train": ["case"], "val": []}
+    monkeypatch.setattr(session, "build_dataset", lambda config: SimpleNamespace(cases=lambda: []))
+    monkeypatch.setattr(session, "split_cases", lambda cases, split, seed: parts)
+    monkeypatch.setattr(session, "_train", lambda config, output, *rest: begun.append(output))
+    return begun
+
+
+def _config(**changes: Any) -> RunConfig:
+    return parse_config(changes)
+
+
+def test_a_new_folder_gets_its_records(calls: list[Path], tmp_path: Path) -> None:
+    config = _config(seed=5)
+    assert session.train(config, tmp_path / "run", device="cpu") == 0
+    assert calls == [tmp_path / "run"]
+    assert load_config(tmp_path / "run" / "config.yaml") == config
+    facts = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert (facts["seed"], facts["device"], facts["packages"]["torch"]) == (5, "cpu", torch.__version__)
+
+
+def test_an_existing_run_is_not_touched(calls: list[Path], tmp_path: Path) -> None:
+    session.train(_config(), tmp_path, device="cpu")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(UserError, match="a run is here already.*--resume"):
+        session.train(_config(), tmp_path, device="cpu")
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert len(calls) == 1
+
+
+def test_a_folder_of_something_else_is_not_touched(calls: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("x")
+    for target in (tmp_path, tmp_path / "thesis.tex"):
+        with pytest.raises(UserError, match="no run either"):
+            session.train(_config(), target, device="cpu")
+    assert calls == []
+
+
+def test_nothing_to_resume_is_an_error(calls: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run to resume"):
+        session.train(_config(), tmp_path / "run", resume=True, device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+def test_resuming_with_other_settings_names_them(calls: list[Path], tmp_path: Path) -> None:
+    session.train(_config(), tmp_path, device="cpu")
+    other = _config(seed=1, training={"learning_rate": 0.5, "log_every": 7}, data={"workers": 3})
+    with pytest.raises(UserError, match=r"other settings: seed, training\.learning_rate\. "):
+        session.train(other, tmp_path, resume=True, device="cpu")
+    free = _config(training={"log_every": 7}, data={"workers": 3, "root": str(tmp_path)})
+    assert session.train(free, tmp_path, resume=True, device="cpu") == 0
+
+
+def test_an_interrupted_run_gives_its_exit_code(
+    calls: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*arguments: object) -> None:
+        raise Interrupted(7, signal.SIGINT)
+
+    monkeypatch.setattr(session, "_train", stop)
+    assert session.train(_config(), tmp_path, device="cpu") == 130
+    assert "stopped at step 7; continue with --resume" in (tmp_path / "train.log").read_text()
+
+
+def test_no_patient_to_train_on_is_said_before_anything_is_written(
+    calls: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "split_cases", lambda cases, split, seed: {"train": [], "val": []})
+    with pytest.raises(UserError, match="no patient is left to train on"):
+        session.train(_config(), tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+_TRAIN = """
+import sys
+from pathlib import Path
+from unia_med.config.load import load_config
+from unia_med.engine.session import train
+overrides = sys.argv[2].split(";")
+run = Path(sys.argv[1])
+sys.exit(train(load_config("phantom_tiny", overrides), run, (run / "config.yaml").is_file(), "cpu"))
+"""
+_SETTINGS = (
+    "training.iterations=8;training.checkpoint_every=3;training.batch_size=4;training.validate_every=4;"
+    "prior.phantom.iterations=4;prior.phantom.slices=16;prior.phantom.batch_size=4;data.grid.size=[48,48];"
+    "data.grid.spacing_mm=4.0"
+)
+
+
+@pytest.mark.slow
+def test_a_run_killed_again_and_again_ends_like_the_whole(tmp_path: Path) -> None:
+    """Teacher, rounds, validation and all: killed at arbitrary moments, then resumed to the end."""
+    from unia_med.data.phantom.dataset import write_dataset
+
+    write_dataset(tmp_path / "hearts", patients=4, seed=0)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert _start(whole, tmp_path / "hearts").wait() == 0
+    for seconds in (4.0, 6.0, 8.0):
+        process = _start(parts, tmp_path / "hearts")
+        time.sleep(seconds)
+        process.kill()
+        process.wait()
+    assert _start(parts, tmp_path / "hearts").wait() == 0
+    a, b = (load_checkpoint(run / "checkpoints" / "best.pt") for run in (whole, parts))
+    assert all(torch.equal(a["ema"][name], b["ema"][name]) for name in a["ema"])
+    assert (whole / "metrics.csv").read_text() == (parts / "metrics.csv").read_text()
+    assert not list(parts.rglob("*.part"))
+
+
+def _start(run: Path, hearts: Path) -> subprocess.Popen:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", _TRAIN, str(run), f"data.root={hearts};{_SETTINGS}"]
+    return subprocess.Popen(command, env=environment)
