@@ -144,8 +144,7 @@ def _score_files(
     case: str, label_path: Path, found: list[Path], scheme: LabelScheme, hd95: HausdorffKind
 ) -> list[CaseScores]:
     if not found:
-        remedy = f"Predict it, or name it {case}_seg.nii.gz, {case}.nii.gz or {case}_pred.nii.gz"
-        raise UserError("there is no prediction", remedy=remedy)
+        raise UserError("there is no prediction (a file X_seg, X or X_pred for case X)")
     if len(found) > 1:
         raise UserError(f"there are {len(found)} predictions: {', '.join(map(str, found))}", remedy="Keep one")
     label, prediction = read_volume(label_path), read_volume(found[0])

@@ -213,3 +213,12 @@ def test_out_of_memory_halves_the_batch_once_and_says_so(caplog: pytest.LogCaptu
     ]
     with pytest.raises(UserError, match="2 slices at a time"):
         Predictor(Hungry(1), config()).predict_volume(volume)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_gives_the_same_labels() -> None:
+    volume = labels_as_image((29, 31, 5))
+    labels, uncertainty = Predictor(Identity(), config(), "cuda", postprocess=False).predict_volume(volume)
+    np.testing.assert_array_equal(labels, classes_of(volume))
+    assert not uncertainty.any()

@@ -46,7 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--hd95",
         choices=("max", "pooled"),
         default="max",
-        help="max: larger of the two directed 95th percentiles (default, as MONAI); pooled: of both directions together",
+        help="max: larger of the two directed 95th percentiles, as MONAI (default); pooled: that of both directions",
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the table as .json or .csv")
 
@@ -159,8 +159,8 @@ def _print(table: dict[str, Any], hd95: str) -> None:
         console.width = 60 + 36 * len(table["classes"])
     console.print(_case_table(table))
     console.print(_summary_table(table))
-    kind = "larger of the two directed" if hd95 == "max" else "both directions pooled,"
-    console.print(f"HD95: {kind} 95th percentile. Failures: cases in which the class is in one of the two masks only;")
+    kind = "larger of the two directed 95th percentiles" if hd95 == "max" else "95th percentile of both directions"
+    console.print(f"HD95: {kind}. Failures: cases in which the class is in one of the two masks only;")
     console.print("they count as Dice 0 and have no distance, so read the distances together with them.")
 
 
