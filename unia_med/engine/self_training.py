@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from unia_med.config.load import plain
 from unia_med.config.schema import RunConfig
 from unia_med.data.sample import CaseFiles
 from unia_med.data.slices import SliceDataset
@@ -113,7 +114,15 @@ class SelfTraining:
         bank = PhantomSlices(settings, config.data.grid, seed)
         _LOG.info("teacher: %d synthetic slices, %d iterations", len(bank), settings.iterations)
         trainer = Trainer(
-            self._build(config), bank, training, config.augment, self.run_dir / "prior", self.device, seed
+            self._build(config),
+            bank,
+            training,
+            config.augment,
+            self.run_dir / "prior",
+            self.device,
+            seed,
+            metadata={"config": plain(config), "classes": list(config.data.target_classes)},
+            title="teacher",
         )
         trainer.run()
         return trainer.ema_method
