@@ -210,7 +210,7 @@ def test_too_little_memory_names_the_setting(error: Exception, tiny: ModuleType,
 
     trainer = tiny.tiny_trainer(tmp_path)
     trainer.method.losses = fail
-    with pytest.raises(UserError, match=r"lower training.batch_size \(now 4\)"):
+    with pytest.raises(UserError, match=r"Lower training.batch_size \(now 4\)"):
         trainer.run()
 
 

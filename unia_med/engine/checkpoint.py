@@ -84,16 +84,16 @@ def load_checkpoint(path: Path, keys: Iterable[str] = ("ema", "config", "classes
         UserError: when the file is missing, cut short, of another kind, or carries code.
     """
     if not path.is_file():
-        raise UserError("there is no checkpoint here", path, "name a folder that `unia-med train` wrote")
+        raise UserError("there is no checkpoint here", path, "Name a folder that `unia-med train` wrote")
     state = _read(path)
     if not isinstance(state, dict) or "format" not in state:
-        raise UserError("this is a torch file, but no unia_med checkpoint", path, "name a file from RUN/checkpoints")
+        raise UserError("this is a torch file, but no unia_med checkpoint", path, "Name a file from RUN/checkpoints")
     if state["format"] != FORMAT:
         what = f"the checkpoint has format {state['format']}, this version reads {FORMAT}"
-        raise UserError(what, path, "use the version of unia_med that wrote it (RUN/environment.json names it)")
+        raise UserError(what, path, "Use the version of unia_med that wrote it (RUN/environment.json names it)")
     missing = [key for key in keys if key not in state]
     if missing:
-        raise UserError(f"the checkpoint lacks {', '.join(missing)}", path, "name last.pt, or train again")
+        raise UserError(f"the checkpoint lacks {', '.join(missing)}", path, "Name last.pt, or train again")
     return state
 
 
@@ -132,7 +132,7 @@ def load_weights(module: torch.nn.Module, weights: Mapping[str, Tensor], path: P
     strangers = sorted(own.keys() ^ weights.keys()) + sorted(differing)
     if strangers:
         what = f"{len(strangers)} entries do not fit the network of the config, first {strangers[0]}"
-        raise UserError(what, path, "use the config.yaml that lies in the checkpoint's run folder")
+        raise UserError(what, path, "Use the config.yaml that lies in the checkpoint's run folder")
     module.load_state_dict(weights)
 
 
@@ -140,10 +140,10 @@ def _read(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise UserError(f"the checkpoint cannot be read: {error.strerror}", path, "check the file's rights") from error
+        raise UserError(f"the checkpoint cannot be read: {error.strerror}", path, "Check the file's rights") from error
     except Exception as error:  # torch names no common class: pickle, zip, EOF, key and runtime errors all occur
         what = "the checkpoint is damaged, cut short, or holds code instead of weights; it was not loaded"
-        raise UserError(what, path, "use another checkpoint of the run, or train again") from error
+        raise UserError(what, path, "Use another checkpoint of the run, or train again") from error
 
 
 def _give_usual_permissions(name: str) -> None:

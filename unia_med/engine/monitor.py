@@ -95,7 +95,7 @@ class Monitor:
         if not distributed.is_main():
             return
         terms = ", ".join(f"{name} {value:.4f}" for name, value in means.items())
-        _LOG.info("step %d: %s", step, terms, extra={"routine": True})
+        _LOG.info("%s, step %d: %s", self._title, step, terms, extra={"routine": True})
         self._plot(step, {f"train/{name}": value for name, value in means.items()} | {"train/learning_rate": rate})
         if self._progress is not None:
             self._progress.update(self._task, completed=step, loss=f"loss {means.get('loss', math.nan):.4f}")

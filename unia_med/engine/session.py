@@ -51,7 +51,7 @@ def train(config: RunConfig, output: Path, resume: bool = False, device: str = "
     dataset = build_dataset(config.data)
     parts = split_cases(dataset.cases(), config.data.split, config.seed)
     if not parts["train"]:
-        raise UserError("no patient is left to train on", "data.split", "give fewer patients to val and test")
+        raise UserError("no patient is left to train on", "data.split", "Give fewer patients to val and test")
     with distributed.process_group(where):
         _prepare_folder(config, output, resume, where)
         with log_to(output / "train.log"):
@@ -113,18 +113,18 @@ def _prepare_folder(config: RunConfig, output: Path, resume: bool, device: torch
 
 def _occupied(output: Path) -> UserError:
     if (output / "config.yaml").is_file():
-        return UserError("a run is here already", output, "add --resume to continue it, or name another --output")
-    return UserError("this is not an empty folder, and no run either", output, "name another --output")
+        return UserError("a run is here already", output, "Add --resume to continue it, or name another --output")
+    return UserError("this is not an empty folder, and no run either", output, "Name another --output")
 
 
 def _check_resumable(config: RunConfig, output: Path) -> None:
     stored = output / "config.yaml"
     if not stored.is_file():
-        raise UserError("there is no run to resume", output, "leave out --resume to start one")
+        raise UserError("there is no run to resume", output, "Leave out --resume to start one")
     changed = sorted(set(differences(plain(config), plain(load_config(stored)))) - _FREE_ON_RESUME)
     if changed:
         what = f"the run that is there has other settings: {', '.join(changed)}"
-        raise UserError(what, stored, f"resume it with --config {stored}")
+        raise UserError(what, stored, f"Resume it with --config {stored}")
 
 
 def differences(mine: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -17,7 +17,7 @@ from unia_med.data.slices import batch_indices
 from unia_med.engine import distributed
 from unia_med.errors import UserError
 
-_LOADER_REMEDY = "set data.workers to 0, or give the computer more shared memory (/dev/shm)"
+_LOADER_REMEDY = "Set data.workers to 0, or give the computer more shared memory (/dev/shm)"
 
 
 class SliceSource(Protocol):
@@ -126,7 +126,7 @@ class _NamedItems:
             return Failure(item_name(self._dataset, index), str(error), None, traceback.format_exc())
         except Exception as error:  # whatever a reader throws, the user needs the case first
             reason = f"{type(error).__name__}: {error}"
-            return Failure(item_name(self._dataset, index), reason, "run `unia-med inspect`", traceback.format_exc())
+            return Failure(item_name(self._dataset, index), reason, "Mend or remove the file", traceback.format_exc())
 
 
 def steps_from(dataset: SliceSource, seed: int, batch_size: int, start: int) -> Iterator[list[int]]:
@@ -183,7 +183,7 @@ def _epoch_batches(dataset: SliceSource, seed: int, epoch: int, batch_size: int)
     else:
         batches = order(seed, epoch, batch_size)
     if not len(batches):
-        raise UserError("the data set has no slice to train on", remedy="check data.root and data.split")
+        raise UserError("the data set has no slice to train on", remedy="Check data.root and data.split")
     return batches
 
 

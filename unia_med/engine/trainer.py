@@ -34,7 +34,7 @@ from unia_med.errors import UserError
 from unia_med.methods.base import Batch, Method
 
 _STATE_KEYS = ("model", "ema", "ema_updates", "optimizer", "scheduler", "scaler", "step", "best", "means")
-_MEMORY_REMEDY = "lower training.batch_size (now {}), data.grid.size or network.input_size"
+_MEMORY_REMEDY = "Lower training.batch_size (now {}), data.grid.size or network.input_size"
 
 Boundary = Callable[[Method], None]
 
@@ -205,7 +205,9 @@ class Trainer:
             generator = step_generator(self.seed, step, distributed.rank(), self.device)
             images, maps = self._augment(images, maps, generator)
         images = images.contiguous(memory_format=self._layout)
-        return Batch(images, tensors["tags"], index=torch.tensor(raw["index"]), **maps)
+        return Batch(
+            images, tensors["tags"], index=torch.tensor(raw["index"]).to(self.device, non_blocking=True), **maps
+        )
 
     def _update_weights(self) -> None:
         if self._clip_norm is not None:

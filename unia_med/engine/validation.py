@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from unia_med.config.schema import RunConfig
+from unia_med.config.schema import RunConfig, TagsConfig
 from unia_med.data.acdc import AcdcDataset
 from unia_med.data.sample import CaseFiles
 from unia_med.data.slices import build_slices
@@ -61,7 +61,7 @@ class Validation:
         known = [value for value in volumes.values() if not np.isnan(value)]
         scores["val_dice"] = float(np.mean(known)) if known else float("nan")
         for column, values in columns.items():
-            scores[f"label_dice_{column.replace(' ', '_')}"] = float(np.nanmean(values))
+            scores[f"label_dice_{column.replace(' ', '_')}"] = _means(np.array([values]).T)[0]
         return scores
 
     def _volume_scores(self, method: Method) -> dict[str, float]:
@@ -79,26 +79,34 @@ class Validation:
         groups = self.config.data.groups
         return group_labels(labels, self.config.data.classes, groups) if groups else labels
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode: what a method caches here must stay usable in training
     def _label_scores(self, method: Method) -> dict[str, list[float]]:
-        """Dice per class of each label column, over all validation slices of a volume, on the network's grid."""
+        """Dice per class of each label column, over all slices of all cases together, on the network's grid."""
         slices = self._tagged_slices()
-        sums: dict[str, list[np.ndarray]] = {}
-        for case, volume in slices.volumes():
-            truth = self._truth(case)
-            for start in range(0, len(volume), self.config.inference.batch_slices):
-                part = slice(start, start + self.config.inference.batch_slices)
-                tags = torch.from_numpy(slices.tags[slices.rows(case.case)][part])
-                maps = method.label_maps(Batch(volume[part].to(self.device), tags.to(self.device)))
-                for name, labels in maps.items():
-                    counted = _counts(labels.cpu().numpy(), truth[part], len(self.classes))
-                    sums.setdefault(name, []).append(counted)
-        totals = {name: np.sum(parts, 0) for name, parts in sums.items()}
+        rows = distributed.gather([self._case_counts(method, slices, case) for case in distributed.share(self.cases)])
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        totals = {name: np.sum([row[name] for row in rows if name in row], 0) for name in names}
         return {name: [2 * a / b if b else float("nan") for a, b in total] for name, total in totals.items()}
+
+    def _case_counts(self, method: Method, slices: SliceDataset, case: CaseFiles) -> dict[str, np.ndarray]:
+        """Per label column (T, 2): intersection and sum of sizes of each class in one case."""
+        rows = slices.rows(case.case)
+        volume = torch.stack([slices[index]["image"] for index in range(rows.start, rows.stop)]).float()
+        tags, truth = slices.tags[rows], self._truth(case)
+        counts: dict[str, np.ndarray] = {}
+        for start in range(0, len(volume), self.config.inference.batch_slices):
+            part = slice(start, start + self.config.inference.batch_slices)
+            batch = Batch(volume[part], torch.from_numpy(tags[part])).to(self.device)
+            for name, labels in method.label_maps(batch).items():
+                found = _counts(labels.cpu().numpy(), truth[part], len(self.classes))
+                counts[name] = counts.get(name, 0) + found
+        return counts
 
     def _tagged_slices(self) -> SliceDataset:
         if self._slices is None:
-            self._slices = build_slices(self.dataset, self.cases, self.config.data)
+            # These cases all have masks, whatever the tags of the training cases are made from.
+            data = self.config.data.model_copy(update={"tags": TagsConfig(source="masks"), "cache": "memory"})
+            self._slices = build_slices(self.dataset, self.cases, data)
         return self._slices
 
     def _truth(self, case: CaseFiles) -> np.ndarray:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from unia_med.errors import UserError
 
-_REMEDY = "lower training.learning_rate or set training.amp to false; check the named cases with `unia-med inspect`"
+_REMEDY = "Lower training.learning_rate or set training.amp to false; look at the named cases"
 
 
 @dataclass(frozen=True)
