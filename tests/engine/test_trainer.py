@@ -226,7 +226,7 @@ def test_other_errors_come_through_as_they_are(tiny: ModuleType, tmp_path: Path,
 
 
 def test_clipping_bounds_the_gradient(tiny: ModuleType, tmp_path: Path) -> None:
-    trainer = tiny.tiny_trainer(tmp_path, clip_norm=1e-3)
+    trainer = tiny.tiny_trainer(tmp_path, training=tiny.settings(clip_norm=1e-3))
     trainer.run()
     norm = torch.stack([parameter.grad.norm() for parameter in trainer.method.parameters()]).norm()
     assert float(norm) <= 1.001e-3

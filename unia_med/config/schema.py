@@ -127,6 +127,8 @@ class TrainingConfig(Section):
     schedule: Literal["poly", "poly_published", "cosine"] = "poly"
     """`poly`: (1 - t/T)^0.9 after warm-up, continuous; `poly_published` drops there, as UniA's public script does;
     `cosine`: half a cosine to 0."""
+    clip_norm: float | None = Field(None, gt=0)
+    """Largest gradient norm; null leaves gradients alone."""
     balanced: bool = False
     """Draw slices with a rare tag pattern more often."""
     ema: float = Field(0.99, ge=0, lt=1)

@@ -20,6 +20,8 @@ from unia_med.config.load import plain
 from unia_med.config.schema import RunConfig
 from unia_med.data.sample import CaseFiles
 from unia_med.data.slices import SliceDataset
+from unia_med.engine import distributed
+from unia_med.engine.checkpoint import write_atomically
 from unia_med.engine.trainer import Trainer
 from unia_med.methods.base import Method
 from unia_med.priors.mixed import MixedSlices
@@ -29,6 +31,7 @@ from unia_med.priors.ring import RingPrior, RingSettings
 
 _LOG = logging.getLogger(__name__)
 _TEACHER_SEED = 101  # keeps the teacher's slices apart from those mixed into the run
+_MIXED_SLICES = 2000
 _SLICES_AT_ONCE = 32
 
 
@@ -56,7 +59,8 @@ class SelfTraining:
         self.slices = slices
         self.dataset: SliceDataset | MixedSlices = slices
         if "phantom" in self.prior.names and self.prior.synthetic_share > 0:
-            extra = PhantomSlices(self.prior.phantom, config.data.grid, config.seed, min(2000, self.prior.phantom.slices))
+            count = min(_MIXED_SLICES, self.prior.phantom.slices)
+            extra = PhantomSlices(self.prior.phantom, config.data.grid, config.seed, count)
             self.dataset = MixedSlices(slices, extra, self.prior.synthetic_share)
 
     @property
@@ -69,8 +73,9 @@ class SelfTraining:
         teacher = self._teacher() if "phantom" in self.prior.names else None
         if teacher is not None:
             method.load_state_dict(teacher.state_dict())
-        if not self._file(0).exists():
+        if distributed.is_main() and not self._file(0).exists():
             self._write(0, self._first_labels(teacher))
+        distributed.barrier()
         self.restore(0)
 
     def restore(self, step: int) -> None:
@@ -94,10 +99,7 @@ class SelfTraining:
 
     def _write(self, index: int, scores: np.ndarray) -> None:
         self.labels_dir.mkdir(parents=True, exist_ok=True)
-        temporary = self._file(index).with_suffix(".tmp")
-        with temporary.open("wb") as stream:
-            np.save(stream, scores)
-        temporary.replace(self._file(index))
+        write_atomically(self._file(index), lambda file: np.save(file, scores))
 
     def _teacher(self) -> Method:
         """A method trained on synthetic slices alone; finished or interrupted work in `prior/` is taken up again."""

@@ -63,7 +63,6 @@ class Trainer:
         workers: int = 0,
         metadata: Mapping[str, Any] | None = None,
         title: str = "train",
-        clip_norm: float | None = None,
     ) -> None:
         """Assemble a training and load the folder's last checkpoint if there is one; nothing is written before `run`.
 
@@ -84,14 +83,13 @@ class Trainer:
             workers: loading processes.
             metadata: plain values for the checkpoints: `config` and `classes`.
             title: shown beside the progress bar.
-            clip_norm: largest gradient norm; None leaves gradients alone.
         """
         self.device = torch.device(device)
         self._layout = torch.channels_last if training.channels_last else torch.contiguous_format
         self.method = method.to(self.device, memory_format=self._layout).train()
         self.dataset, self.training, self.run_dir, self.seed = dataset, training, run_dir, seed
         self._validation, self._boundaries = validation, dict(boundaries or {})
-        self._restore, self._workers, self._clip_norm = restore, workers, clip_norm
+        self._restore, self._workers = restore, workers
         self._metadata = {"config": {}, "classes": [], **(metadata or {})}
         self._augment = BatchAugmentation(augment) if augment is not None else None
         self._monitor = Monitor(run_dir, training.iterations, title)
@@ -210,9 +208,9 @@ class Trainer:
         )
 
     def _update_weights(self) -> None:
-        if self._clip_norm is not None:
+        if self.training.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.method.parameters(), self._clip_norm)
+            torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.training.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.scheduler.step()
