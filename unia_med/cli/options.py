@@ -19,7 +19,7 @@ def new_command(
     lines = "\n".join(f"  {line}" for line in example.splitlines())
     return subparsers.add_parser(
         name,
-        help=summary,
+        help=summary.replace("%", "%%"),  # argparse formats this text, but not the description
         description=summary,
         epilog=f"example:\n{lines}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
