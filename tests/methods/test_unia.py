@@ -102,3 +102,21 @@ def test_the_pretrained_stages_learn_at_the_base_rate_the_rest_faster() -> None:
     rates = {id(p): group["lr"] for group in method.parameter_groups(1e-4, 0.01) for p in group["params"]}
     assert rates[id(method.network.backbone.stages.conv_stem.weight)] == pytest.approx(1e-4)
     assert rates[id(method.network.decoder.classifier.weight)] == pytest.approx(1e-3)
+
+
+def test_the_segmentation_loss_is_the_one_that_is_named() -> None:
+    """Balanced: half the background mean plus half the foreground mean; plain: the mean over all pixels."""
+    batch = _batch(scores=True)
+    batch.scores = torch.zeros(3, 4, 48, 64)
+    batch.scores[0, 3, :8, :8] = 1.0
+    found = {}
+    for form in ("balanced", "plain"):
+        method = _method(label_source="P1", segmentation_loss=form).eval()
+        with torch.no_grad():
+            logits = method.network(batch.images).logits
+            found[form] = float(method(batch, 99)["segmentation"])
+    per_pixel = torch.nn.functional.cross_entropy(logits, batch.scores.argmax(1), reduction="none")
+    foreground = batch.scores[:, 3] > 0
+    halves = 0.5 * per_pixel[foreground].mean() + 0.5 * per_pixel[~foreground].mean()
+    assert found["balanced"] == pytest.approx(float(halves), rel=1e-4)
+    assert found["plain"] == pytest.approx(float(per_pixel.mean()), rel=1e-4)

@@ -106,6 +106,9 @@ class UniaConfig(Section):
     token_purity: float = Field(0.6, ge=0, le=1, description="tokens less pure than this are ignored at borders [B3]")
     label_source: Literal["P1", "P2", "F"] = Field("F", description="label of the decoder after `final_labels`")
     dense_energy_grid: int = Field(64, ge=8, description="longest side in pixels; cost grows with its 4th power [A16]")
+    segmentation_loss: Literal["balanced", "plain"] = Field(
+        "balanced", description="mean background and mean foreground cross-entropy, as published [14], or over all pixels"
+    )
     segmentation_dice: bool = Field(False, description="add soft Dice to the balanced cross-entropy")
 
     @model_validator(mode="before")

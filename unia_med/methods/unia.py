@@ -31,7 +31,7 @@ from unia_med.losses import affinity as affinity_losses
 from unia_med.losses.classification import tag_classification
 from unia_med.losses.dense_energy import dense_energy
 from unia_med.losses.distribution import DistributionLoss
-from unia_med.losses.segmentation import balanced_cross_entropy, soft_dice
+from unia_med.losses.segmentation import balanced_cross_entropy, partial_cross_entropy, soft_dice
 from unia_med.losses.token_contrast import token_contrast
 from unia_med.methods.base import Batch, Method, Prediction
 from unia_med.methods.unia_network import UniaNetwork, UniaOutput
@@ -226,7 +226,8 @@ class UniA(Method):
 
     def _segmentation(self, output: UniaOutput, labels: PseudoLabels, final: bool) -> Tensor:
         target = self._decoder_labels(labels, final)
-        loss = balanced_cross_entropy(output.logits, target)
+        form = balanced_cross_entropy if self.settings.segmentation_loss == "balanced" else partial_cross_entropy
+        loss = form(output.logits, target)
         return loss + soft_dice(output.logits, target) if self.settings.segmentation_dice else loss
 
     def _dense_energy(self, batch: Batch, output: UniaOutput, labels: PseudoLabels, final: bool) -> Tensor:
