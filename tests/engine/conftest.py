@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 import unia_med
 
@@ -33,7 +34,9 @@ def run_program() -> Callable[..., subprocess.CompletedProcess]:
 
     def run(*arguments: object) -> subprocess.CompletedProcess:
         paths = [str(Path(unia_med.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": "1"}
+        # Sums depend on how many threads share them, so bit-equality needs as many as this process has.
+        threads = str(torch.get_num_threads())
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": threads}
         command = [sys.executable, str(PROGRAM), *map(str, arguments)]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
