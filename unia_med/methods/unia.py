@@ -125,11 +125,6 @@ class UniA(Method):
             "prediction": output.logits.argmax(1),
         }
 
-    def activation_maps(self, images: Tensor, tags: Tensor) -> Tensor:
-        """Normalised class activation maps (B, T, H, W) in [0, 1] of slices, absent classes zero [6]."""
-        cam, _ = self._activation_maps(Batch(images, tags), self.network(images))
-        return cam * (tags != TAG_ABSENT)[:, :, None, None]
-
     def _active_weights(self, step: int) -> dict[str, float]:
         gates = {"dense_energy": "segmentation"}
         weights = self.settings.weights.model_dump()

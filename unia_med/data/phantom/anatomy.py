@@ -6,7 +6,7 @@ direction `a` is the unit vector (cos a, sin a) in (row, column). Lengths are in
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -66,7 +66,6 @@ class HeartFields:
     rv: np.ndarray
     rho: np.ndarray
     theta: np.ndarray
-    lv_outline: np.ndarray = field(repr=False, default_factory=lambda: np.zeros(0))
 
     def labels(self) -> np.ndarray:
         """The label map (H, W) uint8: 0 background, 1 RV, 2 MYO, 3 LV."""
@@ -121,4 +120,4 @@ def rasterise(heart: HeartShape, shape: tuple[int, int]) -> HeartFields:
     rv = np.full(shape, -1e3, np.float32)
     if heart.rv is not None:
         rv = np.minimum(_rv_field(heart.rv, rows, columns), -epicardium - heart.rv.gap)
-    return HeartFields(outline - rho, epicardium, rv, rho, theta, outline)
+    return HeartFields(outline - rho, epicardium, rv, rho, theta)
