@@ -184,6 +184,9 @@ def _describe(fault: Mapping[str, Any]) -> tuple[str, str, str | None]:
     if fault["type"] == "extra_forbidden":
         return path, "unknown key", suggestion(names[-1], known)
     what = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "union_tag_invalid":
+        context = fault["ctx"]
+        return f"{path}.name", f"unknown value {context['tag']!r}", _quoted_suggestion(context["tag"], context["expected_tags"])
     if fault["type"] == "literal_error":
         return path, f"unknown value {fault['input']!r}", _quoted_suggestion(fault["input"], fault["ctx"]["expected"])
     if fault["type"] == "value_error" or isinstance(fault["input"], dict | list):
@@ -201,11 +204,22 @@ def _follow(location: Sequence[Any]) -> tuple[list[str], list[str]]:
     """The dotted names of a fault, and the keys known where it lies."""
     models: list[Any] = [RunConfig]
     known: list[str] = []
+    names: list[str] = []
     for part in location:
+        chosen = [model for model in models if len(models) > 1 and _is_called(model, part)]
+        if chosen:  # pydantic names the chosen member of a union, which the user did not write
+            models = chosen
+            continue
+        names.append(str(part))
         known = [name for model in models for name in model.model_fields]
         fields = [model.model_fields[part] for model in models if part in model.model_fields]
         models = [kind for field in fields for kind in _alternatives(field.annotation) if _is_model(kind)]
-    return [str(part) for part in location], known
+    return names, known
+
+
+def _is_called(model: type[BaseModel], name: Any) -> bool:
+    """Whether a model is the member of a union that this `name` chooses."""
+    return "name" in model.model_fields and name in get_args(model.model_fields["name"].annotation)
 
 
 def _one_line(error: Exception) -> str:

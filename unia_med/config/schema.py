@@ -6,21 +6,31 @@ importable from here.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from unia_med.config.data import DataConfig, Fraction, GridConfig, Positive, SplitConfig, TagsConfig
 from unia_med.config.prior import PhantomPriorConfig, PriorConfig, RingPriorConfig
 from unia_med.config.section import Section
+from unia_med.config.aalr import AalrConfig
+from unia_med.config.affinitynet import AffinityNetConfig, CamConfig
+from unia_med.config.agmm import AgmmConfig
+from unia_med.config.partial import PartialConfig
 from unia_med.config.unia import UniaConfig
 
 __all__ = [
+    "AalrConfig",
+    "AffinityNetConfig",
+    "AgmmConfig",
     "AugmentConfig",
+    "CamConfig",
     "DataConfig",
     "GridConfig",
     "InferenceConfig",
+    "MethodConfig",
     "NetworkConfig",
+    "PartialConfig",
     "PhantomPriorConfig",
     "PostprocessConfig",
     "PriorConfig",
@@ -32,6 +42,11 @@ __all__ = [
     "TrainingConfig",
     "UniaConfig",
 ]
+
+MethodConfig = Annotated[
+    UniaConfig | PartialConfig | AgmmConfig | AalrConfig | CamConfig | AffinityNetConfig, Field(discriminator="name")
+]
+"""The settings of one method; `name` says which."""
 
 
 def _check_range(name: str, pair: tuple[float, float]) -> None:
@@ -189,7 +204,16 @@ class RunConfig(Section):
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()
     network: NetworkConfig = NetworkConfig()
-    method: UniaConfig = UniaConfig()
+    method: MethodConfig = UniaConfig()
     prior: PriorConfig = PriorConfig()
     training: TrainingConfig = TrainingConfig()
     inference: InferenceConfig = InferenceConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_the_method(cls, values: Any) -> Any:
+        """A method without a name is UniA."""
+        method = values.get("method") if isinstance(values, dict) else None
+        if isinstance(method, dict) and "name" not in method:
+            return {**values, "method": {"name": "unia", **method}}
+        return values
