@@ -11,11 +11,11 @@ from unia_med.registry import DATASETS, METHODS, resolve
 if TYPE_CHECKING:
     import torch
 
-    from unia_med.data.acdc import AcdcDataset
+    from unia_med.data.dataset import CaseDataset
     from unia_med.methods.base import Method
 
 
-def build_dataset(config: DataConfig) -> AcdcDataset:
+def build_dataset(config: DataConfig) -> CaseDataset:
     """The data set that `data.name` stands for, reading from `data.root`.
 
     Args:

@@ -8,9 +8,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from unia_med.config.section import Section
+from unia_med.config.weak_labels import LabelSource
+from unia_med.config.volumes import VolumesConfig
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+SliceAxis = Literal["stored", "axial", "coronal", "sagittal"]
 
 
 def _refuse_repeats(field: str, values: list) -> None:
@@ -22,9 +25,9 @@ def _refuse_repeats(field: str, values: list) -> None:
 class SplitConfig(Section):
     """Which patients train, which validate and which are held out; always by patient, never by slice."""
 
-    kind: Literal["modulo", "fractions", "kfold", "lists"] = "modulo"
-    """`modulo`: by the number in the patient's name; `fractions` and `kfold`: drawn with the run's seed; `lists`:
-    as named."""
+    kind: Literal["modulo", "fractions", "kfold", "lists", "given"] = "modulo"
+    """`modulo`: by the number in the patient's name; `fractions` (the default of `volumes`) and `kfold`: drawn with the
+    run's seed; `lists`: as named; `given`: as the data set says, such as by the column `split` of a table."""
     modulus: int = Field(20, ge=2)
     """`modulo`: a patient belongs where its number modulo this is listed."""
     train: list[str] = []
@@ -80,11 +83,14 @@ class SplitConfig(Section):
 class TagsConfig(Section):
     """Where the slice tags come from."""
 
-    source: Literal["masks", "csv"] = "masks"
-    """`masks`: derived from the training masks, which are used for nothing else; `csv`: read from `path`."""
+    source: Literal["masks", "csv", "labels", "none"] = "masks"
+    """`masks`: derived from the training masks, which are used for nothing else; `csv`: read from `path`; `labels`:
+    as far as the weak labels of `data.labels` tell; `none`: all unknown."""
     path: Path | None = None
     """CSV with the columns image, slice and one per class (0, 1, or empty for unknown); without slice for tags of
     whole volumes."""
+    missing: Literal["error", "unknown"] = "error"
+    """`csv`: what a training case without any tag in the table is; `unknown` lets it train by its other labels."""
 
     @model_validator(mode="after")
     def _check(self) -> TagsConfig:
@@ -96,6 +102,10 @@ class TagsConfig(Section):
 class GridConfig(Section):
     """The pixel grid on which networks see a slice."""
 
+    slice_axis: SliceAxis = "stored"
+    """Axis along which slices are taken: `stored`: the third as stored, whatever it is in the body; the others: the
+    axis nearest to it, after turning every volume the same way (RAS order), for sets of mixed orientation. Results are
+    turned back. Slice numbers of tags count along it: up, forward or to the right."""
     spacing_mm: Positive | None = 1.875
     """Pixel size in plane after resampling, mm; null keeps the stored pixels."""
     size: tuple[int, int] = (128, 128)
@@ -127,8 +137,15 @@ class DataConfig(Section):
     groups: dict[str, list[str]] | None = None
     """Classes merged into one, as name: members; every class is in exactly one group. For classes that tags cannot
     tell apart."""
+    channels: int = Field(1, ge=1)
+    """Image channels C; above 1, they are the fourth axis of an image file, or files of their own (see
+    `volumes.channel_endings`)."""
+    volumes: VolumesConfig = VolumesConfig()
     split: SplitConfig = SplitConfig()
     tags: TagsConfig = TagsConfig()
+    labels: list[LabelSource] = []
+    """Labels on pixels: points, scribbles, blocks, boxes or masks, of all training patients or of some. Of several
+    sources a later one fills only what earlier ones left open."""
     grid: GridConfig = GridConfig()
     cache: Literal["memory", "disk"] = "memory"
     """Where preprocessed slices are kept; `disk` for sets that do not fit into memory."""
@@ -136,6 +153,17 @@ class DataConfig(Section):
     """Folder of the disk cache; null means inside the run folder."""
     workers: int = Field(0, ge=0)
     """Loader processes; 0 loads in the main process and always works."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_data(cls, values: Any) -> Any:
+        """ACDC's defaults do not fit own volumes: classes have to be named, and patients have no numbers."""
+        if not isinstance(values, dict) or values.get("name") != "volumes":
+            return values
+        if "classes" not in values:
+            raise ValueError("classes are missing: name those of your data, without background")
+        split = values.get("split") or {}
+        return {**values, "split": {"kind": "fractions", **split} if isinstance(split, dict) else split}
 
     @model_validator(mode="after")
     def _check(self) -> DataConfig:
@@ -148,6 +176,8 @@ class DataConfig(Section):
                 raise ValueError(f"class_values has {len(self.class_values)} entries for {len(self.classes)} classes")
         if self.groups is not None:
             self._check_groups(self.groups)
+        if self.volumes.channel_endings and len(self.volumes.channel_endings) != self.channels:
+            raise ValueError(f"{len(self.volumes.channel_endings)} volumes.channel_endings for {self.channels} channels")
         return self
 
     def _check_groups(self, groups: dict[str, list[str]]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict
 
@@ -19,13 +20,16 @@ class CaseFiles:
     """The files of one case: one frame of one patient.
 
     Args:
-        case: Name used in tables and output files, e.g. "patient001_frame01".
+        case: Name used in tables and output files, e.g. "patient001_frame01"; any text, with / where results shall
+            lie in sub-folders.
         patient: Patient the case belongs to; splits never divide a patient.
         image: Image volume.
         mask: Dense mask, or None for a case that has none (a test set).
         frame: Frame number as written in the file name.
         phase: "ED" (end-diastole), "ES" (end-systole) or None where phases are unknown.
         group: Diagnosis group, or None.
+        part: "train", "val" or "test" where the data set itself says so, for `data.split.kind: given`.
+        labels: Weak label files by kind ("scribbles", "points", ...) that belong to the image.
     """
 
     case: str
@@ -35,13 +39,15 @@ class CaseFiles:
     frame: int = 0
     phase: Literal["ED", "ES"] | None = None
     group: str | None = None
+    part: Literal["train", "val", "test"] | None = None
+    labels: Mapping[str, Path] = field(default_factory=dict, hash=False)
 
 
 class Sample(TypedDict, total=False):
     """One training slice. It has no field for a dense mask, so that none can leak into training.
 
     Keys:
-        image: float32 (1, H, W) in [0, 1].
+        image: float32 (C, H, W) in [0, 1].
         tags: int8 (T,); 1 present, 0 absent, -1 unknown.
         index: Position of the slice in its data set.
         labels: uint8 (H, W) weak labels, IGNORE where nothing is said; only when given.

@@ -20,7 +20,7 @@ from unia_med.labels import IGNORE, TAG_ABSENT
 
 if TYPE_CHECKING:
     from unia_med.config.schema import DataConfig, GridConfig
-    from unia_med.data.acdc import AcdcDataset
+    from unia_med.data.dataset import CaseDataset
 
 
 class SliceOrigin(NamedTuple):
@@ -127,7 +127,7 @@ class SliceDataset(Dataset[Sample]):
         return torch.from_numpy(np.array(volume[origin.z], dtype=np.uint8))
 
 
-def load_tags(dataset: AcdcDataset, cases: Sequence[CaseFiles], config: DataConfig) -> dict[str, np.ndarray]:
+def load_tags(dataset: CaseDataset, cases: Sequence[CaseFiles], config: DataConfig) -> dict[str, np.ndarray]:
     """Returns int8 tags (Z, T) per case by the config: from masks or from a CSV, merged into its groups if any.
 
     Args:
@@ -149,7 +149,7 @@ def load_tags(dataset: AcdcDataset, cases: Sequence[CaseFiles], config: DataConf
 
 
 def build_slices(
-    dataset: AcdcDataset,
+    dataset: CaseDataset,
     cases: Sequence[CaseFiles],
     config: DataConfig,
     *,

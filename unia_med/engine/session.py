@@ -12,7 +12,7 @@ import torch
 from unia_med.build import build_dataset, build_method, resolve_device
 from unia_med.config.load import dump_config, load_config, plain
 from unia_med.config.schema import RunConfig
-from unia_med.data.acdc import AcdcDataset
+from unia_med.data.dataset import CaseDataset
 from unia_med.data.sample import CaseFiles
 from unia_med.data.slices import build_slices
 from unia_med.data.splits import split_cases
@@ -64,7 +64,7 @@ def train(config: RunConfig, output: Path, resume: bool = False, device: str = "
 
 
 def _train(
-    config: RunConfig, output: Path, device: torch.device, dataset: AcdcDataset, parts: Mapping[str, list[CaseFiles]]
+    config: RunConfig, output: Path, device: torch.device, dataset: CaseDataset, parts: Mapping[str, list[CaseFiles]]
 ) -> None:
     seed_everything(config.seed)
     torch.backends.cudnn.benchmark = True  # slices have one size, so the search for fast kernels pays

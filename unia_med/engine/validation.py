@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from unia_med.config.schema import RunConfig, TagsConfig
-from unia_med.data.acdc import AcdcDataset
+from unia_med.data.dataset import CaseDataset
 from unia_med.data.sample import CaseFiles
 from unia_med.data.slices import build_slices
 from unia_med.data.tags import group_labels
@@ -41,7 +41,7 @@ class Validation:
     """
 
     def __init__(
-        self, config: RunConfig, dataset: AcdcDataset, cases: Sequence[CaseFiles], device: torch.device
+        self, config: RunConfig, dataset: CaseDataset, cases: Sequence[CaseFiles], device: torch.device
     ) -> None:
         self.config, self.dataset, self.device = config, dataset, device
         self.cases = [case for case in cases if case.mask is not None]

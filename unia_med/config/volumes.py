@@ -1,0 +1,60 @@
+"""Settings of the data set `volumes`: where images, masks and weak labels of one's own data lie."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from unia_med.config.section import Section
+
+
+class VolumesConfig(Section):
+    """Own volumes: a folder searched by patterns, or a table with one row per image.
+
+    In patterns `{folder}` stands for the image's folder below `data.root` and `{name}` for its file name without
+    suffix (and without `channel_endings`). Patterns have no suffix: any of the known ones fits.
+    """
+
+    table: Path | None = None
+    """CSV below `data.root` with the column `image` and, as wanted, `mask`, `patient`, `split` (train, val, test) and
+    a column per kind of weak label (`scribbles`, `points`, `boxes`, `blocks`); paths are relative to `data.root`. The
+    tags may be in the same file. Null: `images` says which files there are."""
+    images: str = "**/*"
+    """Glob pattern of the images below `data.root`; files that are the mask or weak label of another are none."""
+    masks: str = "{folder}/{name}_gt"
+    """Where the mask of an image lies, if it has one; `labelsTr/{name}` for nnU-Net's folders."""
+    labels: dict[str, str] = {
+        "scribbles": "{folder}/{name}_scribbles",
+        "points": "{folder}/{name}_points",
+        "boxes": "{folder}/{name}_boxes",
+        "blocks": "{folder}/{name}_blocks",
+    }
+    """Where weak labels of an image lie, by kind."""
+    patient: str | None = None
+    """Regular expression that finds the patient in a case's name, in its first group if it has one; null: every case
+    is a patient of its own. A column `patient` of the table wins."""
+    other_values: list[Annotated[int, Field(ge=1, le=255)]] = []
+    """Values in masks that are no class of `data.classes` and count as background."""
+    channel_endings: list[str] = []
+    """Endings of the files that make up one image of several channels, as `[_0000, _0001]` in nnU-Net's folders; empty:
+    an image is one file, its channels, if several, being the fourth axis."""
+
+    @field_validator("patient")
+    @classmethod
+    def _is_an_expression(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error as error:
+            raise ValueError(f"{value!r} is no regular expression ({error})") from None
+        return value
+
+    @field_validator("masks", "labels")
+    @classmethod
+    def _names_the_image(cls, value: str | dict[str, str]) -> str | dict[str, str]:
+        for pattern in [value] if isinstance(value, str) else value.values():
+            if "{name}" not in pattern:
+                raise ValueError(f"{pattern!r} lacks {{name}}, so every image would have the same file")
+        return value

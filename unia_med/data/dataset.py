@@ -1,0 +1,48 @@
+"""What training, validation, prediction and inspection need of a data set, whatever its layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from unia_med.data.sample import CaseFiles, EvaluationCase
+
+
+@runtime_checkable
+class CaseDataset(Protocol):
+    """Cases with their files; masks are read for tags of research runs, for validation and for evaluation only.
+
+    A new layout is a class with these members, made from the data part of a config, and a line in
+    `unia_med.registry.DATASETS`.
+
+    Attributes:
+        root: Folder of the data set.
+        classes: The T class names of the config, before any merging.
+        class_values: Value of each class in the mask files.
+    """
+
+    root: Path
+    classes: list[str]
+    class_values: tuple[int, ...]
+
+    def cases(self) -> list[CaseFiles]:
+        """Returns all cases in a fixed order, with every header checked and no voxel read.
+
+        Raises:
+            UserError: Lists all faults of the data set at once.
+        """
+
+    def labels(self, case: CaseFiles) -> np.ndarray:
+        """Returns the mask of a case as uint8 (X, Y, Z): 0 background, 1..T in the order of `classes`."""
+
+    def all_labels(self, cases: Sequence[CaseFiles]) -> Mapping[str, np.ndarray]:
+        """Returns the masks of several cases by case name; faults of all of them are reported together."""
+
+    def evaluation_case(self, case: CaseFiles) -> EvaluationCase:
+        """Returns image and mask of one case, for validation and evaluation only."""
+
+    def slice_counts(self, cases: Sequence[CaseFiles]) -> dict[str, int]:
+        """Returns the number of slices along `data.grid.slice_axis` by case name, from the headers alone."""
