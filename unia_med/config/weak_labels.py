@@ -1,0 +1,107 @@
+"""Settings of weak labels: where points, scribbles, blocks, boxes or masks come from, and how they are completed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from unia_med.config.section import Section
+
+LabelKind = Literal["scribbles", "points", "blocks", "boxes", "masks"]
+"""Kinds of weak labels that lie on pixels; tags have settings of their own (`data.tags`)."""
+
+COMPLETED = {
+    "none": ("scribbles", "points", "blocks", "boxes", "masks"),
+    "rule": ("scribbles",),
+    "walker": ("scribbles", "points", "blocks"),
+    "ellipse": ("boxes",),
+}
+"""Kinds that each way of completing takes."""
+
+DEFAULT_SUFFIXES = {
+    "scribbles": ("_scribble", "_scribbles"),
+    "points": ("_points",),
+    "blocks": ("_blocks",),
+    "boxes": ("_boxes",),
+    "masks": ("_gt", "_masks"),
+}
+"""Endings of label files by kind, tried in this order; ACDC's own come first."""
+
+
+class MakeConfig(Section):
+    """How weak labels are made from masks, for research; lengths are stored pixels."""
+
+    points: int = Field(1, ge=1)
+    """`points`: points per class and slice, well inside the structure."""
+    background_points: int = Field(3, ge=0)
+    """`points`: background points per slice, spread over the directions round the structures."""
+    background_distance_px: float = Field(8.0, ge=2)
+    """`scribbles`: mean distance of the background loop from the structures; `points`: least distance of a background
+    point, the largest being three times as much."""
+    wobble: float = Field(0.25, ge=0, lt=1)
+    """`scribbles`: how much the background loop's distance varies along it, as a share of that distance."""
+    scribble_share: float = Field(0.8, gt=0, le=1)
+    """`scribbles`: share of each structure's skeleton that is drawn, in one stroke per piece; 1 draws all of it."""
+    block_size: int = Field(16, ge=2)
+    """`blocks`: side of a block; all pixels of a block are annotated."""
+    blocks: int = Field(1, ge=1)
+    """`blocks`: blocks per class and slice, each with some of the class."""
+    background_blocks: int = Field(1, ge=0)
+    """`blocks`: further blocks per slice that hold no class."""
+
+
+class CompleteConfig(Section):
+    """How sparse labels are completed; lengths are pixels of the network's grid."""
+
+    beta: float = Field(2000.0, gt=0)
+    """`walker`: how strongly the walk avoids intensity edges (scikit-image's scale); larger follows edges closer."""
+    hull_margin_px: int = Field(2, ge=0)
+    """`rule`, `walker`: where the background loop is open, everything farther than this from the convex hull of all
+    scribbles is background."""
+
+
+class LabelSource(Section):
+    """One source of labels on pixels; the data set's sources are read in order, a later one fills what is left."""
+
+    kind: LabelKind = "scribbles"
+    """What was drawn."""
+    source: Literal["masks", "files"] = "files"
+    """`files`: label volumes, beside the images or in `folder`; `masks`: made from the masks of the training cases with
+    the run's seed, for research."""
+    folder: Path | None = None
+    """`files`: folder with one label volume per case, as `unia-med weaken` writes them; null: beside the images."""
+    suffix: str | None = None
+    """`files`: ending of the file name after the case name; null: `_scribble` or `_scribbles`, `_points`, `_blocks`,
+    `_boxes`, `_gt` or `_masks`."""
+    values: dict[str, Annotated[int, Field(ge=0, le=255)]] | None = None
+    """`files`: value of each class; null: as in the masks. Boxes are coded by bits, see `unia-med weaken --help`."""
+    background_value: int | None = Field(0, ge=0, le=255)
+    """`files`: value of annotated background; null: background is never annotated."""
+    ignore_value: int | None = Field(None, ge=0, le=255)
+    """`files`: value of a pixel that is not annotated; null: one above the highest class value (ACDC: 4). 255 always
+    means not annotated."""
+    patients: Annotated[int, Field(ge=1)] | list[str] | None = None
+    """Training patients that have these labels: null all of those with a file or a mask; a number that many, drawn
+    with the run's seed so that a larger number contains the smaller; or names."""
+    fill: Literal["none", "rule", "walker", "ellipse"] = "none"
+    """`none`: as drawn; `rule`: scribbles with the background outside their loop; `walker`: the rule and then a random
+    walker, for dense labels from scribbles, points or blocks; `ellipse`: dense labels from boxes."""
+    marks_every_class: bool = True
+    """In an annotated slice each class that is there is marked, so that a class without a mark is absent."""
+    make: MakeConfig = MakeConfig()
+    complete: CompleteConfig = CompleteConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> LabelSource:
+        if self.kind not in COMPLETED[self.fill]:
+            fits = [fill for fill, kinds in COMPLETED.items() if self.kind in kinds]
+            raise ValueError(f"fill '{self.fill}' does not go with {self.kind}; use {' or '.join(fits)}")
+        if self.source == "masks":
+            given = [name for name in ("folder", "suffix", "values", "ignore_value") if getattr(self, name) is not None]
+            if given:
+                raise ValueError(f"{', '.join(given)} belong to source 'files', not to 'masks'")
+        if isinstance(self.patients, list) and len(set(self.patients)) != len(self.patients):
+            raise ValueError("patients name one more than once")
+        return self
