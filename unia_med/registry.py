@@ -12,13 +12,18 @@ from typing import Any
 from unia_med.errors import UserError, suggestion
 
 METHODS: dict[str, str] = {
+    "partial": "unia_med.methods.partial:Partial",
     "unia": "unia_med.methods.unia:UniA",
+    "cam": "unia_med.methods.cam:Cam",
+    "affinitynet": "unia_med.methods.affinitynet:AffinityNet",
 }
 DATASETS: dict[str, str] = {
     "acdc": "unia_med.data.acdc:AcdcDataset",
+    "volumes": "unia_med.data.volumes:VolumesDataset",
 }
 BACKBONES: dict[str, str] = {
     "hybrid_lite0": "unia_med.nn.hybrid:HybridLite0",
+    "lite0": "unia_med.nn.lite0:Lite0",
     "vit": "unia_med.nn.vit:TimmViT",
 }
 PRIORS: dict[str, str] = {}

@@ -18,6 +18,7 @@ from unia_med.config.affinitynet import AffinityNetConfig, CamConfig
 from unia_med.config.agmm import AgmmConfig
 from unia_med.config.partial import PartialConfig
 from unia_med.config.unia import UniaConfig
+from unia_med.config.weak_labels import CompleteConfig, LabelSource, MakeConfig
 
 __all__ = [
     "AalrConfig",
@@ -25,9 +26,12 @@ __all__ = [
     "AgmmConfig",
     "AugmentConfig",
     "CamConfig",
+    "CompleteConfig",
     "DataConfig",
     "GridConfig",
     "InferenceConfig",
+    "LabelSource",
+    "MakeConfig",
     "MethodConfig",
     "NetworkConfig",
     "PartialConfig",
@@ -91,7 +95,8 @@ class NetworkConfig(Section):
     """The backbone and the decoder on it."""
 
     backbone: str = "hybrid_lite0"
-    """`hybrid_lite0`: EfficientNet-Lite0 stages with a small transformer, runs on a CPU; `vit`: a timm ViT."""
+    """`hybrid_lite0`: EfficientNet-Lite0 stages with a small transformer, runs on a CPU; `lite0`: those stages alone,
+    for methods that need no attention; `vit`: a timm ViT."""
     weights: str = "package"
     """`package`: ImageNet weights that came with the installation; `none`: random; `timm`: timm's, from its local
     cache; or the path of a weights file."""
@@ -107,6 +112,9 @@ class NetworkConfig(Section):
     """Pixels from one token to the next; `hybrid_lite0` only. 4 costs 16 times the attention of 8."""
     decoder: Literal["unet", "largefov", "aspp"] = "unet"
     """`unet` uses finer backbone features; the others see tokens alone (LargeFOV is UniA's)."""
+    decoder_widths: list[Annotated[int, Field(ge=4)]] | None = None
+    """Channels after each step of `unet`, coarsest first, one per skip and one at full size; null: 64, 48, 32, 16 as
+    far as there are skips."""
     input_size: Annotated[int, Field(ge=32)] | None = None
     """Side in pixels to which slices are enlarged for the backbone; null: as they are. A 160 px crop at 448 px has
     5.7 px per ViT token."""
@@ -119,7 +127,10 @@ class NetworkConfig(Section):
         if self.backbone == "vit" and self.decoder == "unet":
             raise ValueError("decoder unet needs finer features than a vit has; use largefov or aspp")
         if self.backbone == "vit" and self.weights == "package":
-            raise ValueError("weights package belongs to hybrid_lite0; use timm, none or a file")
+            raise ValueError("weights package belongs to hybrid_lite0 and lite0; use timm, none or a file")
+        steps = 4 if self.backbone == "lite0" else len([s for s in (2, 4, 8) if s < self.token_stride]) + 1
+        if self.decoder_widths is not None and len(self.decoder_widths) != steps:
+            raise ValueError(f"decoder_widths has {len(self.decoder_widths)} entries, this backbone needs {steps}")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not divisible by heads {self.heads}")
         return self
@@ -146,6 +157,9 @@ class TrainingConfig(Section):
     """Largest gradient norm; null leaves gradients alone."""
     balanced: bool = False
     """Draw slices with a rare tag pattern more often."""
+    labelled_share: float | None = Field(None, gt=0, lt=1)
+    """Share of slices with weak labels among the real slices of a batch, where only some have any; null: as they
+    come. Five scribbled patients of sixty come to a twelfth."""
     ema: float = Field(0.99, ge=0, lt=1)
     """Decay of the weight average that is validated, predicted with and exported; 0: none."""
     amp: bool = True
@@ -192,8 +206,16 @@ class InferenceConfig(Section):
     """Slices per forward pass; halved once when memory runs out."""
     tta: TestTimeConfig = TestTimeConfig()
     postprocess: PostprocessConfig = PostprocessConfig()
-    temperature: Positive = 1.0
-    """Divides logits before the softmax; above 1 gives softer probabilities and a higher uncertainty."""
+    temperature: Positive | None = None
+    """Divides logits before the softmax; above 1 gives softer probabilities and a higher uncertainty. null: the one
+    that was fitted on validation masks after training (RUN/calibration.json), or 1 where there were none. A number
+    wins over the fitted one."""
+    uncertainty: Literal["entropy", "network"] = "entropy"
+    """`entropy`: predictive entropy of the averaged probabilities, divided by log K; `network`: the network's own
+    uncertainty map U, averaged over the same views; no temperature changes it."""
+    samples: int = Field(0, ge=0, le=1000)
+    """Draws of the Gaussian features over which probabilities are averaged; 0: none, the features as they are. Each
+    costs a pass of the decoder. For methods with an uncertainty network only."""
 
 
 class RunConfig(Section):
@@ -217,3 +239,9 @@ class RunConfig(Section):
         if isinstance(method, dict) and "name" not in method:
             return {**values, "method": {"name": "unia", **method}}
         return values
+
+    @model_validator(mode="after")
+    def _check_backbone(self) -> RunConfig:
+        if self.network.backbone == "lite0" and self.method.name in ("unia", "aalr"):
+            raise ValueError(f"method {self.method.name} needs attention, which backbone lite0 lacks; use hybrid_lite0")
+        return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +11,10 @@ from torch.nn import functional as F
 
 from unia_med.config.schema import NetworkConfig
 from unia_med.config.unia import UniaConfig
-from unia_med.nn.heads import AffinityHead, AtrousPyramid, LargeFieldOfView, TagClassifier
+from unia_med.methods.segmenter import build_backbone, build_decoder, pretrained_part
+from unia_med.nn.heads import AffinityHead, TagClassifier
 from unia_med.nn.uncertainty import UncertaintyInference, UncertaintyOutput
 from unia_med.nn.unet import SkipDecoder
-from unia_med.registry import BACKBONES, resolve
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,13 @@ class UniaOutput:
     affinity: Tensor | None
 
 
+class SampledOutput(NamedTuple):
+    """Probabilities (B, K, H, W) averaged over draws of the features, and the uncertainty map U (B, h, w)."""
+
+    probabilities: Tensor
+    uncertainty_map: Tensor
+
+
 class UniaNetwork(nn.Module):
     """See `UniaOutput`.
 
@@ -50,7 +58,7 @@ class UniaNetwork(nn.Module):
         super().__init__()
         self.input_size = None if network.input_size is None else (network.input_size, network.input_size)
         self.backbone = build_backbone(network)
-        self.pretrained = "stages." if network.backbone == "hybrid_lite0" else ""
+        self.pretrained = pretrained_part(network)
         width = self.backbone.width
         self.uncertainty = UncertaintyInference(
             width,
@@ -87,6 +95,27 @@ class UniaNetwork(nn.Module):
             affinity=affinity,
         )
 
+    def forward_samples(self, images: Tensor, samples: int, generator: torch.Generator) -> SampledOutput:
+        """The decoder on Z + sigma * noise, with the same noise for every image.
+
+        The paper draws from the Gaussian for its distribution map only; the decoder there sees Z alone.
+
+        Args:
+            images: (B, 1, H, W) in [0, 1].
+            samples: draws, at least 1.
+            generator: on the CPU, so that the draws are the same on every device.
+        """
+        size = tuple(images.shape[-2:])
+        features = self.backbone(self._enlarged(images))
+        inferred = self.uncertainty(features.tokens, need_distribution=False)
+        deviation = (inferred.log_variance / 2).exp()
+        total = torch.zeros((), device=images.device)
+        for _ in range(samples):
+            noise = torch.randn(deviation.shape[1:], generator=generator).to(deviation)
+            drawn = inferred.features + (deviation * noise).to(inferred.features.dtype)
+            total = total + self._decode(drawn, features.skips, size).float().softmax(1)
+        return SampledOutput(total / samples, inferred.uncertainty_map)
+
     def activation_maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Raw CAM and auxiliary CAM (B, T, h, w) alone: no affinity, no decoder [6, A7]."""
         features = self.backbone(self._enlarged(images))
@@ -108,19 +137,3 @@ class UniaNetwork(nn.Module):
 
 def _resized(logits: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
-
-
-def build_backbone(config: NetworkConfig) -> nn.Module:
-    """The backbone that the configuration names."""
-    backbone = resolve(BACKBONES, config.backbone, "network.backbone")
-    if config.backbone == "vit":
-        return backbone(config.model, config.weights)
-    return backbone(config.width, config.depth, config.heads, config.token_stride, config.weights)
-
-
-def build_decoder(config: NetworkConfig, backbone: nn.Module, classes: int) -> nn.Module:
-    """The decoder that the configuration names, fitted to the backbone."""
-    if config.decoder == "unet":
-        return SkipDecoder(backbone.width, backbone.skip_channels, classes)
-    form = LargeFieldOfView if config.decoder == "largefov" else AtrousPyramid
-    return form(backbone.width, classes)

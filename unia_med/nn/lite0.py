@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from unia_med.errors import UserError
+from unia_med.nn.backbone import BackboneOutput
 
 STAGE_CHANNELS = (16, 24, 40, 80, 112)
 STAGE_STRIDES = (2, 4, 8, 16, 16)
@@ -116,3 +117,32 @@ class Lite0Stages(nn.Module):
             features = stage(features)
             maps.append(features)
         return maps
+
+
+class Lite0(nn.Module):
+    """The stages alone as a backbone: the light encoder of a U-Net, without tokens that attend to one another.
+
+    The interface is that of `BackboneOutput`; there is no attention, so `heads` is 0 and there are no affinity logits.
+
+    Args:
+        weights: See `Lite0Stages`.
+    """
+
+    heads, depth, patch_size = 0, 0, 16
+    skip_strides = (2, 4, 8)
+
+    def __init__(self, weights: str = "package") -> None:
+        super().__init__()
+        self.stages = Lite0Stages(weights)
+        self.width, self.aux_width = STAGE_CHANNELS[4], STAGE_CHANNELS[3]
+        self.skip_channels = STAGE_CHANNELS[:3]
+
+    def forward(self, images: Tensor, need_affinity: bool = False) -> BackboneOutput:
+        """Features of images (B, 1, H, W) in [0, 1]; `need_affinity` cannot be met.
+
+        The deepest stage is `tokens`, the one before it `aux_tokens`, both at stride 16.
+        """
+        if need_affinity:
+            raise ValueError("lite0 has no attention, so no affinity")
+        *skips, auxiliary, deepest = self.stages(images)
+        return BackboneOutput(deepest, auxiliary, None, tuple(skips))

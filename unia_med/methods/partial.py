@@ -1,0 +1,112 @@
+"""Partial supervision: a segmentation network on whatever pixels are labelled, all others being left out.
+
+The baseline of every comparison (partial cross-entropy: Tang et al., CVPR 2018, "On Regularized Losses", eq. 1), full
+supervision where the labels are masks, and the student of self-training where scores of a prior or of an earlier round
+stand beside the labels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from unia_med.config.schema import RunConfig
+from unia_med.errors import UserError
+from unia_med.labels import IGNORE
+from unia_med.losses.classification import tag_classification
+from unia_med.losses.segmentation import balanced_cross_entropy, partial_cross_entropy, soft_dice
+from unia_med.methods.base import Batch, Method, Prediction
+from unia_med.methods.segmenter import Segmenter, softmax_prediction
+
+
+class Partial(Method):
+    """Cross-entropy and soft Dice on labelled pixels; see `PartialConfig`.
+
+    Args:
+        config: The whole run.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__()
+        self.settings = config.method
+        self.head_multiplier = config.training.head_multiplier
+        self.network = Segmenter(config.network, len(config.data.target_classes) + 1)
+
+    def rate_multipliers(self) -> dict[str, float]:
+        """Everything that is not pretrained learns `head_multiplier` times faster."""
+        return {"": self.head_multiplier, f"network.backbone.{self.network.pretrained}": 1.0}
+
+    def predict(self, images: Tensor) -> Prediction:
+        """Softmax probabilities, and their normalised entropy as uncertainty."""
+        return softmax_prediction(self.network(images))
+
+    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """The weighted sum and its unweighted parts; terms of weight 0 are not computed."""
+        targets = completed_labels(batch, self.settings.pseudo_confidence)
+        logits = self.network(batch.images)
+        terms = {
+            "cross_entropy": lambda: partial_cross_entropy(logits, targets),
+            "dice": lambda: soft_dice(logits, targets),
+            "annotations": lambda: balanced_cross_entropy(logits, _annotated(batch)),
+            "tags": lambda: tag_classification(log_odds(logits).amax((2, 3))[:, 1:], batch.tags),
+        }
+        weights = {name: weight for name, weight in self.settings.weights.model_dump().items() if weight > 0}
+        parts = {name: terms[name]() for name in weights}
+        total = torch.stack([weights[name] * part for name, part in parts.items()]).sum()
+        return {"loss": total, **parts}
+
+    def label_maps(self, batch: Batch) -> dict[str, Tensor]:
+        """The network's own labels on its grid."""
+        return {"prediction": self.network(batch.images).argmax(1)}
+
+
+@torch.no_grad()
+def completed_labels(batch: Batch, confidence: float) -> Tensor:
+    """Labels (B, H, W) to learn: the weak label where there is one, else the class whose score is above `confidence`.
+
+    Args:
+        batch: With `labels`, `scores` or both.
+        confidence: In [0.5, 1), so that at most one class passes.
+
+    Raises:
+        UserError: The batch has neither.
+    """
+    if batch.scores is None and batch.labels is None:
+        raise UserError(
+            "method partial has nothing to learn from: no weak labels and no prior",
+            where="data.labels",
+            remedy="Add weak labels, or name a prior in prior.names",
+        )
+    if batch.scores is None:
+        return _annotated(batch)
+    value, label = batch.scores.max(1)
+    labels = torch.where(value > confidence, label, IGNORE)
+    if batch.labels is not None:
+        labels = torch.where(batch.labels == IGNORE, labels, batch.labels)
+    return _inside(labels, batch)
+
+
+def log_odds(logits: Tensor) -> Tensor:
+    """Log-odds (B, K, H, W) of each class against all others together: positive where its probability is above half.
+
+    Args:
+        logits: (B, K, H, W).
+
+    Example:
+        >>> log_odds(torch.tensor([0.1, 0.2, 0.7]).log().view(1, 3, 1, 1)).sigmoid().flatten()
+        tensor([0.1000, 0.2000, 0.7000])
+    """
+    chance = F.log_softmax(logits.float(), 1)
+    return chance - torch.log1p(-chance.exp().clamp(max=1 - 1e-6))
+
+
+def _annotated(batch: Batch) -> Tensor:
+    if batch.labels is None:
+        return torch.full_like(batch.images[:, 0], IGNORE, dtype=torch.long)
+    return _inside(batch.labels, batch)
+
+
+def _inside(labels: Tensor, batch: Batch) -> Tensor:
+    """Pixels from outside the source image say nothing."""
+    return labels if batch.valid is None else torch.where(batch.valid.bool().squeeze(1), labels, IGNORE)
