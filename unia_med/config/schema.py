@@ -104,8 +104,8 @@ class NetworkConfig(Section):
     """timm model name; `vit` only."""
     width: int = Field(128, ge=8)
     """Token width E; `hybrid_lite0` only."""
-    depth: int = Field(4, ge=3)
-    """Transformer blocks; `hybrid_lite0` only. At least 3: auxiliary tokens leave the third from last."""
+    depth: int = Field(4, ge=2)
+    """Transformer blocks; `hybrid_lite0` only. At least 2: affinity needs the attention of two."""
     heads: int = Field(4, ge=1)
     """Attention heads; divides width."""
     token_stride: Literal[4, 8, 16] = 8

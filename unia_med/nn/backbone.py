@@ -17,7 +17,7 @@ class BackboneOutput:
 
     Attributes:
         tokens: (B, E, h, w), normalised features of the last block.
-        aux_tokens: (B, E_aux, h, w), features of an intermediate block, not normalised.
+        aux_tokens: (B, E_aux, h, w), features of an intermediate block, or before the first, not normalised.
         affinity_logits: (B, 2M, N, N) with N = h * w, the pre-softmax scaled attention logits between patch tokens
             of the last two blocks, row = query, the block before the last first; None unless asked for.
         skips: finer maps for decoders with skip connections, finest first; empty where the backbone has none.
