@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from unia_med.config.schema import DataConfig
 from unia_med.data.acdc import AcdcDataset
 from unia_med.data.sample import Sample
-from unia_med.data.slices import SliceDataset, batch_indices, build_slices, discordant, load_tags
+from unia_med.data.slices import SliceDataset, batch_indices, build_slices, discordant, load_tags, shared_batches
 from unia_med.data.tags import write_tags_csv
 from unia_med.errors import UserError
 from unia_med.labels import IGNORE
@@ -193,3 +193,34 @@ def test_real_acdc_gives_the_known_tag_counts(real_acdc: Path) -> None:
     masks = [np.asanyarray(nib.load(case.mask).dataobj) for case in cases[:6]]
     expected = [[int((mask[:, :, z] == k).any()) for k in (1, 2, 3)] for mask in masks for z in range(mask.shape[2])]
     assert tags[: len(expected)].tolist() == expected
+
+
+def test_a_share_of_labelled_slices_is_in_every_batch() -> None:
+    labelled = np.arange(40) < 3
+    batches = shared_batches(5, 2, np.ones((40, 3), np.int8), 8, labelled, 0.5)
+    again = shared_batches(5, 2, np.ones((40, 3), np.int8), 8, labelled, 0.5)
+    assert [b.tolist() for b in batches] == [b.tolist() for b in again]
+    assert all(len(batch) == 8 and labelled[batch].sum() == 4 for batch in batches)
+    others = [index for batch in batches for index in batch if not labelled[index]]
+    assert len(others) == len(set(others)) == 36
+    counts = np.bincount([index for batch in batches for index in batch if labelled[index]])
+    assert counts.sum() == 36 and counts.max() - counts.min() <= 1
+
+
+@pytest.mark.parametrize("labelled", [np.zeros(40, bool), np.ones(40, bool)])
+def test_without_two_sorts_of_slices_the_share_changes_nothing(labelled: np.ndarray) -> None:
+    tags = np.ones((40, 3), np.int8)
+    plain = batch_indices(5, 2, tags, 8)
+    assert [b.tolist() for b in shared_batches(5, 2, tags, 8, labelled, 0.5)] == [b.tolist() for b in plain]
+
+
+def test_labels_can_be_exchanged_and_decide_the_share(tiny_acdc: Path) -> None:
+    slices = build(tiny_acdc)
+    drawn = np.full((4, 32, 24), IGNORE, np.uint8)
+    drawn[1, 5, 5] = 2
+    slices.set_labels({"patient001_frame07": drawn})
+    slices.labelled_share = 0.25
+    assert slices[5]["labels"][5, 5] == 2 and (slices[4]["labels"] == IGNORE).all()
+    assert all(batch.tolist().count(5) == 2 for batch in slices.batch_order(0, 0, 8))
+    slices.set_labels(None)
+    assert "labels" not in slices[5]

@@ -13,6 +13,7 @@ from unia_med.build import build_dataset
 from unia_med.config.schema import RunConfig
 from unia_med.data.slices import SliceDataset, build_slices
 from unia_med.engine.self_training import SelfTraining
+from unia_med.labels import IGNORE
 from unia_med.methods.base import Batch, Method, Prediction
 
 
@@ -116,3 +117,33 @@ def test_batches_hold_their_share_of_synthetic_slices(tiny_acdc: Path, tmp_path:
     assert all(sum(index >= real for index in batch) == 1 and len(batch) == 4 for batch in batches)
     seen = [index for batch in batches for index in batch if index < real]
     assert len(seen) == len(set(seen))
+
+
+def test_agreement_without_a_prior_goes_back_to_what_was_drawn(tiny_acdc: Path, tmp_path: Path) -> None:
+    config = _config(tiny_acdc, names=[], trust="agreement", use_tags=False, rounds=2)
+    case = "patient001_frame01"
+    completed, drawn = np.full((4, 32, 32), 3, np.uint8), np.full((4, 32, 32), IGNORE, np.uint8)
+    completed[:, :16], drawn[:, 0, 0] = 0, 2
+    slices = _slices(config)
+    slices.set_labels({case: completed})
+
+    def plan_on(slices: SliceDataset) -> SelfTraining:
+        build = lambda config: Constant(3)  # noqa: E731
+        return SelfTraining(config, tmp_path, slices, torch.device("cpu"), build, {case: drawn})
+
+    plan = plan_on(slices)
+    plan.before_training(Constant(1))
+    assert slices.scores is None and slices.labels == {case: completed}
+    plan.boundaries[5](Constant(3))
+    assert slices.labels == {case: drawn}
+    scores = np.asarray(slices.scores)[slices.rows(case)]
+    assert (scores[:, 3, 16:] == 255).all()  # the walker says so too
+    assert (scores[:, 3, :16] == 128).all()  # it does not
+    assert (np.asarray(slices.scores)[slices.rows("patient002_frame01"), 3] == 255).all()  # nobody else speaks
+    resumed = _slices(config)
+    resumed.set_labels({case: completed})
+    plan_on(resumed).restore(7)
+    assert resumed.labels == {case: drawn}
+    np.testing.assert_array_equal(np.asarray(resumed.scores), np.asarray(slices.scores))
+    plan.restore(4)
+    assert slices.scores is None and slices.labels == {case: completed}

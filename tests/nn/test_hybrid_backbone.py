@@ -7,6 +7,7 @@ import torch
 
 from unia_med.errors import UserError
 from unia_med.nn.hybrid import Attention, HybridLite0
+from unia_med.nn.lite0 import Lite0
 from unia_med.nn.unet import SkipDecoder
 
 
@@ -56,3 +57,19 @@ def test_contradictions_are_refused() -> None:
         HybridLite0(token_stride=5, weights="none")
     with pytest.raises(UserError, match="heads"):
         HybridLite0(width=30, heads=4, weights="none")
+
+
+@pytest.mark.parametrize("size", [(64, 64), (50, 33)])
+def test_the_stages_alone_are_a_backbone_without_attention(size: tuple[int, int]) -> None:
+    backbone = Lite0("none").eval()
+    decoder = SkipDecoder(backbone.width, backbone.skip_channels, 4, (24, 16, 12, 8)).eval()
+    images = torch.rand(1, 1, *size)
+    with torch.no_grad():
+        output = backbone(images)
+        logits = decoder(output.tokens, output.skips, size)
+        stages = backbone.stages(images)
+    assert logits.shape == (1, 4, *size) and output.affinity_logits is None
+    for found, expected in zip((*output.skips, output.aux_tokens, output.tokens), stages, strict=True):
+        assert torch.equal(found, expected)
+    with pytest.raises(ValueError, match="no attention"):
+        backbone(images, need_affinity=True)

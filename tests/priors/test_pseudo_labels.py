@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from unia_med.priors.pseudo_labels import DOUBTFUL, apply_tags, pseudo_scores
+from unia_med.labels import IGNORE
+from unia_med.priors.pseudo_labels import DOUBTFUL, agreed_scores, apply_tags, pseudo_scores
 
 SURE, DOUBT = 255, round(DOUBTFUL * 255)
 
@@ -60,3 +61,25 @@ def test_a_tagged_class_that_won_nowhere_may_hide_where_it_was_likely() -> None:
     absent = pseudo_scores(probabilities, np.array([[0, 1, 1]] * 2), 0.6)
     assert present[0, 1, 2, 2] == DOUBT
     assert absent[0, 0, 2, 2] == SURE
+
+
+def test_agreement_keeps_what_both_say_and_the_network_alone_elsewhere() -> None:
+    labels = _heart()
+    completed = labels.astype(np.uint8)
+    completed[0, 4:8, 5:7] = 2  # the walker calls half of the first cavity muscle
+    completed[1] = IGNORE
+    probabilities = _certain(labels, 0.5)  # below the confidence, which agreement does not ask for
+    scores = agreed_scores(probabilities, None, completed, 0.6)
+    differs = (completed[0] != labels[0])[None] & np.ones((4, 1, 1), bool)
+    assert (scores[0, 3][differs[0]] == DOUBT).all() and (scores[0, 0][differs[0]] == DOUBT).all()
+    for label in range(4):
+        assert (scores[0, label][~differs[0]] == SURE * (labels[0] == label)[~differs[0]]).all()
+    np.testing.assert_array_equal(scores[1], pseudo_scores(probabilities, None, 0.6)[1])
+
+
+def test_tags_settle_agreement() -> None:
+    labels = _heart()
+    completed = np.where(labels == 1, 0, labels).astype(np.uint8)
+    scores = agreed_scores(_certain(labels), np.array([[0, 1, 1]] * 2), completed, 0.6)
+    np.testing.assert_array_equal(scores.argmax(1), completed)
+    assert set(np.unique(scores)) == {0, SURE}

@@ -34,13 +34,18 @@ class RingPriorConfig(Section):
 class PriorConfig(Section):
     """Which priors label the training slices, and how often the trained network labels them anew.
 
-    With no names there is no prior: UniA then learns from its own activation maps.
+    With no names there is no prior: the first round then learns from the weak labels alone (UniA: from its own
+    activation maps), and self-training follows where there are more rounds.
     """
 
     names: list[Literal["phantom", "ring"]] = []
     """Priors that label the slices of the first round; their scores are averaged."""
-    rounds: int = Field(3, ge=1, le=10)
-    """Labelling rounds: the prior's own, then the network's."""
+    rounds: int = Field(1, ge=1, le=10)
+    """Labelling rounds: the first learns from prior and weak labels, each further one from the network's labels too."""
+    trust: Literal["network", "agreement"] = "network"
+    """What later rounds learn. `network`: weak labels, completed ones too, win over the network's. `agreement`: what was
+    completed (`data.labels`, `fill`) counts only where the network says the same, other completed pixels become
+    unlabelled, and the annotations as drawn win; where nothing was completed, the network's confident labels hold."""
     use_tags: bool = True
     """false labels the slices as if no tag were known."""
     confidence: float = Field(0.6, ge=0, lt=1)

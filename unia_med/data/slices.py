@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from unia_med.data.case_tags import load_tags
 from unia_med.data.checks import DataFault, raise_faults
+from unia_med.data.io.channels import ChannelFiles
 from unia_med.data.sample import CaseFiles, Sample
-from unia_med.data.tags import group_tags, read_tags_csv, tags_from_mask
 from unia_med.data.volume_cache import DiskCache, MemoryCache, VolumeCache
 from unia_med.errors import UserError
 from unia_med.labels import IGNORE, TAG_ABSENT
@@ -40,15 +41,17 @@ class SliceDataset(Dataset[Sample]):
         grid: The network's grid.
         cache: "memory" decodes everything now; "disk" keeps memory-mapped files in `cache_dir`.
         cache_dir: Folder of the disk cache; needed by "disk" only.
-        workers: Threads that decode into memory; 0 decodes one by one.
+        workers: Threads that decode; 0 decodes one by one.
         labels: uint8 (Z, H, W) weak labels on the network's grid per case name, as `load_label_slices` gives
             them; cases without an entry are IGNORE throughout.
+        channels: How an image's channels are stored.
 
     Attributes:
         cases: One `SliceOrigin` per slice.
         tags: int8 (N, T) tags of all slices.
         scores: uint8 (N, K, H, W) or None, see `set_scores`.
         discordant_weight: How much more often slices with an absent class are drawn, see `batch_indices`.
+        labelled_share: Share of slices with weak labels in a batch, see `shared_batches`; None leaves it to chance.
     """
 
     def __init__(
@@ -61,11 +64,12 @@ class SliceDataset(Dataset[Sample]):
         cache_dir: Path | str | None = None,
         workers: int = 0,
         labels: Mapping[str, np.ndarray] | None = None,
+        channels: ChannelFiles = ChannelFiles(),
     ) -> None:
         if not cases:
             raise UserError("no case to take slices from", where="data", remedy="Check data.root and data.split")
         self._files = list(cases)
-        self._store = _store(self._files, grid, cache, cache_dir, workers)
+        self._store = _store(self._files, grid, cache, cache_dir, workers, channels)
         counts = [self._store.count(position) for position in range(len(self._files))]
         _check_tags(self._files, counts, tags)
         self._starts = np.concatenate([[0], np.cumsum(counts)])
@@ -75,6 +79,7 @@ class SliceDataset(Dataset[Sample]):
         self.tags = np.concatenate([tags[case.case] for case in self._files]).astype(np.int8)
         self.scores: np.ndarray | None = None
         self.discordant_weight = 1.0
+        self.labelled_share: float | None = None
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -107,8 +112,24 @@ class SliceDataset(Dataset[Sample]):
         self.scores = scores
 
     def batch_order(self, seed: int, epoch: int, batch_size: int) -> list[np.ndarray]:
-        """Returns the slices of each batch of an epoch, see `batch_indices`."""
-        return batch_indices(seed, epoch, self.tags, batch_size, self.discordant_weight)
+        """Returns the slices of each batch of an epoch, see `batch_indices` and `shared_batches`."""
+        if self.labelled_share is None:
+            return batch_indices(seed, epoch, self.tags, batch_size, self.discordant_weight)
+        labelled = np.array([self._is_labelled(origin) for origin in self.cases])
+        return shared_batches(seed, epoch, self.tags, batch_size, labelled, self.labelled_share, self.discordant_weight)
+
+    @property
+    def labels(self) -> Mapping[str, np.ndarray] | None:
+        """The weak labels by case name, as given to the constructor or `set_labels`."""
+        return self._labels
+
+    def set_labels(self, labels: Mapping[str, np.ndarray] | None) -> None:
+        """Sets the weak labels that samples carry from now on; as for `set_scores`, running loaders keep theirs.
+
+        Args:
+            labels: As in the constructor.
+        """
+        self._labels = labels
 
     def rows(self, case: str) -> slice:
         """Returns where the slices of a case lie among all slices."""
@@ -116,36 +137,19 @@ class SliceDataset(Dataset[Sample]):
         return slice(int(self._starts[position]), int(self._starts[position + 1]))
 
     def volumes(self) -> Iterator[tuple[CaseFiles, Tensor]]:
-        """Yields each case with its float32 slices (Z, 1, H, W), for labelling whole volumes."""
+        """Yields each case with its float32 slices (Z, C, H, W), for labelling whole volumes."""
         for position, case in enumerate(self._files):
             yield case, self._store.slices(position).float()
+
+    def _is_labelled(self, origin: SliceOrigin) -> bool:
+        volume = self._labels.get(origin.case.case) if self._labels else None
+        return volume is not None and bool((np.asarray(volume[origin.z]) != IGNORE).any())
 
     def _label_slice(self, origin: SliceOrigin) -> Tensor:
         volume = self._labels.get(origin.case.case) if self._labels else None
         if volume is None:
             return torch.full(self._size, IGNORE, dtype=torch.uint8)
         return torch.from_numpy(np.array(volume[origin.z], dtype=np.uint8))
-
-
-def load_tags(dataset: CaseDataset, cases: Sequence[CaseFiles], config: DataConfig) -> dict[str, np.ndarray]:
-    """Returns int8 tags (Z, T) per case by the config: from masks or from a CSV, merged into its groups if any.
-
-    Args:
-        dataset: Gives the masks; they are read for tags only, and not kept.
-        cases: Cases that need tags.
-        config: Uses `tags`, `classes` and `groups`.
-    """
-    if config.tags.source == "csv":
-        slices = dataset.slice_counts(dataset.cases())
-        wanted = {case.case for case in cases}
-        table = read_tags_csv(config.tags.path, config.classes, slices)
-        tags = {case: rows for case, rows in table.items() if case in wanted}
-    else:
-        values = range(1, len(config.classes) + 1)
-        tags = {case: tags_from_mask(labels, values) for case, labels in dataset.all_labels(cases).items()}
-    if config.groups:
-        tags = {case: group_tags(rows, config.classes, config.groups) for case, rows in tags.items()}
-    return tags
 
 
 def build_slices(
@@ -168,7 +172,14 @@ def build_slices(
     tags = load_tags(dataset, cases, config)
     folder = config.cache_dir or cache_dir
     return SliceDataset(
-        cases, tags, config.grid, cache=config.cache, cache_dir=folder, workers=config.workers, labels=labels
+        cases,
+        tags,
+        config.grid,
+        cache=config.cache,
+        cache_dir=folder,
+        workers=config.workers,
+        labels=labels,
+        channels=ChannelFiles.of(config),
     )
 
 
@@ -200,6 +211,39 @@ def batch_indices(
     return list(order[: len(order) // batch_size * batch_size].reshape(-1, batch_size))
 
 
+def shared_batches(
+    seed: int,
+    epoch: int,
+    tags: np.ndarray,
+    batch_size: int,
+    labelled: np.ndarray,
+    share: float,
+    discordant_weight: float = 1.0,
+) -> list[np.ndarray]:
+    """Returns batches with a fixed share of labelled slices; an epoch sees each of the others about once.
+
+    Where all slices are labelled or none is, or a batch cannot be divided, these are the batches of `batch_indices`.
+
+    Args:
+        seed, epoch, tags, batch_size, discordant_weight: As in `batch_indices`.
+        labelled: bool (N,): which slices have weak labels.
+        share: Share of them in a batch, above 0 and below 1; at least one slice of each sort is in every batch.
+    """
+    ours, others = np.flatnonzero(labelled), np.flatnonzero(~labelled)
+    if batch_size < 2 or not len(ours) or not len(others):
+        return batch_indices(seed, epoch, tags, batch_size, discordant_weight)
+    count = min(max(1, round(share * batch_size)), batch_size - 1)
+    rest = [
+        others[picked] for picked in batch_indices(seed, epoch, tags[others], batch_size - count, discordant_weight)
+    ]
+    generator = np.random.default_rng((seed, epoch, 1))
+    needed = count * len(rest)
+    # Whole permutations one after another, so that each labelled slice comes equally often.
+    order = np.concatenate([generator.permutation(ours) for _ in range(-(-needed // len(ours)))])
+    picked = order[:needed].reshape(-1, count)
+    return [np.concatenate(pair) for pair in zip(picked, rest, strict=True)]
+
+
 def discordant(tags: np.ndarray) -> np.ndarray:
     """Returns bool (N,): at least one class is known to be absent, so the slice can tell classes apart.
 
@@ -211,13 +255,18 @@ def discordant(tags: np.ndarray) -> np.ndarray:
 
 
 def _store(
-    cases: list[CaseFiles], grid: GridConfig, cache: str, cache_dir: Path | str | None, workers: int
+    cases: list[CaseFiles],
+    grid: GridConfig,
+    cache: str,
+    cache_dir: Path | str | None,
+    workers: int,
+    channels: ChannelFiles,
 ) -> VolumeCache:
     if cache == "memory":
-        return MemoryCache(cases, grid, workers)
+        return MemoryCache(cases, grid, workers, channels)
     if cache_dir is None:
         raise UserError("the disk cache needs a folder", where="data.cache_dir", remedy="Add --set data.cache_dir=DIR")
-    return DiskCache(cases, grid, cache_dir)
+    return DiskCache(cases, grid, cache_dir, channels=channels, workers=workers)
 
 
 def _check_tags(cases: Sequence[CaseFiles], counts: Sequence[int], tags: Mapping[str, np.ndarray]) -> None:

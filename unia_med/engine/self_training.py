@@ -1,15 +1,16 @@
 """Anatomical priors and self-training rounds of one run.
 
-Round 1: the prior labels the tagged training slices (`phantom`: a teacher trained on synthetic hearts, whose weights
-also start the run; `ring`: by contrast and geometry; both: their mean). Rounds 2, 3, ...: the run's own averaged
-network labels them anew. Tags remove what is not in a slice; masks are never read. Every labelling is written before
-it is used, so that a run killed at any moment resumes with the same labels.
+Round 1: with a prior, it labels the tagged training slices (`phantom`: a teacher trained on synthetic hearts, whose
+weights also start the run; `ring`: by contrast and geometry; both: their mean). Rounds 2, 3, ...: the run's own
+averaged network labels them anew; with `prior.trust: agreement` completed weak labels count from then on only where
+the network agrees. Tags remove what is not in a slice; masks are never read. Every labelling is written before it is
+used, so that a run killed at any moment resumes with the same labels.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from unia_med.engine.trainer import Trainer
 from unia_med.methods.base import Method
 from unia_med.priors.mixed import MixedSlices
 from unia_med.priors.phantom import PhantomSlices
-from unia_med.priors.pseudo_labels import pseudo_scores
+from unia_med.priors.pseudo_labels import agreed_scores, pseudo_scores
 from unia_med.priors.ring import RingPrior, RingSettings
 
 _LOG = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ class SelfTraining:
         slices: The tagged training slices (`SliceDataset`).
         device: Where networks run.
         build: Makes a method from a configuration.
+        annotations: The weak labels as drawn, by case name; needed where `prior.trust` is `agreement`, in whose later
+            rounds they take the place of the completed labels that `slices` holds.
     """
 
     def __init__(
@@ -53,10 +56,12 @@ class SelfTraining:
         slices: SliceDataset,
         device: torch.device,
         build: Callable[[RunConfig], Method],
+        annotations: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         self.config, self.prior, self.device, self._build = config, config.prior, device, build
         self.run_dir, self.labels_dir = run_dir, run_dir / "labels"
         self.slices = slices
+        self._completed, self._annotations = slices.labels, annotations
         self.dataset: SliceDataset | MixedSlices = slices
         if "phantom" in self.prior.names and self.prior.synthetic_share > 0:
             count = min(_MIXED_SLICES, self.prior.phantom.slices)
@@ -73,7 +78,7 @@ class SelfTraining:
         teacher = self._teacher() if "phantom" in self.prior.names else None
         if teacher is not None:
             method.load_state_dict(teacher.state_dict())
-        if distributed.is_main() and not self._file(0).exists():
+        if self.prior.names and distributed.is_main() and not self._file(0).exists():
             self._write(0, self._first_labels(teacher))
         distributed.barrier()
         self.restore(0)
@@ -81,7 +86,10 @@ class SelfTraining:
     def restore(self, step: int) -> None:
         """Gives the data set the labels that hold from `step` on."""
         index = max(i for i in range(self.prior.rounds) if self._start(i) <= step)
-        self.slices.set_scores(np.load(self._file(index), mmap_mode="r"))
+        labelled = index > 0 or bool(self.prior.names)
+        self.slices.set_scores(np.load(self._file(index), mmap_mode="r") if labelled else None)
+        if self.prior.trust == "agreement":
+            self.slices.set_labels(self._annotations if index else self._completed)
 
     def _start(self, index: int) -> int:
         return self.config.training.iterations * index // self.prior.rounds
@@ -92,7 +100,7 @@ class SelfTraining:
     def _relabeller(self, index: int) -> Callable[[Method], None]:
         def relabel(method: Method) -> None:
             _LOG.info("round %d: the network labels the training slices", index + 1)
-            self._write(index, self._scores(self._probabilities(method)))
+            self._write(index, self._network_labels(method))
             self.restore(self._start(index))
 
         return relabel
@@ -139,6 +147,14 @@ class SelfTraining:
         share = self.prior.ring.weight
         return self._scores((1 - share) * a + share * b for a, b in zip(learned, ring, strict=True))
 
+    def _network_labels(self, method: Method) -> np.ndarray:
+        if self.prior.trust == "network":
+            return self._scores(self._probabilities(method))
+        cases = (case.case for case, _ in self.slices.volumes())
+        completed = (None if self._completed is None else self._completed.get(case) for case in cases)
+        parts = zip(self._probabilities(method), self._tags(), completed, strict=True)
+        return np.concatenate([agreed_scores(p, t, c, self.prior.confidence) for p, t, c in parts])
+
     def _scores(self, probabilities: Iterator[np.ndarray]) -> np.ndarray:
         tags = self._tags()
         return np.concatenate(
@@ -165,9 +181,7 @@ class SelfTraining:
             yield ring.scores(volume, tags, partner=partner)
 
 
-def _other_phase(
-    case: CaseFiles, volume: np.ndarray, found: list[tuple[CaseFiles, np.ndarray]]
-) -> np.ndarray | None:
+def _other_phase(case: CaseFiles, volume: np.ndarray, found: list[tuple[CaseFiles, np.ndarray]]) -> np.ndarray | None:
     """The volume of the same patient at the other phase, or None where there is none of the same shape."""
     others = (v for other, v in found if other.patient == case.patient and other.case != case.case)
     return next((other for other in others if other.shape == volume.shape), None)

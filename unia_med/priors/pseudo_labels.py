@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from unia_med.labels import TAG_ABSENT, TAG_PRESENT
+from unia_med.labels import IGNORE, TAG_ABSENT, TAG_PRESENT
 
 DOUBTFUL = 0.5
 _TRACE = 0.1  # a tagged class that won nowhere may hide where it reached this probability
@@ -48,6 +48,27 @@ def pseudo_scores(probabilities: np.ndarray, tags: np.ndarray | None, confidence
         hidden = (tags[:, label - 1] == TAG_PRESENT) & ~(labels == label).any((1, 2))
         sure &= ~(hidden[:, None, None] & (probabilities[:, label] > _TRACE))
     return _scores(probabilities, labels, sure, (tags == TAG_ABSENT).all(1))
+
+
+def agreed_scores(
+    probabilities: np.ndarray, tags: np.ndarray | None, completed: np.ndarray | None, confidence: float
+) -> np.ndarray:
+    """Scores (Z, K, H, W) uint8, scaled by 255, where two labellings of one volume say the same.
+
+    Args:
+        probabilities: (Z, K, H, W) of the network, in [0, 1].
+        tags: As in `pseudo_scores`; classes that are absent are removed from the network's labels first.
+        completed: uint8 (Z, H, W) completed weak labels: sure where the network's likeliest class is the same, doubtful
+            where it differs. Where they are `IGNORE`, or for None, the network alone counts, as in `pseudo_scores`.
+        confidence: Least probability of a sure pixel where the network alone counts.
+    """
+    alone = pseudo_scores(probabilities, tags, confidence)
+    if completed is None:
+        return alone
+    allowed = probabilities if tags is None else apply_tags(probabilities, tags)
+    labels = allowed.argmax(1)
+    both = _scores(allowed, labels, labels == completed, np.zeros(len(labels), bool))
+    return np.where((completed == IGNORE)[:, None], alone, both)
 
 
 def _largest(mask: np.ndarray, structure: np.ndarray | None) -> np.ndarray:
