@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from unia_med.config.load import load_config, parse_config
 from unia_med.config.schema import RunConfig
-from unia_med.errors import UserError
+from unia_med.errors import UserError, suggestion
 
 if TYPE_CHECKING:
     import torch
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 CHECKPOINTS = ("best.pt", "last.pt")
 """In order of preference."""
+
+UNCERTAINTIES = ("entropy", "network")
+"""Kinds that `inference.uncertainty` knows."""
 
 
 def find_checkpoint(run: Path) -> Path:
@@ -41,7 +44,12 @@ def find_checkpoint(run: Path) -> Path:
 
 
 def load_predictor(
-    run: Path | str, device: torch.device | str = "cpu", *, tta: bool = False, postprocess: bool = True
+    run: Path | str,
+    device: torch.device | str = "cpu",
+    *,
+    tta: bool = False,
+    postprocess: bool = True,
+    uncertainty: str | None = None,
 ) -> Predictor:
     """The predictor of a trained run, weights loaded and averaged ones preferred.
 
@@ -50,6 +58,7 @@ def load_predictor(
         device: where to compute.
         tta: average over several views, see `Predictor`.
         postprocess: clean the masks.
+        uncertainty: `entropy` or `network`, in place of the config's `inference.uncertainty`.
 
     Raises:
         UserError: no run, or a checkpoint that is damaged, holds code, or does not fit the config.
@@ -61,6 +70,8 @@ def load_predictor(
     path = find_checkpoint(Path(run))
     state = load_checkpoint(path, keys=("config", "classes"))
     config = _run_config(Path(run), state, path)
+    if uncertainty is not None:
+        config = _with_uncertainty(config, uncertainty)
     # The weights are about to be replaced: pre-trained ones need not be there, and are not looked for.
     method = build_method(config.model_copy(update={"network": config.network.model_copy(update={"weights": "none"})}))
     load_weights(method, _weights(state, path), path)
@@ -68,17 +79,39 @@ def load_predictor(
 
 
 def load_run_config(run: Path) -> RunConfig:
-    """The resolved config of a run folder.
+    """The resolved config of a run folder, with the temperature that was fitted for it.
 
     Args:
         run: run folder.
     """
-    return load_config(run / "config.yaml")
+    return with_fitted_temperature(load_config(run / "config.yaml"), run)
+
+
+def with_fitted_temperature(config: RunConfig, run: Path) -> RunConfig:
+    """The config with `inference.temperature` from `RUN/calibration.json`, unless it names one itself or none is there.
+
+    Args:
+        config: of the run.
+        run: run folder.
+    """
+    from unia_med.engine.calibration import read_temperature
+
+    fitted = None if config.inference.temperature is not None else read_temperature(run)
+    if fitted is None:
+        return config
+    return config.model_copy(update={"inference": config.inference.model_copy(update={"temperature": fitted})})
+
+
+def _with_uncertainty(config: RunConfig, kind: str) -> RunConfig:
+    if kind not in UNCERTAINTIES:
+        raise UserError(f"unknown uncertainty '{kind}'", remedy=suggestion(kind, UNCERTAINTIES))
+    return config.model_copy(update={"inference": config.inference.model_copy(update={"uncertainty": kind})})
 
 
 def _run_config(run: Path, state: dict[str, Any], path: Path) -> RunConfig:
     """`config.yaml`, in which a user may have changed the inference settings, or else the checkpoint's own config."""
-    config = load_run_config(run) if (run / "config.yaml").is_file() else parse_config(state["config"], path)
+    named = (run / "config.yaml").is_file()
+    config = load_run_config(run) if named else with_fitted_temperature(parse_config(state["config"], path), run)
     stored = list(state["classes"])
     if stored not in (config.data.target_classes, ["background", *config.data.target_classes]):
         raise UserError(

@@ -299,3 +299,7 @@ def test_with_a_real_network(tmp_path: Path) -> None:
     assert uncertainty.shape == (40, 37, 2)
     assert 0 <= uncertainty.min() and uncertainty.max() <= 1
     assert nib.load(tmp_path / "out" / "scan_seg.nii.gz").get_fdata().max() <= 3
+    network = predict(tmp_path / "run", tmp_path / "scan.nii.gz", tmp_path / "own", "--uncertainty", "network")
+    own = nib.load(tmp_path / "own" / "scan_uncertainty.nii.gz").get_fdata()
+    assert network == 0 and own.shape == uncertainty.shape and not np.allclose(own, uncertainty, atol=0.01)
+    assert 0 <= own.min() and own.max() <= 1

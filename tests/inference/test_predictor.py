@@ -190,6 +190,66 @@ def test_tta_uses_the_views_of_the_config_or_three_scales() -> None:
     assert len(method.calls) == 1
 
 
+class Doubting(Constant):
+    """An uncertainty map of its own: the image."""
+
+    samples_features = True
+
+    def predict(self, images: Tensor) -> Prediction:
+        return Prediction(super().predict(images).probabilities, images[:, 0])
+
+    def predict_samples(self, images: Tensor, samples: int) -> Prediction:
+        return Prediction(super().predict(images).probabilities.roll(samples, 1), images[:, 0])
+
+
+def test_the_networks_own_uncertainty_comes_back_on_the_grid_of_the_volume() -> None:
+    volume = labels_as_image((50, 40, 2))
+    doubt = (volume.array - 100) / 300
+    expected = np.where(np.pad(np.ones((32, 32), bool), ((9, 9), (4, 4)))[..., None], doubt, 0)
+    own = Predictor(Doubting(0.1, 0.5, 0.2, 0.2), config(uncertainty="network", temperature=3.0))
+    np.testing.assert_allclose(own.predict_volume(volume).uncertainty, expected, atol=1e-6)
+    detail = Predictor(Doubting(0.1, 0.5, 0.2, 0.2), config()).predict_in_detail(volume)
+    np.testing.assert_allclose(detail.network, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("shear", [0.0, 4.0])
+def test_details_agree_with_the_plain_prediction(shear: float) -> None:
+    affine = np.diag([1.5, 1.5, 8.0, 1.0])
+    affine[0, 2] = shear
+    volume = Volume(labels_as_image((30, 26, 6)).array, affine)
+    predictor = Predictor(Identity(), config(spacing=1.2))
+    detail, plain = predictor.predict_in_detail(volume), predictor.predict_volume(volume)
+    np.testing.assert_array_equal(detail.labels, plain.labels)
+    np.testing.assert_array_equal(detail.entropy, plain.uncertainty)
+    assert detail.probabilities.shape == (4, 30, 26, 6)
+    np.testing.assert_allclose(detail.probabilities.sum(0), 1, atol=1e-5)
+
+
+def test_samples_are_asked_for_and_refused_where_there_are_none() -> None:
+    volume = labels_as_image((32, 32, 1))
+    labels = Predictor(Doubting(0.1, 0.5, 0.2, 0.2), config(samples=2), postprocess=False).predict_volume(volume).labels
+    assert (labels == 3).all()  # class 1 rolled by two
+    with pytest.raises(UserError, match=r"inference\.samples.*no Gaussian features"):
+        Predictor(Constant(1, 0, 0, 0), config(samples=2))
+
+
+class Marking(Identity):
+    """Its one label column says class 2 in rows with a tag, and abstains below half intensity."""
+
+    def label_maps(self, batch: Batch) -> dict[str, Tensor]:
+        marked = 2 * batch.tags[:, :1, None].long().expand(-1, *batch.images.shape[-2:])
+        return {"CAM": torch.where(batch.images[:, 0] < 0.5, 255, marked)}
+
+
+def test_label_columns_come_back_on_the_grid_of_the_volume() -> None:
+    volume = labels_as_image((50, 40, 6))
+    tags = np.array([[1], [0], [1], [1], [0], [1]], np.int8)
+    expected = np.where(classes_of(volume) < 2, 255, 2 * tags[:, 0].astype(int))
+    inside = np.pad(np.ones((32, 32), bool), ((9, 9), (4, 4)))[..., None]
+    found = Predictor(Marking(), config()).label_maps(volume, tags)
+    np.testing.assert_array_equal(found["CAM"], np.where(inside, expected, 0))
+
+
 class Hungry(Identity):
     """Runs out of memory above a number of slices."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -120,3 +122,23 @@ def test_the_segmentation_loss_is_the_one_that_is_named() -> None:
     halves = 0.5 * per_pixel[foreground].mean() + 0.5 * per_pixel[~foreground].mean()
     assert found["balanced"] == pytest.approx(float(halves), rel=1e-4)
     assert found["plain"] == pytest.approx(float(per_pixel.mean()), rel=1e-4)
+
+
+def test_samples_do_not_depend_on_batching_and_vanish_with_the_variance(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = _method().eval()
+    images = _batch().images
+    with torch.no_grad():
+        together, again = method.predict_samples(images, 3), method.predict_samples(images, 3)
+        alone = method.predict_samples(images[1:2], 3)
+        plain = method.predict(images)
+        torch.testing.assert_close(together.probabilities, again.probabilities, rtol=0, atol=0)
+        torch.testing.assert_close(alone.probabilities, together.probabilities[1:2])
+        torch.testing.assert_close(together.uncertainty, plain.uncertainty)
+        assert not torch.allclose(together.probabilities, plain.probabilities, atol=1e-4)
+        inferred = method.network.uncertainty.forward
+
+        def certain(*arguments: object, **named: object) -> object:
+            return replace(inferred(*arguments, **named), log_variance=torch.full((1, 1, 1, 1), -200.0))
+
+        monkeypatch.setattr(method.network.uncertainty, "forward", certain)
+        torch.testing.assert_close(method.predict_samples(images, 3).probabilities, plain.probabilities)

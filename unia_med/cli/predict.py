@@ -40,7 +40,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         choices=("train", "val", "test"),
         help="--input is a data set as in the run's config; predict only this part of it",
     )
-    parser.add_argument("--uncertainty", action="store_true", help="write an uncertainty volume beside each mask")
+    parser.add_argument(
+        "--uncertainty",
+        nargs="?",
+        const=True,  # a text would be checked against the choices
+        choices=("entropy", "network"),
+        help="write an uncertainty volume beside each mask: the entropy of the class probabilities, or the network's "
+        "own map; alone, what the run's inference.uncertainty says",
+    )
     parser.add_argument("--tta", action="store_true", help="average over several views of each slice: slower")
     parser.add_argument("--no-postprocess", action="store_true", help="masks as the network gives them")
     add_device(parser)
@@ -103,7 +110,8 @@ def _load(args: argparse.Namespace) -> Predictor:
     from unia_med.trained import load_predictor
 
     device = resolve_device(args.device)
-    return load_predictor(args.model, device, tta=args.tta, postprocess=not args.no_postprocess)
+    kind = args.uncertainty if isinstance(args.uncertainty, str) else None
+    return load_predictor(args.model, device, tta=args.tta, postprocess=not args.no_postprocess, uncertainty=kind)
 
 
 def _predict_all(predictor: Predictor, images: Mapping[str, Path], args: argparse.Namespace) -> dict[str, str]:
@@ -129,7 +137,7 @@ def _predict_one(predictor: Predictor, name: str, path: Path, args: argparse.Nam
 
     volume = read_volume(path)
     found = predictor.predict_volume(volume)
-    for kind, file in results(args.output, name, args.uncertainty).items():
+    for kind, file in results(args.output, name, bool(args.uncertainty)).items():
         write_like(getattr(found, kind), volume, file)
 
 
@@ -144,7 +152,7 @@ def _report(images: Mapping[str, Path], failures: Mapping[str, str], args: argpa
     lines = [f"unia-med: error: {len(failures)} of {len(images)} images failed:"]
     for name, reason in failures.items():
         lines.append(f"  {reason}")
-        old = [file for file in results(args.output, name, args.uncertainty).values() if file.exists()]
+        old = [file for file in results(args.output, name, bool(args.uncertainty)).values() if file.exists()]
         lines += [f"    {file} is from an earlier run" for file in old]
     print("\n".join(lines), file=sys.stderr)
     return 1 if written else 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -17,10 +17,11 @@ from unia_med.data.transforms import KEY, as_tensor, from_slices, preprocess, re
 from unia_med.data.volume import Volume
 from unia_med.errors import UserError
 from unia_med.inference.postprocess import postprocess as clean
-from unia_med.inference.reassemble import plane_map
+from unia_med.inference.reassemble import PlaneMap, plane_map
 from unia_med.inference.tta import predict_views
 from unia_med.inference.uncertainty import apply_temperature, normalised_entropy
-from unia_med.methods.base import Method
+from unia_med.labels import BACKGROUND
+from unia_med.methods.base import Batch, Method
 
 LOG = logging.getLogger(__name__)
 
@@ -33,11 +34,28 @@ class Segmentation(NamedTuple):
 
     Attributes:
         labels: uint8, 0 background, 1..T the config's ``data.target_classes`` (merged groups stay merged).
-        uncertainty: float32 in [0, 1], entropy of the class probabilities divided by log K, before post-processing.
+        uncertainty: float32 in [0, 1], of the kind `inference.uncertainty` names, before post-processing. `entropy`: of
+            the class probabilities, averaged over views (and samples), divided by log K.
     """
 
     labels: np.ndarray
     uncertainty: np.ndarray
+
+
+class DetailedSegmentation(NamedTuple):
+    """Everything that is predicted of a 3D volume, on its own grid (X, Y, Z).
+
+    Attributes:
+        labels: uint8, as in `Segmentation`.
+        probabilities: float32 (K, X, Y, Z), averaged over views and samples, at the set temperature.
+        entropy: float32 in [0, 1], of `probabilities`.
+        network: float32 in [0, 1], the network's own uncertainty map U.
+    """
+
+    labels: np.ndarray
+    probabilities: np.ndarray
+    entropy: np.ndarray
+    network: np.ndarray
 
 
 class Predictor:
@@ -54,6 +72,9 @@ class Predictor:
         device: where to compute.
         tta: average over the views of ``inference.tta``, or, where these are the plain slice alone, over three scales.
         postprocess: clean masks as ``inference.postprocess`` says.
+
+    Raises:
+        UserError: ``inference.samples`` asks for draws that the method cannot make.
     """
 
     def __init__(
@@ -75,6 +96,10 @@ class Predictor:
         self._chain = preprocess(config.data.grid, load=False)
         self._layout = layout
         self._halved = False
+        self._temperature = self.settings.temperature or 1.0
+        if self.settings.samples and not method.samples_features:
+            what = f"the method {config.method.name} has no Gaussian features to draw from"
+            raise UserError(what, where="inference.samples", remedy="Set it to 0")
 
     def predict_volume(self, volume: Volume) -> Segmentation:
         """Labels and uncertainty of a volume, or of every frame of a cine, in the volume's shape.
@@ -92,39 +117,93 @@ class Predictor:
             labels[place], uncertainty[place] = self._predict_frame(volume.frame(index))
         return Segmentation(labels, uncertainty)
 
+    def predict_in_detail(self, frame: Volume) -> DetailedSegmentation:
+        """Probabilities and both kinds of uncertainty of a 3D volume; memory grows with its size.
+
+        Args:
+            frame: one frame, as read from its file.
+        """
+        image: MetaTensor = self._chain({KEY: as_tensor(frame)})[KEY]
+        pairs = list(self._native_slabs(frame, image, network=True))
+        probabilities = torch.cat([found.cpu() for found, _ in pairs])
+        labels, entropy = _decide(probabilities)
+        doubt = torch.cat([pair[:, 1].cpu() for _, pair in pairs])
+        arrays = (_stored_order(labels), probabilities.permute(1, 2, 3, 0).contiguous().numpy())
+        return DetailedSegmentation(
+            self._cleaned(arrays[0]), arrays[1], _stored_order(entropy), _stored_order(doubt.float())
+        )
+
+    def label_maps(self, frame: Volume, tags: np.ndarray) -> dict[str, np.ndarray]:
+        """The method's label columns (CAM, fused, ...) of a 3D volume, uint8 (X, Y, Z) with `IGNORE` where it abstains.
+
+        They measure pseudo labels, which may use tags; nothing here is a prediction.
+
+        Args:
+            frame: one frame, as read from its file.
+            tags: (Z, T) int8 tags of its slices.
+        """
+        image: MetaTensor = self._chain({KEY: as_tensor(frame)})[KEY]
+        parts: dict[str, list[Tensor]] = {}
+        with _evaluating(self.method):
+            for start in range(0, len(tags), self.batch_slices):
+                part = slice(start, start + self.batch_slices)
+                batch = Batch(to_slices(image)[part], torch.from_numpy(tags[part])).to(self.device)
+                for name, labels in self.method.label_maps(batch).items():
+                    parts.setdefault(name, []).append(labels.cpu())
+        return {name: self._native_labels(torch.cat(labels), frame, image) for name, labels in parts.items()}
+
+    def _native_labels(self, labels: Tensor, frame: Volume, image: MetaTensor) -> np.ndarray:
+        values = sorted(set(labels.unique().tolist()) | {BACKGROUND})  # background first: it takes what is not seen
+        back = self._way_back(frame, image)
+        native = back(torch.stack([(labels == value).float() for value in values], 1))
+        return _stored_order(torch.tensor(values, dtype=torch.uint8)[native.max(1).indices])
+
     def predict_slices(self, slices: Tensor) -> Tensor:
         """Class probabilities (Z, K, H, W) of preprocessed slices, averaged over views, at the set temperature.
 
         Args:
             slices: (Z, 1, H, W) in [0, 1] on the network's grid, on any device. The result is on the predictor's.
         """
-        with _evaluating(self.method):
-            parts = [self._predict_batch(batch) for batch in slices.split(self.batch_slices)]
-        return torch.cat(parts)
+        return self._predict_maps(slices, network=False)[0]
 
     def _predict_frame(self, frame: Volume) -> Segmentation:
         image: MetaTensor = self._chain({KEY: as_tensor(frame)})[KEY]
-        slabs = [_decide(native) for native in self._native_slabs(frame, image)]
-        labels = torch.cat([slab[0] for slab in slabs]).permute(1, 2, 0).contiguous().numpy()
-        uncertainty = torch.cat([slab[1] for slab in slabs]).permute(1, 2, 0).contiguous().numpy()
-        if self.postprocess:
-            labels = clean(labels, **self.settings.postprocess.model_dump())
-        return Segmentation(labels, uncertainty)
+        own = self.settings.uncertainty == "network"
+        slabs = []
+        for probabilities, pair in self._native_slabs(frame, image, own):
+            labels, entropy = _decide(probabilities)
+            slabs.append((labels, pair[:, 1].float().cpu() if own else entropy))
+        labels, uncertainty = (_stored_order(torch.cat(parts)) for parts in zip(*slabs, strict=True))
+        return Segmentation(self._cleaned(labels), uncertainty)
 
-    def _native_slabs(self, frame: Volume, image: MetaTensor) -> Iterator[Tensor]:
-        """Probabilities (z, K, X, Y) on the native grid, a few slices at a time."""
+    def _cleaned(self, labels: np.ndarray) -> np.ndarray:
+        return clean(labels, **self.settings.postprocess.model_dump()) if self.postprocess else labels
+
+    def _native_slabs(self, frame: Volume, image: MetaTensor, network: bool) -> Iterator[tuple[Tensor, Tensor]]:
+        """Probabilities (z, K, X, Y), and (z, 2, X, Y) 1 - U and U or nothing, on the native grid, slab by slab."""
         slices = to_slices(image)
-        back = plane_map(image, torch.from_numpy(np.asarray(frame.affine, np.float64)), frame.shape)
-        if back is None:
-            whole = self.predict_slices(slices).cpu()
-            yield to_slices(restore(from_slices(whole), image, self._chain))
-            return
-        for slab in slices.split(self.batch_slices):
-            yield back(self.predict_slices(slab))
+        back = self._way_back(frame, image)
+        slabs = slices.split(self.batch_slices) if isinstance(back, PlaneMap) else (slices,)
+        for slab in slabs:
+            probabilities, pair = self._predict_maps(slab, network)
+            # 1 - U and U sum to 1 like probabilities, so that what was not seen comes back as certain.
+            yield back(probabilities), back(pair) if network else pair
 
-    def _predict_batch(self, batch: Tensor) -> Tensor:
+    def _way_back(self, frame: Volume, image: MetaTensor) -> Callable[[Tensor], Tensor]:
+        """From (z, K, H, W) to (z, K, X, Y); unless it is a `PlaneMap`, z must be all slices."""
+        back = plane_map(image, torch.from_numpy(np.asarray(frame.affine, np.float64)), frame.shape)
+        return back or (lambda whole: to_slices(restore(from_slices(whole.cpu()), image, self._chain)))
+
+    def _predict_maps(self, slices: Tensor, network: bool) -> tuple[Tensor, Tensor]:
+        """Probabilities (Z, K, H, W), and (Z, 2, H, W) 1 - U and U, or (Z, 0, H, W) where U is not asked for."""
+        with _evaluating(self.method):
+            maps = torch.cat([self._predict_batch(batch, network) for batch in slices.split(self.batch_slices)])
+        classes = maps.shape[1] - (2 if network else 0)
+        return apply_temperature(maps[:, :classes], self._temperature), maps[:, classes:]
+
+    def _predict_batch(self, batch: Tensor, network: bool) -> Tensor:
         try:
-            return self._predict_views(batch)
+            return self._predict_views(batch, network)
         except torch.OutOfMemoryError as error:
             if self._halved or len(batch) == 1:
                 what = f"out of memory on {self.device} with {len(batch)} slices at a time"
@@ -133,18 +212,26 @@ class Predictor:
         # Outside the handler, whose traceback would keep the failed attempt's tensors alive.
         self._halved, self.batch_slices = True, max(1, self.batch_slices // 2)
         LOG.warning("out of memory on %s: going on with %d slices at a time", self.device, self.batch_slices)
-        return torch.cat([self._predict_batch(part) for part in batch.split((len(batch) + 1) // 2)])
+        return torch.cat([self._predict_batch(part, network) for part in batch.split((len(batch) + 1) // 2)])
 
-    def _predict_views(self, batch: Tensor) -> Tensor:
+    def _predict_views(self, batch: Tensor, network: bool) -> Tensor:
+        """(B, K, H, W) mean probabilities over views, and after them 1 - U and U where asked for."""
         images = batch.to(self.device).contiguous(memory_format=self._layout)
-        views = predict_views(
-            lambda view: self.method.predict(view).probabilities.float(), images, self.flips, self.scales
-        )
+        views = predict_views(lambda view: self._predict_view(view, network), images, self.flips, self.scales)
         if not torch.isfinite(views).all():
             raise UserError(
                 "the network gives NaN or infinite probabilities", remedy="Use another checkpoint, or train again"
             )
-        return apply_temperature(views, self.settings.temperature)
+        return views
+
+    def _predict_view(self, view: Tensor, network: bool) -> Tensor:
+        samples = self.settings.samples
+        found = self.method.predict_samples(view, samples) if samples else self.method.predict(view)
+        probabilities = found.probabilities.float()
+        if not network:
+            return probabilities
+        doubt = found.uncertainty.float().unsqueeze(1)
+        return torch.cat((probabilities, 1 - doubt, doubt), 1)
 
 
 def _views(config: RunConfig) -> tuple[bool, tuple[float, ...]]:
@@ -157,6 +244,11 @@ def _decide(native: Tensor) -> tuple[Tensor, Tensor]:
     """uint8 labels and float32 uncertainty (z, X, Y) on the CPU; the probabilities are let go."""
     labels = native.max(1).indices  # the same as argmax(1), which is eight times slower on a CPU
     return labels.to(torch.uint8).cpu(), normalised_entropy(native).float().cpu()
+
+
+def _stored_order(slices: Tensor) -> np.ndarray:
+    """(X, Y, Z) of (z, X, Y)."""
+    return slices.permute(1, 2, 0).contiguous().numpy()
 
 
 @contextmanager

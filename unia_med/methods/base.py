@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -84,6 +84,9 @@ class Method(nn.Module, ABC):
     step, so that wrappers such as `DistributedDataParallel` see one ordinary call.
     """
 
+    samples_features: ClassVar[bool] = False
+    """Whether the method has a distribution of features, and with it `predict_samples`."""
+
     @abstractmethod
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Losses of one batch: the key `loss` (what is minimised) and its named parts, all scalars.
@@ -100,6 +103,18 @@ class Method(nn.Module, ABC):
         Args:
             images: (B, C, H, W) float32 in [0, 1]. The caller has set eval mode and switched gradients off.
         """
+
+    def predict_samples(self, images: Tensor, samples: int) -> Prediction:
+        """As `predict`, with probabilities averaged over draws of the features' distribution.
+
+        Only where `samples_features` is true. The draws are the same in every call, so that results can be repeated
+        and do not depend on how slices are batched.
+
+        Args:
+            images: (B, C, H, W) float32 in [0, 1].
+            samples: number of draws, at least 1; more are smoother and slower.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no distribution of features")
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """The training step; the same as `losses`."""

@@ -37,6 +37,7 @@ from unia_med.methods.base import Batch, Method, Prediction
 from unia_med.methods.unia_network import UniaNetwork, UniaOutput
 
 _PIXEL_TERMS = ("segmentation", "dense_energy")
+_SAMPLING_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ class UniA(Method):
             (the scale of all gates) are read.
     """
 
+    samples_features = True
+
     def __init__(self, config: RunConfig) -> None:
         super().__init__()
         self.settings = config.method
@@ -82,10 +85,14 @@ class UniA(Method):
     def predict(self, images: Tensor) -> Prediction:
         """Probabilities of the decoder, and the network's own uncertainty map U [3.8] at image size."""
         output = self.network(images)
-        uncertainty = F.interpolate(
-            output.inferred.uncertainty_map.unsqueeze(1), size=images.shape[-2:], mode="bilinear", align_corners=False
-        )
-        return Prediction(output.logits.float().softmax(1), uncertainty.squeeze(1).float())
+        uncertainty = self._at_image_size(output.inferred.uncertainty_map, images)
+        return Prediction(output.logits.float().softmax(1), uncertainty)
+
+    def predict_samples(self, images: Tensor, samples: int) -> Prediction:
+        """The decoder on features moved by draws from each token's Gaussian about its mean; see `Method`."""
+        generator = torch.Generator().manual_seed(_SAMPLING_SEED)
+        output = self.network.forward_samples(images, samples, generator)
+        return Prediction(output.probabilities, self._at_image_size(output.uncertainty_map, images))
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """The weighted sum of section 16 and its unweighted parts; terms that are off are not computed."""
@@ -138,6 +145,11 @@ class UniA(Method):
     def _reached(self, gate: str, step: int) -> bool:
         fraction = getattr(self.settings.gates, gate)
         return fraction < 1 and step >= fraction * self.iterations
+
+    @staticmethod
+    def _at_image_size(uncertainty: Tensor, images: Tensor) -> Tensor:
+        size = images.shape[-2:]
+        return F.interpolate(uncertainty[:, None], size=size, mode="bilinear", align_corners=False)[:, 0].float()
 
     @staticmethod
     def _grid(output: UniaOutput) -> tuple[int, int]:

@@ -1,0 +1,181 @@
+"""The temperature of a run: fitted on validation masks after training, kept in `RUN/calibration.json`.
+
+Temperature scaling (Guo et al. 2017) has one number and changes no label. It is fitted to the plain prediction, without
+test-time augmentation, on voxels in and round the structures: elsewhere a network is certain, and right.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unia_med.config.schema import RunConfig
+from unia_med.data.sample import CaseFiles
+from unia_med.data.tags import group_labels
+from unia_med.engine import distributed
+from unia_med.engine.checkpoint import load_checkpoint, load_weights, write_text_atomically
+from unia_med.errors import UserError
+from unia_med.inference.predictor import Predictor
+from unia_med.inference.uncertainty import apply_temperature, fit_temperature
+from unia_med.labels import IGNORE
+from unia_med.methods.base import Method
+from unia_med.metrics.calibration import expected_calibration_error, neighbourhood, reliability
+
+if TYPE_CHECKING:
+    from unia_med.data.dataset import CaseDataset
+
+FILE = "calibration.json"
+VOXELS_PER_CASE = 20_000  # drawn at random; 40 volumes then give 800,000, and the fit takes seconds
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was fitted, and on what.
+
+    Attributes:
+        temperature: divides logits before the softmax.
+        cases: validation volumes with masks.
+        voxels: voxels that were used.
+        ece_before: expected calibration error of these voxels as the network gives them.
+        ece_after: with the temperature; on the same voxels, so a little flattering.
+    """
+
+    temperature: float
+    cases: int
+    voxels: int
+    ece_before: float
+    ece_after: float
+
+
+def calibrate(
+    method: Method, checkpoint: Path, config: RunConfig, dataset: CaseDataset, cases: Sequence[CaseFiles], run: Path
+) -> Calibration | None:
+    """Fit the temperature of a finished run and write it down; nothing where no validation case has a mask.
+
+    Args:
+        method: takes the checkpoint's averaged weights.
+        checkpoint: what will be predicted with.
+        config: of the run.
+        dataset: reads the cases.
+        cases: validation cases; those without a mask are left out. Every process calls this with all of them.
+        run: gets `calibration.json`; one that is there already is kept.
+    """
+    masked = [case for case in cases if case.mask is not None]
+    if not masked or (run / FILE).is_file():
+        return None
+    load_weights(method, load_checkpoint(checkpoint, keys=("ema",))["ema"], checkpoint)
+    device = next(method.parameters()).device
+    found = fit(method, config, dataset, masked, device)
+    if distributed.is_main():
+        write_text_atomically(run / FILE, json.dumps(asdict(found), indent=2) + "\n")
+        _LOG.info(
+            "temperature %.3f fitted on %d validation volumes; calibration error %.4f, before %.4f",
+            found.temperature, found.cases, found.ece_after, found.ece_before,
+        )
+    return found
+
+
+def fit(
+    method: Method, config: RunConfig, dataset: CaseDataset, cases: Sequence[CaseFiles], device: torch.device
+) -> Calibration:
+    """The temperature that makes a method's probabilities likeliest.
+
+    Args:
+        method: with its trained weights.
+        config: of the run.
+        dataset: reads the cases.
+        cases: with masks; shared between processes.
+        device: where to predict.
+    """
+    plain = config.model_copy(update={"inference": config.inference.model_copy(update={"temperature": 1.0})})
+    predictor = Predictor(method, plain, device, postprocess=False)
+    drawn = distributed.gather(
+        [_draw(predictor, config, dataset, case, config.seed) for case in distributed.share(cases)]
+    )
+    probabilities = torch.from_numpy(np.concatenate([pair[0] for pair in drawn]))
+    labels = torch.from_numpy(np.concatenate([pair[1] for pair in drawn])).long()
+    temperature = fit_temperature(probabilities, labels)
+    return Calibration(
+        temperature=round(temperature, 6),
+        cases=len(cases),
+        voxels=len(labels),
+        ece_before=_ece(probabilities, labels),
+        ece_after=_ece(apply_temperature(probabilities, temperature), labels),
+    )
+
+
+def read_temperature(run: Path) -> float | None:
+    """The fitted temperature of a run folder, or None where none was fitted.
+
+    Args:
+        run: run folder.
+
+    Raises:
+        UserError: the file holds no temperature.
+    """
+    found = read_calibration(run)
+    return None if found is None else found.temperature
+
+
+def read_calibration(run: Path) -> Calibration | None:
+    """What was fitted for a run, or None.
+
+    Args:
+        run: run folder.
+
+    Raises:
+        UserError: the file is no record of a calibration.
+    """
+    path = run / FILE
+    if not path.is_file():
+        return None
+    try:
+        found = Calibration(**json.loads(path.read_text(encoding="utf-8")))
+        if not 0 < float(found.temperature) < float("inf"):
+            raise ValueError(f"temperature {found.temperature}")
+    except (ValueError, TypeError) as error:
+        remedy = "Delete it and call `unia-med train --resume` to fit it anew, or set inference.temperature"
+        raise UserError("this is no record of a calibration", where=path, remedy=remedy) from error
+    return found
+
+
+def true_labels(config: RunConfig, labels: np.ndarray) -> np.ndarray:
+    """Labels of a case as the run predicts them: merged where its config merges classes.
+
+    Args:
+        config: of the run.
+        labels: uint8 (X, Y, Z), 1..T in the order of `data.classes`.
+    """
+    groups = config.data.groups
+    return group_labels(labels, config.data.classes, groups) if groups else labels
+
+
+def _draw(
+    predictor: Predictor, config: RunConfig, dataset: CaseDataset, case: CaseFiles, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities (N, K) float32 and labels (N,) of random voxels near the structures of a case."""
+    found = dataset.evaluation_case(case)
+    truth = true_labels(config, found.labels)
+    predicted = predictor.predict_in_detail(found.volume)
+    known = truth != IGNORE
+    box = neighbourhood([truth * known, predicted.labels], found.volume.spacing_mm)
+    labels, probabilities = truth[box][known[box]], predicted.probabilities[(slice(None), *box)][:, known[box]].T
+    count = min(VOXELS_PER_CASE, len(labels))
+    chosen = np.random.default_rng((seed, len(labels))).choice(len(labels), count, replace=False)
+    return np.ascontiguousarray(probabilities[chosen]), labels[chosen]
+
+
+def _ece(probabilities: Tensor, labels: Tensor) -> float:
+    confidence, classes = probabilities.max(1)
+    error = expected_calibration_error(reliability(confidence.numpy(), (classes == labels).numpy()))
+    return round(error or 0.0, 6)
