@@ -16,6 +16,8 @@ METHODS: dict[str, str] = {
     "unia": "unia_med.methods.unia:UniA",
     "cam": "unia_med.methods.cam:Cam",
     "affinitynet": "unia_med.methods.affinitynet:AffinityNet",
+    "agmm": "unia_med.methods.agmm:Agmm",
+    "aalr": "unia_med.methods.aalr:Aalr",
 }
 DATASETS: dict[str, str] = {
     "acdc": "unia_med.data.acdc:AcdcDataset",

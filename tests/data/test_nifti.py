@@ -230,9 +230,30 @@ def test_affines_that_place_nothing(rows: list[list[float]], word: str, tmp_path
         read_header(path)
 
 
-@pytest.mark.parametrize("shape", [(5, 4), (5, 4, 3, 2, 2)])
+@pytest.mark.parametrize("shape", [(5,), (5, 4, 3, 2, 2)])
 def test_wrong_dimensions(shape: tuple[int, ...], tmp_path: Path) -> None:
     expect_refusal(save(tmp_path / "a.nii.gz", np.zeros(shape, np.int16), np.eye(4)), f"{len(shape)} dimensions")
+
+
+def test_a_flat_image_is_one_slice_and_its_result_is_flat(tmp_path: Path) -> None:
+    array = np.arange(20, dtype=np.int16).reshape(5, 4)
+    volume = read_volume(save(tmp_path / "a.nii.gz", array, np.diag([2.0, 3.0, 1.0, 1.0])))
+    assert volume.shape == read_header(tmp_path / "a.nii.gz").shape == (5, 4, 1)
+    np.testing.assert_array_equal(volume.array[..., 0], array)
+    write_like((volume.array > 7).astype(np.uint8), volume, tmp_path / "seg.nii.gz")
+    back = nib.load(tmp_path / "seg.nii.gz")
+    assert back.shape == (5, 4)
+    np.testing.assert_allclose(back.affine, volume.affine)
+    np.testing.assert_array_equal(np.asarray(back.dataobj), array > 7)
+
+
+def test_a_result_of_several_channels_has_none(tmp_path: Path) -> None:
+    array = np.zeros((5, 4, 3, 2), np.float32)
+    volume = read_volume(save(tmp_path / "a.nii.gz", array, OBLIQUE))
+    write_like(np.ones((5, 4, 3), np.uint8), volume, tmp_path / "seg.nii.gz")
+    back = nib.load(tmp_path / "seg.nii.gz")
+    assert back.shape == (5, 4, 3) and back.header["dim"][0] == 3
+    np.testing.assert_allclose(back.affine, volume.affine, atol=1e-6)
 
 
 def test_complex_and_colour(tmp_path: Path) -> None:
@@ -281,7 +302,7 @@ def test_itk_cine_keeps_its_frame_spacing(tmp_path: Path) -> None:
 def test_itk_refusals(tmp_path: Path) -> None:
     sitk = pytest.importorskip("SimpleITK")
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((4, 5), np.float32)), str(tmp_path / "flat.mha"))
-    expect_refusal(tmp_path / "flat.mha", "2 dimensions")
+    assert read_volume(tmp_path / "flat.mha").shape == read_header(tmp_path / "flat.mha").shape == (5, 4, 1)
     vectors = sitk.GetImageFromArray(np.zeros((3, 4, 5, 3), np.uint8), isVector=True)
     sitk.WriteImage(vectors, str(tmp_path / "rgb.nrrd"))
     expect_refusal(tmp_path / "rgb.nrrd", "several numbers per voxel")

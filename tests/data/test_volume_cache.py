@@ -52,7 +52,7 @@ def test_both_caches_hold_what_preprocessing_gives(cases: list[CaseFiles], tmp_p
 
 def test_memory_cache_decodes_once(cases: list[CaseFiles], monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[Path] = []
-    import unia_med.data.volume_cache as module
+    import unia_med.data.io.channels as module
 
     monkeypatch.setattr(module, "read_volume", lambda path: reads.append(path) or read_volume(path))
     cache = MemoryCache(cases, GRID)

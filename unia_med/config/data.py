@@ -89,8 +89,9 @@ class TagsConfig(Section):
     path: Path | None = None
     """CSV with the columns image, slice and one per class (0, 1, or empty for unknown); without slice for tags of
     whole volumes."""
-    missing: Literal["error", "unknown"] = "error"
-    """`csv`: what a training case without any tag in the table is; `unknown` lets it train by its other labels."""
+    missing: Literal["error", "unknown"] = "unknown"
+    """`csv`: what a training case without any tag in the table is. `error` (the default of `volumes`) refuses it,
+    `unknown` lets it train by its other labels."""
 
     @model_validator(mode="after")
     def _check(self) -> TagsConfig:
@@ -157,13 +158,15 @@ class DataConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _own_data(cls, values: Any) -> Any:
-        """ACDC's defaults do not fit own volumes: classes have to be named, and patients have no numbers."""
+        """ACDC's defaults do not fit own volumes: classes have to be named, patients have no numbers, rows go missing."""
         if not isinstance(values, dict) or values.get("name") != "volumes":
             return values
         if "classes" not in values:
             raise ValueError("classes are missing: name those of your data, without background")
-        split = values.get("split") or {}
-        return {**values, "split": {"kind": "fractions", **split} if isinstance(split, dict) else split}
+        split, tags = values.get("split") or {}, values.get("tags") or {}
+        split = {"kind": "fractions", **split} if isinstance(split, dict) else split
+        tags = {"missing": "error", **tags} if isinstance(tags, dict) else tags
+        return {**values, "split": split, "tags": tags}
 
     @model_validator(mode="after")
     def _check(self) -> DataConfig:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from unia_med.config.section import Section
+from unia_med.config.weak_labels import LabelKind
 
 
 class VolumesConfig(Section):
@@ -22,17 +23,15 @@ class VolumesConfig(Section):
     """CSV below `data.root` with the column `image` and, as wanted, `mask`, `patient`, `split` (train, val, test) and
     a column per kind of weak label (`scribbles`, `points`, `boxes`, `blocks`); paths are relative to `data.root`. The
     tags may be in the same file. Null: `images` says which files there are."""
+    unlisted: Literal["error", "ignore"] = "error"
+    """What a volume is that fits `images` but has no row in the table."""
     images: str = "**/*"
     """Glob pattern of the images below `data.root`; files that are the mask or weak label of another are none."""
     masks: str = "{folder}/{name}_gt"
     """Where the mask of an image lies, if it has one; `labelsTr/{name}` for nnU-Net's folders."""
-    labels: dict[str, str] = {
-        "scribbles": "{folder}/{name}_scribbles",
-        "points": "{folder}/{name}_points",
-        "boxes": "{folder}/{name}_boxes",
-        "blocks": "{folder}/{name}_blocks",
-    }
-    """Where weak labels of an image lie, by kind."""
+    labels: dict[LabelKind, str] = {}
+    """Where weak labels of an image lie, by kind; kinds not named lie beside it with the endings of `data.labels`, such
+    as `{folder}/{name}_scribbles`."""
     patient: str | None = None
     """Regular expression that finds the patient in a case's name, in its first group if it has one; null: every case
     is a patient of its own. A column `patient` of the table wins."""

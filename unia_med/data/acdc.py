@@ -11,6 +11,7 @@ import numpy as np
 
 from unia_med.data.checks import DataFault, raise_faults
 from unia_med.data.io.nifti import NIFTI_SUFFIXES, VolumeInfo, read_header, read_volume
+from unia_med.data.orientation import slice_count
 from unia_med.data.sample import CaseFiles, EvaluationCase
 from unia_med.errors import UserError, nearest
 
@@ -40,6 +41,7 @@ class AcdcDataset:
         self.root = Path(config.root)
         self.classes = list(config.classes)
         self.class_values = _class_values(self.classes, config.class_values)
+        self._slice_axis = config.grid.slice_axis
 
     def cases(self) -> list[CaseFiles]:
         """Returns all cases in order of patient and frame, with every header checked and no voxel read.
@@ -73,8 +75,9 @@ class AcdcDataset:
         return EvaluationCase(case, read_volume(case.image), self.labels(case))
 
     def slice_counts(self, cases: Sequence[CaseFiles]) -> dict[str, int]:
-        """Returns the number of slices by case name, from the headers alone."""
-        return {case.case: read_header(case.image).shape[2] for case in cases}
+        """Returns the number of slices along `data.grid.slice_axis` by case name, from the headers alone."""
+        infos = {case.case: read_header(case.image) for case in cases}
+        return {case: slice_count(info.shape, info.affine, self._slice_axis) for case, info in infos.items()}
 
     def _patient_folders(self) -> list[Path]:
         if not self.root.is_dir():

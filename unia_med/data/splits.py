@@ -26,13 +26,17 @@ def split_cases(cases: Sequence[CaseFiles], split: SplitConfig, seed: int) -> di
             remainders and the rest being trained on. "fractions": shuffled patients in proportion to
             `fractions`, each positive fraction getting at least one. "kfold": fold `fold` of `folds` is
             validated on, the rest trained on, none tested. "lists": patients by name; those in no list are left out.
+            "given": as each case's `part` says; cases without one are left out.
         seed: Order in which "fractions" and "kfold" shuffle the patients. The order of `cases` has no influence.
 
     Raises:
         UserError: The split contradicts itself or the patients at hand, or leaves none to train on.
     """
     patients = sorted({case.patient for case in cases})
-    parts = dict(zip(PARTS, _KINDS[split.kind](patients, split, seed), strict=True))
+    if split.kind == "given":
+        parts = {part: {case.patient for case in cases if case.part == part} for part in PARTS}
+    else:
+        parts = dict(zip(PARTS, _KINDS[split.kind](patients, split, seed), strict=True))
     _check_disjoint(parts)
     if not parts["train"]:
         raise UserError(
@@ -40,7 +44,11 @@ def split_cases(cases: Sequence[CaseFiles], split: SplitConfig, seed: int) -> di
             where="data.split",
             remedy="Change data.split",
         )
-    return {part: [case for case in cases if case.patient in names] for part, names in parts.items()}
+    given = split.kind == "given"
+    return {
+        part: [case for case in cases if case.patient in names and (not given or case.part == part)]
+        for part, names in parts.items()
+    }
 
 
 def patient_number(patient: str) -> int:

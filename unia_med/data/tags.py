@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from unia_med.data.checks import DataFault, raise_faults
-from unia_med.data.io.nifti import volume_stem
+from unia_med.data.io.nifti import volume_stem, volume_suffix
 from unia_med.errors import UserError, nearest
 from unia_med.labels import TAG_ABSENT, TAG_PRESENT, TAG_UNKNOWN
 
@@ -200,7 +200,7 @@ def _parse(
     faults: list[DataFault],
 ) -> _Row | None:
     where, before = f"{path} line {line}", len(faults)
-    case = volume_stem(record["image"].strip())
+    case = _case_name(record["image"].strip(), slices_per_case)
     if case not in slices_per_case:
         close = nearest(case, slices_per_case)
         remedy = f"Did you mean {close!r}?" if close else "Use the name of an image of the data set"
@@ -213,6 +213,13 @@ def _parse(
     if len(faults) > before:
         return None
     return _Row(line, case, index, np.array([_VALUES[cell] for cell in cells.values()], np.int8))
+
+
+def _case_name(text: str, known: Mapping[str, int]) -> str:
+    """The case that a cell names: by its full name, by its path, or by its file name alone."""
+    suffix = volume_suffix(text)
+    path = text[: -len(suffix)] if suffix else text
+    return next((name for name in (text, path) if name in known), volume_stem(text))
 
 
 def _slice_index(text: str, slices: int | None, where: str, faults: list[DataFault]) -> int | None:

@@ -1,7 +1,8 @@
 """Brings volumes to the network's grid, and probabilities back, with MONAI transforms only.
 
-The same chain serves training, prediction and an exported bundle. Nothing is reoriented: short-axis stacks are oblique,
-and a reorientation could swap the through-plane axis, so slices are always cut along the third stored axis.
+The same chain serves training, prediction and an exported bundle. Unless `grid.slice_axis` names a body axis, nothing
+is reoriented: short-axis stacks are oblique, and a reorientation could swap the through-plane axis, so slices are cut
+along the third stored axis.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from monai.transforms import (
     EnsureChannelFirstd,
     Invertd,
     LoadImaged,
+    Orientationd,
     ResizeWithPadOrCropd,
     ScaleIntensityRangePercentilesd,
     Spacingd,
@@ -25,6 +27,7 @@ from monai.transforms import (
 from torch import Tensor
 
 from unia_med.data.io.nifti import read_volume
+from unia_med.data.orientation import AXIS_CODES, orient
 from unia_med.data.volume import Volume
 from unia_med.errors import UserError
 from unia_med.labels import IGNORE
@@ -33,28 +36,35 @@ if TYPE_CHECKING:
     from unia_med.config.schema import GridConfig
 
 KEY = "image"
+_DIRECTIONS = (("L", "R"), ("P", "A"), ("I", "S"))  # named, since MONAI's default is about to change
 
 
 def preprocess(grid: GridConfig, load: bool = True) -> Compose:
-    """Returns the chain from an image to float32 (1, H, W, Z) in [0, 1] on the network's grid.
+    """Returns the chain from an image to float32 (C, H, W, Z) in [0, 1] on the network's grid.
 
     Args:
-        grid: `spacing_mm` in plane (None keeps the stored pixels), `size` (H, W), `percentiles` of the volume that
-            become 0 and 1. They are of the volume, since those of each slice would inflate empty slices.
+        grid: `slice_axis`, `spacing_mm` in plane (None keeps the stored pixels), `size` (H, W), `percentiles` of each
+            channel of the volume that become 0 and 1. They are of the volume, since those of each slice would inflate
+            empty slices.
         load: True takes {"image": path}, as a bundle does; False takes {"image": `as_tensor(volume)`}, for volumes
             that were read and checked by `read_volume` and for the frames of a cine.
     """
     low, high = grid.percentiles
     loading = [LoadImaged(KEY, reader="NibabelReader"), EnsureChannelFirstd(KEY)] if load else []
-    scaling = ScaleIntensityRangePercentilesd(KEY, lower=low, upper=high, b_min=0.0, b_max=1.0, clip=True)
-    return Compose([*loading, scaling, *_to_grid(grid, "bilinear", padding=0)])
+    scaling = ScaleIntensityRangePercentilesd(
+        KEY, lower=low, upper=high, b_min=0.0, b_max=1.0, clip=True, channel_wise=True
+    )
+    return Compose([*loading, *_turned(grid), scaling, *_to_grid(grid, "bilinear", padding=0)])
 
 
 def as_tensor(volume: Volume) -> MetaTensor:
-    """Returns a 3D volume as float32 (1, X, Y, Z) that carries its affine."""
-    if volume.array.ndim != 3:
-        raise ValueError(f"as_tensor takes 3D volumes, not shape {volume.shape}; use volume.frame(t)")
-    array = torch.from_numpy(np.ascontiguousarray(volume.array, dtype=np.float32))[None]
+    """Returns a volume as float32 (C, X, Y, Z) that carries its affine.
+
+    Args:
+        volume: (X, Y, Z), or (X, Y, Z, C) of several channels; of a cine, one frame: `volume.frame(t)`.
+    """
+    array = volume.array[None] if volume.array.ndim == 3 else np.moveaxis(volume.array, 3, 0)
+    array = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
     return MetaTensor(array, affine=torch.from_numpy(np.array(volume.affine, dtype=np.float64)))
 
 
@@ -104,9 +114,20 @@ def load_label_slices(path: Path | str, grid: GridConfig, values: Mapping[int, i
     labels = np.full(volume.shape, IGNORE, np.uint8)
     for value, label in values.items():
         labels[volume.array == value] = label
-    native = Volume(labels, volume.affine, path=volume.path)
-    placed = Compose(_to_grid(grid, "nearest", padding=IGNORE))({KEY: as_tensor(native)})[KEY]
+    native = orient(Volume(labels, volume.affine, path=volume.path), grid.slice_axis)
+    placed = label_grid(grid)({KEY: as_tensor(native)})[KEY]
     return to_slices(placed)[:, 0].numpy().astype(np.uint8)
+
+
+def label_grid(grid: GridConfig) -> Compose:
+    """Returns the chain that brings labels (1, X, Y, Z), turned by `orient`, to the network's grid by nearest neighbour."""
+    return Compose(_to_grid(grid, "nearest", padding=IGNORE))
+
+
+def _turned(grid: GridConfig) -> list[Orientationd]:
+    if grid.slice_axis == "stored":
+        return []
+    return [Orientationd(KEY, axcodes=AXIS_CODES[grid.slice_axis], labels=_DIRECTIONS)]
 
 
 def _to_grid(grid: GridConfig, mode: str, padding: int) -> list[Spacingd | ResizeWithPadOrCropd]:

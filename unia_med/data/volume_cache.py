@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
@@ -17,8 +20,8 @@ from monai.data import CacheDataset
 from monai.transforms import Transform
 from torch import Tensor
 
-from unia_med.data.checks import DataFault, raise_faults
-from unia_med.data.io.nifti import read_volume
+from unia_med.data.checks import DataFault, as_fault, raise_faults
+from unia_med.data.io.channels import ChannelFiles
 from unia_med.data.sample import CaseFiles
 from unia_med.data.transforms import KEY, as_tensor, preprocess, to_slices
 from unia_med.errors import UserError
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from unia_med.config.schema import GridConfig
 
 # To be raised when the chain of `preprocess` changes, since files of the old chain would be taken for new ones.
-FORMAT = 1
+FORMAT = 2
 # Half precision resolves 1/2048 near 1: finer than the 12 bits of a scanner once they are clipped to percentiles.
 STORED = np.float16
 
@@ -38,7 +41,7 @@ class _Decoded(TypedDict):
 
 
 class VolumeCache(ABC):
-    """Slices (Z, 1, H, W) of every case on the network's grid, stored as float16."""
+    """Slices (Z, C, H, W) of every case on the network's grid, stored as float16."""
 
     @abstractmethod
     def count(self, position: int) -> int:
@@ -46,11 +49,11 @@ class VolumeCache(ABC):
 
     @abstractmethod
     def slices(self, position: int) -> Tensor:
-        """Returns the float16 slices (Z, 1, H, W) of a case, not to be changed in place."""
+        """Returns the float16 slices (Z, C, H, W) of a case, not to be changed in place."""
 
     @abstractmethod
     def slice(self, position: int, z: int) -> Tensor:
-        """Returns one slice as float32 (1, H, W), free to be changed."""
+        """Returns one slice as float32 (C, H, W), free to be changed."""
 
 
 class MemoryCache(VolumeCache):
@@ -60,14 +63,21 @@ class MemoryCache(VolumeCache):
         cases: Cases in order.
         grid: The network's grid.
         workers: Threads that decode; 0 decodes one volume after the other.
+        channels: How an image's channels are stored.
 
     Raises:
         UserError: Lists every image that cannot be used.
     """
 
-    def __init__(self, cases: Sequence[CaseFiles], grid: GridConfig, workers: int = 0) -> None:
+    def __init__(
+        self,
+        cases: Sequence[CaseFiles],
+        grid: GridConfig,
+        workers: int = 0,
+        channels: ChannelFiles = ChannelFiles(),
+    ) -> None:
         self._volumes = CacheDataset(
-            list(cases), Decode(grid), num_workers=max(1, workers), progress=sys.stderr.isatty(), copy_cache=False
+            list(cases), Decode(grid, channels), num_workers=max(1, workers), progress=sys.stderr.isatty(), copy_cache=False
         )
         raise_faults([item["fault"] for item in self._volumes if item["fault"]], "data")
 
@@ -76,11 +86,11 @@ class MemoryCache(VolumeCache):
         return len(self.slices(position))
 
     def slices(self, position: int) -> Tensor:
-        """Returns the float16 slices (Z, 1, H, W) of a case, not to be changed in place."""
+        """Returns the float16 slices (Z, C, H, W) of a case, not to be changed in place."""
         return self._volumes[position]["slices"]
 
     def slice(self, position: int, z: int) -> Tensor:
-        """Returns one slice as float32 (1, H, W), free to be changed."""
+        """Returns one slice as float32 (C, H, W), free to be changed."""
         return self.slices(position)[z].float()
 
 
@@ -95,6 +105,8 @@ class DiskCache(VolumeCache):
         grid: The network's grid.
         folder: Where the files lie; made when missing.
         decode: Replaces the decoding of a case, for tests.
+        channels: How an image's channels are stored.
+        workers: Threads that decode; 0 decodes one volume after the other.
 
     Raises:
         UserError: Lists every image that cannot be used.
@@ -106,6 +118,8 @@ class DiskCache(VolumeCache):
         grid: GridConfig,
         folder: Path | str,
         decode: Callable[[CaseFiles], _Decoded] | None = None,
+        channels: ChannelFiles = ChannelFiles(),
+        workers: int = 0,
     ) -> None:
         folder = Path(folder)
         try:
@@ -114,49 +128,53 @@ class DiskCache(VolumeCache):
             raise UserError(
                 f"cannot be made ({error})", where=folder, remedy="Set data.cache_dir to another folder"
             ) from error
-        decode = decode or Decode(grid)
-        self._files: list[Path] = []
-        faults: list[DataFault] = []
-        for case in cases:
-            self._files.append(self._make(case, grid, folder, decode, faults))
-        raise_faults(faults, "data")
+        make = _Making(folder, grid, channels, decode or Decode(grid, channels))
+        with ThreadPoolExecutor(max(1, workers)) as threads:
+            made = list(threads.map(make, cases))
+        raise_faults([item for item in made if isinstance(item, DataFault)], "data")
+        self._files = [path for path, _ in made]
+        self._counts = [count for _, count in made]
 
     def count(self, position: int) -> int:
         """Returns the number of slices of a case."""
-        return len(self._open(position))
+        return self._counts[position]
 
     def slices(self, position: int) -> Tensor:
-        """Returns the float16 slices (Z, 1, H, W) of a case, not to be changed in place."""
+        """Returns the float16 slices (Z, C, H, W) of a case, not to be changed in place."""
         return torch.from_numpy(np.array(self._open(position)))
 
     def slice(self, position: int, z: int) -> Tensor:
-        """Returns one slice as float32 (1, H, W), free to be changed."""
+        """Returns one slice as float32 (C, H, W), free to be changed."""
         return torch.from_numpy(self._open(position)[z].astype(np.float32))
 
     def _open(self, position: int) -> np.ndarray:
         # Mapped at each call: cheap beside a training step, and nothing has to be handed to loader processes.
         return np.load(self._files[position], mmap_mode="r", allow_pickle=False)
 
-    def _make(
-        self,
-        case: CaseFiles,
-        grid: GridConfig,
-        folder: Path,
-        decode: Callable[[CaseFiles], _Decoded],
-        faults: list[DataFault],
-    ) -> Path:
+
+@dataclass(frozen=True)
+class _Making:
+    """Makes the file of a case unless it is there; returns its path and number of slices, or a fault."""
+
+    folder: Path
+    grid: GridConfig
+    channels: ChannelFiles
+    decode: Callable[[CaseFiles], _Decoded]
+
+    def __call__(self, case: CaseFiles) -> tuple[Path, int] | DataFault:
         try:
-            path = folder / f"{case.case}_{_fingerprint(case.image, grid)}.npy"
+            name = f"{_file_name(case.case)}_{_fingerprint(case.image, self.grid, self.channels)}.npy"
         except OSError as error:
-            faults.append(DataFault(case.image, f"no readable file ({error})", "a volume", "Check the path"))
-            return folder / case.case
-        if not _is_whole(path):
-            decoded = decode(case)
+            return DataFault(case.image, f"no readable file ({error})", "a volume", "Check the path")
+        path = self.folder / name
+        count = _slices_if_whole(path)
+        if count is None:
+            decoded = self.decode(case)
             if decoded["fault"] is not None:
-                faults.append(decoded["fault"])
-            else:
-                _save_whole(decoded["slices"].numpy(), path)
-        return path
+                return decoded["fault"]
+            count = len(decoded["slices"])
+            _save_whole(decoded["slices"].numpy(), path)
+        return path, count
 
 
 # A MONAI Transform, because CacheDataset takes any other callable for random and runs it again at every access.
@@ -165,38 +183,41 @@ class Decode(Transform):
 
     Args:
         grid: The network's grid.
+        channels: How an image's channels are stored.
     """
 
-    def __init__(self, grid: GridConfig) -> None:
+    def __init__(self, grid: GridConfig, channels: ChannelFiles = ChannelFiles()) -> None:
         self._chain = preprocess(grid, load=False)
+        self._channels = channels
 
     def __call__(self, case: CaseFiles) -> _Decoded:
         try:
-            volume = read_volume(case.image)
-            if volume.array.ndim != 3:
-                raise UserError(
-                    f"shape {volume.shape}, expected 3D", where=case.image, remedy="Split the cine into frames"
-                )
+            volume = self._channels.read(case.image)
             slices = to_slices(self._chain({KEY: as_tensor(volume)})[KEY])
         except UserError as error:
-            fault = DataFault(case.image, error.what, "a readable volume", error.remedy or "Copy the file again")
-            return {"slices": None, "fault": fault}
+            return {"slices": None, "fault": as_fault(error, case.image)}
         return {"slices": slices.to(torch.float16), "fault": None}
 
 
-def _fingerprint(image: Path, grid: GridConfig) -> str:
-    status = image.stat()
+def _fingerprint(image: Path, grid: GridConfig, channels: ChannelFiles) -> str:
+    files = [(str(path.resolve()), (status := path.stat()).st_size, status.st_mtime_ns) for path in channels.files(image)]
     settings = {"spacing_mm": grid.spacing_mm, "size": list(grid.size), "percentiles": list(grid.percentiles)}
-    key = [FORMAT, str(image.resolve()), status.st_size, status.st_mtime_ns, settings]
+    key = [FORMAT, files, settings, grid.slice_axis, channels.channels]
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:20]
 
 
-def _is_whole(path: Path) -> bool:
+def _file_name(case: str) -> str:
+    """A case's name as part of a file name; the fingerprint beside it keeps files apart."""
+    return re.sub(r"[^\w.-]", "_", case)[-80:]
+
+
+def _slices_if_whole(path: Path) -> int | None:
+    """The number of slices in a file of this cache; None where there is no file, or a damaged one."""
     try:
         stored = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
-        return False
-    return stored.ndim == 4 and stored.dtype == STORED
+        return None
+    return len(stored) if stored.ndim == 4 and stored.dtype == STORED else None
 
 
 def _save_whole(array: np.ndarray, path: Path) -> None:

@@ -21,31 +21,60 @@ def read_itk(path: Path) -> Volume:
     Args:
         path: A file SimpleITK can read.
     """
+    sitk = _simple_itk(path)
     try:
-        import SimpleITK as sitk
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise _unreadable(error, path) from error
+    _check_real(image.GetNumberOfComponentsPerPixel(), image.GetPixelIDTypeAsString(), path)
+    array = sitk.GetArrayFromImage(image).transpose()  # SimpleITK lists the slowest axis first
+    array = np.ascontiguousarray(array.astype(np.float32) if array.dtype.kind == "f" else array)
+    affine = _affine(image)
+    return Volume(array, affine, _header(image, array, affine), path)
+
+
+def read_itk_header(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
+    """Returns shape and RAS affine of a file without decoding its voxels.
+
+    Args:
+        path: A file SimpleITK can read.
+    """
+    reader = _simple_itk(path).ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise _unreadable(error, path) from error
+    _check_real(reader.GetNumberOfComponents(), _simple_itk(path).GetPixelIDValueAsString(reader.GetPixelID()), path)
+    return tuple(reader.GetSize()), _affine(reader)
+
+
+def _simple_itk(path: Path) -> Any:
+    try:
+        import SimpleITK
     except ImportError as error:
         raise UserError(
             "NRRD and MetaImage files need SimpleITK",
             where=path,
             remedy="Run: pip install SimpleITK, or convert to .nii.gz",
         ) from error
-    try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise UserError(
-            f"cannot be read ({reason})", where=path, remedy="Copy the file again from its source, or leave it out"
-        ) from error
-    if image.GetNumberOfComponentsPerPixel() != 1 or "complex" in image.GetPixelIDTypeAsString():
+    return SimpleITK
+
+
+def _unreadable(error: RuntimeError, path: Path) -> UserError:
+    reason = str(error).strip().splitlines()[-1]
+    return UserError(
+        f"cannot be read ({reason})", where=path, remedy="Copy the file again from its source, or leave it out"
+    )
+
+
+def _check_real(components: int, kind: str, path: Path) -> None:
+    if components != 1 or "complex" in kind:
         raise UserError(
             "several numbers per voxel (colour, vectors or complex), expected one real number",
             where=path,
-            remedy="Convert it to a grey-value volume; store a cine with time as its fourth axis",
+            remedy="Convert it to a grey-value volume; store a cine, or channels, as its fourth axis",
         )
-    array = sitk.GetArrayFromImage(image).transpose()  # SimpleITK lists the slowest axis first
-    array = np.ascontiguousarray(array.astype(np.float32) if array.dtype.kind == "f" else array)
-    affine = _affine(image)
-    return Volume(array, affine, _header(image, array, affine), path)
 
 
 def _affine(image: Any) -> np.ndarray:
@@ -60,7 +89,7 @@ def _affine(image: Any) -> np.ndarray:
 
 def _header(image: Any, array: np.ndarray, affine: np.ndarray) -> nib.Nifti1Header | None:
     """Returns a NIfTI header that keeps the frame spacing; None where NIfTI has no place for this array."""
-    if array.ndim not in (3, 4) or np.linalg.det(affine[:3, :3]) == 0:
+    if array.ndim not in (2, 3, 4) or np.linalg.det(affine[:3, :3]) == 0:
         return None
     header = nib.Nifti1Header()
     header.set_data_dtype(np.float32)

@@ -6,7 +6,7 @@ import os
 import tempfile
 import warnings
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,24 +61,29 @@ def read_header(path: Path | str) -> VolumeInfo:
     """Returns shape and affine of a volume without decoding it, checked as by `read_volume`.
 
     Args:
-        path: NIfTI file. Other formats have no cheap header here and are read whole.
+        path: As in `read_volume`.
     """
     path = _existing_file(path)
     if volume_suffix(path) in ITK_SUFFIXES:
-        volume = read_volume(path)
-        return VolumeInfo(volume.shape, volume.affine, path)
-    image = _open_nifti(path)
-    return VolumeInfo(tuple(image.shape), np.asarray(image.affine, dtype=np.float64), path)
+        from unia_med.data.io.itk import read_itk_header  # SimpleITK is optional and slow to import
+
+        shape, affine = read_itk_header(path)
+    else:
+        image = open_nifti(path)
+        shape, affine = tuple(image.shape), np.asarray(image.affine, dtype=np.float64)
+    shape = _at_least_3d(shape)
+    check_geometry(shape, affine, path)
+    return VolumeInfo(shape, affine, path)
 
 
 def read_volume(path: Path | str) -> Volume:
-    """Returns a volume in stored axis order with its geometry, all of it checked.
+    """Returns a volume in stored axis order with its geometry, all of it checked; a 2D image is one slice (X, Y, 1).
 
     Args:
         path: `.nii`, `.nii.gz`, or, with SimpleITK installed, `.nrrd`, `.nhdr`, `.mha`, `.mhd`.
 
     Raises:
-        UserError: The file is missing, foreign, cut off, not 3D or 4D, complex or coloured, has voxels
+        UserError: The file is missing, foreign, cut off, not 2D to 4D, complex or coloured, has voxels
             that are NaN or infinite, or an affine that cannot place its voxels.
     """
     path = _existing_file(path)
@@ -86,11 +91,12 @@ def read_volume(path: Path | str) -> Volume:
         from unia_med.data.io.itk import read_itk  # SimpleITK is optional and slow to import
 
         volume = read_itk(path)
-        _check_geometry(volume.shape, volume.affine, path)
     else:
-        image = _open_nifti(path)
-        volume = Volume(_nifti_voxels(image, path), np.asarray(image.affine, np.float64), image.header, path)
-    _check_finite(volume.array, path)
+        image = open_nifti(path)
+        volume = Volume(stored_voxels(image.dataobj, path), np.asarray(image.affine, np.float64), image.header, path)
+    volume = replace(volume, array=volume.array.reshape(_at_least_3d(volume.shape)))
+    check_geometry(volume.shape, volume.affine, path)
+    check_finite(volume.array, path)
     return volume
 
 
@@ -101,7 +107,8 @@ def write_like(array: np.ndarray, source: Volume, path: Path | str) -> None:
     display window, intensity scaling and header extensions are left out: they describe its intensities.
 
     Args:
-        array: uint8 or float32, of the same shape as `source`.
+        array: uint8 or float32, of the same shape as `source`, or of its first three axes where the fourth are
+            channels. What came from a 2D file becomes one.
         source: The volume the array was computed from.
         path: Destination, `.nii` or `.nii.gz`; its folder is made when missing.
     """
@@ -109,12 +116,14 @@ def write_like(array: np.ndarray, source: Volume, path: Path | str) -> None:
     array = np.asarray(array)
     if array.dtype not in WRITTEN_TYPES:
         raise TypeError(f"write_like takes uint8 or float32, not {array.dtype}")
-    if array.shape != source.shape:
+    if array.shape not in (source.shape, source.shape[:3]):
         raise ValueError(f"array of shape {array.shape} for a source of shape {source.shape}")
     suffix = volume_suffix(path)
     if suffix not in NIFTI_SUFFIXES:
         raise UserError("results are written as NIfTI", where=path, remedy="Use a name that ends in .nii.gz or .nii")
-    header = _result_header(array, source)
+    if source.header is not None and len(source.header.get_data_shape()) == 2:
+        array = array[:, :, 0]
+    header = result_header(array.dtype, array.shape, source)
     kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
     _save_whole(kind(array, source.affine, header), path, suffix)
 
@@ -134,11 +143,16 @@ def _existing_file(path: Path | str) -> Path:
     return path
 
 
-def _open_nifti(path: Path) -> Any:
-    """Returns the nibabel image, header checked, voxels not yet decoded."""
+def open_nifti(path: Path, keep_open: bool = False) -> Any:
+    """Returns the nibabel image, header checked, voxels not yet decoded.
+
+    Args:
+        path: The file.
+        keep_open: Keep its handle, so that frames read in order need no second decompression.
+    """
     try:
-        image = nib.load(path)
-        shape, affine = tuple(image.shape), np.asarray(image.affine, dtype=np.float64)
+        image = nib.load(path, keep_file_open=keep_open)
+        np.asarray(image.affine, dtype=np.float64)
     except _READ_ERRORS as error:
         raise UserError(f"cannot be read as NIfTI ({_first_line(error)})", where=path, remedy=_COPY_AGAIN) from error
     kind = image.get_data_dtype()
@@ -149,27 +163,43 @@ def _open_nifti(path: Path) -> Any:
             where=path,
             remedy="Convert it to a grey-value volume, e.g. the magnitude",
         )
-    _check_geometry(shape, affine, path)
     return image
 
 
-def _nifti_voxels(image: Any, path: Path) -> np.ndarray:
-    """Returns the voxels: integers as stored, anything scaled or floating as float32."""
+def _at_least_3d(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (*shape, 1) if len(shape) == 2 else shape
+
+
+def stored_voxels(stored: Any, path: Path, part: Any = ...) -> np.ndarray:
+    """Returns the voxels: integers as stored, anything scaled or floating as float32.
+
+    Args:
+        stored: What nibabel has of the voxels in the file.
+        path: The file, for messages.
+        part: Index of the voxels that are wanted.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # a value past float32 becomes inf and is reported below
-            array = np.asanyarray(image.dataobj)
+            array = np.asanyarray(stored[part])
             return array.astype(np.float32) if array.dtype.kind == "f" else np.array(array)
     except _READ_ERRORS as error:
         raise UserError(f"the voxels cannot be read ({_first_line(error)})", where=path, remedy=_COPY_AGAIN) from error
 
 
-def _check_geometry(shape: tuple[int, ...], affine: np.ndarray, path: Path) -> None:
+def check_geometry(shape: tuple[int, ...], affine: np.ndarray, path: Path) -> None:
+    """Refuses shapes that are no volume and affines that cannot place voxels.
+
+    Args:
+        shape: Of the voxels.
+        affine: 4x4 matrix.
+        path: Their file, for the message.
+    """
     if len(shape) not in (3, 4) or 0 in shape:
         raise UserError(
-            f"array of {len(shape)} dimensions {shape}, expected 3 (x, y, slice) or 4 (x, y, slice, time), none empty",
+            f"array of {len(shape)} dimensions {shape}, expected 2, 3 (x, y, slice) or 4 (x, y, slice, time or channel), none empty",
             where=path,
-            remedy="Save one slice as (x, y, 1), and split what has further dimensions into several files",
+            remedy="Split what has further dimensions into several files",
         )
     matrix = affine[:3, :3]
     if not np.isfinite(affine).all():
@@ -187,7 +217,13 @@ def _check_geometry(shape: tuple[int, ...], affine: np.ndarray, path: Path) -> N
     )
 
 
-def _check_finite(array: np.ndarray, path: Path) -> None:
+def check_finite(array: np.ndarray, path: Path) -> None:
+    """Refuses voxels that are NaN or infinite.
+
+    Args:
+        array: Voxels.
+        path: Their file, for the message.
+    """
     if array.dtype.kind != "f" or np.isfinite(array).all():
         return
     bad = ~np.isfinite(array)
@@ -199,12 +235,21 @@ def _check_finite(array: np.ndarray, path: Path) -> None:
     )
 
 
-def _result_header(array: np.ndarray, source: Volume) -> Any:
-    """Returns a copy of the source's header, or a new one, for voxels of the array's type."""
+def result_header(dtype: np.dtype, shape: tuple[int, ...], source: Any) -> Any:
+    """Returns a copy of the source's header, or a new one, for a result on the same grid.
+
+    Args:
+        dtype: Type of the result's voxels.
+        shape: Shape of the result: the source's, or its first axes.
+        source: A `Volume`, or anything with its `shape`, `affine` and `header`.
+    """
     header = nib.Nifti1Header() if source.header is None else source.header.copy()
     header.extensions.clear()
-    header.set_data_dtype(array.dtype)
-    header.set_data_shape(array.shape)
+    header.set_data_dtype(dtype)
+    if len(shape) < len(source.shape):  # channels have no spacing that a result could keep
+        header.set_data_shape(source.shape[:3])
+        header["pixdim"][4:] = 0
+    header.set_data_shape(shape)
     header.set_slope_inter(1, 0)
     header["cal_max"] = header["cal_min"] = 0
     if source.header is None:
@@ -221,13 +266,14 @@ def _save_whole(image: Any, path: Path, suffix: str) -> None:
     os.close(handle)
     try:
         nib.save(image, temporary)
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes private files, results are ordinary ones
+        os.chmod(temporary, 0o666 & ~umask())  # mkstemp makes private files, results are ordinary ones
         os.replace(temporary, path)
     finally:
         Path(temporary).unlink(missing_ok=True)
 
 
-def _umask() -> int:
+def umask() -> int:
+    """Returns the process's umask."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -1,0 +1,78 @@
+"""Tags of cases as a config asks for them: from a table or, for research, from masks; without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from unia_med.data.checks import DataFault, faults_of, raise_faults
+from unia_med.data.io.nifti import read_header
+from unia_med.data.orientation import orient_array
+from unia_med.data.sample import CaseFiles
+from unia_med.data.tags import group_tags, read_tags_csv, tags_from_mask
+from unia_med.errors import UserError
+from unia_med.labels import TAG_UNKNOWN
+
+if TYPE_CHECKING:
+    from unia_med.config.schema import DataConfig
+    from unia_med.data.dataset import CaseDataset
+
+
+def load_tags(dataset: CaseDataset, cases: Sequence[CaseFiles], config: DataConfig) -> dict[str, np.ndarray]:
+    """Returns int8 tags (Z, T) per case by the config: from masks or from a CSV, merged into its groups if any.
+
+    Args:
+        dataset: Gives the masks; they are read one by one, for tags only, and not kept.
+        cases: Cases that need tags.
+        config: Uses `tags`, `classes`, `groups` and `grid.slice_axis`, along which Z counts.
+    """
+    tags = _table_tags(dataset, cases, config) if config.tags.source == "csv" else _mask_tags(dataset, cases, config)
+    if config.groups:
+        tags = {case: group_tags(rows, config.classes, config.groups) for case, rows in tags.items()}
+    return tags
+
+
+def sliced_labels(labels: np.ndarray, case: CaseFiles, config: DataConfig) -> np.ndarray:
+    """Returns a mask (X, Y, Z) turned as its image's slices are; see `GridConfig.slice_axis`."""
+    axis = config.grid.slice_axis
+    return labels if axis == "stored" else orient_array(labels, read_header(case.image).affine, axis)
+
+
+def tags_table(config: DataConfig) -> Path:
+    """Returns the path of the tags table: below the data folder where it is there, else as it stands."""
+    path = config.tags.path
+    inside = None if config.root is None else config.root / path
+    return inside if inside is not None and inside.is_file() else path
+
+
+def _table_tags(dataset: CaseDataset, cases: Sequence[CaseFiles], config: DataConfig) -> dict[str, np.ndarray]:
+    path = tags_table(config)
+    table = read_tags_csv(path, config.classes, dataset.slice_counts(dataset.cases()))
+    tags = {case.case: table[case.case] for case in cases}
+    if config.tags.missing == "error":
+        untold = [case for case in cases if (tags[case.case] == TAG_UNKNOWN).all()]
+        remedy = "Add a row, leave the case out, or set data.tags.missing to unknown"
+        raise_faults([DataFault(case.image, f"no tag in {path.name}", "a row for it", remedy) for case in untold], path)
+    return tags
+
+
+def _mask_tags(dataset: CaseDataset, cases: Sequence[CaseFiles], config: DataConfig) -> dict[str, np.ndarray]:
+    values = range(1, len(config.classes) + 1)
+
+    faults: list[DataFault] = []
+
+    def of_case(case: CaseFiles) -> np.ndarray | None:
+        try:
+            return tags_from_mask(sliced_labels(dataset.labels(case), case, config), values)
+        except UserError as error:
+            faults.extend(faults_of(error, case.mask or case.image))
+            return None
+
+    with ThreadPoolExecutor(max(1, config.workers)) as threads:
+        found = list(threads.map(of_case, cases))
+    raise_faults(sorted(faults, key=lambda fault: str(fault.file)), dataset.root)
+    return {case.case: tags for case, tags in zip(cases, found, strict=True) if tags is not None}

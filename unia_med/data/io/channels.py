@@ -1,0 +1,98 @@
+"""Images of several channels: the fourth axis of one file, or one file per channel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from unia_med.data.checks import grid_difference
+from unia_med.data.io.nifti import VolumeInfo, read_header, read_volume, volume_stem
+from unia_med.data.volume import Volume
+from unia_med.errors import UserError
+
+if TYPE_CHECKING:
+    from unia_med.config.data import DataConfig
+
+
+@dataclass(frozen=True)
+class ChannelFiles:
+    """How the channels of an image are stored.
+
+    Args:
+        channels: C. With 1, an image is a 3D (or 2D) volume.
+        endings: Endings of the files of one image, first channel first; empty when one file holds them all.
+
+    Example:
+        >>> ChannelFiles(2, ("_0000", "_0001")).files(Path("a/x_0000.nii.gz"))
+        (PosixPath('a/x_0000.nii.gz'), PosixPath('a/x_0001.nii.gz'))
+    """
+
+    channels: int = 1
+    endings: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, data: DataConfig) -> ChannelFiles:
+        """As the data part of a config says."""
+        return cls(data.channels, tuple(data.volumes.channel_endings))
+
+    def name(self, path: Path) -> str | None:
+        """Returns the file name of an image without suffix and channel ending; None for a file of a later channel."""
+        stem = volume_stem(path)
+        if not self.endings:
+            return stem
+        return stem.removesuffix(self.endings[0]) if stem.endswith(self.endings[0]) else None
+
+    def files(self, path: Path) -> tuple[Path, ...]:
+        """Returns the files of an image, given its first."""
+        if not self.endings:
+            return (path,)
+        name, suffix = self.name(path), path.name[len(volume_stem(path)) :]
+        if name is None:
+            what = f"the name does not end in {self.endings[0]!r}, the first of data.volumes.channel_endings"
+            raise UserError(what, where=path, remedy="Name the file of the first channel")
+        return tuple(path.with_name(f"{name}{ending}{suffix}") for ending in self.endings)
+
+    def header(self, path: Path) -> VolumeInfo:
+        """Returns the header of an image, shape (X, Y, Z), or (X, Y, Z, C) of several channels; checked as by `read`."""
+        infos = [read_header(file) for file in self.files(path)]
+        for other in infos[1:]:
+            _same_grid(infos[0], other)
+        shape = (*infos[0].shape, len(infos)) if len(infos) > 1 else infos[0].shape
+        self._check(shape, path)
+        return replace(infos[0], shape=shape)
+
+    def read(self, path: Path) -> Volume:
+        """Returns an image (X, Y, Z), or (X, Y, Z, C) of several channels.
+
+        Args:
+            path: Its file, or that of its first channel.
+
+        Raises:
+            UserError: A file cannot be used, or the number of channels or their grids do not fit.
+        """
+        volumes = [read_volume(file) for file in self.files(path)]
+        for other in volumes[1:]:
+            _same_grid(volumes[0], other)
+        first = volumes[0]
+        if len(volumes) > 1:
+            first = replace(first, array=np.stack([volume.array for volume in volumes], axis=3))
+        self._check(first.shape, path)
+        return first
+
+    def _check(self, shape: tuple[int, ...], path: Path) -> None:
+        if self.channels == 1 and len(shape) != 3:
+            remedy = "Split the cine into frames, or set data.channels if the fourth axis are channels"
+            raise UserError(f"shape {shape}, expected 3D", where=path, remedy=remedy)
+        if self.channels > 1 and (len(shape) != 4 or shape[3] != self.channels):
+            what = f"shape {shape}, expected a fourth axis of {self.channels} channels"
+            raise UserError(what, where=path, remedy="Mend data.channels, or set data.volumes.channel_endings")
+
+
+def _same_grid(one: VolumeInfo | Volume, other: VolumeInfo | Volume) -> None:
+    difference = grid_difference(one.shape, one.affine, other.shape, other.affine)
+    if difference:
+        what = f"{difference[0]}, expected {difference[1]} as in the first channel"
+        raise UserError(what, where=other.path, remedy="Bring all channels of an image to one grid")
