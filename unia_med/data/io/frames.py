@@ -1,0 +1,230 @@
+"""Volumes read and results written one time frame at a time, so that memory does not grow with a cine's length."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import nibabel as nib
+import numpy as np
+
+from unia_med.data.io.nifti import (
+    ITK_SUFFIXES,
+    check_finite,
+    check_geometry,
+    open_nifti,
+    read_volume,
+    result_header,
+    stored_voxels,
+    umask,
+    volume_suffix,
+)
+from unia_med.data.volume import Volume
+from unia_med.errors import UserError
+
+_COMPRESSION = 1
+"""gzip level, nibabel's own: masks hardly shrink with more, and it is several times slower."""
+
+
+class FrameSource(Protocol):
+    """A volume or cine whose frames are read when they are asked for; a `Volume` is one too."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(X, Y, Z), or (X, Y, Z, T)."""
+
+    @property
+    def affine(self) -> np.ndarray:
+        """4x4 matrix from voxel indices to RAS millimetres."""
+
+    @property
+    def header(self) -> Any | None:
+        """NIfTI header with units and time spacing; None for a default one."""
+
+    @property
+    def path(self) -> Path | None:
+        """Where it comes from, for messages."""
+
+    @property
+    def frames(self) -> int:
+        """Number of time frames; 1 for a 3D volume."""
+
+    def frame(self, index: int) -> Volume:
+        """One frame as a 3D volume.
+
+        Args:
+            index: 0 to `frames - 1`.
+        """
+
+
+@dataclass(frozen=True)
+class NiftiFrames:
+    """A 4D NIfTI file whose frames are decoded one by one.
+
+    Attributes:
+        image: as nibabel holds it, its voxels not decoded.
+        path: the file.
+    """
+
+    image: Any
+    path: Path
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(X, Y, Z, T)."""
+        return tuple(self.image.shape)
+
+    @property
+    def affine(self) -> np.ndarray:
+        """4x4 matrix from voxel indices to RAS millimetres."""
+        return np.asarray(self.image.affine, np.float64)
+
+    @property
+    def header(self) -> Any:
+        """Header of the file."""
+        return self.image.header
+
+    @property
+    def frames(self) -> int:
+        """Number of time frames."""
+        return self.shape[3]
+
+    def frame(self, index: int) -> Volume:
+        """One frame, its voxels checked; the same numbers as in `read_volume`.
+
+        Args:
+            index: 0 to `frames - 1`; in rising order a compressed file is decoded once.
+        """
+        if not 0 <= index < self.frames:
+            raise IndexError(f"frame {index} of a volume with {self.frames}")
+        array = stored_voxels(self.image.dataobj, self.path, (..., index))
+        check_finite(array, self.path)
+        return Volume(array, self.affine, None, self.path)
+
+
+def open_volume(path: Path | str) -> FrameSource:
+    """A volume file ready to be read frame by frame, its geometry checked.
+
+    3D files, and formats that can only be read whole, come as a `Volume`.
+
+    Args:
+        path: NIfTI, NRRD or MetaImage file.
+
+    Raises:
+        UserError: as `read_volume`; and a 4D file whose time step is zero or unknown.
+    """
+    path = Path(path)
+    if path.is_dir() or not path.exists() or volume_suffix(path) in (None, *ITK_SUFFIXES):
+        volume = read_volume(path)
+        check_time_step(volume.shape, volume.header, path)
+        return volume
+    image = open_nifti(path, keep_open=True)
+    if len(image.shape) != 4:
+        return read_volume(path)
+    check_geometry(tuple(image.shape), np.asarray(image.affine, np.float64), path)
+    check_time_step(tuple(image.shape), image.header, path)
+    return NiftiFrames(image, path)
+
+
+def check_time_step(shape: tuple[int, ...], header: Any | None, path: Path) -> None:
+    """Refuses a cine whose frames have no distance in time, since results would inherit it.
+
+    Args:
+        shape: of the volume; one of three dimensions has no time.
+        header: NIfTI header, or None for a volume made in memory.
+        path: the file, for the message.
+    """
+    if len(shape) < 4 or header is None:
+        return
+    step = float(header["pixdim"][4])
+    if not (np.isfinite(step) and step > 0):
+        raise UserError(
+            f"a 4D volume with a time step of {step:g}, expected the time from frame to frame",
+            where=path,
+            remedy="Write it into the header (pixdim[4]), e.g. with nibabel: image.header.set_zooms((x, y, z, seconds))",
+        )
+
+
+def iterate_frames(source: FrameSource) -> Iterator[Volume]:
+    """The frames in order, one in memory at a time.
+
+    Args:
+        source: a volume or cine.
+    """
+    return (source.frame(index) for index in range(source.frames))
+
+
+class FrameWriter(AbstractContextManager["FrameWriter"]):
+    """Writes a result as NIfTI in the geometry of its source, frame by frame; the file appears whole or not at all.
+
+    NIfTI stores time as the slowest axis, so the file of a cine is its header followed by one frame after another.
+
+    Args:
+        source: what the result is computed from.
+        dtype: uint8 or float32.
+        path: destination, ending in .nii.gz.
+
+    Example:
+        >>> import tempfile
+        >>> cine = Volume(np.zeros((8, 6, 3, 2)), np.diag([1.5, 1.5, 10.0, 1.0]))
+        >>> file = Path(tempfile.mkdtemp()) / "cine_seg.nii.gz"
+        >>> with FrameWriter(cine, np.uint8, file) as writer:
+        ...     for frame in iterate_frames(cine):
+        ...         writer.write(np.ones(frame.shape, np.uint8))
+        >>> nib.load(file).shape
+        (8, 6, 3, 2)
+    """
+
+    def __init__(self, source: FrameSource, dtype: type, path: Path | str) -> None:
+        self.path, self.shape, self.dtype = Path(path), tuple(source.shape), np.dtype(dtype)
+        self._left = source.frames
+        header = result_header(self.dtype, self.shape, source)
+        kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+        # The image of one voxel that is broadcast costs no memory, and lets nibabel settle affine, codes and offset.
+        image = kind(np.broadcast_to(np.zeros(1, self.dtype), self.shape), source.affine, header)
+        image.update_header()
+        self._header = image.header
+
+    def __enter__(self) -> FrameWriter:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=".writing_", suffix=".nii.gz")
+        self._temporary, self._raw = Path(name), os.fdopen(handle, "wb")
+        # No time stamp and no name: the same result gives the same bytes.
+        self._file = gzip.GzipFile("", "wb", _COMPRESSION, self._raw, mtime=0)
+        self._header["vox_offset"] = offset = len(self._header.binaryblock) + 4  # 4 bytes: no extensions follow
+        self._header["magic"] = self._header.single_magic
+        self._file.write(self._header.binaryblock.ljust(offset, b"\0"))
+        return self
+
+    def write(self, frame: np.ndarray) -> None:
+        """Appends the next frame.
+
+        Args:
+            frame: (X, Y, Z), of the writer's type.
+        """
+        if frame.shape != self.shape[:3] or frame.dtype != self.dtype or not self._left:
+            raise ValueError(f"frame {frame.dtype}{frame.shape} for {self.dtype}{self.shape}, {self._left} frames left")
+        stored = frame.astype(self._header.get_data_dtype(), copy=False)  # the source may be big-endian
+        self._file.write(stored.tobytes(order="F"))
+        self._left -= 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._file.close()
+            self._raw.close()
+            if kind is None:
+                if self._left:
+                    raise ValueError(f"{self._left} frames were not written")
+                os.chmod(self._temporary, 0o666 & ~umask())  # mkstemp makes private files, results are ordinary ones
+                os.replace(self._temporary, self.path)
+        finally:
+            self._temporary.unlink(missing_ok=True)
