@@ -1,0 +1,82 @@
+"""Confident maps: where activation maps are sure of a class, sure of background, or say nothing.
+
+Ahn and Kwak, CVPR 2018 (PSA); numbers in brackets are sections of the AffinityNet specification. Pixel-adaptive
+refinement takes the place of the dense CRF, which is hard to install.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from unia_med.labels import BACKGROUND, IGNORE, TAG_ABSENT, TAG_PRESENT
+from unia_med.localise.detached import detached
+from unia_med.localise.pixel_refine import DILATIONS, ITERATIONS, pixel_kernel, propagate
+
+GUARD = 1e-6
+
+
+@detached
+def possible_maps(maps: Tensor, tags: Tensor) -> Tensor:
+    """`maps` (B, T, H, W) with the classes that tags (B, T) call absent set to 0; unknown ones stay."""
+    return maps * (tags != TAG_ABSENT)[:, :, None, None]
+
+
+@detached
+def with_background(maps: Tensor, alpha: float) -> Tensor:
+    """(B, K, H, W): the background score (1 - highest map)^alpha, and the maps [3].
+
+    Args:
+        maps: (B, T, H, W) in [0, 1].
+        alpha: 1 or more; a larger one leaves less background.
+    """
+    return torch.cat(((1 - maps.amax(1, keepdim=True)).clamp(min=0).pow(alpha), maps), 1)
+
+
+@detached
+def with_constant(maps: Tensor, score: float) -> Tensor:
+    """(B, K, H, W): a constant background score, and the maps.
+
+    Args:
+        maps: (B, T, H, W) in [0, 1].
+        score: in [0, 1]; a larger one leaves less foreground.
+    """
+    return torch.cat((torch.full_like(maps[:, :1], score), maps), 1)
+
+
+@detached
+def confident_labels(
+    sure_foreground: Tensor, sure_background: Tensor, tags: Tensor, images: Tensor | None = None
+) -> Tensor:
+    """(B, H, W) labels: 0 where both say background or the second does, the first's class, else `IGNORE` [4].
+
+    A class whose tag is unknown competes, but where it wins nothing is said.
+
+    Args:
+        sure_foreground: (B, K, H, W) scores in which background is strong (alpha 4).
+        sure_background: (B, K, H, W) scores in which background is weak (alpha 32).
+        tags: (B, T).
+        images: (B, 1, H, W) in [0, 1]; refines the scores along intensity edges. None leaves them.
+    """
+    both = torch.cat([_shares(scores) for scores in (sure_foreground, sure_background)], 1)
+    if images is not None:
+        both = _refined(both, images)
+    first, second = (scores.argmax(1) for scores in both.chunk(2, 1))
+    labels = torch.where(first == BACKGROUND, IGNORE, first)
+    known = torch.cat((torch.ones_like(tags[:, :1], dtype=torch.bool), tags == TAG_PRESENT), 1)
+    sure = known.gather(1, first.flatten(1)).view_as(first)
+    labels = torch.where(sure, labels, IGNORE)
+    return torch.where(second == BACKGROUND, BACKGROUND, labels)
+
+
+def _shares(scores: Tensor) -> Tensor:
+    # Scores that do not sum to 1 would weigh pixels differently in the refinement (defect 7 of the public code).
+    return scores / scores.sum(1, keepdim=True).clamp(min=GUARD)
+
+
+def _refined(scores: Tensor, images: Tensor) -> Tensor:
+    kernel = pixel_kernel(images, DILATIONS)
+    size = tuple(scores.shape[-2:])
+    small = F.interpolate(scores, size=kernel.size, mode="bilinear", align_corners=False)
+    return F.interpolate(propagate(kernel, small, ITERATIONS), size=size, mode="bilinear", align_corners=False)

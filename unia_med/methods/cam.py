@@ -1,0 +1,102 @@
+"""The tag classifier of AffinityNet and its activation maps; alone, the CAM baseline of every table.
+
+Ahn and Kwak, CVPR 2018 (PSA). Numbers in brackets are sections of the AffinityNet specification.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from unia_med.config.affinitynet import CamConfig, ConfidentConfig
+from unia_med.config.schema import RunConfig
+from unia_med.localise.cam import multi_scale_maps
+from unia_med.localise.confident import confident_labels, possible_maps, with_background, with_constant
+from unia_med.localise.thresholds import two_valued
+from unia_med.losses.classification import tag_classification
+from unia_med.methods.base import Batch, Method, Prediction
+from unia_med.nn.cam_network import CamNetwork
+
+PEAK_GUARD = 1e-5  # [3]
+
+
+def cam_network(settings: CamConfig, weights: str, classes: int) -> CamNetwork:
+    """The classifier that the settings describe.
+
+    Args:
+        settings: of the method `cam`.
+        weights: of the backbone, see `Lite0Stages`.
+        classes: T.
+    """
+    return CamNetwork(weights, classes, settings.width, settings.stride, settings.pooling, settings.dropout)
+
+
+@torch.no_grad()
+def activation_maps(network: CamNetwork, images: Tensor, settings: CamConfig) -> Tensor:
+    """(B, T, H, W) in [0, 1]: rectified scores summed over views and divided by their peak in the slice [3].
+
+    Every class reaches 1 somewhere in every slice, also one that is not there: keep those that the tags name.
+
+    Args:
+        network: in eval mode.
+        images: (B, 1, H, W) in [0, 1].
+        settings: `scales` and `flip`.
+    """
+    (total,) = multi_scale_maps(images, lambda view: network(view)[1:], settings.scales, settings.flip)
+    return total / (total.amax((2, 3), keepdim=True) + PEAK_GUARD)
+
+
+def confident_from_maps(maps: Tensor, tags: Tensor, images: Tensor, settings: ConfidentConfig) -> Tensor:
+    """(B, H, W) labels with `IGNORE`: where activation maps are sure of a class or of background [4].
+
+    Args:
+        maps: (B, T, H, W) in [0, 1].
+        tags: (B, T); a slice whose tags are all absent is sure background.
+        images: (B, 1, H, W), for the refinement.
+        settings: what counts as sure.
+    """
+    maps = possible_maps(maps, tags)
+    if settings.background == "alpha":
+        scores = [with_background(maps, alpha) for alpha in (settings.foreground_alpha, settings.background_alpha)]
+    else:
+        scores = [with_constant(maps, score) for score in (settings.foreground_score, settings.background_score)]
+    return confident_labels(*scores, tags, images if settings.refine == "par" else None)
+
+
+class Cam(Method):
+    """A classifier of tags; its prediction is the thresholded activation map of the classes that it sees.
+
+    Args:
+        config: the whole run; `method`, `network.weights` and the classes are read.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__()
+        self.settings: CamConfig = config.method
+        self.head_multiplier = config.training.head_multiplier
+        self.network = cam_network(self.settings, config.network.weights, len(config.data.target_classes))
+
+    def rate_multipliers(self) -> dict[str, float]:
+        """All but the pretrained stages learn `head_multiplier` times faster."""
+        return {"": self.head_multiplier, "network.stages.": 1.0}
+
+    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """Binary cross-entropy over the known tags [2]."""
+        loss = tag_classification(self.network(batch.images)[0], batch.tags)
+        return {"loss": loss, "classification": loss.detach()}
+
+    def predict(self, images: Tensor) -> Prediction:
+        """Background at a constant score against the maps of the classes that the classifier finds in the slice."""
+        found = self.network(images)[0] > 0
+        maps = activation_maps(self.network, images, self.settings) * found[:, :, None, None]
+        scores = torch.cat((torch.full_like(maps[:, :1], self.settings.background), maps), 1)
+        probabilities = scores / scores.sum(1, keepdim=True)
+        return Prediction(probabilities, 1 - probabilities.amax(1))
+
+    def label_maps(self, batch: Batch) -> dict[str, Tensor]:
+        """Columns `CAM`, the thresholded maps of the tagged classes, and `confident`, which abstains where unsure."""
+        maps = activation_maps(self.network, batch.images, self.settings)
+        return {
+            "CAM": two_valued(maps, batch.tags, self.settings.background),
+            "confident": confident_from_maps(maps, batch.tags, batch.images, self.settings.confident),
+        }
