@@ -41,10 +41,10 @@ class PriorConfig(Section):
     names: list[Literal["phantom", "ring"]] = []
     """Priors that label the slices of the first round; their scores are averaged."""
     rounds: int = Field(1, ge=1, le=10)
-    """Labelling rounds: the first learns from prior and weak labels, each further one from the network's labels too."""
+    """Labelling rounds: the first learns from prior and weak labels, each further one also from the network's own."""
     trust: Literal["network", "agreement"] = "network"
-    """What later rounds learn. `network`: weak labels, completed ones too, win over the network's. `agreement`: what was
-    completed (`data.labels`, `fill`) counts only where the network says the same, other completed pixels become
+    """What later rounds learn. `network`: weak labels, also completed ones, win over the network's. `agreement`: what
+    was completed (`data.labels`, `fill`) counts only where the network says the same, other completed pixels become
     unlabelled, and the annotations as drawn win; where nothing was completed, the network's confident labels hold."""
     use_tags: bool = True
     """false labels the slices as if no tag were known."""

@@ -1,0 +1,64 @@
+"""Trains and scores every method on ACDC from every kind of label, and writes the table that compares them.
+
+    python examples/compare_methods.py ACDC --output comparison
+    python examples/compare_methods.py ACDC --output comparison --only full walker --seeds 0 --iterations-scale 0.2
+
+Scores are those of `unia-med evaluate` on the validation patients. Run it again to go on after an interruption, or to
+add rows: what is finished is kept. `table.md` and `table.csv` in the output folder are written anew after each row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from unia_med.cli.main import main as command
+from unia_med.comparison import Comparison, Entry, compare, select
+from unia_med.errors import UserError
+
+PHANTOM = "phantom: synthetic hearts, side of the RV"
+SCRIBBLES = "data.labels=[{kind: scribbles, source: files, fill: none}]"
+ENTRIES = (
+    Entry("full", "acdc_cpu_full.yaml", "masks"),
+    Entry("walker", "acdc_cpu_walker.yaml", "scribbles"),
+    Entry("agmm", "acdc_cpu_agmm.yaml", "scribbles"),
+    Entry("partial", "acdc_cpu_walker.yaml", "scribbles", overrides=(SCRIBBLES, "prior.rounds=1")),
+    Entry("boxes", "acdc_cpu_boxes.yaml", "boxes of classes, per slice"),
+    Entry("points", "acdc_cpu_points.yaml", "1 point per class and slice, 3 background", PHANTOM),
+    Entry("mixed", "acdc_cpu_mixed.yaml", "tags; scribbles of 5 patients", PHANTOM),
+    Entry("unia", "acdc_cpu.yaml", "tags", PHANTOM),
+    Entry("unia_tags", "acdc_cpu_tags.yaml", "tags, merged classes"),
+    Entry("aalr", "acdc_cpu_aalr.yaml", "tags", PHANTOM),
+    Entry("affinitynet", "affinitynet_acdc.yaml", "tags", recipe=True, part="segmentation"),
+    Entry("phantom_alone", "unia", "none", PHANTOM, part="prior"),
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the comparison and return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("root", type=Path, help="the ACDC folder")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of runs, masks and tables")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help=f"rows: {', '.join(e.name for e in ENTRIES)}")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--split", choices=("val", "test"), default="val", help="patients that are scored")
+    parser.add_argument("--iterations-scale", type=float, default=1.0, metavar="X", help="factor on all budgets")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="setting of every run")
+    args = parser.parse_args(arguments)
+    try:
+        wanted = select(ENTRIES, args.only)
+        comparison = Comparison(args.root, args.output, command, args.iterations_scale, args.split, args.set)
+        compare(comparison, ENTRIES, wanted, args.seeds)
+    except UserError as error:
+        print(f"compare_methods: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("compare_methods: interrupted; run it again to go on", file=sys.stderr)
+        return 130
+    print((args.output / "table.md").read_text(encoding="utf-8"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
