@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from unia_med.errors import UserError
-from unia_med.nn.vit import TimmViT, attention_logits, fold_to_one_channel, load_vit
+from unia_med.nn.vit import TimmViT, attention_logits, fold_channels, load_vit
 
 TINY = "test_vit"  # timm's own test model: patch 16, width 64, 2 heads, 6 blocks
 
@@ -25,7 +25,7 @@ def test_folding_equals_three_standardised_copies(bias: bool) -> None:
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     grey = torch.rand(2, 1, 12, 8)
     three = (grey.expand(-1, 3, -1, -1) - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
-    assert torch.allclose(fold_to_one_channel(convolution, mean, std)(grey), convolution(three), atol=1e-5)
+    assert torch.allclose(fold_channels(convolution, mean, std)(grey), convolution(three), atol=1e-5)
 
 
 def test_tokens_are_those_of_timm_on_three_copies(tmp_path: Path) -> None:

@@ -119,6 +119,9 @@ class NetworkConfig(Section):
     """Side in pixels to which slices are enlarged for the backbone; null: as they are. A 160 px crop at 448 px has
     5.7 px per ViT token."""
 
+    channels: int = Field(1, ge=1)
+    """Image channels C; taken from `data.channels`, no need to set it. Pre-trained filters of the first layer are kept
+    for 3 and shared out evenly over any other number."""
     uncertainty_width: int = Field(128, ge=16)
     """Inner width D of the uncertainty network; the published one has 1024."""
 
@@ -239,6 +242,18 @@ class RunConfig(Section):
         if isinstance(method, dict) and "name" not in method:
             return {**values, "method": {"name": "unia", **method}}
         return values
+
+    @model_validator(mode="after")
+    def _channels_of_the_data(self) -> RunConfig:
+        """The network sees the channels that the images have, so that they are written down once."""
+        channels = self.data.channels
+        if self.network.channels not in (1, channels):
+            raise ValueError(f"network.channels {self.network.channels} differs from data.channels {channels}")
+        if channels > 1 and self.prior.names:
+            raise ValueError("anatomical priors know images of one channel; remove prior.names or data.channels")
+        # The model is frozen for its users; here it is still being made.
+        object.__setattr__(self, "network", self.network.model_copy(update={"channels": channels}))
+        return self
 
     @model_validator(mode="after")
     def _check_backbone(self) -> RunConfig:

@@ -32,12 +32,12 @@ class Segmenter(nn.Module):
         self.pretrained = pretrained_part(network)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, K, H, W) of images (B, 1, H, W) in [0, 1]."""
+        """Logits (B, K, H, W) of images (B, C, H, W) in [0, 1]."""
         features = self.features(images)
         return self.decode(features.tokens, features.skips, tuple(images.shape[-2:]))
 
     def features(self, images: Tensor, need_affinity: bool = False) -> BackboneOutput:
-        """The backbone's features of images (B, 1, H, W) in [0, 1], enlarged first where `input_size` says so."""
+        """The backbone's features of images (B, C, H, W) in [0, 1], enlarged first where `input_size` says so."""
         if self.input_size is not None:
             images = F.interpolate(images, size=self.input_size, mode="bilinear", align_corners=False)
         return self.backbone(images, need_affinity)
@@ -57,10 +57,12 @@ def build_backbone(config: NetworkConfig) -> nn.Module:
     """The backbone that the configuration names."""
     backbone = resolve(BACKBONES, config.backbone, "network.backbone")
     if config.backbone == "vit":
-        return backbone(config.model, config.weights)
+        return backbone(config.model, config.weights, channels=config.channels)
     if config.backbone == "lite0":
-        return backbone(config.weights)
-    return backbone(config.width, config.depth, config.heads, config.token_stride, config.weights)
+        return backbone(config.weights, config.channels)
+    return backbone(
+        config.width, config.depth, config.heads, config.token_stride, config.weights, channels=config.channels
+    )
 
 
 def build_decoder(config: NetworkConfig, backbone: nn.Module, classes: int) -> nn.Module:

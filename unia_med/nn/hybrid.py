@@ -69,10 +69,17 @@ class HybridLite0(nn.Module):
         token_stride: Pixels from one token to the next: 4, 8 or 16. Smaller resolves thin walls and costs the fourth
             power of the ratio in attention.
         weights: See `Lite0Stages`.
+        channels: C of the images.
     """
 
     def __init__(
-        self, width: int = 128, depth: int = 4, heads: int = 4, token_stride: int = 8, weights: str = "package"
+        self,
+        width: int = 128,
+        depth: int = 4,
+        heads: int = 4,
+        token_stride: int = 8,
+        weights: str = "package",
+        channels: int = 1,
     ) -> None:
         super().__init__()
         if token_stride not in (4, 8, 16):
@@ -81,7 +88,7 @@ class HybridLite0(nn.Module):
             raise UserError(f"{width} is not a multiple of network.heads = {heads}", where="network.width")
         self.width = self.aux_width = width
         self.heads, self.depth, self.patch_size = heads, depth, token_stride
-        self.stages = Lite0Stages(weights)
+        self.stages = Lite0Stages(weights, channels)
         self._taps = [i for i, stride in enumerate(STAGE_STRIDES) if i != 3 and stride >= token_stride]
         self.laterals = nn.ModuleList(nn.Conv2d(STAGE_CHANNELS[i], width, 1) for i in self._taps)
         # The convolution tells tokens their surroundings and, through its zero border, their place, at any size. Its
@@ -98,7 +105,7 @@ class HybridLite0(nn.Module):
         self.skip_channels = tuple(STAGE_CHANNELS[STAGE_STRIDES.index(s)] for s in self.skip_strides)
 
     def forward(self, images: Tensor, need_affinity: bool = False) -> BackboneOutput:
-        """Features of images (B, 1, H, W) in [0, 1]; any size, padded inside to a multiple of 16 by the stages."""
+        """Features of images (B, C, H, W) in [0, 1]; any size, padded inside to a multiple of 16 by the stages."""
         maps = self.stages(images)
         size = maps[STAGE_STRIDES.index(self.patch_size)].shape[-2:]
         grid = sum(

