@@ -1,13 +1,96 @@
-"""Settings of AGMM."""
+"""Settings of AGMM. Numbers in brackets are sections of the AGMM specification."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
 
 from unia_med.config.section import Section
+from unia_med.config.unia import ThresholdSettings
+
+
+class AgmmWeights(Section):
+    """Weights of the loss terms [6]; a term of weight 0 is not computed."""
+
+    segmentation: float = Field(1.0, ge=0)
+    """Cross-entropy on labelled pixels."""
+    self_supervision: float = Field(1.0, ge=0)
+    """Between the mixture's responses and the network's probabilities, everywhere."""
+    mixture: float = Field(1.0, ge=0)
+    """What trains the mixture on labelled pixels, see `mix_loss`."""
+    separation: float = Field(1.0, ge=0)
+    """Pushes the centres of classes apart; with `mix_loss: bce` only."""
+    absent_classes: float = Field(0.5, ge=0)
+    """Classes known to be absent must not be predicted [11: 0.5 on ACDC; published 1]."""
+    classification: float = Field(0.0, ge=0)
+    """Tag classifier whose activation maps give seeds; with `seeds.use` only."""
+    dense_energy: float = Field(0.0, ge=0)
+    """Near pixels of like intensity are predicted alike; not part of AGMM, and the costliest term on a CPU."""
+
+    @model_validator(mode="after")
+    def _check(self) -> AgmmWeights:
+        if self.segmentation == 0:
+            raise ValueError("segmentation must be above 0")
+        return self
+
+
+class SeedSettings(Section):
+    """Labels from activation maps, for classes that are tagged in a slice but not drawn there [8]."""
+
+    use: bool = False
+    """Needed with image-level tags; sharpens boxes and fills in classes that were not drawn."""
+    high: float = Field(0.4, gt=0, lt=1)
+    """A class is seeded where its map, of peak 1, is above this; larger seeds less."""
+    runner_up: float = Field(0.8, gt=0, le=1)
+    """... and the next class lies below this share of it."""
+    low: float = Field(0.05, ge=0, lt=1)
+    """Background is seeded where every map is below this."""
+    erosion_cells: int = Field(1, ge=0)
+    """Cells of the activation map taken off the rim of every seed."""
+    start: float = Field(0.2, ge=0, le=1)
+    """Share of the iterations before the first seeds; until then only the classifier learns from tags."""
 
 
 class AgmmConfig(Section):
-    """AGMM: online Gaussian mixtures on sparse labels."""
+    """AGMM: adaptive Gaussian mixtures on sparse labels (Wu et al., CVPR 2023 and TPAMI 2025)."""
 
     name: Literal["agmm"] = "agmm"
+    weights: AgmmWeights = AgmmWeights()
+    channels: int = Field(64, ge=4)
+    """Channels of the features in which the mixture lives [11]."""
+    centres_per_class: list[Annotated[int, Field(ge=1, le=8)]] = Field([3, 1], min_length=1)
+    """Gaussians of the background, then of each class; the last number holds for all further classes. Lung, fat,
+    muscle and vessels are no single Gaussian [11]."""
+    variance: Literal["adaptive", "fixed"] = "adaptive"
+    """`adaptive`: of the predicted class, per slice [5]; `fixed`: exp(-d^2), what the released code runs."""
+    minimum_variance: float = Field(1e-3, gt=0)
+    """Floor of an adaptive variance; larger keeps responses softer."""
+    em_rounds: int = Field(2, ge=0, le=10)
+    """Rounds of online expectation-maximisation per step [7]; 0: centres of the labelled pixels alone."""
+    mix_loss: Literal["posterior", "bce"] = "posterior"
+    """`posterior`: log posterior of the labelled class [7]; `bce`: published binary cross-entropy, with `separation`."""
+    self_target: Literal["response", "posterior"] = "response"
+    """What the network is compared with: unnormalised responses, as published, or posteriors, which sum to 1."""
+    self_grad: Literal["both", "to_seg", "to_mix"] = "both"
+    """Where the gradient of `self_supervision` goes: into both, the network's probabilities, or the mixture alone."""
+    self_start: float = Field(0.0, ge=0, le=1)
+    """Share of the iterations without `self_supervision`."""
+    self_ramp: float = Field(0.2, ge=0, le=1)
+    """Share of the iterations over which it then rises linearly to its weight [11]; published 0."""
+    position_weight: float = Field(0.0, ge=0)
+    """Adds this times the mean offset along both axes, in half image sides, to the distance in features [11]."""
+    borrow_centres: bool = False
+    """A class tagged but not drawn in a slice takes the batch's mean centre: for runs that mix tags and scribbles."""
+    seeds: SeedSettings = SeedSettings()
+    thresholds: ThresholdSettings = ThresholdSettings(high=0.55, low=0.45, background=0.4)
+    """Where a prior or a self-training round gives scores: sure class above `high`, background below `low`; both yield
+    to drawn labels. `background` is that of the CAM column in the validation table."""
+    dense_energy_grid: int = Field(40, ge=8)
+    """Longest side in pixels on which `dense_energy` is computed; cost grows with its 4th power."""
+
+    @model_validator(mode="after")
+    def _check(self) -> AgmmConfig:
+        if self.seeds.use and self.weights.classification == 0:
+            raise ValueError("seeds.use needs weights.classification above 0: the maps are those of the tag classifier")
+        return self

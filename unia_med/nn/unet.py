@@ -42,14 +42,23 @@ class SkipDecoder(nn.Module):
         self.steps = nn.ModuleList(
             _double_convolution(c + skip, w) for c, skip, w in zip(inputs, reversed(tuple(skip_channels)), widths)
         )
-        self.last = _double_convolution(widths[-2] if steps else channels, widths[-1])
+        self.width = widths[-2] if steps else channels
+        self.last = _double_convolution(self.width, widths[-1])
         self.classifier = nn.Conv2d(widths[-1], classes, 1)
 
     def forward(self, tokens: Tensor, skips: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
         """Logits (B, K, H, W) at `size` from tokens (B, E, h, w) and skips, finest first."""
+        return self.classify(self.features(tokens, skips), size)
+
+    def features(self, tokens: Tensor, skips: Sequence[Tensor]) -> Tensor:
+        """Features (B, C, h', w') on the grid of the finest skip, the input of `classify`."""
         features = tokens
         for step, skip in zip(self.steps, reversed(tuple(skips))):
             features = F.interpolate(features, size=skip.shape[-2:], mode="bilinear", align_corners=False)
             features = step(torch.cat((features, skip), 1))
+        return features
+
+    def classify(self, features: Tensor, size: tuple[int, int]) -> Tensor:
+        """Logits (B, K, H, W) at `size` from `features`."""
         features = F.interpolate(features, size=size, mode="bilinear", align_corners=False)
         return self.classifier(self.last(features))
