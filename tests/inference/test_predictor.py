@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -282,3 +283,27 @@ def test_a_gpu_gives_the_same_labels() -> None:
     labels, uncertainty = Predictor(Identity(), config(), "cuda", postprocess=False).predict_volume(volume)
     np.testing.assert_array_equal(labels, classes_of(volume))
     assert not uncertainty.any()
+
+
+def test_frames_of_few_slices_go_through_together_and_come_back_in_order() -> None:
+    frames = [labels_as_image((32, 30, 2), seed) for seed in range(5)]
+    method = Identity()
+    found = list(Predictor(method, config(batch_slices=5), postprocess=False).predict_frames(iter(frames)))
+    assert [shape[0] for shape in method.calls] == [4, 4, 2]
+    for frame, (labels, uncertainty) in zip(frames, found, strict=True):
+        np.testing.assert_array_equal(labels, classes_of(frame))
+        assert not uncertainty.any()
+
+
+def test_frames_are_read_when_they_are_needed() -> None:
+    read: list[int] = []
+
+    def frames() -> Iterator[Volume]:
+        for index in range(6):
+            read.append(index)
+            yield labels_as_image((32, 30, 3), index)
+
+    found = Predictor(Identity(), config(batch_slices=4)).predict_frames(frames())
+    next(found)
+    assert read == [0]
+    assert len(list(found)) == 5

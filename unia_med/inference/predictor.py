@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,9 @@ from monai.data import MetaTensor
 from torch import Tensor
 
 from unia_med.config.schema import RunConfig
+from unia_med.data.io.channels import ChannelFiles
+from unia_med.data.io.nifti import read_volume
+from unia_med.data.orientation import orient, orient_back
 from unia_med.data.transforms import KEY, as_tensor, from_slices, preprocess, restore, to_slices
 from unia_med.data.volume import Volume
 from unia_med.errors import UserError
@@ -58,6 +62,14 @@ class DetailedSegmentation(NamedTuple):
     network: np.ndarray
 
 
+class _Prepared(NamedTuple):
+    """A volume as stored, turned so that its third axis goes from slice to slice, and on the network's grid."""
+
+    stored: Volume
+    frame: Volume
+    image: MetaTensor
+
+
 class Predictor:
     """Segments volumes slice by slice.
 
@@ -90,10 +102,13 @@ class Predictor:
         self.method = method.to(device=device, memory_format=layout)
         self.device = torch.device(device)
         self.settings = config.inference
+        self.classes = tuple(config.data.target_classes)
         self.batch_slices = config.inference.batch_slices
         self.postprocess = postprocess
         self.flips, self.scales = _views(config) if tta else (False, (1.0,))
         self._chain = preprocess(config.data.grid, load=False)
+        self._slice_axis = config.data.grid.slice_axis
+        self._files = ChannelFiles.of(config.data)
         self._layout = layout
         self._halved = False
         self._temperature = self.settings.temperature or 1.0
@@ -101,47 +116,79 @@ class Predictor:
             what = f"the method {config.method.name} has no Gaussian features to draw from"
             raise UserError(what, where="inference.samples", remedy="Set it to 0")
 
-    def predict_volume(self, volume: Volume) -> Segmentation:
-        """Labels and uncertainty of a volume, or of every frame of a cine, in the volume's shape.
+    def read(self, path: Path) -> Volume:
+        """An image of the kind that this predictor knows: a volume or cine, or a volume of several channels.
 
         Args:
-            volume: as read from its file, any intensities, any spacing, one slice or more.
+            path: its file, or that of its first channel.
+        """
+        return read_volume(path) if self._files.channels == 1 else self._files.read(path)
+
+    def predict_volume(self, volume: Volume) -> Segmentation:
+        """Labels and uncertainty of a volume, or of every frame of a cine, in the volume's shape without channels.
+
+        Args:
+            volume: as read from its file, any intensities, any spacing, any orientation, one slice or more.
 
         Raises:
             UserError: the network gives NaN, or memory runs out even with half the batch.
         """
+        if self._files.channels > 1:
+            return next(self.predict_frames([volume]))
         labels = np.zeros(volume.shape, np.uint8)
         uncertainty = np.zeros(volume.shape, np.float32)
-        for index in range(volume.frames):
+        frames = (volume.frame(index) for index in range(volume.frames))
+        for index, found in enumerate(self.predict_frames(frames)):
             place = (..., index) if volume.array.ndim == 4 else ...
-            labels[place], uncertainty[place] = self._predict_frame(volume.frame(index))
+            labels[place], uncertainty[place] = found
         return Segmentation(labels, uncertainty)
 
-    def predict_in_detail(self, frame: Volume) -> DetailedSegmentation:
+    def predict_frames(self, frames: Iterable[Volume]) -> Iterator[Segmentation]:
+        """Labels and uncertainty of 3D volumes, one after another; memory does not grow with their number.
+
+        Frames of few slices go through the network together, up to ``inference.batch_slices`` slices at once.
+
+        Args:
+            frames: read when they are needed, as by ``data.io.frames.iterate_frames``.
+
+        Raises:
+            UserError: as ``predict_volume``.
+        """
+        waiting: list[_Prepared] = []
+        for stored in frames:
+            waiting.append(self._prepared(stored))
+            if (len(waiting) + 1) * waiting[-1].image.shape[-1] > self.batch_slices:
+                yield from self._predict_together(waiting)
+                waiting = []
+        yield from self._predict_together(waiting)
+
+    def predict_in_detail(self, stored: Volume) -> DetailedSegmentation:
         """Probabilities and both kinds of uncertainty of a 3D volume; memory grows with its size.
 
         Args:
-            frame: one frame, as read from its file.
+            stored: one frame, as read from its file.
         """
+        frame = orient(stored, self._slice_axis)
         image: MetaTensor = self._chain({KEY: as_tensor(frame)})[KEY]
         pairs = list(self._native_slabs(frame, image, network=True))
         probabilities = torch.cat([found.cpu() for found, _ in pairs])
         labels, entropy = _decide(probabilities)
         doubt = torch.cat([pair[:, 1].cpu() for _, pair in pairs])
-        arrays = (_stored_order(labels), probabilities.permute(1, 2, 3, 0).contiguous().numpy())
-        return DetailedSegmentation(
-            self._cleaned(arrays[0]), arrays[1], _stored_order(entropy), _stored_order(doubt.float())
-        )
+        last = self._turned_back(probabilities.permute(2, 3, 0, 1).contiguous().numpy(), stored)
+        arrays = (self._cleaned(_sliced(labels)), _sliced(entropy), _sliced(doubt.float()))
+        cleaned, entropy, doubt = (self._turned_back(array, stored) for array in arrays)
+        return DetailedSegmentation(cleaned, np.ascontiguousarray(np.moveaxis(last, 3, 0)), entropy, doubt)
 
-    def label_maps(self, frame: Volume, tags: np.ndarray) -> dict[str, np.ndarray]:
+    def label_maps(self, stored: Volume, tags: np.ndarray) -> dict[str, np.ndarray]:
         """The method's label columns (CAM, fused, ...) of a 3D volume, uint8 (X, Y, Z) with `IGNORE` where it abstains.
 
         They measure pseudo labels, which may use tags; nothing here is a prediction.
 
         Args:
-            frame: one frame, as read from its file.
+            stored: one frame, as read from its file.
             tags: (Z, T) int8 tags of its slices.
         """
+        frame = orient(stored, self._slice_axis)
         image: MetaTensor = self._chain({KEY: as_tensor(frame)})[KEY]
         parts: dict[str, list[Tensor]] = {}
         with _evaluating(self.method):
@@ -150,31 +197,50 @@ class Predictor:
                 batch = Batch(to_slices(image)[part], torch.from_numpy(tags[part])).to(self.device)
                 for name, labels in self.method.label_maps(batch).items():
                     parts.setdefault(name, []).append(labels.cpu())
-        return {name: self._native_labels(torch.cat(labels), frame, image) for name, labels in parts.items()}
+        native = {name: self._native_labels(torch.cat(labels), frame, image) for name, labels in parts.items()}
+        return {name: self._turned_back(labels, stored) for name, labels in native.items()}
 
     def _native_labels(self, labels: Tensor, frame: Volume, image: MetaTensor) -> np.ndarray:
         values = sorted(set(labels.unique().tolist()) | {BACKGROUND})  # background first: it takes what is not seen
         back = self._way_back(frame, image)
         native = back(torch.stack([(labels == value).float() for value in values], 1))
-        return _stored_order(torch.tensor(values, dtype=torch.uint8)[native.max(1).indices])
+        return _sliced(torch.tensor(values, dtype=torch.uint8)[native.max(1).indices])
 
     def predict_slices(self, slices: Tensor) -> Tensor:
         """Class probabilities (Z, K, H, W) of preprocessed slices, averaged over views, at the set temperature.
 
         Args:
-            slices: (Z, 1, H, W) in [0, 1] on the network's grid, on any device. The result is on the predictor's.
+            slices: (Z, C, H, W) in [0, 1] on the network's grid, on any device. The result is on the predictor's.
         """
         return self._predict_maps(slices, network=False)[0]
 
-    def _predict_frame(self, frame: Volume) -> Segmentation:
-        image: MetaTensor = self._chain({KEY: as_tensor(frame)})[KEY]
+    def _prepared(self, stored: Volume) -> _Prepared:
+        frame = orient(stored, self._slice_axis)
+        return _Prepared(stored, frame, self._chain({KEY: as_tensor(frame)})[KEY])
+
+    def _predict_together(self, volumes: list[_Prepared]) -> Iterator[Segmentation]:
         own = self.settings.uncertainty == "network"
+        if len(volumes) < 2:
+            yield from (self._segmentation(one, self._native_slabs(one.frame, one.image, own)) for one in volumes)
+            return
+        maps = self._predict_maps(torch.cat([to_slices(one.image) for one in volumes]), own)
+        parts = zip(*(every.split([one.image.shape[-1] for one in volumes]) for every in maps), strict=True)
+        for one, (probabilities, pair) in zip(volumes, parts, strict=True):
+            back = self._way_back(one.frame, one.image)
+            yield self._segmentation(one, [(back(probabilities), back(pair) if own else pair)])
+
+    def _segmentation(self, volume: _Prepared, native: Iterable[tuple[Tensor, Tensor]]) -> Segmentation:
+        """Of slabs as ``_native_slabs`` gives them."""
         slabs = []
-        for probabilities, pair in self._native_slabs(frame, image, own):
+        for probabilities, pair in native:
             labels, entropy = _decide(probabilities)
-            slabs.append((labels, pair[:, 1].float().cpu() if own else entropy))
-        labels, uncertainty = (_stored_order(torch.cat(parts)) for parts in zip(*slabs, strict=True))
-        return Segmentation(self._cleaned(labels), uncertainty)
+            slabs.append((labels, pair[:, 1].float().cpu() if pair.shape[1] else entropy))
+        labels, uncertainty = (_sliced(torch.cat(parts)) for parts in zip(*slabs, strict=True))
+        stored = volume.stored
+        return Segmentation(self._turned_back(self._cleaned(labels), stored), self._turned_back(uncertainty, stored))
+
+    def _turned_back(self, array: np.ndarray, stored: Volume) -> np.ndarray:
+        return orient_back(array, stored.affine, self._slice_axis)
 
     def _cleaned(self, labels: np.ndarray) -> np.ndarray:
         return clean(labels, **self.settings.postprocess.model_dump()) if self.postprocess else labels
@@ -191,7 +257,7 @@ class Predictor:
 
     def _way_back(self, frame: Volume, image: MetaTensor) -> Callable[[Tensor], Tensor]:
         """From (z, K, H, W) to (z, K, X, Y); unless it is a `PlaneMap`, z must be all slices."""
-        back = plane_map(image, torch.from_numpy(np.asarray(frame.affine, np.float64)), frame.shape)
+        back = plane_map(image, torch.from_numpy(np.asarray(frame.affine, np.float64)), frame.shape[:3])
         return back or (lambda whole: to_slices(restore(from_slices(whole.cpu()), image, self._chain)))
 
     def _predict_maps(self, slices: Tensor, network: bool) -> tuple[Tensor, Tensor]:
@@ -246,8 +312,8 @@ def _decide(native: Tensor) -> tuple[Tensor, Tensor]:
     return labels.to(torch.uint8).cpu(), normalised_entropy(native).float().cpu()
 
 
-def _stored_order(slices: Tensor) -> np.ndarray:
-    """(X, Y, Z) of (z, X, Y)."""
+def _sliced(slices: Tensor) -> np.ndarray:
+    """(X, Y, Z) of (z, X, Y), Z going from slice to slice."""
     return slices.permute(1, 2, 0).contiguous().numpy()
 
 
