@@ -109,7 +109,7 @@ def test_only_what_is_not_pretrained_learns_faster() -> None:
         assert (id(parameter) in fast) is (not name.startswith("network.backbone.stages."))
 
 
-@pytest.mark.parametrize("name", ["unia", "aalr"])
+@pytest.mark.parametrize("name", ["unia"])
 def test_methods_that_need_attention_refuse_the_light_backbone(name: str) -> None:
     with pytest.raises(UserError, match="attention"):
         parse_config({"network": {"backbone": "lite0"}, "method": {"name": name}})

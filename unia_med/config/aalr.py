@@ -1,13 +1,116 @@
-"""Settings of AA&LR."""
+"""Settings of AA&LR. Numbers in brackets are sections of the AA&LR specification."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from unia_med.config.section import Section
+from unia_med.config.unia import ThresholdSettings
+
+
+class AalrWeights(Section):
+    """Weights of the loss terms [7]; a term of weight 0 is not computed."""
+
+    classification: float = Field(1.0, ge=0)
+    """Tag classifier, whose activation maps become pseudo labels."""
+    segmentation: float = Field(1.0, ge=0)
+    """Cross-entropy on pseudo labels."""
+    adaptive_affinity: float = Field(0.1, ge=0)
+    """Not published; 0.03 to 0.3 are worth a search."""
+    label_reassign: float = Field(0.05, ge=0)
+    """Not published; 0.03 to 0.3 are worth a search."""
+
+
+class AalrGates(Section):
+    """When terms and rules begin, as fractions of all iterations [7]; 1 means never."""
+
+    segmentation: float = Field(0.25, ge=0, le=1)
+    adaptive_affinity: float = Field(0.40, ge=0, le=1)
+    label_reassign: float = Field(0.50, ge=0, le=1)
+    """Also from here on reassigned labels take the place of the old ones in the other terms."""
+    agreement: float = Field(0.40, ge=0, le=1)
+    """From here on a pseudo label counts as much as the network believes in it [3]."""
+    grow: float = Field(0.50, ge=0, le=1)
+    """From here on, slices with drawn labels also learn from pixels about which network and centres agree [11]."""
+    ramp: float = Field(0.10, ge=0, le=1)
+    """Share of the iterations over which the affinity and the reassign loss rise linearly to their weight."""
+
+
+class AffinitySettings(Section):
+    """The adaptive affinity loss [5]."""
+
+    offsets: list[Annotated[int, Field(ge=1)]] = Field([1, 2, 4], min_length=1)
+    """Distances of a pixel's 8 neighbours in pixels; the loss is averaged over them. Published 4; a 4 px step from the
+    middle of the myocardium leaves it [11]."""
+    margin: float = Field(3.0, ge=0)
+    """Divergence that unlike pixels should have."""
+    gate: float = Field(0.2, ge=0, le=1)
+    """Pairs trusted less than this are dropped."""
+    weighting: Literal["max", "min", "mean", "none"] = "max"
+    """How the confidences of a pair's ends become its weight; `none` is the ablation without adaptation."""
+    hinge: Literal["ordered", "symmetric"] = "ordered"
+    """On each of the two divergences of an unlike pair, as published, or on their mean."""
+
+
+class ReassignSettings(Section):
+    """The label reassign loss [6], designed for this toolkit from its published description."""
+
+    temperature: float = Field(0.1, gt=0)
+    """Of the softmax over cosines; larger blurs memberships."""
+    lead: float = Field(0.3, ge=0, le=1)
+    """By how much another class's membership must exceed that of a point's label to replace it."""
+    cap: float = Field(0.3, ge=0, le=1)
+    """Largest share of a slice's points of one class that may change in a step."""
+    bank: float = Field(0.9, ge=0, lt=1)
+    """Share of earlier batches in a class's centre."""
+    replace: float = Field(0.9, ge=0, le=1)
+    """Membership above which a changed label is learned; below, the point is left out."""
+    background_centres: int = Field(2, ge=1, le=8)
+    """Centres of a slice's background: air and lung are dark, the chest wall is bright [11]."""
+
+
+class OnlineLabelSettings(Section):
+    """Pseudo labels from activation maps, for slices without drawn labels and scores [3]."""
+
+    use: bool = True
+    """false: learn from drawn labels and from scores of a prior or a self-training round alone."""
+    background_power: float = Field(16.0, ge=1)
+    """Background score is (1 - highest map) to this power; larger leaves less background."""
+    dilations: list[Annotated[int, Field(ge=1)]] = Field([1, 2, 4, 8], min_length=1)
+    """Neighbour distances of the local refinement, in pixels of the half-resolution slice."""
+    iterations: int = Field(10, ge=0, le=100)
+    """Of the local refinement; more spreads further."""
+    foreground: float = Field(0.6, gt=0, le=1)
+    """Share of its maximum that a class's refined score must exceed."""
+    background: float = Field(0.7, gt=0, le=1)
+    """The same for the background."""
+    least: float = Field(0.2, ge=0, le=1)
+    """Least refined score of a labelled pixel."""
 
 
 class AalrConfig(Section):
-    """AA&LR: single stage, adaptive affinity loss and label reassign loss."""
+    """AA&LR: single stage; adaptive affinity loss as in the public fragment, label reassign loss re-designed."""
 
     name: Literal["aalr"] = "aalr"
+    weights: AalrWeights = AalrWeights()
+    gates: AalrGates = AalrGates()
+    affinity: AffinitySettings = AffinitySettings()
+    reassign: ReassignSettings = ReassignSettings()
+    online: OnlineLabelSettings = OnlineLabelSettings()
+    thresholds: ThresholdSettings = ThresholdSettings(high=0.55, low=0.45, background=0.4)
+    """Where a prior or a self-training round gives scores: sure class above `high`, background below `low`; both yield
+    to drawn labels. `background` is that of the CAM column in the validation table."""
+    channels: int = Field(64, ge=4)
+    """Channels of the point embeddings."""
+    pooling: Literal["max", "mean"] = "max"
+    """Of the tag classifier; `mean` as published. On cardiac MR only the maximum looks at the heart."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of channels that the tag classifier drops in training; published 0.5, with `mean`."""
+    segmentation_loss: Literal["balanced", "plain"] = "balanced"
+    """`balanced`: mean over background plus mean over foreground, as published [4]; `plain`: mean over all pixels."""
+    segmentation_dice: bool = False
+    """Adds soft Dice; useful where a prior or a self-training round labels whole structures."""
+    grow_above: float = Field(0.9, gt=0, le=1)
+    """Refined probability with which an unlabelled pixel of a slice with drawn labels joins them [11]."""

@@ -257,6 +257,6 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _check_backbone(self) -> RunConfig:
-        if self.network.backbone == "lite0" and self.method.name in ("unia", "aalr"):
+        if self.network.backbone == "lite0" and self.method.name == "unia":
             raise ValueError(f"method {self.method.name} needs attention, which backbone lite0 lacks; use hybrid_lite0")
         return self

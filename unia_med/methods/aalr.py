@@ -1,0 +1,262 @@
+"""AA&LR: pseudo labels made on line, learned with an adaptive affinity loss and a label reassign loss.
+
+After Zhang et al., "Adaptive affinity loss and erroneous pseudo-label refinement for weakly supervised semantic
+segmentation", ACM MM 2021. **What may be claimed: the affinity loss is that of the public fragment; the label reassign
+loss was re-designed from its published description. This is not a reproduction of AA&LR.** Numbers in brackets are
+sections of the specification.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from unia_med.config.schema import RunConfig
+from unia_med.errors import UserError
+from unia_med.labels import IGNORE, TAG_ABSENT
+from unia_med.localise.local_refine import local_kernel, refined_scores, sole_winners, with_background
+from unia_med.localise.seeds import peak_normalised
+from unia_med.localise.thresholds import two_valued, withhold_background
+from unia_med.losses.adaptive_affinity import adaptive_affinity
+from unia_med.losses.classification import tag_classification
+from unia_med.losses.label_reassign import (
+    Centres,
+    class_centres,
+    grid_labels,
+    label_reassign,
+    memberships,
+    reassign,
+)
+from unia_med.losses.segmentation import balanced_cross_entropy, partial_cross_entropy, soft_dice
+from unia_med.methods.base import Batch, Method, Prediction
+from unia_med.methods.embedding_network import EmbeddedOutput, EmbeddingNetwork
+from unia_med.methods.segmenter import softmax_prediction
+from unia_med.methods.sparse_labels import drawn, given_labels, inside
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What a step learns.
+
+    Attributes:
+        labels: (B, H, W), 0..K-1 or IGNORE.
+        confidence: (B, H, W) in [0, 1]; 0 where nothing is labelled.
+        reassign_loss: scalar of the label reassign loss; None before it begins.
+    """
+
+    labels: Tensor
+    confidence: Tensor
+    reassign_loss: Tensor | None = None
+
+
+class Aalr(Method):
+    """See the module; settings are `AalrConfig`.
+
+    Args:
+        config: The whole run.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__()
+        self.settings = config.method
+        self.iterations = config.training.iterations
+        self.head_multiplier = config.training.head_multiplier
+        self.classes = len(config.data.target_classes) + 1
+        pooling = self.settings.pooling if self.settings.online.use else None
+        self.network = EmbeddingNetwork(
+            config.network, self.classes, self.settings.channels, pooling, self.settings.dropout
+        )
+        self.register_buffer("bank", torch.zeros(self.classes - 1, self.settings.channels))
+        self.register_buffer("seen", torch.zeros(self.classes - 1, dtype=torch.bool))
+
+    def rate_multipliers(self) -> dict[str, float]:
+        """Everything that is not pretrained learns `head_multiplier` times faster."""
+        return {"": self.head_multiplier, f"network.backbone.{self.network.pretrained}": 1.0}
+
+    def predict(self, images: Tensor) -> Prediction:
+        """Softmax probabilities of the segmentation branch, and their normalised entropy as uncertainty."""
+        return softmax_prediction(self.network(images))
+
+    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """The weighted sum of section 7 and its unweighted parts; terms that are off are not computed."""
+        weights = self._active_weights(step)
+        output = self.network.embed(batch.images)
+        targets = self._targets(batch, output, step, "label_reassign" in weights)
+        terms = {
+            "classification": lambda: tag_classification(output.tag_logits, batch.tags),
+            "segmentation": lambda: self._segmentation(output.logits, targets.labels),
+            "adaptive_affinity": lambda: self._adaptive_affinity(output.logits, targets),
+            "label_reassign": lambda: targets.reassign_loss,
+        }
+        parts = {name: terms[name]() for name in weights}
+        total = torch.stack([weights[name] * part.float() for name, part in parts.items()]).sum()
+        return {"loss": total, **parts}
+
+    def label_maps(self, batch: Batch) -> dict[str, Tensor]:
+        """Activation maps and pseudo labels where the run makes them on line; the network's own labels."""
+        output = self.network.embed(batch.images)
+        columns = {}
+        if self.settings.online.use:
+            maps = peak_normalised(output.maps, batch.tags)
+            enlarged = F.interpolate(maps, size=batch.images.shape[-2:], mode="bilinear", align_corners=False)
+            columns["CAM"] = two_valued(enlarged, batch.tags, self.settings.thresholds.background)
+            columns["pseudo"] = self._pseudo_labels(batch, output, self.iterations).labels
+            columns["reassigned"] = self._targets(batch, output, self.iterations, True).labels
+        return {**columns, "prediction": output.logits.argmax(1)}
+
+    def _active_weights(self, step: int) -> dict[str, float]:
+        gates = self.settings.gates
+        weights = self.settings.weights.model_dump()
+        if not self.settings.online.use:
+            weights["classification"] = 0.0
+        weights["segmentation"] *= float(self._share(gates.segmentation, 0.0, step))
+        for name in ("adaptive_affinity", "label_reassign"):
+            weights[name] *= self._share(getattr(gates, name), gates.ramp, step)
+        active = {name: weight for name, weight in weights.items() if weight > 0}
+        # Before the first gate there may be no term at all; the segmentation term on nothing keeps the step whole.
+        return active or {"segmentation": self.settings.weights.segmentation}
+
+    def _share(self, start: float, ramp: float, step: int) -> float:
+        """0 before `start`, then a linear rise to 1 over `ramp`, both fractions of the iterations."""
+        done = step / self.iterations - start
+        if start >= 1 or done < 0:
+            return 0.0
+        return 1.0 if done >= ramp else done / ramp
+
+    def _reached(self, gate: str, step: int) -> bool:
+        return self._share(getattr(self.settings.gates, gate), 0.0, step) > 0
+
+    def _targets(self, batch: Batch, output: EmbeddedOutput, step: int, with_reassignment: bool) -> Targets:
+        first = self._pseudo_labels(batch, output, step)
+        if not with_reassignment:
+            return first
+        points = F.normalize(output.embeddings.float(), dim=1)
+        grid = tuple(points.shape[-2:])
+        points = points.flatten(2).transpose(1, 2)
+        labels, confidence = (t.flatten(1) for t in grid_labels(first.labels, first.confidence, self.classes, grid))
+        centres = self._centres(points.detach(), labels, confidence)
+        log_membership = memberships(points, centres, self._allowed(batch))
+        anchors = F.adaptive_max_pool2d(drawn(batch).float().unsqueeze(1), grid).flatten(1) > 0
+        settings = self.settings.reassign
+        new = reassign(log_membership, labels, anchors, settings.lead, settings.cap)
+        loss = label_reassign(log_membership, new.labels, new.changed, new.certainty, confidence)
+        kept = torch.where(new.changed & (new.certainty <= settings.replace), IGNORE, new.labels)
+        corrected = self._corrected(first, labels, kept, new.changed, new.certainty, grid)
+        if self._reached("grow", step):
+            corrected = self._grown(batch, output, corrected, log_membership.detach(), grid)
+        return Targets(corrected.labels, corrected.confidence, loss)
+
+    @torch.no_grad()
+    def _pseudo_labels(self, batch: Batch, output: EmbeddedOutput, step: int) -> Targets:
+        """Y and c of section 3: drawn labels (c = 1), else scores of a prior, else activation maps."""
+        settings = self.settings
+        if batch.labels is None and batch.scores is None and not settings.online.use:
+            raise UserError(
+                "method aalr has nothing to learn from: no weak labels, no prior and no labels on line",
+                where="method.online.use",
+                remedy="Set it to true, add weak labels (data.labels), or name a prior in prior.names",
+            )
+        labels = given_labels(batch, settings.thresholds.high, settings.thresholds.low)
+        certainty = torch.ones_like(batch.images[:, 0])
+        if batch.scores is not None:
+            certainty = self._of_label(batch.scores, labels)
+        elif settings.online.use:
+            made, scores = self._online_labels(batch, output)
+            # Slices with drawn labels grow from those instead [11].
+            bare = ~drawn(batch).flatten(1).any(1)[:, None, None]
+            labels = torch.where(bare, inside(made, batch), labels)
+            certainty = self._of_label(scores, labels)
+        if self._reached("agreement", step):
+            certainty = certainty * self._of_label(output.logits.detach().float().softmax(1), labels)
+        certainty = torch.where(drawn(batch), 1.0, certainty) * (labels != IGNORE)
+        return Targets(labels, certainty)
+
+    def _online_labels(self, batch: Batch, output: EmbeddedOutput) -> tuple[Tensor, Tensor]:
+        """Labels (B, H, W) and scores (B, K, H, W) from activation maps, refined locally by intensities [3]."""
+        online = self.settings.online
+        maps = peak_normalised(output.maps, batch.tags)
+        maps = F.interpolate(maps, size=batch.images.shape[-2:], mode="bilinear", align_corners=False)
+        kernel = local_kernel(batch.images, online.dilations)
+        scores = refined_scores(kernel, with_background(maps, online.background_power), online.iterations)
+        labels = sole_winners(scores, online.foreground, online.background, online.least)
+        unstretched = output.maps.relu() / (output.maps.relu().amax((2, 3), keepdim=True) + 1e-5)
+        active = F.interpolate(unstretched, size=labels.shape[-2:], mode="bilinear", align_corners=False)
+        return withhold_background(labels, active, batch.tags, online.least), scores.clamp(0, 1)
+
+    @staticmethod
+    def _of_label(scores: Tensor, labels: Tensor) -> Tensor:
+        """(B, H, W): the score of each pixel's own label; of the background's where there is none."""
+        return scores.gather(1, torch.where(labels == IGNORE, 0, labels).unsqueeze(1)).squeeze(1)
+
+    def _centres(self, points: Tensor, labels: Tensor, confidence: Tensor) -> Centres:
+        settings = self.settings.reassign
+        centres = class_centres(
+            points, labels, confidence, self.bank, self.seen, settings.bank, settings.background_centres
+        )
+        if self.training:
+            self.bank.copy_(centres.objects)
+            self.seen.copy_(centres.has_object)
+        return centres
+
+    @staticmethod
+    def _allowed(batch: Batch) -> Tensor:
+        """(B, K) bool: background and every class that is not known to be absent."""
+        return torch.cat((torch.ones_like(batch.tags[:, :1]), batch.tags != TAG_ABSENT), 1).bool()
+
+    @staticmethod
+    @torch.no_grad()
+    def _corrected(
+        first: Targets, old: Tensor, new: Tensor, changed: Tensor, certainty: Tensor, grid: tuple[int, int]
+    ) -> Targets:
+        """Pixels follow their cell where it changed from the label that they have [6]; others stay as they are."""
+        size = tuple(first.labels.shape[-2:])
+
+        def on_pixels(values: Tensor) -> Tensor:
+            cells = values.unflatten(1, grid).unsqueeze(1)
+            return F.interpolate(cells.float(), size=size, mode="nearest").squeeze(1)
+
+        moved = on_pixels(changed).bool() & (on_pixels(old) == first.labels)
+        labels = torch.where(moved, on_pixels(new).long(), first.labels)
+        confidence = torch.where(moved, on_pixels(certainty), first.confidence) * (labels != IGNORE)
+        return Targets(labels, confidence)
+
+    @torch.no_grad()
+    def _grown(
+        self, batch: Batch, output: EmbeddedOutput, targets: Targets, log_membership: Tensor, grid: tuple[int, int]
+    ) -> Targets:
+        """Drawn slices take in unlabelled pixels that refined network and centres call the same, surely [11]."""
+        kernel = local_kernel(batch.images, self.settings.online.dilations)
+        probabilities = output.logits.detach().float().softmax(1)
+        # The kernel's weights sum to 1, so refined probabilities do as well.
+        refined = refined_scores(kernel, probabilities, self.settings.online.iterations)
+        certainty, winner = refined.max(1)
+        near = log_membership.argmax(1).unflatten(1, grid).unsqueeze(1).float()
+        near = F.interpolate(near, size=winner.shape[-2:], mode="nearest").squeeze(1).long()
+        has_drawn = drawn(batch).flatten(1).any(1)[:, None, None]
+        joins = has_drawn & (targets.labels == IGNORE) & (certainty > self.settings.grow_above) & (near == winner)
+        labels = inside(torch.where(joins, winner, targets.labels), batch)
+        trust = certainty * self._of_label(probabilities, winner)
+        return Targets(labels, torch.where(joins, trust, targets.confidence) * (labels != IGNORE))
+
+    def _segmentation(self, logits: Tensor, labels: Tensor) -> Tensor:
+        if self.settings.segmentation_loss == "balanced":
+            loss = 2 * balanced_cross_entropy(logits, labels)  # the shared form halves the two means [4]
+        else:
+            loss = partial_cross_entropy(logits, labels)
+        return loss + soft_dice(logits, labels) if self.settings.segmentation_dice else loss
+
+    def _adaptive_affinity(self, logits: Tensor, targets: Targets) -> Tensor:
+        settings = self.settings.affinity
+        return adaptive_affinity(
+            logits,
+            targets.labels,
+            targets.confidence,
+            settings.offsets,
+            settings.margin,
+            settings.gate,
+            settings.weighting,
+            settings.hinge,
+        )
