@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unia_med.data.checks import DataFault, raise_faults
+from unia_med.data.checks import DataFault, grid_difference, raise_faults
 from unia_med.data.io.nifti import NIFTI_SUFFIXES, VolumeInfo, read_header, read_volume
 from unia_med.data.orientation import slice_count
 from unia_med.data.sample import CaseFiles, EvaluationCase
@@ -50,10 +50,15 @@ class AcdcDataset:
             UserError: Lists all faults of the data set at once.
         """
         faults: list[DataFault] = []
+        cases = self.found_cases(faults)
+        raise_faults(faults, self.root)
+        return cases
+
+    def found_cases(self, faults: list[DataFault]) -> list[CaseFiles]:
+        """Returns the cases as `cases` does, adding what is wrong to `faults` in place of raising it."""
         cases = [case for folder in self._patient_folders() for case in _patient_cases(folder, faults)]
         for case in cases:
             _check_case(case, faults)
-        raise_faults(faults, self.root)
         return cases
 
     def labels(self, case: CaseFiles) -> np.ndarray:
@@ -193,9 +198,9 @@ def _check_case(case: CaseFiles, faults: list[DataFault]) -> None:
     mask = None if case.mask is None else _header(case.mask, faults)
     if image and len(image.shape) != 3:
         faults.append(DataFault(case.image, f"shape {image.shape}", "a 3D frame", "Split the cine into its frames"))
-    elif image and mask and image.shape != mask.shape:
+    elif image and mask and (differs := grid_difference(image.shape, image.affine, mask.shape, mask.affine)):
         remedy = "Export image and mask on the same grid"
-        faults.append(DataFault(mask.path, f"shape {mask.shape}", f"{image.shape} as in {case.image.name}", remedy))
+        faults.append(DataFault(mask.path, differs[0], f"{differs[1]} as in {case.image.name}", remedy))
 
 
 def _header(path: Path, faults: list[DataFault]) -> VolumeInfo | None:

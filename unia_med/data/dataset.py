@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from unia_med.data.checks import DataFault
 from unia_med.data.sample import CaseFiles, EvaluationCase
 
 
@@ -33,6 +34,12 @@ class CaseDataset(Protocol):
 
         Raises:
             UserError: Lists all faults of the data set at once.
+        """
+
+    def found_cases(self, faults: list[DataFault]) -> list[CaseFiles]:
+        """Returns the cases as `cases` does, adding what is wrong to `faults` in place of raising it.
+
+        A case with a fault may or may not be among them.
         """
 
     def labels(self, case: CaseFiles) -> np.ndarray:

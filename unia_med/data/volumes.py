@@ -60,8 +60,6 @@ class VolumesDataset:
         if self._cases is None:
             faults: list[DataFault] = []
             cases = self.found_cases(faults)
-            for case in cases:
-                self._check_case(case, faults)
             raise_faults(faults, self.root)
             if not cases:
                 raise UserError(
@@ -71,11 +69,13 @@ class VolumesDataset:
         return list(self._cases)
 
     def found_cases(self, faults: list[DataFault]) -> list[CaseFiles]:
-        """Returns the cases without opening a file; faults of names, rows and patterns are added to `faults`."""
+        """Returns the cases as `cases` does, adding what is wrong to `faults` in place of raising it."""
         present = _volume_files(self.root)
         rows = self._listed(present, faults) if self._settings.table else self._searched(present, faults)
         cases = [case for row in rows if (case := self._case(row, present, faults)) is not None]
         _refuse_doubles(cases, faults)
+        for case in cases:
+            self._check_case(case, faults)
         return sorted(cases, key=lambda case: case.case)
 
     def labels(self, case: CaseFiles) -> np.ndarray:
@@ -146,7 +146,7 @@ class VolumesDataset:
             kind: self.root / row.files[kind] if kind in row.files else self._beside(image, name, kind, present)
             for kind in ("mask", *_LABEL_KINDS)
         }
-        labels = {kind: path for kind, path in files.items() if path is not None and kind != "mask"}
+        labels = {"masks" if kind == "mask" else kind: path for kind, path in files.items() if path is not None}
         patient = row.patient or self._patient(case, row, faults)
         return CaseFiles(case, patient, image, files["mask"], part=row.part, labels=labels)
 
@@ -189,9 +189,8 @@ class VolumesDataset:
             faults.append(as_fault(error, case.image))
             return
         self._shapes[case.case] = info
-        for path in (case.mask, *case.labels.values()):
-            if path is not None:
-                check_same_grid(path, info, faults)
+        for path in case.labels.values():
+            check_same_grid(path, info, faults)
 
     def _labels(self, case: CaseFiles, faults: list[DataFault]) -> np.ndarray:
         if case.mask is None:

@@ -1,0 +1,160 @@
+"""From numbers to plain words: what to expect of these labels, and what would help."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from unia_med.labels import BACKGROUND
+
+if TYPE_CHECKING:
+    from unia_med.config.schema import RunConfig
+
+_FEW_SLICES = 10
+_FEW_PATIENTS = 5
+_SPACING_RATIO = 1.5  # largest over smallest pixel size that one network still sees as one scale
+_HEART = {"RV", "MYO", "LV"}
+
+
+def advise(report: dict[str, Any], config: RunConfig) -> list[str]:
+    """Returns advice, the most important first; never empty.
+
+    Args:
+        report: What `describe` gives.
+        config: The run that is planned.
+    """
+    found = [
+        *_separation(report["tags"], config),
+        *_tags(report["tags"]),
+        *_labels(report["labels"]),
+        *_patients(report["cases"]),
+        *_copies(report["copies"]),
+        *_images(report["images"], config),
+    ]
+    return found or ["Nothing stands out: labels and images look fit for training."]
+
+
+def _separation(tags: dict[str, Any], config: RunConfig) -> Iterator[str]:
+    pairs = [pair for pair in tags["pairs"] if pair["apart"] is not None and not pair["separable"]]
+    for pair in pairs:
+        first, second = pair["classes"]
+        apart, either = pair["only_first"] + pair["only_second"], pair["both"] + pair["only_first"] + pair["only_second"]
+        yield (
+            f"Slice tags cannot separate {first} and {second}: of {either} slices that show either, only {apart} "
+            f"({_percent(pair['apart'])}) are known to show one without the other. From tags alone, a network cannot "
+            f"learn where one ends and the other begins. What helps: {_remedies(first, second, config)}."
+        )
+
+
+def _remedies(first: str, second: str, config: RunConfig) -> str:
+    kept = [name for name in config.data.target_classes if name not in (first, second)]
+    groups = ", ".join([*(f"{name}: [{name}]" for name in kept), f"{first}_{second}: [{first}, {second}]"])
+    options = [f"merge them (data.groups: {{{groups}}})"]
+    if config.prior.names:
+        options.append(f"the anatomical prior, which this config has switched on (prior.names: {config.prior.names})")
+    elif set(config.data.target_classes) == _HEART:
+        options.append("an anatomical prior (prior.names: [ring], as in acdc_cpu.yaml)")
+    if config.data.labels:
+        options.append("the labels on pixels that this config reads (data.labels)")
+    else:
+        options.append("scribbles, points or boxes in a few patients (data.labels), beside the tags of all")
+    return ", or ".join((", ".join(options[:-1]), options[-1])) if len(options) > 1 else options[0]
+
+
+def _tags(tags: dict[str, Any]) -> Iterator[str]:
+    total = tags["slices"]
+    if not total:
+        yield "There are no tags to look at: mend the faults above, or train by labels on pixels (data.labels)."
+        return
+    for name in tags["classes"]:
+        present, absent, unknown = (tags[kind][name] for kind in ("present", "absent", "unknown"))
+        if unknown == total:
+            yield f"Nothing is known of {name}: no slice has a tag for it."
+        elif not present:
+            yield f"{name} is tagged in no slice, so it cannot be learnt from tags."
+        elif present < _FEW_SLICES:
+            yield f"{name} is tagged in {present} slices only; expect little of it, or annotate more."
+        elif not absent:
+            yield f"No slice is known to lack {name}: its tags carry no contrast. Tag slices without it as 0."
+        elif tags["effective_negatives"][name] < _FEW_SLICES and len(tags["classes"]) > 1:
+            yield (
+                f"{name} is absent in only {tags['effective_negatives'][name]} slices that show another class. Slices "
+                "that are empty altogether are easy, so they teach little about where it is."
+            )
+    if tags["untagged_slices"] > total / 2:
+        yield (
+            f"{tags['untagged_slices']} of {total} slices have no tag at all. Tags of whole volumes say only what is "
+            "absent; tags of slices (column slice) say much more."
+        )
+
+
+def _labels(entries: list[dict[str, Any]]) -> Iterator[str]:
+    for entry in entries:
+        if entry["source"] != "files":
+            continue
+        kind = entry["kind"]
+        if not entry["cases"]:
+            yield f"No training case has {kind}."
+            continue
+        missing = [name for name, pixels in entry["pixels"].items() if not pixels]
+        if missing:
+            yield f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} never marked by the {kind}."
+        if not entry["background_pixels"] and kind != "boxes":
+            yield (
+                f"Background is never marked by the {kind}: a network that calls everything a class makes no mistake. "
+                f"Mark some background (value {BACKGROUND}), or complete the labels (fill in data.labels)."
+            )
+        if entry["slices_without_label"] > entry["slices"] / 2:
+            yield (
+                f"{entry['slices_without_label']} of {entry['slices']} training slices have no {kind}; set "
+                "training.labelled_share, so that every batch holds some that have."
+            )
+
+
+def _patients(cases: dict[str, Any]) -> Iterator[str]:
+    patients = cases["patients"]
+    if patients.get("train", 0) < _FEW_PATIENTS:
+        yield f"Only {patients.get('train', 0)} patients train; results will depend on which."
+    if not patients.get("val"):
+        yield "No patient validates, so a run cannot tell you how good it is (data.split)."
+
+
+def _copies(copies: list[list[str]]) -> Iterator[str]:
+    if copies:
+        yield f"{len(copies)} images exist more than once, such as {' and '.join(copies[0][:2])}: remove the copies."
+
+
+def _images(images: dict[str, Any], config: RunConfig) -> Iterator[str]:
+    if not images:
+        return
+    grid = config.data.grid
+    sides = images["spacing_mm"][:2]
+    ratio = max(side["max"] for side in sides) / min(side["min"] for side in sides)
+    if grid.spacing_mm is None and ratio > _SPACING_RATIO:
+        middle = sorted(side["median"] for side in sides)[0]
+        yield (
+            f"Pixel sizes differ {ratio:.1f}-fold, so a structure has many sizes in pixels: set "
+            f"data.grid.spacing_mm, e.g. {middle:.2g}."
+        )
+    if len(images["orientations"]) > 1 and grid.slice_axis == "stored":
+        shown = ", ".join(f"{codes} ({count})" for codes, count in images["orientations"].items())
+        yield f"Images are stored in several orientations: {shown}. Set data.grid.slice_axis to turn them alike."
+    if grid.slice_axis == "stored" and images["slices"][0]["median"] > 1:
+        gaps = [side["median"] for side in images["spacing_mm"]]
+        if max(gaps[:2]) > _SPACING_RATIO * gaps[2]:
+            yield (
+                f"Slices are cut along the third stored axis, which has the finest spacing ({gaps[2]:.2g} mm beside "
+                f"{max(gaps[:2]):.2g} mm): that may not be the plane in which it was scanned (data.grid.slice_axis)."
+            )
+    if grid.spacing_mm is not None:
+        sees = [size * grid.spacing_mm for size in grid.size]
+        extents = [side["median"] for side in images["extent_mm"][:2]]
+        if grid.slice_axis == "stored" and any(extent > 1.5 * seen for extent, seen in zip(extents, sees)):
+            yield (
+                f"The network sees the central {sees[0]:.0f} x {sees[1]:.0f} mm of images of {extents[0]:.0f} x "
+                f"{extents[1]:.0f} mm (medians): make sure that nothing wanted lies outside (data.grid)."
+            )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"

@@ -1,0 +1,133 @@
+"""What inspection learns of one case: every file is read once, and only numbers are kept."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import nibabel as nib
+import numpy as np
+
+from unia_med.config.weak_labels import LabelSource
+from unia_med.data.case_tags import sliced_labels
+from unia_med.data.checks import DataFault, faults_of
+from unia_med.data.io.channels import ChannelFiles
+from unia_med.data.orientation import slice_count
+from unia_med.data.sample import CaseFiles
+from unia_med.data.tags import tags_from_mask
+from unia_med.data.volume import Volume
+from unia_med.data.weak_labels.read import read_boxes, read_labels
+from unia_med.errors import UserError
+from unia_med.labels import IGNORE
+
+if TYPE_CHECKING:
+    from unia_med.config.schema import DataConfig
+    from unia_med.data.dataset import CaseDataset
+
+_SAMPLED_VOXELS = 100_000  # enough for percentiles, and a fifth of the time of all of them
+_SHOWN_PERCENTILES = (1, 50, 99)
+
+
+@dataclass
+class LabelFacts:
+    """What a file of weak labels holds.
+
+    Attributes:
+        pixels: labelled pixels of background and of each of the T classes, (T + 1,); of boxes, those inside them.
+        slices: slices with any label.
+    """
+
+    pixels: np.ndarray
+    slices: int
+
+
+@dataclass
+class CaseFacts:
+    """Numbers of one case; what could not be read is None.
+
+    Attributes:
+        files: which case.
+        shape: (X, Y, Z) as stored.
+        spacing_mm: along the stored axes.
+        orientation: of the stored axes, e.g. "LPS".
+        slices: number of slices along the configured axis.
+        intensity: 1st, 50th and 99th percentile.
+        digest: hash of the voxels.
+        mask_tags: int8 (Z, T) of the mask.
+        labels: per position in `data.labels`.
+        faults: everything wrong with the case's files.
+    """
+
+    files: CaseFiles
+    shape: tuple[int, ...] | None = None
+    spacing_mm: tuple[float, float, float] | None = None
+    orientation: str = ""
+    slices: int = 0
+    intensity: tuple[float, ...] | None = None
+    digest: str | None = None
+    mask_tags: np.ndarray | None = None
+    labels: dict[int, LabelFacts] = field(default_factory=dict)
+    faults: list[DataFault] = field(default_factory=list)
+
+
+def gather(
+    dataset: CaseDataset, case: CaseFiles, config: DataConfig, label_files: Mapping[int, Mapping[str, Path]]
+) -> CaseFacts:
+    """Returns the facts of one case; whatever cannot be read becomes a fault, and the rest is gathered all the same.
+
+    Args:
+        dataset: The data set of the case.
+        case: Which.
+        config: The data part of a config.
+        label_files: Per position in `data.labels`, the label file of each case that has one.
+    """
+    facts = CaseFacts(case)
+    try:
+        _add_image(ChannelFiles.of(config).read(case.image), facts, config)
+    except UserError as error:
+        facts.faults.extend(faults_of(error, case.image))
+    if case.mask is not None:
+        try:
+            labels = sliced_labels(dataset.labels(case), case, config)
+            facts.mask_tags = tags_from_mask(labels, range(1, len(config.classes) + 1))
+        except UserError as error:
+            facts.faults.extend(faults_of(error, case.mask))
+    for position, files in label_files.items():
+        if case.case in files:
+            _add_labels(facts, dataset, config, position, files[case.case])
+    return facts
+
+
+def _add_image(volume: Volume, facts: CaseFacts, config: DataConfig) -> None:
+    facts.shape, facts.spacing_mm = volume.shape[:3], volume.spacing_mm
+    facts.orientation = "".join(nib.aff2axcodes(volume.affine))
+    facts.slices = slice_count(volume.shape, volume.affine, config.grid.slice_axis)
+    flat = volume.array.reshape(-1, order="A")
+    sample = flat[:: max(1, flat.size // _SAMPLED_VOXELS)]
+    facts.intensity = tuple(float(value) for value in np.percentile(sample, _SHOWN_PERCENTILES))
+    if flat.min() == flat.max():
+        remedy = "Export the scan again, or leave it out"
+        found = f"the value {flat[0]:g} in every voxel"
+        facts.faults.append(DataFault(facts.files.image, found, "an image", remedy))
+    facts.digest = hashlib.blake2b(np.ascontiguousarray(volume.array), digest_size=16).hexdigest()
+
+
+def _add_labels(facts: CaseFacts, dataset: CaseDataset, config: DataConfig, position: int, path: Path) -> None:
+    source: LabelSource = config.labels[position]
+    try:
+        if source.kind == "boxes":
+            boxes = read_boxes(path, facts.files, dataset)
+            inside = [int(box.sum()) for box in boxes]
+            pixels, labelled = np.array([boxes[0].size - int(boxes.any(0).sum()), *inside]), boxes.any(0)
+        else:
+            labels = read_labels(path, facts.files, source, dataset)
+            pixels = np.bincount(labels.ravel(), minlength=IGNORE + 1)[: len(config.classes) + 1]
+            labelled = labels != IGNORE
+        labelled = sliced_labels(labelled, facts.files, config)
+    except UserError as error:
+        facts.faults.extend(faults_of(error, path))
+        return
+    facts.labels[position] = LabelFacts(pixels, int(labelled.any((0, 1)).sum()))

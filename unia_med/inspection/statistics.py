@@ -1,0 +1,167 @@
+"""What tags and sparse labels can tell, and how much images differ, as plain numbers."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unia_med.data.tags import group_members, group_tags
+from unia_med.inspection.case_facts import CaseFacts
+from unia_med.labels import TAG_ABSENT, TAG_PRESENT, TAG_UNKNOWN
+
+if TYPE_CHECKING:
+    from unia_med.config.schema import DataConfig
+    from unia_med.inspection.faults import Walk
+
+INSEPARABLE = 0.10
+"""Below this share of slices with one class of a pair among those with either, tags do not tell the two apart."""
+
+
+def describe(found: Walk, config: DataConfig) -> dict[str, Any]:
+    """Returns all statistics as plain types, keyed `cases`, `images`, `tags`, `labels` and `copies`.
+
+    Args:
+        found: The walked data set.
+        config: The data part of the config.
+    """
+    training = [one for one in found.facts if found.parts.get(one.files.case) == "train"]
+    tags = dict(found.tags)
+    if config.groups:
+        tags = {case: group_tags(rows, config.classes, config.groups) for case, rows in tags.items()}
+    return {
+        "cases": _counts(found),
+        "images": image_statistics(found.facts),
+        "tags": tag_statistics(list(tags.values()), config.target_classes),
+        "labels": label_statistics(training, config),
+        "copies": _copies(found.facts),
+    }
+
+
+def tag_statistics(tags: Sequence[np.ndarray], classes: Sequence[str]) -> dict[str, Any]:
+    """Returns counts of slices by tag, for each class and for each pair of classes.
+
+    Args:
+        tags: int8 (Z, T) per case.
+        classes: The T classes.
+
+    Example:
+        >>> found = tag_statistics([np.array([[1, 1], [1, 1], [0, 0], [1, 0]])], ["A", "B"])
+        >>> found["together"], found["effective_negatives"], found["pairs"][0]["apart"]
+        ([[3, 2], [2, 2]], {'A': 0, 'B': 1}, 0.3333333333333333)
+    """
+    rows = np.concatenate(tags) if tags else np.zeros((0, len(classes)), np.int8)
+    present, absent = rows == TAG_PRESENT, rows == TAG_ABSENT
+    others = present.sum(1, keepdims=True) - present > 0
+    named = dict(enumerate(classes))
+    return {
+        "slices": len(rows),
+        "classes": list(classes),
+        "present": {named[t]: int(n) for t, n in enumerate(present.sum(0))},
+        "absent": {named[t]: int(n) for t, n in enumerate(absent.sum(0))},
+        "unknown": {named[t]: int(n) for t, n in enumerate((rows == TAG_UNKNOWN).sum(0))},
+        "empty_slices": int(absent.all(1).sum()) if len(rows) else 0,
+        "untagged_slices": int((rows == TAG_UNKNOWN).all(1).sum()) if len(rows) else 0,
+        "effective_negatives": {named[t]: int(n) for t, n in enumerate((absent & others).sum(0))},
+        "together": (present.T.astype(np.int64) @ present.astype(np.int64)).tolist(),
+        "pairs": [
+            _pair(present, absent, a, b, classes) for a in range(len(classes)) for b in range(a + 1, len(classes))
+        ],
+    }
+
+
+def _pair(present: np.ndarray, absent: np.ndarray, a: int, b: int, classes: Sequence[str]) -> dict[str, Any]:
+    both = int((present[:, a] & present[:, b]).sum())
+    only_a, only_b = int((present[:, a] & absent[:, b]).sum()), int((absent[:, a] & present[:, b]).sum())
+    either = both + only_a + only_b
+    apart = (only_a + only_b) / either if either else None
+    return {
+        "classes": [classes[a], classes[b]],
+        "both": both,
+        "only_first": only_a,
+        "only_second": only_b,
+        "apart": apart,
+        "separable": apart is not None and apart >= INSEPARABLE,
+    }
+
+
+def label_statistics(training: Sequence[CaseFacts], config: DataConfig) -> list[dict[str, Any]]:
+    """Returns, per entry of `data.labels`, labelled pixels by class and where there are none.
+
+    Args:
+        training: Facts of the training cases.
+        config: The data part of the config.
+    """
+    groups = config.groups or {name: [name] for name in config.classes}
+    members = group_members(config.classes, groups)
+    entries = []
+    for position, source in enumerate(config.labels):
+        entry: dict[str, Any] = {"kind": source.kind, "source": source.source}
+        if source.source == "files":
+            facts = [one.labels[position] for one in training if position in one.labels]
+            pixels = sum((fact.pixels for fact in facts), np.zeros(len(config.classes) + 1, np.int64))
+            slices = sum(one.slices for one in training)
+            entry |= {
+                "cases": len(facts),
+                "training_cases": len(training),
+                "background_pixels": int(pixels[0]),
+                "pixels": {name: int(pixels[[m + 1 for m in group]].sum()) for name, group in zip(groups, members)},
+                "slices": slices,
+                "slices_without_label": slices - sum(fact.slices for fact in facts),
+                "cases_without_class": _lacking(facts, groups, members),
+            }
+        entries.append(entry)
+    return entries
+
+
+def _lacking(facts: Sequence[Any], groups: Mapping[str, Any], members: Sequence[Sequence[int]]) -> dict[str, int]:
+    """Labelled cases in which a class is nowhere marked."""
+    return {
+        name: sum(not fact.pixels[[m + 1 for m in group]].any() for fact in facts)
+        for name, group in zip(groups, members)
+    }
+
+
+def image_statistics(facts: Sequence[CaseFacts]) -> dict[str, Any]:
+    """Returns smallest, median and largest size, spacing and intensity, and how the images are oriented."""
+    known = [one for one in facts if one.shape is not None]
+    if not known:
+        return {}
+    intensity = np.array([one.intensity for one in known])
+    return {
+        "size": _spread(np.array([one.shape for one in known])),
+        "spacing_mm": _spread(np.array([one.spacing_mm for one in known])),
+        "extent_mm": _spread(np.array([np.multiply(one.shape, one.spacing_mm) for one in known])),
+        "slices": _spread(np.array([[one.slices] for one in known])),
+        "intensity": dict(zip(("p1", "p50", "p99"), (_triple(column) for column in intensity.T), strict=True)),
+        "orientations": dict(Counter(one.orientation for one in known).most_common()),
+    }
+
+
+def _counts(found: Walk) -> dict[str, Any]:
+    counts: dict[str, Any] = {"all": len(found.facts), "with_mask": sum(o.files.mask is not None for o in found.facts)}
+    patients: dict[str, set[str]] = defaultdict(set)
+    for one in found.facts:
+        patients[found.parts.get(one.files.case, "unused")].add(one.files.patient)
+    counts["patients"] = {part: len(names) for part, names in patients.items()}
+    parts = Counter(found.parts.get(one.files.case, "unused") for one in found.facts)
+    return {**counts, "parts": dict(parts)}
+
+
+def _copies(facts: Sequence[CaseFacts]) -> list[list[str]]:
+    """Groups of cases whose images hold the same voxels."""
+    same: dict[str, list[str]] = defaultdict(list)
+    for one in facts:
+        if one.digest is not None:
+            same[one.digest].append(one.files.case)
+    return [names for names in same.values() if len(names) > 1]
+
+
+def _spread(values: np.ndarray) -> list[dict[str, float]]:
+    return [_triple(column) for column in values.T]
+
+
+def _triple(column: np.ndarray) -> dict[str, float]:
+    return {"min": float(column.min()), "median": float(np.median(column)), "max": float(column.max())}
