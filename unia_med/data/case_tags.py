@@ -1,4 +1,4 @@
-"""Tags of cases as a config asks for them: from a table or, for research, from masks; without torch."""
+"""Tags of cases as a config asks for them: from a table, from weak labels or, for research, from masks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from unia_med.data.checks import DataFault, faults_of, raise_faults
 from unia_med.data.io.nifti import read_header
 from unia_med.data.orientation import orient_array
 from unia_med.data.sample import CaseFiles
-from unia_med.data.tags import group_tags, read_tags_csv, tags_from_mask
+from unia_med.data.tags import group_tags, read_tags_csv, tags_from_mask, unknown_tags
 from unia_med.errors import UserError
 from unia_med.labels import TAG_UNKNOWN
 
@@ -22,15 +22,27 @@ if TYPE_CHECKING:
     from unia_med.data.dataset import CaseDataset
 
 
-def load_tags(dataset: CaseDataset, cases: Sequence[CaseFiles], config: DataConfig) -> dict[str, np.ndarray]:
-    """Returns int8 tags (Z, T) per case by the config: from masks or from a CSV, merged into its groups if any.
+def load_tags(
+    dataset: CaseDataset, cases: Sequence[CaseFiles], config: DataConfig, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Returns int8 tags (Z, T) per case by the config: from masks, a CSV or weak labels, merged into its groups if any.
 
     Args:
         dataset: Gives the masks; they are read one by one, for tags only, and not kept.
         cases: Cases that need tags.
-        config: Uses `tags`, `classes`, `groups` and `grid.slice_axis`, along which Z counts.
+        config: Uses `tags`, `labels`, `classes`, `groups` and `grid.slice_axis`, along which Z counts.
+        seed: Of the run, for tags from weak labels that are made from masks.
     """
-    tags = _table_tags(dataset, cases, config) if config.tags.source == "csv" else _mask_tags(dataset, cases, config)
+    if config.tags.source == "csv":
+        tags = _table_tags(dataset, cases, config)
+    elif config.tags.source == "labels":
+        from unia_med.data.weak_labels.load import load_label_tags  # brings torch, for the network's grid
+
+        tags = load_label_tags(dataset, cases, config, seed)
+    elif config.tags.source == "none":
+        tags = {case: unknown_tags(n, len(config.classes)) for case, n in dataset.slice_counts(cases).items()}
+    else:
+        tags = _mask_tags(dataset, cases, config)
     if config.groups:
         tags = {case: group_tags(rows, config.classes, config.groups) for case, rows in tags.items()}
     return tags

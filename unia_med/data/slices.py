@@ -42,8 +42,8 @@ class SliceDataset(Dataset[Sample]):
         cache: "memory" decodes everything now; "disk" keeps memory-mapped files in `cache_dir`.
         cache_dir: Folder of the disk cache; needed by "disk" only.
         workers: Threads that decode; 0 decodes one by one.
-        labels: uint8 (Z, H, W) weak labels on the network's grid per case name, as `load_label_slices` gives
-            them; cases without an entry are IGNORE throughout.
+        labels: uint8 (Z, H, W) weak labels on the network's grid per case name, as `load_weak_labels`
+            gives them; cases without an entry are IGNORE throughout.
         channels: How an image's channels are stored.
 
     Attributes:
@@ -159,6 +159,7 @@ def build_slices(
     *,
     cache_dir: Path | str | None = None,
     labels: Mapping[str, np.ndarray] | None = None,
+    seed: int = 0,
 ) -> SliceDataset:
     """Returns the slices of some cases with their tags, as the data part of a config says.
 
@@ -167,9 +168,10 @@ def build_slices(
         cases: For training, the "train" part of `split_cases`.
         config: The data part of a run's config.
         cache_dir: Folder of the disk cache where the config names none.
-        labels: As in `SliceDataset`.
+        labels: As in `SliceDataset`, see `load_weak_labels`.
+        seed: Of the run, as in `load_tags`.
     """
-    tags = load_tags(dataset, cases, config)
+    tags = load_tags(dataset, cases, config, seed)
     folder = config.cache_dir or cache_dir
     return SliceDataset(
         cases,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from unia_med.build import build_dataset, build_method, resolve_device
@@ -16,7 +17,9 @@ from unia_med.data.dataset import CaseDataset
 from unia_med.data.sample import CaseFiles
 from unia_med.data.slices import build_slices
 from unia_med.data.splits import split_cases
+from unia_med.data.weak_labels.load import load_weak_labels
 from unia_med.engine import distributed
+from unia_med.engine.calibration import calibrate
 from unia_med.engine.interrupt import Interrupted
 from unia_med.engine.monitor import log_to, write_environment
 from unia_med.engine.randomness import seed_everything
@@ -27,13 +30,15 @@ from unia_med.errors import UserError
 
 _LOG = logging.getLogger(__name__)
 # What may change between the parts of a run without changing its weights.
-_FREE_ON_RESUME = {
+FREE_ON_RESUME = {
     "data.root",
     "data.cache",
     "data.cache_dir",
     "data.workers",
     "training.checkpoint_every",
     "training.log_every",
+    "inference.temperature",
+    "inference.uncertainty",
 }
 _BALANCED_WEIGHT = 3.0  # of slices whose tags disagree; they are 16 % of ACDC and become a good third
 
@@ -68,13 +73,19 @@ def _train(
 ) -> None:
     seed_everything(config.seed)
     torch.backends.cudnn.benchmark = True  # slices have one size, so the search for fast kernels pays
-    slices = build_slices(dataset, parts["train"], config.data, cache_dir=output / "cache")
+    labels = load_weak_labels(dataset, parts["train"], config.data, config.seed)
+    slices = build_slices(
+        dataset, parts["train"], config.data, cache_dir=output / "cache", labels=labels, seed=config.seed
+    )
     slices.discordant_weight = _BALANCED_WEIGHT if config.training.balanced else 1.0
+    slices.labelled_share = config.training.labelled_share
     _LOG.info("%d training slices of %d volumes", len(slices), len(parts["train"]))
     if config.training.keep_best_by == "none":
         _LOG.info("best.pt will be the last state: validation masks are looked at, but choose nothing")
     method = build_method(config)
-    plan = SelfTraining(config, output, slices, device, build_method) if config.prior.names else None
+    plan = None
+    if config.prior.names or config.prior.rounds > 1:
+        plan = SelfTraining(config, output, slices, device, build_method, _annotations(config, dataset, parts["train"]))
     trainer = Trainer(
         method,
         plan.dataset if plan else slices,
@@ -95,7 +106,18 @@ def _train(
     elif plan is not None:
         plan.restore(trainer.step)
     trainer.run()
+    calibrate(trainer.ema_method, trainer.best_path, config, dataset, parts["val"], output)
     _LOG.info("done: %s", output)
+
+
+def _annotations(
+    config: RunConfig, dataset: CaseDataset, cases: Sequence[CaseFiles]
+) -> dict[str, np.ndarray] | None:
+    """The weak labels as drawn, without completion, where self-training goes back to them."""
+    if config.prior.trust != "agreement":
+        return None
+    sources = [source.model_copy(update={"fill": "none"}) for source in config.data.labels]
+    return load_weak_labels(dataset, cases, config.data.model_copy(update={"labels": sources}), config.seed)
 
 
 def _prepare_folder(config: RunConfig, output: Path, resume: bool, device: torch.device) -> None:
@@ -121,7 +143,7 @@ def _check_resumable(config: RunConfig, output: Path) -> None:
     stored = output / "config.yaml"
     if not stored.is_file():
         raise UserError("there is no run to resume", output, "Leave out --resume to start one")
-    changed = sorted(set(differences(plain(config), plain(load_config(stored)))) - _FREE_ON_RESUME)
+    changed = sorted(set(differences(plain(config), plain(load_config(stored)))) - FREE_ON_RESUME)
     if changed:
         what = f"the run that is there has other settings: {', '.join(changed)}"
         raise UserError(what, stored, f"Resume it with --config {stored}")

@@ -1,0 +1,215 @@
+"""Loads the weak labels of a run: read or made, completed, merged, on the network's grid."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from unia_med.config.weak_labels import LabelSource
+from unia_med.data.case_tags import sliced_labels
+from unia_med.data.checks import DataFault, faults_of, raise_faults
+from unia_med.data.io.channels import ChannelFiles
+from unia_med.data.io.nifti import read_header
+from unia_med.data.orientation import orient, orient_array
+from unia_med.data.sample import CaseFiles
+from unia_med.data.tags import group_labels, group_tags, unknown_tags
+from unia_med.data.volume import Volume
+from unia_med.data.volume_cache import Decode
+from unia_med.data.weak_labels.boxes import boxes_on_grid, fill_boxes
+from unia_med.data.weak_labels.complete import fill_background, walker_probabilities
+from unia_med.data.weak_labels.make import box_masks, make_labels, outside_boxes
+from unia_med.data.weak_labels.place import GridMap, grid_map
+from unia_med.data.weak_labels.read import find_files, read_boxes, read_labels
+from unia_med.errors import UserError, nearest
+from unia_med.labels import IGNORE, TAG_ABSENT, TAG_PRESENT, TAG_UNKNOWN
+
+if TYPE_CHECKING:
+    from unia_med.config.schema import DataConfig
+    from unia_med.data.dataset import CaseDataset
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What one source says of one case, before anything is completed.
+
+    Args:
+        labels: uint8 (X, Y, Z) as stored, with slices along the third axis; IGNORE where nothing is said.
+        boxes: bool (T, X, Y, Z), filled boxes per class; None for other kinds.
+        grid: Leads to the network's grid.
+    """
+
+    labels: np.ndarray
+    boxes: np.ndarray | None
+    grid: GridMap
+
+    def tags(self, classes: int, marks_every_class: bool) -> np.ndarray:
+        """Returns int8 tags (Z, T): a class that is drawn is present; others are absent where that is promised.
+
+        Args:
+            classes: T.
+            marks_every_class: Nothing is left out in an annotated slice.
+        """
+        if self.boxes is not None:
+            drawn = self.boxes.any((1, 2)).T
+        else:
+            drawn = np.stack([(self.labels == label).any((0, 1)) for label in range(1, classes + 1)], 1)
+        annotated = (self.labels != IGNORE).any((0, 1)) if self.boxes is None else np.ones(len(drawn), bool)
+        rest = np.where(annotated[:, None] & marks_every_class, TAG_ABSENT, TAG_UNKNOWN)
+        return np.where(drawn, TAG_PRESENT, rest).astype(np.int8)
+
+
+def load_weak_labels(
+    dataset: CaseDataset, cases: Sequence[CaseFiles], config: DataConfig, seed: int
+) -> dict[str, np.ndarray] | None:
+    """Returns uint8 labels (Z, H, W) on the network's grid per case that has some, IGNORE where nothing is said.
+
+    0 is background, 1..T the classes or, where they are merged, the groups. Of several sources, a later one fills
+    only what earlier ones left open. None when the config names no source.
+
+    Args:
+        dataset: The data set; its masks are read for sources that are made from masks only.
+        cases: The training cases.
+        config: Uses `labels`, `classes`, `groups` and `grid`.
+        seed: Of the run; draws patients, and labels that are made from masks.
+
+    Raises:
+        UserError: Files or patients that do not exist, or files that cannot be used; all of them at once.
+    """
+    if not config.labels:
+        return None
+    merged: dict[str, np.ndarray] = {}
+    for source in config.labels:
+        count = 0
+        for case, drawing in _drawings(dataset, cases, config, source, seed):
+            labels, count = _on_grid(case, drawing, config, source), count + 1
+            before = merged.get(case.case)
+            merged[case.case] = labels if before is None else np.where(before == IGNORE, labels, before)
+        how = "" if source.fill == "none" else f", completed by {source.fill}"
+        _LOG.info("%s of %d of %d volumes%s", source.kind, count, len(cases), how)
+    if config.groups:
+        merged = {case: group_labels(labels, config.classes, config.groups) for case, labels in merged.items()}
+    return merged
+
+
+def load_label_tags(
+    dataset: CaseDataset, cases: Sequence[CaseFiles], config: DataConfig, seed: int
+) -> dict[str, np.ndarray]:
+    """Returns int8 tags (Z, T) of all cases as far as the weak labels tell, unknown elsewhere; groups are not merged.
+
+    Args:
+        dataset, cases, config, seed: As for `load_weak_labels`.
+    """
+    counts = dataset.slice_counts(cases)
+    tags = {case.case: unknown_tags(counts[case.case], len(config.classes)) for case in cases}
+    for source in config.labels:
+        for case, drawing in _drawings(dataset, cases, config, source, seed):
+            known = tags[case.case]
+            said = drawing.tags(len(config.classes), source.marks_every_class)
+            tags[case.case] = np.where(known == TAG_UNKNOWN, said, known)
+    return tags
+
+
+def choose_patients(wanted: int | Sequence[str] | None, patients: Sequence[str], seed: int) -> set[str]:
+    """Returns the patients that a source is taken of.
+
+    Args:
+        wanted: None takes all; a number draws that many, a larger number the same and more; or names.
+        patients: Those that have such labels.
+        seed: Other seeds draw other patients. Which others there are does not change the order of two patients.
+    """
+    known = sorted(set(patients))
+    if wanted is None:
+        return set(known)
+    if isinstance(wanted, int):
+        if wanted > len(known):
+            remedy = "Give a smaller number, or null for all"
+            raise UserError(f"{wanted} patients are asked for, {len(known)} have such labels", "data.labels", remedy)
+        order = sorted(known, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
+        return set(order[:wanted])
+    for name in wanted:
+        if name not in known:
+            close = nearest(name, known)
+            remedy = f"Did you mean {close!r}?" if close else f"There are {len(known)}, such as {known[:3]}"
+            raise UserError(f"patient {name!r} is no training patient with such labels", "data.labels", remedy)
+    return set(wanted)
+
+
+def _drawings(
+    dataset: CaseDataset, cases: Sequence[CaseFiles], config: DataConfig, source: LabelSource, seed: int
+) -> Iterator[tuple[CaseFiles, Drawing]]:
+    """Yields what a source says of each case that it speaks of; faults of all of them are raised at the end."""
+    from rich.progress import track
+
+    files = find_files(source, cases) if source.source == "files" else {}
+    able = [case for case in cases if (case.case in files if files else case.mask is not None)]
+    patients = choose_patients(source.patients, [case.patient for case in able], seed)
+    chosen = [case for case in able if case.patient in patients]
+    faults: list[DataFault] = []
+    # Transient and on a terminal only, as everywhere.
+    for case in track(chosen, source.kind, disable=not sys.stderr.isatty(), transient=True):
+        try:
+            yield case, _draw(dataset, case, files.get(case.case), config, source, seed)
+        except UserError as error:
+            faults.extend(faults_of(error, files.get(case.case, case.image)))
+    raise_faults(faults, "data.labels")
+
+
+def _draw(
+    dataset: CaseDataset, case: CaseFiles, file: Path | None, config: DataConfig, source: LabelSource, seed: int
+) -> Drawing:
+    header = read_header(case.image)
+    axis = config.grid.slice_axis
+    boxes = None
+    if file is None:
+        mask = sliced_labels(dataset.labels(case), case, config)
+        labels = make_labels(source.kind, mask, case.case, seed, source.make)
+        boxes = box_masks(mask, len(config.classes)) if source.kind == "boxes" else None
+    elif source.kind == "boxes":
+        stored = read_boxes(file, case, dataset)
+        boxes = np.stack([orient_array(part, header.affine, axis) for part in stored])
+        labels = outside_boxes(boxes)
+    else:
+        labels = orient_array(read_labels(file, case, source, dataset), header.affine, axis)
+    # An array without memory: it is there for its shape.
+    turned = orient(Volume(np.broadcast_to(np.uint8(0), header.shape[:3]), header.affine), axis)
+    return Drawing(labels, boxes, grid_map(turned.shape, turned.affine, config.grid))
+
+
+def _on_grid(case: CaseFiles, drawing: Drawing, config: DataConfig, source: LabelSource) -> np.ndarray:
+    """Labels (Z, H, W) of one source, completed as it says."""
+    labels = drawing.grid.place(drawing.labels)
+    if source.fill == "none":
+        return labels
+    if source.kind == "scribbles":
+        margin = source.complete.hull_margin_px
+        labels = np.stack([fill_background(plane, margin, source.marks_every_class) for plane in labels])
+    if source.fill == "rule":
+        return labels
+    images = _image_slices(case, config)
+    if source.fill == "ellipse":
+        boxes = boxes_on_grid(drawing.boxes, drawing.grid)
+        return np.stack([fill_boxes(i, b, config.classes) for i, b in zip(images, boxes, strict=True)])
+    return np.stack([_walked(i, plane, config, source) for i, plane in zip(images, labels, strict=True)])
+
+
+def _walked(image: np.ndarray, labels: np.ndarray, config: DataConfig, source: LabelSource) -> np.ndarray:
+    if (labels == IGNORE).all():
+        return labels
+    probabilities = walker_probabilities(image, labels, len(config.classes) + 1, source.complete.beta)
+    return probabilities.argmax(0).astype(np.uint8)
+
+
+def _image_slices(case: CaseFiles, config: DataConfig) -> np.ndarray:
+    """float32 (Z, C, H, W): the slices as the network sees them."""
+    decoded = Decode(config.grid, ChannelFiles.of(config))(case)
+    raise_faults([decoded["fault"]] if decoded["fault"] else [], "data")
+    return decoded["slices"].float().numpy()

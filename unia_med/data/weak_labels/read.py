@@ -1,0 +1,176 @@
+"""Weak labels as volumes: the values in a file, where a case's file lies, and reading it.
+
+A volume of points, scribbles, blocks or masks holds the values of the masks, 0 for annotated background, and one above
+the highest class value where nothing was annotated: in ACDC 1, 2, 3, 0 and 4, as in its published scribbles. A volume
+of boxes holds the sum of 1 for the first class, 2 for the second, 4 for the third, ... over the boxes that cover a voxel
+and 0 outside all of them, so that overlapping boxes stay apart; a viewer shows each overlap in a colour of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from unia_med.config.weak_labels import DEFAULT_SUFFIXES, LabelSource
+from unia_med.data.acdc import KNOWN_VALUES, AcdcDataset
+from unia_med.data.checks import DataFault, raise_faults
+from unia_med.data.io.nifti import VOLUME_SUFFIXES, read_header, read_volume
+from unia_med.data.sample import CaseFiles
+from unia_med.errors import UserError
+from unia_med.labels import BACKGROUND, IGNORE
+
+if TYPE_CHECKING:
+    from unia_med.data.dataset import CaseDataset
+
+MOST_BOX_CLASSES = 8
+"""Bits of a voxel."""
+
+
+def encode(labels: np.ndarray, class_values: Sequence[int], ignore_value: int) -> np.ndarray:
+    """Returns the uint8 volume of labels 0..T and IGNORE, as it is written.
+
+    Args:
+        labels: uint8, any shape.
+        class_values: Value of each of the T classes.
+        ignore_value: Value of pixels without annotation.
+    """
+    table = np.full(256, ignore_value, np.uint8)
+    table[BACKGROUND] = BACKGROUND
+    table[1 : len(class_values) + 1] = class_values
+    return table[labels]
+
+
+def encode_boxes(boxes: np.ndarray) -> np.ndarray:
+    """Returns the uint8 volume (X, Y, Z) of filled boxes (T, X, Y, Z): the sum of 2^t over those that cover a voxel."""
+    if len(boxes) > MOST_BOX_CLASSES:
+        raise UserError(
+            f"boxes of {len(boxes)} classes do not fit into the {MOST_BOX_CLASSES} bits of a voxel",
+            where="data.classes",
+            remedy="Leave out classes, or write the boxes of some at a time",
+        )
+    bits = np.uint8(1) << np.arange(len(boxes), dtype=np.uint8)
+    return (boxes * bits[:, None, None, None]).sum(0).astype(np.uint8)
+
+
+def decode_boxes(volume: np.ndarray, classes: int) -> np.ndarray:
+    """Returns bool (T, ...): which voxels the boxes of each class cover."""
+    bits = np.uint8(1) << np.arange(classes, dtype=np.uint8)
+    return (volume.astype(np.uint8) & bits.reshape(-1, *[1] * volume.ndim)) > 0
+
+
+def not_annotated(dataset: CaseDataset) -> int:
+    """Returns the value that stands for "not annotated": one above the highest class value, 255 where there is none."""
+    known = KNOWN_VALUES if isinstance(dataset, AcdcDataset) else ()
+    return min(max((*dataset.class_values, *known)) + 1, IGNORE)
+
+
+def find_files(source: LabelSource, cases: Sequence[CaseFiles]) -> dict[str, Path]:
+    """Returns the label file of each case that has one.
+
+    Args:
+        source: Says the folder and the ending of the names, or leaves both to the data set.
+        cases: Cases to look for.
+
+    Raises:
+        UserError: The folder does not exist, or not one case has a file.
+    """
+    if source.folder is not None and not source.folder.is_dir():
+        raise UserError("no such folder", where=source.folder, remedy="Correct data.labels: folder")
+    endings = DEFAULT_SUFFIXES[source.kind] if source.suffix is None else (source.suffix,)
+    found = {case.case: path for case in cases if (path := _file_of(case, source, endings))}
+    if not found:
+        place = source.folder or "beside the images"
+        names = " or ".join(f"{cases[0].case}{ending}.nii.gz" for ending in endings)
+        raise UserError(
+            f"no {source.kind} for any of {len(cases)} cases; looked {place} for files such as {names}",
+            where="data.labels",
+            remedy="Set folder and suffix, or make them with `unia-med weaken`",
+        )
+    return found
+
+
+def read_labels(path: Path, case: CaseFiles, source: LabelSource, dataset: CaseDataset) -> np.ndarray:
+    """Returns uint8 labels (X, Y, Z) as stored, 0..T in the order of the classes and IGNORE.
+
+    Args:
+        path: The file.
+        case: Whose it is; its image says the shape.
+        source: Settings of its values.
+        dataset: Gives classes and their values in masks.
+
+    Raises:
+        UserError: A file that cannot be read, another shape than the image, or values that mean nothing.
+    """
+    volume = _checked(path, case)
+    table = _values(source, dataset)
+    found = np.unique(volume)
+    foreign = [float(value) for value in found if value not in table]
+    if foreign:
+        fault = DataFault(
+            path,
+            f"values {', '.join(f'{value:g}' for value in foreign[:8])}",
+            f"only {sorted(table)}",
+            "Set values, background_value and ignore_value of this entry of data.labels",
+        )
+        raise_faults([fault])
+    labels = np.full(volume.shape, IGNORE, np.uint8)
+    for value in found:
+        labels[volume == value] = table[value]
+    return labels
+
+
+def read_boxes(path: Path, case: CaseFiles, dataset: CaseDataset) -> np.ndarray:
+    """Returns bool (T, X, Y, Z), the filled boxes of each class as stored."""
+    volume = _checked(path, case)
+    classes = len(dataset.classes)
+    if volume.min() < 0 or volume.max() >= 2**classes or (volume != np.rint(volume)).any():
+        found = f"values from {volume.min():g} to {volume.max():g}"
+        remedy = "A box volume adds 1 for the first class, 2 for the second, 4 for the third (`unia-med weaken --help`)"
+        raise_faults([DataFault(path, found, f"whole numbers from 0 to {2**classes - 1}", remedy)])
+    return decode_boxes(volume, classes)
+
+
+def _file_of(case: CaseFiles, source: LabelSource, endings: Sequence[str]) -> Path | None:
+    if source.folder is None and source.suffix is None and source.kind in case.labels:
+        return case.labels[source.kind]
+    folder = source.folder or case.image.parent
+    # In a folder of its own a label may bear the name of the case; beside the image that is the image.
+    names = [f"{case.case if source.folder else case.case.rpartition('/')[2]}{ending}" for ending in endings]
+    names += [case.case] if source.folder else []
+    paths = (folder / f"{name}{suffix}" for name in names for suffix in VOLUME_SUFFIXES)
+    return next((path for path in paths if path.exists()), None)
+
+
+def _checked(path: Path, case: CaseFiles) -> np.ndarray:
+    volume, expected = read_volume(path), read_header(case.image).shape[:3]
+    if volume.shape != tuple(expected):
+        remedy = "Draw the labels on the grid of the image"
+        raise_faults([DataFault(path, f"shape {volume.shape}", f"{expected} as in {case.image.name}", remedy)])
+    return volume.array
+
+
+def _values(source: LabelSource, dataset: CaseDataset) -> Mapping[float, int]:
+    """Label of each value that a file may hold."""
+    values = dict(zip(dataset.classes, dataset.class_values, strict=True))
+    if source.values is not None:
+        if set(source.values) != set(values):
+            raise UserError(
+                f"values are given for {sorted(source.values)}, the classes are {sorted(values)}",
+                where="data.labels: values",
+                remedy="Give one value per class",
+            )
+        values = source.values
+    others = [v for v in KNOWN_VALUES if isinstance(dataset, AcdcDataset) and source.values is None]
+    table: dict[float, int] = {float(value): BACKGROUND for value in others}  # classes that nobody asked for
+    table |= {float(value): label for label, value in enumerate((values[name] for name in dataset.classes), start=1)}
+    if source.background_value is not None:
+        table[float(source.background_value)] = BACKGROUND
+    else:
+        table[0.0] = IGNORE
+    if source.kind != "masks" or source.ignore_value is not None:
+        ignored = source.ignore_value if source.ignore_value is not None else not_annotated(dataset)
+        table[float(ignored)] = IGNORE
+    return table | {float(IGNORE): IGNORE}
