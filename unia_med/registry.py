@@ -1,11 +1,14 @@
 """Names a config may use, and the class behind each; nothing is imported until a name is resolved.
 
-Adding a method is one file, one line here, one config and one test.
+Adding a method is one file, one line here, one config and one test. From outside the package it is
+`METHODS["mine"] = "my_module:MyMethod"` in Python, or an entry point of the group `unia_med.methods`, and in the config
+`method: {name: custom, use: mine}`.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,7 +31,22 @@ BACKBONES: dict[str, str] = {
     "lite0": "unia_med.nn.lite0:Lite0",
     "vit": "unia_med.nn.vit:TimmViT",
 }
+STEPS: dict[str, str] = {
+    "labels": "unia_med.pipeline.steps:LabelStep",
+    "train": "unia_med.pipeline.steps:TrainStep",
+}
+"""Steps of a recipe."""
 PRIORS: dict[str, str] = {}
+
+
+def with_installed(kind_table: Mapping[str, str], group: str) -> dict[str, str]:
+    """A table together with what installed packages offer as entry points; names of the table win.
+
+    Args:
+        kind_table: one of the tables of this module.
+        group: of entry points, such as `unia_med.methods`.
+    """
+    return {point.name: point.value for point in importlib.metadata.entry_points(group=group)} | dict(kind_table)
 
 
 def resolve(kind_table: Mapping[str, str], name: str, kind: str = "name") -> Any:

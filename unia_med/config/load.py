@@ -49,7 +49,7 @@ def load_config(name: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
     """
     values = read_yaml(find_config(name))
     for text in overrides:
-        _apply_override(values, text)
+        apply_override(values, text)
     return parse_config(values, name)
 
 
@@ -116,8 +116,13 @@ def dump_config(config: BaseModel, path: str | Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _apply_override(values: dict[str, Any], text: str) -> None:
-    """Put one `a.b=value` into nested values."""
+def apply_override(values: dict[str, Any], text: str) -> None:
+    """Put one `a.b=value` into nested values, in place; mappings on the way are copied first.
+
+    Args:
+        values: as read from YAML.
+        text: as given to `--set`.
+    """
     dotted, equals, raw = text.partition("=")
     keys = dotted.strip().split(".")
     if not equals or not all(keys):

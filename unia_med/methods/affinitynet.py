@@ -50,11 +50,12 @@ class AffinityNet(Method):
         self.settings: AffinityNetConfig = config.method
         self.head_multiplier = config.training.head_multiplier
         self.classes = len(config.data.target_classes) + 1
-        settings, weights = self.settings, config.network.weights
+        settings, weights, channels = self.settings, config.network.weights, config.network.channels
         self.fixed_classifier = settings.classifier is not None
-        self.classifier = cam_network(settings.cam, "none" if self.fixed_classifier else weights, self.classes - 1)
+        start = "none" if self.fixed_classifier else weights
+        self.classifier = cam_network(settings.cam, start, self.classes - 1, channels)
         self.network = AffinityNetwork(
-            weights, settings.stride, settings.affinity, settings.widths, settings.train_backbone
+            weights, settings.stride, settings.affinity, settings.widths, settings.train_backbone, channels
         )
         if self.fixed_classifier:
             self.classifier.requires_grad_(False)

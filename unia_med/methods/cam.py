@@ -18,17 +18,20 @@ from unia_med.methods.base import Batch, Method, Prediction
 from unia_med.nn.cam_network import CamNetwork
 
 PEAK_GUARD = 1e-5  # [3]
+_UNLIKELY = 0.01  # no class is impossible because its map is 0
 
 
-def cam_network(settings: CamConfig, weights: str, classes: int) -> CamNetwork:
+def cam_network(settings: CamConfig, weights: str, classes: int, channels: int = 1) -> CamNetwork:
     """The classifier that the settings describe.
 
     Args:
         settings: of the method `cam`.
         weights: of the backbone, see `Lite0Stages`.
         classes: T.
+        channels: C of the images.
     """
-    return CamNetwork(weights, classes, settings.width, settings.stride, settings.pooling, settings.dropout)
+    form = (settings.width, settings.stride, settings.pooling, settings.dropout)
+    return CamNetwork(weights, classes, *form, channels)
 
 
 @torch.no_grad()
@@ -74,7 +77,8 @@ class Cam(Method):
         super().__init__()
         self.settings: CamConfig = config.method
         self.head_multiplier = config.training.head_multiplier
-        self.network = cam_network(self.settings, config.network.weights, len(config.data.target_classes))
+        network, classes = config.network, len(config.data.target_classes)
+        self.network = cam_network(self.settings, network.weights, classes, network.channels)
 
     def rate_multipliers(self) -> dict[str, float]:
         """All but the pretrained stages learn `head_multiplier` times faster."""
@@ -89,7 +93,7 @@ class Cam(Method):
         """Background at a constant score against the maps of the classes that the classifier finds in the slice."""
         found = self.network(images)[0] > 0
         maps = activation_maps(self.network, images, self.settings) * found[:, :, None, None]
-        scores = torch.cat((torch.full_like(maps[:, :1], self.settings.background), maps), 1)
+        scores = with_constant(maps, self.settings.background).clamp(min=_UNLIKELY)
         probabilities = scores / scores.sum(1, keepdim=True)
         return Prediction(probabilities, 1 - probabilities.amax(1))
 

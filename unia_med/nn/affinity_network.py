@@ -45,6 +45,7 @@ class AffinityNetwork(nn.Module):
         stride: pixels from one cell to the next: 2, 4 or 8.
         form: `feature` (PSA, section 5) or `boundary` (IRN, section 8).
         widths: channels of the three depths; published 64, 128, 256. `boundary`: the first, for every depth.
+        channels: C of the images.
         train_backbone: False learns the heads alone, as IRN does; faster.
     """
 
@@ -55,10 +56,11 @@ class AffinityNetwork(nn.Module):
         form: Literal["feature", "boundary"] = "feature",
         widths: Sequence[int] = (64, 128, 256),
         train_backbone: bool = True,
+        channels: int = 1,
     ) -> None:
         super().__init__()
         self.stride, self.form, self.train_backbone = stride, form, train_backbone
-        self.stages = Lite0Stages(weights).requires_grad_(train_backbone)
+        self.stages = Lite0Stages(weights, channels).requires_grad_(train_backbone)
         self.taps = feature_taps(stride) if form == "feature" else tuple(range(_DEEPEST + 1))
         widths = tuple(widths) if form == "feature" else (widths[0],) * len(self.taps)
         self.reduce = nn.ModuleList(_reduced(STAGE_CHANNELS[i], w) for i, w in zip(self.taps, widths, strict=True))
@@ -75,7 +77,7 @@ class AffinityNetwork(nn.Module):
         return self
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (B, sum of widths, h, w), or edge logits (B, 1, h, w), of images (B, 1, H, W) in [0, 1]."""
+        """Features (B, sum of widths, h, w), or edge logits (B, 1, h, w), of images (B, C, H, W) in [0, 1]."""
         size = tuple(-(-side // self.stride) for side in images.shape[-2:])
         with torch.set_grad_enabled(self.train_backbone and torch.is_grad_enabled()):
             maps = self.stages(images)

@@ -40,6 +40,7 @@ class CamNetwork(nn.Module):
         pooling: `max`: highest value of each feature, then the classifier; `score_max`: highest score of each class;
             `logsumexp`: a smooth `score_max` (Pinheiro and Collobert 2015); `mean`: as published (PSA, section 2).
         dropout: share of channels dropped in training.
+        channels: C of the images.
         sharpness: r of `logsumexp`; a larger one comes closer to the maximum.
     """
 
@@ -50,12 +51,13 @@ class CamNetwork(nn.Module):
         width: int = 128,
         stride: int = 8,
         pooling: Pooling = "max",
-        dropout: float = 0.5,
+        dropout: float = 0.0,
+        channels: int = 1,
         sharpness: float = 4.0,
     ) -> None:
         super().__init__()
         self.pooling, self.sharpness = pooling, sharpness
-        self.stages = Lite0Stages(weights)
+        self.stages = Lite0Stages(weights, channels)
         self.taps = taps_from(stride)
         self.laterals = nn.ModuleList(nn.Conv2d(STAGE_CHANNELS[i], width, 1, bias=False) for i in self.taps)
         self.join = nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
@@ -63,7 +65,7 @@ class CamNetwork(nn.Module):
         self.classifier = nn.Conv2d(width, classes, 1, bias=False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Tag logits (B, T), and class scores (B, T, h, w), the raw activation map, from images (B, 1, H, W)."""
+        """Tag logits (B, T), and class scores (B, T, h, w), the raw activation map, from images (B, C, H, W)."""
         maps = self.stages(images)
         size = maps[self.taps[0]].shape[-2:]
         grid = sum(

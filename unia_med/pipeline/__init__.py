@@ -1,0 +1,1 @@
+"""Recipes: several runs that feed each other."""

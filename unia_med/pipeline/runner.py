@@ -1,0 +1,195 @@
+"""Runs the stages of a recipe, each in its own folder, and leaves out what is finished and unchanged.
+
+A stage's fingerprint covers its step and settings, the package version, the files it reads by name, size and time of
+change, and the fingerprints and finishing times of the stages it reads. Its record lies in `records/NAME.json`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from unia_med import __version__
+from unia_med.config.pipeline import StageConfig
+from unia_med.errors import UserError
+from unia_med.pipeline.recipe import Recipe
+from unia_med.pipeline.steps import Step
+from unia_med.registry import STEPS, resolve
+
+RECORDS = "records"
+_NAMELESS = "stage:{}"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is kept of a stage.
+
+    Attributes:
+        stage: Its name.
+        step: What it does.
+        fingerprint: Of everything that decides its outcome.
+        version: Of the package that ran it.
+        settings: Those that are part of the fingerprint.
+        reads: Earlier stages, and what identifies the outputs that were read.
+        finished: Seconds since 1970, or None while it runs or after it was killed.
+        seconds: Wall time of the last part of the work.
+    """
+
+    stage: str
+    step: str
+    fingerprint: str
+    version: str
+    settings: dict[str, Any]
+    reads: dict[str, str]
+    finished: float | None = None
+    seconds: float | None = None
+
+    @property
+    def token(self) -> str:
+        """Names this very output: other settings and another time of making give another one."""
+        return f"{self.fingerprint}@{self.finished}"
+
+
+def run_recipe(recipe: Recipe, output: Path, device: str = "auto") -> int:
+    """Run the stages that are new, changed or unfinished, and return the exit code of the last one that ran.
+
+    Args:
+        recipe: What to do.
+        output: Folder of the pipeline; every stage has a folder of its name in it.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        UserError: A setting of any stage is wrong, before anything runs; or a stage's own.
+    """
+    # All are built at once, so that a fault in the last stage shows before the first one runs.
+    plan = _steps(recipe, lambda read: str(output / read))
+    nameless = _steps(recipe, _NAMELESS.format)
+    done: dict[str, Record] = {}
+    for number, stage in enumerate(recipe.stages, start=1):
+        folder, step = output / stage.name, plan[stage.name]
+        title = f"[{number}/{len(recipe.stages)}] {stage.name}"
+        reads = {read: done[read].token for read in stage.reads.values()}
+        wanted = _wanted_record(stage, nameless[stage.name], reads)
+        found = read_record(output, stage.name)
+        same = found is not None and found.fingerprint == wanted.fingerprint
+        if same and found.finished is not None and step.is_complete(folder):
+            print(f"{title}: finished, unchanged", flush=True)
+            done[stage.name] = found
+            continue
+        resumes = same and found.finished is None
+        if not resumes:
+            _make_room(folder, found)
+        print(f"{title}: {'goes on' if resumes else 'runs'}", flush=True)
+        write_record(output, wanted)
+        started = time.time()
+        code = step.run(folder, device)
+        if code:
+            return code
+        now = time.time()
+        done[stage.name] = Record(**{**asdict(wanted), "finished": now, "seconds": round(now - started, 1)})
+        write_record(output, done[stage.name])
+    return 0
+
+
+def read_record(output: Path, stage: str) -> Record | None:
+    """The record of a stage, or None where there is none that can be read.
+
+    Args:
+        output: Folder of the pipeline.
+        stage: Its name.
+    """
+    path = output / RECORDS / f"{stage}.json"
+    try:
+        return Record(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):  # of another version, or damaged: the stage runs again
+        return None
+
+
+def write_record(output: Path, record: Record) -> None:
+    """Write a record; it appears whole or not at all.
+
+    Args:
+        output: Folder of the pipeline.
+        record: What to keep.
+    """
+    from unia_med.engine.checkpoint import write_text_atomically
+
+    folder = output / RECORDS
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text_atomically(folder / f"{record.stage}.json", json.dumps(asdict(record), indent=2) + "\n")
+
+
+def files_digest(paths: list[Path]) -> str:
+    """One hash of the names, sizes and times of change of files and of all files in folders.
+
+    Args:
+        paths: Files or folders; a missing one counts as missing.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        for name, size, changed in sorted(_listing(path)):
+            digest.update(f"{name}\0{size}\0{changed}\n".encode())
+        digest.update(b"\1")
+    return digest.hexdigest()
+
+
+def _listing(path: Path) -> Iterator[tuple[str, int, int]]:
+    if path.is_file():
+        facts = path.stat()
+        yield path.name, facts.st_size, facts.st_mtime_ns
+    for folder, _, names in os.walk(path):
+        for name in names:
+            file = Path(folder) / name
+            facts = file.stat()
+            yield str(file.relative_to(path)), facts.st_size, facts.st_mtime_ns
+
+
+def _steps(recipe: Recipe, place: Callable[[str], str]) -> dict[str, Step]:
+    """All steps with their settings checked.
+
+    Args:
+        recipe: The stages.
+        place: What stands for the output of a stage in the settings of those that read it.
+    """
+    steps: dict[str, Step] = {}
+    for stage in recipe.stages:
+        settings: dict[str, Any] = dict(stage.settings)
+        for key, read in stage.reads.items():
+            settings = steps[read].fill(settings, key, place(read), steps[read])
+        kind = resolve(STEPS, stage.step, f"step of stage '{stage.name}'")
+        steps[stage.name] = kind(settings, recipe.shared, recipe.overrides, f"{recipe.origin}: stage '{stage.name}'")
+    return steps
+
+
+def _wanted_record(stage: StageConfig, step: Step, reads: dict[str, str]) -> Record:
+    """The record that an up-to-date stage has.
+
+    Args:
+        stage: The stage.
+        step: Its step, with names in place of the folders it reads, so that a moved pipeline stays finished.
+        reads: What identifies the outputs that it reads.
+    """
+    settings = step.described()
+    files = [path for path in step.inputs() if not str(path).startswith(_NAMELESS.format(""))]
+    inputs = files_digest(files)
+    facts = {"step": stage.step, "settings": settings, "version": __version__, "inputs": inputs, "reads": reads}
+    fingerprint = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return Record(stage.name, stage.step, fingerprint, __version__, settings, reads)
+
+
+def _make_room(folder: Path, record: Record | None) -> None:
+    """Remove what an earlier form of the stage left; a folder without a record is nobody's to remove."""
+    if not folder.exists():
+        return
+    if record is None and any(folder.iterdir()):
+        raise UserError(
+            "this folder is not empty and was not made by a pipeline", folder, "Name another --output, or remove it"
+        )
+    shutil.rmtree(folder)

@@ -1,0 +1,284 @@
+"""What a stage of a recipe can do: train a run, or let a trained run label volumes."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from unia_med.config.load import apply_override, load_config, parse_config, plain
+from unia_med.config.pipeline import LabelStepConfig
+from unia_med.config.schema import DataConfig, RunConfig
+from unia_med.errors import UserError, suggestion
+from unia_med.labels import IGNORE
+from unia_med.pipeline.recipe import merged, put
+
+if TYPE_CHECKING:
+    from unia_med.data.sample import CaseFiles
+    from unia_med.inference.predictor import Predictor
+
+LABELS_SUFFIX = "_labels"
+QUALITY_FILE = "quality.json"
+
+
+class Step(ABC):
+    """One stage with its settings checked.
+
+    Args:
+        settings: Of the stage, with the outputs of the stages it reads filled in.
+        shared: What all stages of the recipe share.
+        overrides: `key=value` texts that win over both.
+        where: Recipe and stage, for messages.
+    """
+
+    @abstractmethod
+    def __init__(
+        self, settings: Mapping[str, Any], shared: Mapping[str, Any], overrides: Sequence[str], where: str
+    ) -> None: ...
+
+    @abstractmethod
+    def described(self) -> dict[str, Any]:
+        """The settings that decide the outcome, as plain values."""
+
+    @abstractmethod
+    def inputs(self) -> list[Path]:
+        """Files and folders, other than outputs of stages, that decide the outcome."""
+
+    @abstractmethod
+    def run(self, folder: Path, device: str) -> int:
+        """Does the work, or goes on with what is in the folder, and returns an exit code."""
+
+    @abstractmethod
+    def is_complete(self, folder: Path) -> bool:
+        """Whether the folder holds what later stages read."""
+
+    @staticmethod
+    @abstractmethod
+    def fill(values: Mapping[str, Any], key: str, folder: str, earlier: Step) -> dict[str, Any]:
+        """A later stage's settings with the output of this kind of step filled in at a dotted key."""
+
+
+class TrainStep(Step):
+    """One `unia-med train`."""
+
+    def __init__(
+        self, settings: Mapping[str, Any], shared: Mapping[str, Any], overrides: Sequence[str], where: str
+    ) -> None:
+        values = merged(shared, settings)
+        for text in overrides:
+            apply_override(values, text)
+        self.config = parse_config(values, where)
+
+    def described(self) -> dict[str, Any]:
+        from unia_med.engine.session import FREE_ON_RESUME
+
+        values = plain(self.config)
+        for name in FREE_ON_RESUME:
+            *parents, last = name.split(".")
+            level = values
+            for parent in parents:
+                level = level[parent]
+            level.pop(last)
+        return values
+
+    def inputs(self) -> list[Path]:
+        data, weights = self.config.data, Path(self.config.network.weights)
+        paths = [data.root, data.tags.path, *(source.folder for source in data.labels)]
+        return [path for path in paths if path is not None] + ([weights] if weights.is_file() else [])
+
+    def run(self, folder: Path, device: str) -> int:
+        from unia_med.engine.session import train
+
+        resume = (folder / "checkpoints" / "last.pt").is_file() and (folder / "config.yaml").is_file()
+        if not resume:
+            _clear(folder)  # killed before its first checkpoint
+        return train(self.config, folder, resume, device)
+
+    def is_complete(self, folder: Path) -> bool:
+        return (folder / "checkpoints" / "best.pt").is_file()
+
+    @staticmethod
+    def fill(values: Mapping[str, Any], key: str, folder: str, earlier: Step) -> dict[str, Any]:
+        filled = put(values, key, folder)
+        if key == "method.classifier" and isinstance(earlier, TrainStep):
+            # The settings of that network are its stage's; here they would have to be typed again.
+            return merged(put({}, "method.cam", plain(earlier.config.method)), filled)
+        return filled
+
+
+class LabelStep(Step):
+    """A trained run labels the training volumes: one `CASE_labels.nii.gz` each, values as in the masks, 255 unknown."""
+
+    def __init__(
+        self, settings: Mapping[str, Any], shared: Mapping[str, Any], overrides: Sequence[str], where: str
+    ) -> None:
+        try:
+            self.settings = LabelStepConfig.model_validate(dict(settings))
+        except ValidationError as error:
+            fault = error.errors(include_url=False)[0]
+            key = str(fault["loc"][0])
+            remedy = suggestion(key, LabelStepConfig.model_fields) if fault["type"] == "extra_forbidden" else None
+            raise UserError("unknown key" if remedy else fault["msg"], f"{where}: {key}", remedy) from None
+        values = dict(shared)
+        for text in overrides:
+            apply_override(values, text)
+        self.root = parse_config({"data": values.get("data", {})}, where).data.root
+
+    def described(self) -> dict[str, Any]:
+        return plain(self.settings)
+
+    def inputs(self) -> list[Path]:
+        return [] if self.root is None else [self.root]
+
+    def run(self, folder: Path, device: str) -> int:
+        from rich.progress import track
+
+        from unia_med.build import build_dataset, resolve_device
+        from unia_med.data.slices import build_slices
+        from unia_med.data.splits import split_cases
+
+        config = self._config()
+        dataset = build_dataset(config.data)
+        cases = split_cases(dataset.cases(), config.data.split, config.seed)["train"]
+        labelled = config.data if self.settings.seeds == "labels" else config.data.model_copy(update={"labels": []})
+        slices = build_slices(dataset, cases, labelled, cache_dir=folder / "cache")
+        predictor = self._predictor(config, str(resolve_device(device)))
+        for case in track(cases, "labels", disable=not _is_terminal()):
+            target = _label_file(folder, case)
+            if not target.is_file():
+                seeds = slices.labels.get(case.case) if self.settings.seeds == "labels" and slices.labels else None
+                self._label(predictor, case, slices.tags[slices.rows(case.case)], seeds, config.data, target)
+        if self.settings.score:
+            _write_quality(folder, _quality(folder, [case for case in cases if case.mask], dataset, config.data))
+        (folder / "cases.txt").write_text("".join(f"{case.case}\n" for case in cases), encoding="utf-8")
+        return 0
+
+    def is_complete(self, folder: Path) -> bool:
+        listing = folder / "cases.txt"
+        if not listing.is_file():
+            return False
+        names = listing.read_text(encoding="utf-8").split("\n")
+        return all((folder / f"{name}{LABELS_SUFFIX}.nii.gz").is_file() for name in names if name)
+
+    @staticmethod
+    def fill(values: Mapping[str, Any], key: str, folder: str, earlier: Step) -> dict[str, Any]:
+        source = {"kind": "masks", "source": "files", "folder": folder, "suffix": LABELS_SUFFIX}
+        return put(values, key, [{**source, "marks_every_class": False}])
+
+    def _config(self) -> RunConfig:
+        """The run's config with the recipe's data folder and the stage's method settings."""
+        stored = self.settings.run / "config.yaml"
+        values = merged(plain(load_config(stored)), {"method": self.settings.method})
+        if self.root is not None:
+            values = put(values, "data.root", str(self.root))
+        return parse_config(values, stored)
+
+    def _predictor(self, config: RunConfig, device: str) -> Predictor:
+        from unia_med.build import build_method
+        from unia_med.engine.checkpoint import load_checkpoint, load_weights
+        from unia_med.inference.predictor import Predictor
+        from unia_med.trained import find_checkpoint
+
+        path = find_checkpoint(self.settings.run)
+        bare = config.model_copy(update={"network": config.network.model_copy(update={"weights": "none"})})
+        method = build_method(bare)
+        load_weights(method, load_checkpoint(path, keys=("ema",))["ema"], path)
+        return Predictor(method, config, device, postprocess=False)
+
+    def _label(
+        self,
+        predictor: Predictor,
+        case: CaseFiles,
+        tags: np.ndarray,
+        seeds: np.ndarray | None,
+        data: DataConfig,
+        target: Path,
+    ) -> None:
+        from unia_med.data.io.channels import ChannelFiles
+        from unia_med.data.io.nifti import read_volume, write_like
+
+        volume = read_volume(case.image) if data.channels == 1 else ChannelFiles.of(data).read(case.image)
+        maps = predictor.label_maps(volume, tags, seeds)
+        if self.settings.column not in maps:
+            where, remedy = f"{self.settings.run}: column", suggestion(self.settings.column, maps)
+            raise UserError(f"the method makes no labels called '{self.settings.column}'", where, remedy)
+        labels = mask_values(data)[maps[self.settings.column]]
+        write_like(labels, replace(volume, array=labels), target)
+
+
+def mask_values(data: DataConfig) -> np.ndarray:
+    """uint8 (256,): the value that stands in a mask file for each label; a merged class takes its first member's.
+
+    Args:
+        data: Classes, their values and groups.
+    """
+    table = np.full(256, IGNORE, np.uint8)
+    table[0] = 0
+    values = _class_values(data)
+    members = list(data.groups.values()) if data.groups else [[name] for name in data.classes]
+    for label, names in enumerate(members, start=1):
+        table[label] = values[names[0]]
+    return table
+
+
+def _class_values(data: DataConfig) -> dict[str, int]:
+    from unia_med.data.acdc import CLASS_VALUES
+
+    if data.name == "acdc" and data.class_values is None:
+        return {name: CLASS_VALUES[name] for name in data.classes}
+    return data.mask_values
+
+
+def _quality(folder: Path, cases: Sequence[CaseFiles], dataset: Any, data: DataConfig) -> dict[str, Any]:
+    """Mean 3D Dice per class over the cases with a mask, and the share of voxels that are labelled at all."""
+    from unia_med.data.io.nifti import read_volume
+    from unia_med.data.tags import group_labels
+    from unia_med.metrics.overlap import dice
+
+    table, names = mask_values(data), data.target_classes
+    rows, covered = [], []
+    for case in cases:
+        truth = dataset.labels(case)
+        truth = group_labels(truth, data.classes, data.groups) if data.groups else truth
+        found = read_volume(_label_file(folder, case)).array
+        covered.append(float((found != IGNORE).mean()))
+        scores = [dice(found == table[label], truth == label) for label in range(1, len(names) + 1)]
+        heart = dice((found != IGNORE) & (found > 0), truth > 0)
+        rows.append([np.nan if value is None else value for value in (*scores, heart)])
+    means = np.nanmean(np.array(rows, dtype=float).reshape(-1, len(names) + 1), axis=0) if rows else []
+    return {
+        "cases": len(rows),
+        "dice": dict(zip([*names, "any class"], (round(float(value), 4) for value in means), strict=False)),
+        "labelled": round(float(np.mean(covered)), 4) if covered else None,
+    }
+
+
+def _write_quality(folder: Path, quality: Mapping[str, Any]) -> None:
+    from unia_med.engine.checkpoint import write_text_atomically
+
+    write_text_atomically(folder / QUALITY_FILE, json.dumps(quality, indent=2) + "\n")
+    scores = ", ".join(f"{name} {value:.3f}" for name, value in quality["dice"].items())
+    print(f"  labels of {quality['cases']} cases with masks: Dice {scores}; {quality['labelled']} of voxels labelled")
+
+
+def _label_file(folder: Path, case: CaseFiles) -> Path:
+    return folder / f"{case.case}{LABELS_SUFFIX}.nii.gz"
+
+
+def _clear(folder: Path) -> None:
+    import shutil
+
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def _is_terminal() -> bool:
+    import sys
+
+    return sys.stdout.isatty()
