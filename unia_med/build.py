@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from unia_med.config.schema import DataConfig, RunConfig
 from unia_med.errors import UserError
-from unia_med.registry import DATASETS, METHODS, resolve
+from unia_med.registry import DATASETS, METHODS, resolve, with_installed
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +40,8 @@ def build_method(config: RunConfig) -> Method:
     Args:
         config: the whole config; a method reads its own part, the network's and the classes.
     """
+    if config.method.name == "custom":
+        return resolve(with_installed(METHODS, "unia_med.methods"), config.method.use, "method.use")(config)
     return resolve(METHODS, config.method.name, "method.name")(config)
 
 

@@ -115,7 +115,11 @@ def find_predictions(folder: Path) -> dict[str, list[Path]]:
         if stem.endswith(("_uncertainty", LABEL_SUFFIX)):
             continue
         suffix = next(suffix for suffix in PREDICTION_SUFFIXES if stem.endswith(suffix))
-        found.setdefault(stem.removesuffix(suffix), {}).setdefault(suffix, []).append(path)
+        name = stem.removesuffix(suffix)
+        inside = Path(name) if folder.is_file() else path.parent.relative_to(folder) / name
+        # In a sub-folder a file goes by its path, for cases that are called "site1/scan", and by its name alone.
+        for case in {name, inside.as_posix()}:
+            found.setdefault(case, {}).setdefault(suffix, []).append(path)
     return {case: next(paths[s] for s in PREDICTION_SUFFIXES if s in paths) for case, paths in found.items()}
 
 

@@ -98,7 +98,9 @@ def _scheme_and_labels(args: argparse.Namespace) -> tuple[LabelScheme, dict[str,
     from unia_med.config.load import load_config
 
     config = load_config(args.config, args.set)
-    return _configured_scheme(config), _split_labels(config, args) if args.split else find_labels(args.labels)
+    if args.split or config.data.name == "volumes":
+        return _configured_scheme(config), _split_labels(config, args)
+    return _configured_scheme(config), find_labels(args.labels)
 
 
 def _configured_scheme(config: Any) -> LabelScheme:
@@ -111,7 +113,8 @@ def _configured_scheme(config: Any) -> LabelScheme:
     by_name = data.name == "acdc" and data.class_values is None  # a subset of ACDC's classes keeps their values
     numbers = {name: CLASS_VALUES[name] if by_name else value for name, value in data.mask_values.items()}
     values = tuple(tuple(numbers[member] for member in members) for members in groups.values())
-    return LabelScheme(tuple(groups), values, frozenset(KNOWN_VALUES if by_name else ()))
+    others = KNOWN_VALUES if by_name else data.volumes.other_values
+    return LabelScheme(tuple(groups), values, frozenset(others))
 
 
 def _split_labels(config: Any, args: argparse.Namespace) -> dict[str, Path]:
@@ -119,7 +122,10 @@ def _split_labels(config: Any, args: argparse.Namespace) -> dict[str, Path]:
     from unia_med.data.splits import split_cases
 
     dataset = build_dataset(config.data.model_copy(update={"root": args.labels}))
-    cases = split_cases(dataset.cases(), config.data.split, config.seed)[args.split]
+    cases = dataset.cases()
+    if args.split is None:
+        return {case.case: case.mask for case in cases if case.mask is not None}
+    cases = split_cases(cases, config.data.split, config.seed)[args.split]
     if not cases:
         raise UserError(f"the split leaves no {args.split} case", where=args.labels, remedy="Change data.split")
     unlabelled = [case.case for case in cases if case.mask is None]
@@ -136,8 +142,8 @@ def _evaluate(
 
     from unia_med.evaluation import Evaluation, evaluate
 
-    done = Evaluation(unused=[path for case in predictions.keys() - labels.keys() for path in predictions[case]])
-    done.unused.sort()
+    used = {path for case in labels for path in predictions.get(case, [])}
+    done = Evaluation(unused=sorted({path for paths in predictions.values() for path in paths} - used))
     cases = evaluate(labels, predictions, scheme, hd95)
     for case, result in track(cases, "scoring", len(labels), disable=not sys.stdout.isatty(), transient=True):
         if isinstance(result, UserError):

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from unia_med.config.custom import CustomConfig
 from unia_med.config.data import DataConfig, Fraction, GridConfig, Positive, SplitConfig, TagsConfig
 from unia_med.config.prior import PhantomPriorConfig, PriorConfig, RingPriorConfig
 from unia_med.config.section import Section
@@ -27,6 +28,7 @@ __all__ = [
     "AugmentConfig",
     "CamConfig",
     "CompleteConfig",
+    "CustomConfig",
     "DataConfig",
     "GridConfig",
     "InferenceConfig",
@@ -48,7 +50,8 @@ __all__ = [
 ]
 
 MethodConfig = Annotated[
-    UniaConfig | PartialConfig | AgmmConfig | AalrConfig | CamConfig | AffinityNetConfig, Field(discriminator="name")
+    UniaConfig | PartialConfig | AgmmConfig | AalrConfig | CamConfig | AffinityNetConfig | CustomConfig,
+    Field(discriminator="name"),
 ]
 """The settings of one method; `name` says which."""
 

@@ -25,7 +25,7 @@ def advise(report: dict[str, Any], config: RunConfig) -> list[str]:
     """
     found = [
         *_separation(report["tags"], config),
-        *_tags(report["tags"]),
+        *_tags(report["tags"], config.data.tags.source),
         *_labels(report["labels"]),
         *_patients(report["cases"]),
         *_copies(report["copies"]),
@@ -61,8 +61,10 @@ def _remedies(first: str, second: str, config: RunConfig) -> str:
     return ", or ".join((", ".join(options[:-1]), options[-1])) if len(options) > 1 else options[0]
 
 
-def _tags(tags: dict[str, Any]) -> Iterator[str]:
+def _tags(tags: dict[str, Any], source: str) -> Iterator[str]:
     total = tags["slices"]
+    if not total and source in ("labels", "none"):
+        return
     if not total:
         yield "There are no tags to look at: mend the faults above, or train by labels on pixels (data.labels)."
         return
