@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
+from types import ModuleType
 
 import nibabel as nib
 import numpy as np
@@ -43,6 +45,17 @@ def real_acdc() -> Path:
     if not root.is_dir():
         pytest.skip("no ACDC folder: set UNIA_MED_ACDC")
     return root
+
+
+@pytest.fixture(scope="session")
+def dicom_files() -> ModuleType:
+    """The module `tests/data/dicom_files.py`, which writes synthetic series; without pydicom the test is left out."""
+    pytest.importorskip("pydicom")
+    pytest.importorskip("highdicom")
+    spec = importlib.util.spec_from_file_location("dicom_files", Path(__file__).with_name("data") / "dicom_files.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def tiny_heart(size: float = 1.0, shift: int = 0) -> np.ndarray:

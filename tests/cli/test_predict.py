@@ -193,16 +193,6 @@ def test_inputs_are_checked_before_the_weights(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_dicom_folder_says_which_formats_are_read(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "series").mkdir()
-    (tmp_path / "series" / "IM0001").write_bytes(bytes(128) + b"DICM" + bytes(20))
-    assert predict(run, tmp_path / "series", tmp_path / "out") == 2
-    printed = capsys.readouterr().err
-    assert "DICOM" in printed and ".nii.gz" in printed
-
-
 def test_two_images_of_one_name_are_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_image(tmp_path / "data" / "one" / "scan.nii.gz")
     save_image(tmp_path / "data" / "two" / "scan.nii")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,16 +13,25 @@ from unia_med.cli.options import add_device, new_command
 from unia_med.errors import UserError
 
 if TYPE_CHECKING:
+    from unia_med.data.io.dicom import DicomSeries
+    from unia_med.data.io.frames import FrameSource
     from unia_med.inference.predictor import Predictor
 
 EXAMPLE = """unia-med predict --model runs/acdc --input scan.nii.gz --output masks --uncertainty
-unia-med predict --model runs/acdc --input ACDC --split val --output masks"""
+unia-med predict --model runs/acdc --input ACDC --split val --output masks
+unia-med predict --model runs/acdc --input DICOM_FOLDER --series 12 --output masks"""
 
 DETAILS = """
 Writes NAME_seg.nii.gz (uint8) and, with --uncertainty, NAME_uncertainty.nii.gz (float32, 0 certain to 1) for each
 NAME.nii.gz, on its own grid; a 4D cine gives 4D results. A folder is searched with its sub-folders; files ending in
-_gt, _scribble, _seg, _pred or _uncertainty are no images, and X_4d is left out where its frames X_frameNN lie beside it
-(name it as --input to predict it). A file that fails is named at the end, with exit code 1."""
+_gt, _scribble(s), _points, _blocks, _boxes, _seg, _pred or _uncertainty are no images, and X_4d is left out where its
+frames X_frameNN lie beside it (name it as --input to predict it). A file that fails is named at the end, with exit
+code 1.
+
+A folder without such volumes is searched for a DICOM series by content. Its slices are ordered by their place in the
+patient and its phases by trigger time; FOLDER_seg.nii.gz is written, and a DICOM SEG, FOLDER_seg.dcm or, of a cine,
+one per frame, FOLDER_frameNN_seg.dcm. Where there are several series, --series names one, and FOLDER_seriesN is the
+name of the results. The name of the folder is all that results are named by; nothing of the patient is printed."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -30,11 +40,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     Args:
         subparsers: of the main parser.
     """
-    parser = new_command(subparsers, "predict", "Segment NIfTI, NRRD or MetaImage volumes, 3D or 4D.", EXAMPLE)
+    summary = "Segment NIfTI, NRRD or MetaImage volumes, 3D or 4D, or a DICOM series."
+    parser = new_command(subparsers, "predict", summary, EXAMPLE)
     parser.description = f"{parser.description}\n{DETAILS}"
     parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="run folder of `unia-med train`")
-    parser.add_argument("--input", type=Path, required=True, metavar="PATH", help="an image, or a folder of images")
+    parser.add_argument(
+        "--input", type=Path, required=True, metavar="PATH", help="an image, or a folder of images or of DICOM"
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the results")
+    parser.add_argument("--series", metavar="NUMBER|UID", help="which series of a DICOM folder with several")
     parser.add_argument(
         "--split",
         choices=("train", "val", "test"),
@@ -75,11 +89,13 @@ def run(args: argparse.Namespace) -> int:
     return _report(images, failures, args)
 
 
-def _images(args: argparse.Namespace) -> dict[str, Path]:
-    from unia_med.inference.inputs import by_name, find_images
+def _images(args: argparse.Namespace) -> dict[str, Path | DicomSeries]:
+    from unia_med.inference.inputs import by_name, find_inputs
 
+    if args.split and args.series:
+        raise UserError("--split and --series contradict each other", where="--series", remedy="Leave one out")
     if args.split is None:
-        return find_images(args.input, args.output)
+        return find_inputs(args.input, args.output, args.series)
     from unia_med.build import build_dataset
     from unia_med.data.splits import split_cases
     from unia_med.trained import load_run_config
@@ -89,20 +105,33 @@ def _images(args: argparse.Namespace) -> dict[str, Path]:
     cases = split_cases(dataset.cases(), config.data.split, config.seed)[args.split]
     if not cases:
         raise UserError(f"the run's split leaves no {args.split} case", where=args.input, remedy="Leave out --split")
-    return by_name((case.case, case.image) for case in cases)
+    return dict(by_name((case.case, case.image) for case in cases))
 
 
-def _unreadable(images: Mapping[str, Path]) -> dict[str, str]:
+def _unreadable(images: Mapping[str, Path | DicomSeries]) -> dict[str, str]:
     """Reasons of the images whose header is already wrong: known before the weights are loaded."""
     from unia_med.data.io.nifti import read_header
 
     failures: dict[str, str] = {}
-    for name, path in images.items():
+    for name, image in images.items():
         try:
-            read_header(path)
+            if isinstance(image, Path):
+                read_header(image)
+            else:
+                _prepare_dicom(image)
         except UserError as error:
             failures[name] = str(error)
     return failures
+
+
+def _prepare_dicom(series: DicomSeries) -> None:
+    from unia_med.export.dicom_seg import import_highdicom
+
+    import_highdicom(series.path)
+    frames = f" of {series.frames} frames" if series.frames > 1 else ""
+    print(f"{series.path}: {' x '.join(map(str, series.shape[:3]))} voxels{frames}")
+    for note in series.stack.notes:
+        print(f"unia-med: note: {series.path}: {note}", file=sys.stderr)
 
 
 def _load(args: argparse.Namespace) -> Predictor:
@@ -114,34 +143,64 @@ def _load(args: argparse.Namespace) -> Predictor:
     return load_predictor(args.model, device, tta=args.tta, postprocess=not args.no_postprocess, uncertainty=kind)
 
 
-def _predict_all(predictor: Predictor, images: Mapping[str, Path], args: argparse.Namespace) -> dict[str, str]:
+def _predict_all(
+    predictor: Predictor, images: Mapping[str, Path | DicomSeries], args: argparse.Namespace
+) -> dict[str, str]:
     """Reasons of the images that failed, by name; all others are written."""
     from rich.progress import track
 
     failures: dict[str, str] = {}
-    for name, path in track(images.items(), "predicting", disable=not sys.stdout.isatty(), transient=True):
+    for name, image in track(images.items(), "predicting", disable=not sys.stdout.isatty(), transient=True):
+        path = image if isinstance(image, Path) else image.path
         try:
-            _predict_one(predictor, name, path, args)
+            _predict_one(predictor, name, image, args)
         except UserError as error:
             failures[name] = str(error) if error.where else f"{path}: {error}"
         except Exception as error:  # one image must not cost the others their results
             if args.debug:
                 raise
-            failures[name] = f"{path}: {type(error).__name__}: {error}. Run this image alone with --debug"
+            # Messages about DICOM may quote the patient's data.
+            said = f": {error}" if isinstance(image, Path) else ""
+            failures[name] = f"{path}: {type(error).__name__}{said}. Run this image alone with --debug"
     return failures
 
 
-def _predict_one(predictor: Predictor, name: str, path: Path, args: argparse.Namespace) -> None:
-    from unia_med.data.io.nifti import read_volume, write_like
+def _predict_one(predictor: Predictor, name: str, image: Path | DicomSeries, args: argparse.Namespace) -> None:
+    from unia_med.data.io.nifti import write_like
+    from unia_med.data.volume import Volume
     from unia_med.inference.inputs import results
 
-    volume = read_volume(path)
-    found = predictor.predict_volume(volume)
-    for kind, file in results(args.output, name, bool(args.uncertainty)).items():
-        write_like(getattr(found, kind), volume, file)
+    files = results(args.output, name, bool(args.uncertainty))
+    source = predictor.open(image) if isinstance(image, Path) else image
+    if not isinstance(source, Volume):
+        _predict_frames(predictor, source, files, args.output)
+        return
+    found = predictor.predict_volume(source)
+    for kind, file in files.items():
+        write_like(getattr(found, kind), source, file)
 
 
-def _report(images: Mapping[str, Path], failures: Mapping[str, str], args: argparse.Namespace) -> int:
+def _predict_frames(predictor: Predictor, source: FrameSource, files: Mapping[str, Path], output: Path) -> None:
+    """Predict and write frame by frame, so that memory does not grow with the number of frames."""
+    import numpy as np
+
+    from unia_med.data.io.dicom import DicomSeries
+    from unia_med.data.io.frames import FrameWriter, iterate_frames
+    from unia_med.export.dicom_seg import SegWriter, seg_names
+
+    types = {"labels": np.uint8, "uncertainty": np.float32}
+    with ExitStack() as stack:
+        writers = {kind: stack.enter_context(FrameWriter(source, types[kind], file)) for kind, file in files.items()}
+        is_dicom = isinstance(source, DicomSeries)
+        objects = stack.enter_context(SegWriter(source, predictor.classes)) if is_dicom else None
+        for index, found in enumerate(predictor.predict_frames(iterate_frames(source))):
+            for kind, writer in writers.items():
+                writer.write(getattr(found, kind))
+            if objects is not None:
+                objects.write(index, found.labels, output / seg_names(source)[index])
+
+
+def _report(images: Mapping[str, Path | DicomSeries], failures: Mapping[str, str], args: argparse.Namespace) -> int:
     from unia_med.inference.inputs import results
 
     written = len(images) - len(failures)

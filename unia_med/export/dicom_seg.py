@@ -13,14 +13,17 @@ import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from copy import deepcopy
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from unia_med import __version__
 from unia_med.data.io.dicom import INSTALL, DicomSeries, quiet
+from unia_med.data.io.nifti import umask
 from unia_med.errors import UserError
 
 if TYPE_CHECKING:
@@ -59,8 +62,10 @@ def seg_names(series: DicomSeries) -> list[str]:
     return [f"{series.name}_frame{index + 1:02d}_seg.dcm" for index in range(series.frames)]
 
 
-class SegWriter:
-    """Writes the SEG objects of one source series; they form one new series.
+class SegWriter(AbstractContextManager["SegWriter"]):
+    """Writes the SEG objects of one source series, in a `with` block; they form one new series.
+
+    The files appear when the block ends, or none does when it ends with an error.
 
     Args:
         series: what was segmented.
@@ -74,9 +79,21 @@ class SegWriter:
         self._highdicom = import_highdicom(series.path)
         self._series, self._classes = series, tuple(classes)
         self._uid = str(self._highdicom.UID())
+        self._staged: list[tuple[Path, Path]] = []
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            for temporary, path in self._staged if kind is None else ():
+                os.chmod(temporary, 0o666 & ~umask())  # mkstemp makes private files, results are ordinary ones
+                os.replace(temporary, path)
+        finally:
+            for temporary, _ in self._staged:
+                temporary.unlink(missing_ok=True)
 
     def write(self, index: int, labels: np.ndarray, path: Path) -> None:
-        """Writes one frame; the file appears whole, read back and compared, or not at all.
+        """Writes one frame, reads it back and compares.
 
         Args:
             index: time frame, 0 for a 3D series.
@@ -90,16 +107,11 @@ class SegWriter:
         _refer_to_true_series(segmentation, self._series, index)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing_", suffix=".dcm")
-        try:
-            with os.fdopen(handle, "wb") as file, quiet():
-                segmentation.save_as(file)
-            read = read_segmentation(Path(name), [source.SOPInstanceUID for source in sources])
-            if not np.array_equal(read, planes):
-                raise RuntimeError("a DICOM SEG read back differs from what was written")
-            os.chmod(name, 0o644)
-            os.replace(name, path)
-        finally:
-            Path(name).unlink(missing_ok=True)
+        self._staged.append((Path(name), path))
+        with os.fdopen(handle, "wb") as file, quiet():
+            segmentation.save_as(file)
+        if not np.array_equal(read_segmentation(Path(name), [source.SOPInstanceUID for source in sources]), planes):
+            raise RuntimeError("a DICOM SEG read back differs from what was written")
 
     def _build(self, sources: list[Any], planes: np.ndarray, index: int) -> Any:
         from highdicom.seg import Segmentation

@@ -5,15 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unia_med.data.io.nifti import VOLUME_SUFFIXES, volume_stem, volume_suffix
 from unia_med.errors import UserError
 
-NO_IMAGES = ("_gt", "_scribble", "_seg", "_pred", "_uncertainty")
+if TYPE_CHECKING:
+    from unia_med.data.io.dicom import DicomSeries
+
+NO_IMAGES = ("_gt", "_scribble", "_scribbles", "_points", "_blocks", "_boxes", "_seg", "_pred", "_uncertainty")
 """Endings of masks and results, which lie beside images and are none."""
 
 _FRAME = re.compile(r"_frame\d+$")
-_FORMATS = f"NIfTI, NRRD or MetaImage ({', '.join(VOLUME_SUFFIXES)})"
+_FORMATS = f"NIfTI, NRRD or MetaImage ({', '.join(VOLUME_SUFFIXES)}), or the folder of a DICOM series"
 
 
 def find_images(path: Path, output: Path) -> dict[str, Path]:
@@ -35,12 +39,33 @@ def find_images(path: Path, output: Path) -> dict[str, Path]:
         return {volume_stem(path): path}
     if not path.is_dir():
         raise UserError("no such file or folder", where=path, remedy="Check --input")
-    found = [file for file in sorted(path.rglob("*")) if _is_image(file) and not _lies_in(file, output, path)]
+    found = _volumes(path, output)
     framed = {(file.parent, _FRAME.sub("", volume_stem(file))) for file in found if _FRAME.search(volume_stem(file))}
     images = [file for file in found if (file.parent, volume_stem(file).removesuffix("_4d")) not in framed]
     if not images:
         raise UserError(_what_instead(path), where=path, remedy=f"Give images as {_FORMATS}")
     return by_name((volume_stem(file), file) for file in images)
+
+
+def find_inputs(path: Path, output: Path, series: str | None = None) -> dict[str, Path | DicomSeries]:
+    """What to predict, by name: volumes, or the DICOM series of a folder that holds no volume.
+
+    Args:
+        path: image file or folder.
+        output: where results will be written.
+        series: number or UID of a DICOM series; its folder may then hold volumes, too.
+
+    Raises:
+        UserError: there is nothing, or several series and none is named.
+    """
+    from unia_med.data.io.dicom import find_series, has_dicom, is_dicom
+
+    if path.is_file() and (series is not None or (volume_suffix(path) is None and is_dicom(path))):
+        raise UserError("is a single file", where=path, remedy="Give the folder of the DICOM series as --input")
+    if path.is_dir() and (series is not None or (not _volumes(path, output) and has_dicom(path))):
+        found = find_series(path, series)
+        return {found.name: found}
+    return dict(find_images(path, output))
 
 
 def by_name(images: Iterable[tuple[str, Path]]) -> dict[str, Path]:
@@ -73,6 +98,10 @@ def results(output: Path, name: str, uncertainty: bool) -> Mapping[str, Path]:
     return {**files, "uncertainty": output / f"{name}_uncertainty.nii.gz"} if uncertainty else files
 
 
+def _volumes(folder: Path, output: Path) -> list[Path]:
+    return [file for file in sorted(folder.rglob("*")) if _is_image(file) and not _lies_in(file, output, folder)]
+
+
 def _is_image(path: Path) -> bool:
     hidden = path.name.startswith(".")
     return not hidden and bool(volume_suffix(path)) and path.is_file() and not volume_stem(path).endswith(NO_IMAGES)
@@ -85,16 +114,5 @@ def _lies_in(path: Path, output: Path, start: Path) -> bool:
 
 
 def _what_instead(folder: Path) -> str:
-    files = [file for file in folder.rglob("*") if file.is_file()]
-    if any(file.suffix.lower() == ".dcm" or _has_dicom_mark(file) for file in files[:20]):
-        return "holds DICOM files and no volume"
-    masks = sum(bool(volume_suffix(file)) for file in files)
+    masks = sum(bool(volume_suffix(file)) for file in folder.rglob("*") if file.is_file())
     return f"holds no image, only {masks} masks or results ({', '.join(NO_IMAGES)})" if masks else "holds no volume"
-
-
-def _has_dicom_mark(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False

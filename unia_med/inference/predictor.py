@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unia_med.config.schema import RunConfig
 from unia_med.data.io.channels import ChannelFiles
-from unia_med.data.io.nifti import read_volume
+from unia_med.data.io.frames import FrameSource, open_volume
 from unia_med.data.orientation import orient, orient_back
 from unia_med.data.transforms import KEY, as_tensor, from_slices, preprocess, restore, to_slices
 from unia_med.data.volume import Volume
@@ -116,13 +116,13 @@ class Predictor:
             what = f"the method {config.method.name} has no Gaussian features to draw from"
             raise UserError(what, where="inference.samples", remedy="Set it to 0")
 
-    def read(self, path: Path) -> Volume:
-        """An image of the kind that this predictor knows: a volume or cine, or a volume of several channels.
+    def open(self, path: Path) -> FrameSource:
+        """An image of the kind that this predictor knows: a volume, one of several channels, or a cine.
 
         Args:
-            path: its file, or that of its first channel.
+            path: its file, or that of its first channel. Frames of a 4D NIfTI file are decoded when they are asked for.
         """
-        return read_volume(path) if self._files.channels == 1 else self._files.read(path)
+        return open_volume(path) if self._files.channels == 1 else self._files.read(path)
 
     def predict_volume(self, volume: Volume) -> Segmentation:
         """Labels and uncertainty of a volume, or of every frame of a cine, in the volume's shape without channels.
@@ -179,7 +179,9 @@ class Predictor:
         cleaned, entropy, doubt = (self._turned_back(array, stored) for array in arrays)
         return DetailedSegmentation(cleaned, np.ascontiguousarray(np.moveaxis(last, 3, 0)), entropy, doubt)
 
-    def label_maps(self, stored: Volume, tags: np.ndarray) -> dict[str, np.ndarray]:
+    def label_maps(
+        self, stored: Volume, tags: np.ndarray, labels: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
         """The method's label columns (CAM, fused, ...) of a 3D volume, uint8 (X, Y, Z) with `IGNORE` where it abstains.
 
         They measure pseudo labels, which may use tags; nothing here is a prediction.
@@ -187,6 +189,7 @@ class Predictor:
         Args:
             stored: one frame, as read from its file.
             tags: (Z, T) int8 tags of its slices.
+            labels: uint8 (Z, H, W) weak labels on the network's grid with `IGNORE`, for methods that use them.
         """
         frame = orient(stored, self._slice_axis)
         image: MetaTensor = self._chain({KEY: as_tensor(frame)})[KEY]
@@ -194,11 +197,12 @@ class Predictor:
         with _evaluating(self.method):
             for start in range(0, len(tags), self.batch_slices):
                 part = slice(start, start + self.batch_slices)
-                batch = Batch(to_slices(image)[part], torch.from_numpy(tags[part])).to(self.device)
-                for name, labels in self.method.label_maps(batch).items():
-                    parts.setdefault(name, []).append(labels.cpu())
-        native = {name: self._native_labels(torch.cat(labels), frame, image) for name, labels in parts.items()}
-        return {name: self._turned_back(labels, stored) for name, labels in native.items()}
+                weak = None if labels is None else torch.from_numpy(labels[part]).long()
+                batch = Batch(to_slices(image)[part], torch.from_numpy(tags[part]), labels=weak).to(self.device)
+                for name, found in self.method.label_maps(batch).items():
+                    parts.setdefault(name, []).append(found.cpu())
+        native = {name: self._native_labels(torch.cat(found), frame, image) for name, found in parts.items()}
+        return {name: self._turned_back(found, stored) for name, found in native.items()}
 
     def _native_labels(self, labels: Tensor, frame: Volume, image: MetaTensor) -> np.ndarray:
         values = sorted(set(labels.unique().tolist()) | {BACKGROUND})  # background first: it takes what is not seen

@@ -94,7 +94,7 @@ class DicomSeries:
         zooms = np.linalg.norm(self.affine[:3, :3], axis=0).tolist()
         step = self.stack.time_step_s
         header.set_zooms((*zooms, step or 1.0) if self.frames > 1 else zooms)
-        header.set_xyzt_units("mm", "sec" if step else "unknown")
+        header.set_xyzt_units("mm", "sec" if step or self.frames == 1 else "unknown")
         header.set_sform(self.affine, code=1)
         header.set_qform(self.affine, code=1)
         return header

@@ -150,8 +150,8 @@ def _check_each(instances: Sequence[Instance], where: Path) -> None:
     for item in instances:
         directions = np.asarray(item.orientation, np.float64).reshape(2, 3)
         if np.abs(directions @ directions.T - np.eye(2)).max() > _ANGLE_TOLERANCE or min(item.pixel_spacing_mm) <= 0:
-            what = f"{_numbers([item])}: row and column directions are no unit vectors at right angles, or a pixel has no size"
-            raise UserError(what, where, "Export the series again")
+            what = "row and column directions are no unit vectors at right angles, or a pixel has no size"
+            raise UserError(f"{_numbers([item])}: {what}", where, "Export the series again")
 
 
 def _check_alike(instances: Sequence[Instance], where: Path) -> None:
@@ -243,9 +243,7 @@ def _uneven(depths: np.ndarray, gaps: np.ndarray, usual: float, odd: np.ndarray,
     )
 
 
-def _in_time(
-    places: list[list[Instance]], where: Path
-) -> tuple[list[list[Instance]], float | None, tuple[str, ...]]:
+def _in_time(places: list[list[Instance]], where: Path) -> tuple[list[list[Instance]], float | None, tuple[str, ...]]:
     """Phases of each place in order, seconds from phase to phase, and notes."""
     if len(places[0]) == 1:
         return places, None, ()
@@ -276,7 +274,8 @@ _ORDERS: tuple[Callable[[Instance], float | None], ...] = (
 
 def _orders(key: Callable[[Instance], float | None], places: Sequence[Sequence[Instance]]) -> bool:
     """Whether a number is known for all images and never twice at one place."""
-    return all(None not in (found := [key(item) for item in place]) and len(set(found)) == len(found) for place in places)
+    found = [[key(item) for item in place] for place in places]
+    return all(None not in place and len(set(place)) == len(place) for place in found)
 
 
 def _time_step(places: Sequence[Sequence[Instance]], triggered: bool) -> tuple[float | None, tuple[str, ...]]:
@@ -285,7 +284,8 @@ def _time_step(places: Sequence[Sequence[Instance]], triggered: bool) -> tuple[f
         steps = (times[:, -1] - times[:, 0]) / (times.shape[1] - 1)
         step, notes = float(steps.mean()), []
         if np.ptp(steps) > 0.1 * step:
-            notes.append(f"frames last {steps.min():.1f} to {steps.max():.1f} ms by slice; their mean {step:.1f} is used")
+            spread = f"{steps.min():.1f} to {steps.max():.1f} ms"
+            notes.append(f"frames last {spread} by slice; their mean, {step:.1f} ms, is used")
         gaps = np.diff(times, axis=1) / steps[:, None]
         if gaps.max() > 1.5:
             notes.append("frames are unevenly spaced in time; phases may be missing")
@@ -302,7 +302,8 @@ def _affine(first: Instance, origin: np.ndarray, step: np.ndarray) -> np.ndarray
     between_rows, between_columns = first.pixel_spacing_mm
     affine = np.eye(4)
     affine[:3] = np.stack((along_row * between_columns, along_column * between_rows, step, origin), axis=1)
-    return _LPS_TO_RAS @ affine
+    # Rounded as a NIfTI file stores it, so that a series and its conversion are resampled to the very same voxels.
+    return (_LPS_TO_RAS @ affine).astype(np.float32).astype(np.float64)
 
 
 def _numbers(instances: Sequence[Instance]) -> str:

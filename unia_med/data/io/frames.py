@@ -148,7 +148,7 @@ def check_time_step(shape: tuple[int, ...], header: Any | None, path: Path) -> N
         raise UserError(
             f"a 4D volume with a time step of {step:g}, expected the time from frame to frame",
             where=path,
-            remedy="Write it into the header (pixdim[4]), e.g. with nibabel: image.header.set_zooms((x, y, z, seconds))",
+            remedy="Write it into the header (pixdim[4]), with nibabel: image.header.set_zooms((x, y, z, seconds))",
         )
 
 
@@ -200,6 +200,7 @@ class FrameWriter(AbstractContextManager["FrameWriter"]):
         self._file = gzip.GzipFile("", "wb", _COMPRESSION, self._raw, mtime=0)
         self._header["vox_offset"] = offset = len(self._header.binaryblock) + 4  # 4 bytes: no extensions follow
         self._header["magic"] = self._header.single_magic
+        self._header["scl_slope"], self._header["scl_inter"] = 1, 0
         self._file.write(self._header.binaryblock.ljust(offset, b"\0"))
         return self
 
