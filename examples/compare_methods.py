@@ -30,7 +30,8 @@ ENTRIES = (
     Entry("unia", "acdc_cpu.yaml", "tags", PHANTOM),
     Entry("unia_tags", "acdc_cpu_tags.yaml", "tags, merged classes"),
     Entry("aalr", "acdc_cpu_aalr.yaml", "tags", PHANTOM),
-    Entry("affinitynet", "affinitynet_acdc.yaml", "tags", recipe=True, part="segmentation"),
+    Entry("affinitynet", "affinitynet_acdc.yaml", "tags, merged classes", recipe=True, part="segmentation"),
+    Entry("cam_alone", "affinitynet", "tags, merged classes", part="classifier"),
     Entry("phantom_alone", "unia", "none", PHANTOM, part="prior"),
 )
 

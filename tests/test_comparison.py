@@ -79,14 +79,23 @@ def test_an_interrupted_run_is_resumed_and_a_failed_one_named(tmp_path: Path) ->
         compare(Comparison(tmp_path, tmp_path, Recorder("train")), ENTRIES, [UNIA], [0])
 
 
-def test_a_recipe_is_run_as_a_pipeline_and_has_no_ratio(tmp_path: Path) -> None:
-    recipe = Entry("psa", "psa.yaml", "tags", recipe=True, part="last")
-    (tmp_path / "runs" / "psa_seed0" / "last").mkdir(parents=True)
-    (tmp_path / "runs" / "psa_seed0" / "last" / "config.yaml").write_text("seed: 0")
+def test_a_recipe_is_run_as_a_pipeline_and_its_stages_are_rows(tmp_path: Path) -> None:
+    recipe = Entry("psa", "affinitynet_acdc.yaml", "tags", recipe=True, part="segmentation")
+    alone = Entry("cam_alone", "psa", "tags", part="classifier")
+    for stage in ("segmentation", "classifier"):
+        (tmp_path / "runs" / "psa_seed0" / stage).mkdir(parents=True)
+        (tmp_path / "runs" / "psa_seed0" / stage / "config.yaml").write_text("seed: 0")
     command = Recorder()
-    compare(Comparison(tmp_path, tmp_path, command), [FULL, recipe], [recipe], [0])
-    assert [call[0] for call in command.calls] == ["pipeline", "predict", "evaluate"]
-    assert (tmp_path / "table.md").read_text().splitlines()[-1].endswith("| - |")
+    comparison = Comparison(tmp_path, tmp_path, command, scale=0.1)
+    entries = {entry.name: entry for entry in (FULL, recipe, alone)}
+    # 250, 200 and 500 iterations
+    assert comparison.result(recipe, 0, entries).iterations == 25 + 20 + 50
+    assert comparison.result(alone, 0, entries).iterations == 25
+    assert [call[0] for call in command.calls] == ["pipeline", "predict", "evaluate", "predict", "evaluate"]
+    assert command.calls[0][1] == "affinitynet_acdc.yaml"
+    assert _settings(command.calls[0])["stages.affinity.training.iterations"] == "20"
+    models = [call[call.index("--model") + 1] for call in command.named("predict")]
+    assert [Path(model).name for model in models] == ["segmentation", "classifier"]
 
 
 def _result(entry: Entry, seed: int, dice: list[list[float]]) -> Result:
@@ -102,6 +111,12 @@ def test_the_tables_hold_means_deviations_and_ratios() -> None:
     rows = list(csv.DictReader(to_csv(results, references, ["RV", "LV"]).splitlines()))
     assert float(rows[0]["RV std"]) == pytest.approx(0.2) and float(rows[1]["mean"]) == pytest.approx(0.7)
     assert [float(row["of full"]) for row in rows] == pytest.approx([0.75, 0.7])
+
+
+def test_merged_classes_have_no_ratio() -> None:
+    merged = Result(UNIA, 0, 100, np.array([[0.5]]), ("heart",))
+    text = to_markdown([merged], {100: [_result(FULL, 0, [[0.8, 0.8]])]}, ["RV", "heart"])
+    assert text.splitlines()[2].endswith("| - | 0.500 ± 0.000 | **0.500** | 0.500 | - |")
 
 
 def test_patients_count_once_whatever_the_number_of_their_volumes() -> None:

@@ -13,11 +13,14 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from unia_med.errors import UserError, suggestion
+
+if TYPE_CHECKING:
+    from unia_med.config.schema import RunConfig
 
 Command = Callable[[Sequence[str]], int]
 """The command line `unia-med`: arguments to exit code."""
@@ -29,11 +32,11 @@ class Entry:
 
     Attributes:
         name: of the row and of its folder.
-        config: shipped config or file; a recipe where `recipe` is set. For a part of another row, that row's name.
+        config: shipped config or file; a recipe where `recipe` is set. For a row that is part of another, its name.
         labels: what it learns from, for the table.
         knowledge: what else it was told, for the table.
         part: folder within the run of the row `config`, such as `prior`: the row is that model and trains nothing.
-        recipe: `config` is a recipe of `unia-med pipeline`, whose last run lies in the folder `part`.
+        recipe: `config` is a recipe of `unia-med pipeline`, and `part` the stage whose model is scored.
         overrides: further settings, as for `--set`.
     """
 
@@ -53,14 +56,14 @@ class Result:
     Attributes:
         entry: the row.
         seed: of the run.
-        iterations: of the run and, where there is one, of its teacher on synthetic slices; None for a recipe.
+        iterations: of the run and of its teacher on synthetic slices, or of a recipe's stages up to the one scored.
         dice: Dice (P, T) per patient, the mean of its volumes, and class; NaN where a class was not scored.
         classes: T names.
     """
 
     entry: Entry
     seed: int
-    iterations: int | None
+    iterations: int
     dice: np.ndarray
     classes: tuple[str, ...]
 
@@ -129,7 +132,7 @@ class Comparison:
             return run
         settings = [text for setting in self._settings(entry, seed) for text in ("--set", setting)]
         if entry.recipe:
-            self._call(["pipeline", "--recipe", entry.config, "--output", str(run), *settings])
+            self._call(["pipeline", entry.config, "--output", str(run), *settings])
         else:
             resume = ["--resume"] if (run / "config.yaml").is_file() else []
             self._call(["train", "--config", entry.config, "--output", str(run), *settings, *resume])
@@ -157,20 +160,32 @@ class Comparison:
     def _settings(self, entry: Entry, seed: int) -> list[str]:
         settings = [f"data.root={self.root}", f"seed={seed}", *self.settings, *entry.overrides]
         if entry.recipe:
-            return settings
+            budgets = self._stage_budgets(entry).items()
+            return [*settings, *(f"stages.{name}.training.iterations={count}" for name, count in budgets)]
         config = self._config(entry)
         iterations = scaled(config.training.iterations, self.scale)
         settings += [f"training.iterations={iterations}", f"training.validate_every={iterations}"]
         return [*settings, f"prior.phantom.iterations={scaled(config.prior.phantom.iterations, self.scale)}"]
 
-    def _config(self, entry: Entry) -> Any:
+    def _config(self, entry: Entry) -> RunConfig:
         from unia_med.config.load import load_config
 
         return load_config(entry.config, [*self.settings, *entry.overrides])
 
-    def _budget(self, entry: Entry, owner: Entry) -> int | None:
-        if entry.recipe:
-            return None
+    def _stage_budgets(self, entry: Entry) -> dict[str, int]:
+        """Iterations of each training stage of a recipe."""
+        from unia_med.config.load import parse_config
+        from unia_med.pipeline.recipe import load_recipe, merged
+
+        recipe = load_recipe(entry.config)
+        own = {stage.name: merged(recipe.shared, stage.settings) for stage in recipe.stages if stage.step == "train"}
+        trainings = {name: parse_config({"training": values.get("training", {})}) for name, values in own.items()}
+        return {name: scaled(config.training.iterations, self.scale) for name, config in trainings.items()}
+
+    def _budget(self, entry: Entry, owner: Entry) -> int:
+        if owner.recipe:
+            stages = self._stage_budgets(owner)
+            return sum(list(stages.values())[: list(stages).index(entry.part) + 1])
         config = self._config(owner)
         teacher = scaled(config.prior.phantom.iterations, self.scale) if "phantom" in config.prior.names else 0
         return teacher if entry.part else teacher + scaled(config.training.iterations, self.scale)
@@ -240,7 +255,7 @@ def compare(comparison: Comparison, entries: Sequence[Entry], wanted: Sequence[E
         found = [comparison.result(entry, seed, by_name) for seed in seeds]
         results += found
         budget = found[0].iterations
-        if budget is not None and budget not in references:
+        if budget not in references:
             full = comparison.reference(budget, by_name["full"])
             references[budget] = [comparison.result(full, seed, by_name) for seed in seeds]
         write_tables(comparison.output, results, references)
@@ -267,7 +282,7 @@ def to_markdown(results: Sequence[Result], references: Mapping[int, Sequence[Res
     for entry in dict.fromkeys(result.entry for result in results):
         ours = [result for result in results if result.entry == entry]
         ratio = _ratio(ours, references)
-        cells = [entry.name, entry.labels, entry.knowledge, str(ours[0].iterations or "-")]
+        cells = [entry.name, entry.labels, entry.knowledge, str(ours[0].iterations)]
         cells += [_spread(ours, name) for name in classes]
         cells += [f"**{np.mean([r.mean for r in ours]):.3f}**", " / ".join(f"{r.mean:.3f}" for r in ours)]
         lines.append(_line([*cells, "-" if ratio is None else f"{ratio:.3f}"]))
@@ -284,15 +299,15 @@ def to_csv(results: Sequence[Result], references: Mapping[int, Sequence[Result]]
         values = [value for name in classes for value in (_statistics(result, name) or ("", ""))]
         ratio = _ratio([result], references)
         entry = result.entry
-        start = [entry.name, entry.labels, entry.knowledge, result.iterations or "", result.seed]
+        start = [entry.name, entry.labels, entry.knowledge, result.iterations, result.seed]
         writer.writerow([*start, *values, result.mean, "" if ratio is None else ratio])
     return stream.getvalue()
 
 
 def _ratio(ours: Sequence[Result], references: Mapping[int, Sequence[Result]]) -> float | None:
-    """Of the means over the same seeds."""
-    seeds = {result.seed for result in ours}
-    full = [r.mean for r in references.get(ours[0].iterations or 0, ()) if r.seed in seeds]
+    """Of the means over the same seeds; None where other classes were scored, as with merged ones."""
+    seeds, classes = {result.seed for result in ours}, ours[0].classes
+    full = [r.mean for r in references.get(ours[0].iterations, ()) if r.seed in seeds and r.classes == classes]
     return float(np.mean([result.mean for result in ours]) / np.mean(full)) if len(full) == len(ours) else None
 
 
