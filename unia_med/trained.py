@@ -82,9 +82,14 @@ def load_run_config(run: Path) -> RunConfig:
     """The resolved config of a run folder, with the temperature that was fitted for it.
 
     Args:
-        run: run folder.
+        run: run folder; one without `config.yaml`, as a teacher's is, has it in its checkpoint.
     """
-    return with_fitted_temperature(load_config(run / "config.yaml"), run)
+    if (run / "config.yaml").is_file():
+        return with_fitted_temperature(load_config(run / "config.yaml"), run)
+    from unia_med.engine.checkpoint import load_checkpoint
+
+    path = find_checkpoint(run)
+    return with_fitted_temperature(parse_config(load_checkpoint(path, keys=("config",))["config"], path), run)
 
 
 def with_fitted_temperature(config: RunConfig, run: Path) -> RunConfig:
