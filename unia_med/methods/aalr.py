@@ -81,7 +81,17 @@ class Aalr(Method):
         return softmax_prediction(self.network(images))
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        """The weighted sum of section 7 and its unweighted parts; terms that are off are not computed."""
+        """The weighted sum of section 7 and its unweighted parts; terms that are off are not computed.
+
+        Raises:
+            UserError: the batch has neither labels nor scores, and labels on line are off.
+        """
+        if batch.labels is None and batch.scores is None and not self.settings.online.use:
+            raise UserError(
+                "method aalr has nothing to learn from: no weak labels, no prior and no labels on line",
+                where="method.online.use",
+                remedy="Set it to true, add weak labels (data.labels), or name a prior in prior.names",
+            )
         weights = self._active_weights(step)
         output = self.network.embed(batch.images)
         targets = self._targets(batch, output, step, "label_reassign" in weights)
@@ -153,12 +163,6 @@ class Aalr(Method):
     def _pseudo_labels(self, batch: Batch, output: EmbeddedOutput, step: int) -> Targets:
         """Y and c of section 3: drawn labels (c = 1), else scores of a prior, else activation maps."""
         settings = self.settings
-        if batch.labels is None and batch.scores is None and not settings.online.use:
-            raise UserError(
-                "method aalr has nothing to learn from: no weak labels, no prior and no labels on line",
-                where="method.online.use",
-                remedy="Set it to true, add weak labels (data.labels), or name a prior in prior.names",
-            )
         labels = given_labels(batch, settings.thresholds.high, settings.thresholds.low)
         certainty = torch.ones_like(batch.images[:, 0])
         if batch.scores is not None:

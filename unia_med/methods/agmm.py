@@ -72,7 +72,17 @@ class Agmm(Method):
         return softmax_prediction(self.network(images))
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        """The weighted sum of section 6 and its unweighted parts; terms that are off are not computed."""
+        """The weighted sum of section 6 and its unweighted parts; terms that are off are not computed.
+
+        Raises:
+            UserError: the batch has neither labels nor scores, and seeds are off.
+        """
+        if batch.labels is None and batch.scores is None and not self.settings.seeds.use:
+            raise UserError(
+                "method agmm has nothing to learn from: no weak labels, no prior and no seeds",
+                where="data.labels",
+                remedy="Add weak labels, name a prior in prior.names, or set method.seeds.use",
+            )
         weights = self._active_weights(step)
         output = self.network.embed(batch.images)
         labels = self._labels(batch, output, step)
@@ -130,12 +140,6 @@ class Agmm(Method):
     def _labels(self, batch: Batch, output: EmbeddedOutput, step: int) -> Tensor:
         """Drawn labels, sure scores of a prior, and seeds for tagged classes of which nothing is labelled [8]."""
         thresholds, seeds = self.settings.thresholds, self.settings.seeds
-        if batch.labels is None and batch.scores is None and not seeds.use:
-            raise UserError(
-                "method agmm has nothing to learn from: no weak labels, no prior and no seeds",
-                where="data.labels",
-                remedy="Add weak labels, name a prior in prior.names, or set method.seeds.use",
-            )
         labels = given_labels(batch, thresholds.high, thresholds.low)
         if not seeds.use or step < seeds.start * self.iterations:
             return labels

@@ -1,0 +1,180 @@
+"""AA&LR as a whole: pseudo labels and their confidence, reassignment, growth, phases, and a short run with scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from unia_med.config.schema import AugmentConfig, PhantomPriorConfig, RunConfig, TrainingConfig
+from unia_med.engine.trainer import Trainer
+from unia_med.errors import UserError
+from unia_med.labels import IGNORE
+from unia_med.methods.aalr import Aalr, Targets
+from unia_med.methods.base import Batch
+from unia_med.priors.phantom import PhantomSlices
+
+NETWORK = {"backbone": "lite0", "weights": "none"}
+
+
+def _config(**method: object) -> RunConfig:
+    values = {"network": NETWORK, "method": {"name": "aalr", "channels": 8, **method}, "training": {"iterations": 100}}
+    return RunConfig.model_validate(values)
+
+
+def _method(**method: object) -> Aalr:
+    torch.manual_seed(0)
+    return Aalr(_config(**method))
+
+
+def _batch() -> Batch:
+    tags = torch.tensor([[1, 1, 1], [0, 1, 1]], dtype=torch.int8)
+    return Batch(torch.rand(2, 1, 32, 48, generator=torch.Generator().manual_seed(1)), tags)
+
+
+def _drawn() -> Batch:
+    batch = _batch()
+    batch.labels = torch.full((2, 32, 48), IGNORE)
+    batch.labels[:, 2, 5:40], batch.labels[:, 16, 8:20], batch.labels[:, 22, 20:30] = 0, 2, 3
+    return batch
+
+
+@pytest.mark.parametrize("batch", [_batch(), _drawn()], ids=["tags", "scribbles"])
+@pytest.mark.parametrize("settings", [{}, {"segmentation_loss": "plain", "segmentation_dice": True, "pooling": "mean"}])
+def test_every_parameter_gets_a_finite_gradient(settings: dict, batch: Batch) -> None:
+    method = _method(**settings)
+    losses = method(batch, 99)
+    weights = method.settings.weights.model_dump()
+    assert set(losses) == {"loss", *weights}
+    losses["loss"].backward()
+    assert [name for name, p in method.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
+    total = sum(weights[name] * float(losses[name].detach()) for name in weights)
+    assert float(losses["loss"].detach()) == pytest.approx(total, rel=1e-5)
+
+
+def test_phases_follow_the_fractions_of_the_iterations() -> None:
+    method = _method()
+    assert set(method._active_weights(0)) == {"classification"}
+    assert set(method._active_weights(25)) == {"classification", "segmentation"}
+    assert method._active_weights(45)["adaptive_affinity"] == pytest.approx(0.05)
+    assert method._active_weights(60)["label_reassign"] == pytest.approx(0.05)
+    assert set(_method(online={"use": False})._active_weights(0)) == {"segmentation"}
+
+
+def test_nothing_labelled_costs_nothing() -> None:
+    method, batch = _method(online={"use": False}), _drawn()
+    batch.labels[:] = IGNORE
+    method.settings.gates.__dict__["grow"] = 1.0
+    losses = method(batch, 99)
+    losses["loss"].backward()
+    assert losses["loss"].item() == 0
+
+
+def test_scores_give_labels_and_confidence_which_agreement_lowers() -> None:
+    method, batch = _method(), _drawn()
+    batch.scores = torch.zeros(2, 4, 32, 48)
+    batch.scores[:, 3, :, 24:] = 0.8
+    batch.scores[:, 0, :, :24] = 1.0
+    batch.valid = torch.ones(2, 1, 32, 48)
+    batch.valid[..., -4:] = 0
+    output = method.network.embed(batch.images)
+    early, late = (method._pseudo_labels(batch, output, step) for step in (0, 99))
+    assert early.labels[0, 5, 30] == 3 and early.confidence[0, 5, 30].item() == pytest.approx(0.8)
+    chance = output.logits.softmax(1)[0, 3, 5, 30].item()
+    assert late.confidence[0, 5, 30].item() == pytest.approx(0.8 * chance, rel=1e-5)
+    assert late.labels[0, 16, 10] == 2 and late.confidence[0, 16, 10] == 1  # drawn
+    assert (late.labels[..., -4:] == IGNORE).all() and late.confidence[..., -4:].max() == 0
+
+
+def test_slices_with_drawn_labels_take_none_from_activation_maps() -> None:
+    method, batch = _method(), _drawn()
+    batch.labels[1] = IGNORE
+    found = method._pseudo_labels(batch, method.network.embed(batch.images), 0)
+    assert torch.equal(found.labels[0], batch.labels[0])
+    assert (found.labels[1] != IGNORE).any()
+    assert not (found.labels[1] == 1).any()  # its tag says absent
+
+
+def test_corrected_pixels_follow_their_cell_only_if_they_had_its_label() -> None:
+    first = Targets(torch.tensor([[[1, 1, 0, 0], [1, 2, 0, 0]]]), torch.full((1, 2, 4), 0.5))
+    old, new = torch.tensor([[1, 0]]), torch.tensor([[3, 0]])
+    found = Aalr._corrected(first, old, new, torch.tensor([[True, False]]), torch.tensor([[0.95, 0.7]]), (1, 2))
+    assert found.labels.tolist() == [[[3, 3, 0, 0], [3, 2, 0, 0]]]
+    assert found.confidence[0, 0, 0].item() == pytest.approx(0.95)
+    assert found.confidence[0, 1, 1].item() == pytest.approx(0.5)
+    dropped = Aalr._corrected(first, old, torch.tensor([[IGNORE, 0]]), torch.tensor([[True, False]]), old.float(), (1, 2))
+    assert dropped.labels[0, 0, 0] == IGNORE and dropped.confidence[0, 0, 0] == 0
+
+
+def test_drawn_labels_grow_where_network_and_centres_agree_and_only_in_drawn_slices() -> None:
+    method, batch = _method(), _drawn()
+    batch.labels[1] = IGNORE
+    batch.images = (torch.arange(48) >= 24).float().expand(2, 1, 32, 48)  # an edge that refinement does not cross
+    output = method.network.embed(batch.images)
+    logits = torch.zeros_like(output.logits)
+    logits[:, 2, :, 24:] = 50.0
+    object.__setattr__(output, "logits", logits)
+    membership = torch.full((2, 4, 16 * 24), -50.0)
+    membership[:, 2] = 0.0
+    membership[:, :, : 8 * 24], membership[:, 0, : 8 * 24] = -50.0, 0.0  # the upper half lies near the background
+    first = Targets(batch.labels, (batch.labels != IGNORE).float())
+    found = method._grown(batch, output, first, membership, (16, 24))
+    assert found.labels[0, 28, 44] == 2 and found.confidence[0, 28, 44] > 0.9
+    assert found.labels[0, 8, 44] == IGNORE  # centres disagree
+    assert found.labels[0, 28, 3] == IGNORE  # the network is not sure
+    assert (found.labels[1] == IGNORE).all()
+
+
+def test_drawn_points_survive_reassignment() -> None:
+    method, batch = _method(reassign={"lead": 0.0, "cap": 1.0, "replace": 0.0}), _drawn()
+    found = method._targets(batch, method.network.embed(batch.images), 99, True)
+    known = batch.labels != IGNORE
+    assert torch.equal(found.labels[known], batch.labels[known])
+
+
+def test_the_bank_learns_in_training_only_and_is_saved() -> None:
+    method, batch = _method(), _drawn()
+    method.eval()(batch, 99)
+    assert not method.seen.any()
+    method.train()(batch, 99)
+    assert method.seen.tolist() == [False, True, True]
+    torch.testing.assert_close(method.bank[1:].norm(dim=1), torch.ones(2))
+    assert {"bank", "seen"} <= set(method.state_dict())
+
+
+def test_label_maps_name_their_columns() -> None:
+    with torch.no_grad():
+        assert set(_method().eval().label_maps(_batch())) == {"CAM", "pseudo", "reassigned", "prediction"}
+        assert set(_method(online={"use": False}).eval().label_maps(_batch())) == {"prediction"}
+
+
+def test_a_run_without_any_label_is_refused() -> None:
+    with pytest.raises(UserError, match="nothing to learn from"):
+        _method(online={"use": False})(_batch(), 0)
+
+
+def test_half_precision_gives_a_finite_loss() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = _method()(_drawn(), 99)
+    losses["loss"].backward()
+    assert losses["loss"].isfinite() and losses["loss"].dtype == torch.float32
+
+
+def test_prediction_needs_no_tags_and_sums_to_one() -> None:
+    with torch.no_grad():
+        prediction = _method().eval().predict(_batch().images)
+    torch.testing.assert_close(prediction.probabilities.sum(1), torch.ones(2, 32, 48))
+
+
+def test_a_short_training_on_the_scores_of_phantoms(tmp_path: Path) -> None:
+    config = _config(gates={"segmentation": 0.0, "adaptive_affinity": 0.0, "label_reassign": 0.2, "agreement": 0.2})
+    grid = config.data.grid.model_copy(update={"size": (32, 32)})
+    training = TrainingConfig(iterations=4, batch_size=2, checkpoint_every=2, log_every=1)
+    config = config.model_copy(update={"training": training})
+    bank = PhantomSlices(PhantomPriorConfig(slices=6), grid, 0)
+    trainer = Trainer(Aalr(config), bank, training, AugmentConfig(), tmp_path, torch.device("cpu"), 0)
+    trainer.run()
+    assert trainer.step == 4 and trainer.method.seen.any()
+    again = Trainer(Aalr(config), bank, training, AugmentConfig(), tmp_path, torch.device("cpu"), 0)
+    torch.testing.assert_close(again.method.bank, trainer.method.bank)
