@@ -6,20 +6,39 @@ Two exact evaluations: squaring a dense T, and applying a stencil t times; the f
 
 from __future__ import annotations
 
-from typing import Literal
+import functools
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from unia_med.localise.detached import detached
 from unia_med.localise.pixel_pairs import Offset, first_view, inside, second_view
 
 Evaluation = Literal["auto", "dense", "stencil"]
+Walk = Callable[..., Tensor]
 DENSE_CELLS = {"cuda": 1024, "cpu": 0}
 """Largest grid that `auto` squares, by device; measured on a CPU, where the stencil always wins."""
 
 
-@detached
+def _promoted(value: Any) -> Any:
+    is_low = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
+    return value.float() if is_low else value
+
+
+def _at_least_single(walk: Walk) -> Walk:
+    """Decorates a function: no graph, no autocast, half precision becomes single; double stays double."""
+
+    @functools.wraps(walk)
+    def wrapped(first: Tensor, *others: Any, **named: Any) -> Tensor:
+        with torch.no_grad(), torch.autocast(first.device.type, enabled=False):
+            values = (_promoted(value) for value in others)
+            return walk(_promoted(first), *values, **{name: _promoted(value) for name, value in named.items()})
+
+    return wrapped
+
+
+@_at_least_single
 def pair_weights(
     costs: Tensor, beta: float, offsets: list[Offset], valid: Tensor | None = None, smallest: float = 0.0
 ) -> Tensor:
@@ -41,7 +60,7 @@ def pair_weights(
     return weights
 
 
-@detached
+@_at_least_single
 def random_walk(
     weights: Tensor, scores: Tensor, offsets: list[Offset], log2_steps: int = 8, evaluation: Evaluation = "auto"
 ) -> Tensor:
@@ -58,13 +77,14 @@ def random_walk(
     dense = evaluation == "dense" or (evaluation == "auto" and cells <= DENSE_CELLS.get(scores.device.type, 0))
     if dense:
         return _squared(weights, scores, offsets, log2_steps)
-    scale = (1 + _gather(weights, torch.ones_like(scores[:, :1]), offsets)).reciprocal()
+    ones = torch.ones_like(scores[:, :1])
+    scale = (1 + _gather(weights, ones, offsets)).reciprocal()
     for _ in range(2**log2_steps):
         scores = (scores + _gather(weights, scores, offsets)).mul_(scale)
     return scores
 
 
-@detached
+@_at_least_single
 def absorbing_walk(
     weights: Tensor,
     seeds: Tensor,
