@@ -25,7 +25,9 @@ def _scene() -> tuple[Tensor, Tensor, Tensor]:
     return logits, labels, torch.rand(B, H, W, generator=generator, dtype=torch.float64)
 
 
-def _loop(logits: Tensor, labels: Tensor, confidence: Tensor, offset: int, margin: float, gate: float, how: str) -> float:
+def _loop(
+    logits: Tensor, labels: Tensor, confidence: Tensor, offset: int, margin: float, gate: float, how: str
+) -> float:
     """Section 5 read literally: every pixel, its 8 neighbours, ordered pairs, four groups."""
     p = logits.softmax(1).numpy().clip(1e-4, 1)
     q = (1 - logits.softmax(1).numpy()).clip(1e-4, 1)

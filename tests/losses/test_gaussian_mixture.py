@@ -124,7 +124,8 @@ def test_online_em_equals_brute_force(rounds: int) -> None:
     )
     labels = torch.full((1, 6, 6), IGNORE)
     labels[0, 0, :3] = truth[0, 0, :3]
-    chance = (F.one_hot(truth, 3).movedim(-1, 1) * 4.0 + torch.randn(1, 3, 6, 6, generator=generator)).softmax(1).double()
+    chance = F.one_hot(truth, 3).movedim(-1, 1) * 4.0 + torch.randn(1, 3, 6, 6, generator=generator)
+    chance = chance.softmax(1).double()
     tags = torch.ones(1, 2, dtype=torch.int8)
     start = MixtureFit(3)(features, labels, chance, tags)
     found = MixtureFit(3, rounds=rounds)(features, labels, chance, tags)
@@ -174,8 +175,8 @@ def test_fewer_labelled_pixels_than_clusters_leave_empty_gaussians_out() -> None
     labels[0, 4, 5] = 0
     mixture = MixtureFit(K, (8, 1), rounds=2)(features, labels, probabilities, tags)
     assert mixture.present.tolist() == [[True, False, False], [False, False, False]]
-    for value in (mixture.centres, mixture.variance, mixture.prior, mixture.posterior((9, 11)), mixture.responses((9, 11))):
-        assert value.isfinite().all()
+    maps = (mixture.posterior((9, 11)), mixture.responses((9, 11)))
+    assert all(value.isfinite().all() for value in (mixture.centres, mixture.variance, mixture.prior, *maps))
     torch.testing.assert_close(mixture.posterior((9, 11))[0, 0], torch.ones(9, 11, dtype=torch.float64))
     assert mixture.posterior((9, 11))[1].abs().max() == 0
 

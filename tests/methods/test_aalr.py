@@ -103,7 +103,8 @@ def test_corrected_pixels_follow_their_cell_only_if_they_had_its_label() -> None
     assert found.labels.tolist() == [[[3, 3, 0, 0], [3, 2, 0, 0]]]
     assert found.confidence[0, 0, 0].item() == pytest.approx(0.95)
     assert found.confidence[0, 1, 1].item() == pytest.approx(0.5)
-    dropped = Aalr._corrected(first, old, torch.tensor([[IGNORE, 0]]), torch.tensor([[True, False]]), old.float(), (1, 2))
+    gone = torch.tensor([[IGNORE, 0]])
+    dropped = Aalr._corrected(first, old, gone, torch.tensor([[True, False]]), old.float(), (1, 2))
     assert dropped.labels[0, 0, 0] == IGNORE and dropped.confidence[0, 0, 0] == 0
 
 

@@ -216,7 +216,8 @@ class MixtureFit:
         weights = labelled.to(centres.dtype).unsqueeze(2)
         shared = (class_centres.detach() * weights).sum(0) / weights.sum(0).clamp(min=1)
         tagged = torch.cat((torch.zeros_like(tags[:, :1]), tags == 1), 1).bool()
-        first = torch.tensor([i == 0 or k != self.owners[i - 1] for i, k in enumerate(self.owners)], device=owner.device)
+        starts = [i == 0 or k != self.owners[i - 1] for i, k in enumerate(self.owners)]
+        first = torch.tensor(starts, device=owner.device)
         lends = (tagged & ~labelled & labelled.any(0))[:, owner] & first
         return torch.where(lends.unsqueeze(2), shared[owner], centres), exists | lends
 

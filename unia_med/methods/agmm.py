@@ -1,9 +1,10 @@
 """AGMM: a Gaussian mixture of pixel features and a segmentation network that teach each other on unlabelled pixels.
 
 Wu et al., "Sparsely annotated semantic segmentation with adaptive Gaussian mixtures", CVPR 2023; "Modeling the label
-distributions for weakly-supervised semantic segmentation", IEEE TPAMI 2025. Labelled pixels of a slice define a Gaussian
-per class (several for the background). Numbers in brackets are sections of the specification; what the papers leave open
-(the form of the online expectation-maximisation, of its loss and of the seeds) is ours. Prediction uses the network alone.
+distributions for weakly-supervised semantic segmentation", IEEE TPAMI 2025. Labelled pixels of a slice define a
+Gaussian per class (several for the background). Numbers in brackets are sections of the specification; what the papers
+leave open (the form of the online expectation-maximisation, of its loss and of the seeds) is ours. Prediction uses the
+network alone.
 """
 
 from __future__ import annotations

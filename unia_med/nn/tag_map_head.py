@@ -21,17 +21,25 @@ class TagMapHead(nn.Module):
     """
 
     def __init__(
-        self, channels: int, classes: int, pooling: Literal["max", "mean"] = "max", dropout: float = 0.0, width: int = 128
+        self,
+        channels: int,
+        classes: int,
+        pooling: Literal["max", "mean"] = "max",
+        dropout: float = 0.0,
+        width: int = 128,
     ) -> None:
         super().__init__()
         self.pooling = pooling
         self.join = nn.Sequential(
-            nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(), nn.Dropout2d(dropout)
+            nn.Conv2d(channels, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Dropout2d(dropout),
         )
         self.classifier = nn.Conv2d(width, classes, 1, bias=False)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Tag logits (B, T) and raw activation maps (B, T, h, w) of features (B, C, h, w); the maps take no gradient."""
+        """Tag logits (B, T) and raw activation maps (B, T, h, w), these without gradient, of features (B, C, h, w)."""
         joined = self.join(features)
         pooled = joined.amax((2, 3)) if self.pooling == "max" else joined.mean((2, 3))
         maps = F.conv2d(joined.detach(), self.classifier.weight.detach())
