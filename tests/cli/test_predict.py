@@ -194,8 +194,8 @@ def test_inputs_are_checked_before_the_weights(
 
 
 def test_two_images_of_one_name_are_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    save_image(tmp_path / "data" / "one" / "scan.nii.gz")
-    save_image(tmp_path / "data" / "two" / "scan.nii")
+    save_image(tmp_path / "data" / "scan.nii.gz")
+    save_image(tmp_path / "data" / "scan.nii")
     assert predict(run, tmp_path / "data", tmp_path / "out") == 2
     assert "scan_seg.nii.gz" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -13,6 +13,9 @@ from unia_med.cli.options import add_device, new_command
 from unia_med.errors import UserError
 
 if TYPE_CHECKING:
+    import torch
+
+    from unia_med.data.io.channels import ChannelFiles
     from unia_med.data.io.dicom import DicomSeries
     from unia_med.data.io.frames import FrameSource
     from unia_med.inference.predictor import Predictor
@@ -25,8 +28,9 @@ DETAILS = """
 Writes NAME_seg.nii.gz (uint8) and, with --uncertainty, NAME_uncertainty.nii.gz (float32, 0 certain to 1) for each
 NAME.nii.gz, on its own grid; a 4D cine gives 4D results. A folder is searched with its sub-folders; files ending in
 _gt, _scribble(s), _points, _blocks, _boxes, _seg, _pred or _uncertainty are no images, and X_4d is left out where its
-frames X_frameNN lie beside it (name it as --input to predict it). A file that fails is named at the end, with exit
-code 1.
+frames X_frameNN lie beside it (name it as --input to predict it). Files of one name in several
+sub-folders give results in sub-folders. A file that fails is named at the end, with exit code 1. Under torchrun each
+process predicts its share of the images.
 
 A folder without such volumes is searched for a DICOM series by content. Its slices are ordered by their place in the
 patient and its phases by trigger time; FOLDER_seg.nii.gz is written, and a DICOM SEG, FOLDER_seg.dcm or, of a cine,
@@ -62,6 +66,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="write an uncertainty volume beside each mask: the entropy of the class probabilities, or the network's "
         "own map; alone, what the run's inference.uncertainty says",
     )
+    parser.add_argument(
+        "--skip-existing", action="store_true", help="leave out images whose results are there, to go on after a stop"
+    )
     parser.add_argument("--tta", action="store_true", help="average over several views of each slice: slower")
     parser.add_argument("--no-postprocess", action="store_true", help="masks as the network gives them")
     add_device(parser)
@@ -76,17 +83,34 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: bad arguments, no image, no usable run. Nothing is written then.
     """
+    from unia_med.build import resolve_device
+    from unia_med.engine import distributed
     from unia_med.trained import find_checkpoint
 
     if args.output.exists() and not args.output.is_dir():
         raise UserError("is a file, expected a folder", where=args.output, remedy="Choose another --output")
     images = _images(args)
     find_checkpoint(args.model)
-    failures = _unreadable(images)
-    readable = {name: path for name, path in images.items() if name not in failures}
-    if readable:
-        failures |= _predict_all(_load(args), readable, args)
-    return _report(images, failures, args)
+    device = distributed.device_of_this_process(resolve_device(args.device))
+    with distributed.process_group(device):
+        # Shared out before any is left out: processes that start apart would see different results already there.
+        mine = dict(distributed.share(list(images.items())))
+        waiting = {name: image for name, image in mine.items() if not (args.skip_existing and _is_done(name, args))}
+        failures = _unreadable(waiting, args)
+        readable = {name: path for name, path in waiting.items() if name not in failures}
+        if readable:
+            failures |= _predict_all(_load(args, device), readable, args)
+        everywhere = distributed.gather([(failures, len(mine) - len(waiting))])
+        # All together, since torchrun ends the other processes when one of them ends with an exit code.
+        distributed.barrier()
+        failures = {name: reason for failed, _ in everywhere for name, reason in failed.items()}
+        return _report(images, failures, sum(count for _, count in everywhere), args)
+
+
+def _is_done(name: str, args: argparse.Namespace) -> bool:
+    from unia_med.inference.inputs import results
+
+    return all(file.is_file() for file in results(args.output, name, bool(args.uncertainty)).values())
 
 
 def _images(args: argparse.Namespace) -> dict[str, Path | DicomSeries]:
@@ -95,7 +119,12 @@ def _images(args: argparse.Namespace) -> dict[str, Path | DicomSeries]:
     if args.split and args.series:
         raise UserError("--split and --series contradict each other", where="--series", remedy="Leave one out")
     if args.split is None:
-        return find_inputs(args.input, args.output, args.series)
+        found = find_inputs(args.input, args.output, args.series)
+        files = _channel_files(args)
+        if not files.endings:
+            return found
+        paths = [image for image in found.values() if isinstance(image, Path)]
+        return dict(by_name((name, path) for path in paths if (name := files.name(path)) is not None))
     from unia_med.build import build_dataset
     from unia_med.data.splits import split_cases
     from unia_med.trained import load_run_config
@@ -108,15 +137,24 @@ def _images(args: argparse.Namespace) -> dict[str, Path | DicomSeries]:
     return dict(by_name((case.case, case.image) for case in cases))
 
 
-def _unreadable(images: Mapping[str, Path | DicomSeries]) -> dict[str, str]:
+def _channel_files(args: argparse.Namespace) -> ChannelFiles:
+    """How the run's images store their channels; one channel, where the run has no config (of an older version)."""
+    from unia_med.data.io.channels import ChannelFiles
+    from unia_med.trained import load_run_config
+
+    return ChannelFiles.of(load_run_config(args.model).data) if (args.model / "config.yaml").is_file() else ChannelFiles()
+
+
+def _unreadable(images: Mapping[str, Path | DicomSeries], args: argparse.Namespace) -> dict[str, str]:
     """Reasons of the images whose header is already wrong: known before the weights are loaded."""
     from unia_med.data.io.nifti import read_header
 
     failures: dict[str, str] = {}
+    files = _channel_files(args)
     for name, image in images.items():
         try:
             if isinstance(image, Path):
-                read_header(image)
+                read_header(image) if files.channels == 1 else files.header(image)
             else:
                 _prepare_dicom(image)
         except UserError as error:
@@ -134,11 +172,9 @@ def _prepare_dicom(series: DicomSeries) -> None:
         print(f"unia-med: note: {series.path}: {note}", file=sys.stderr)
 
 
-def _load(args: argparse.Namespace) -> Predictor:
-    from unia_med.build import resolve_device
+def _load(args: argparse.Namespace, device: torch.device) -> Predictor:
     from unia_med.trained import load_predictor
 
-    device = resolve_device(args.device)
     kind = args.uncertainty if isinstance(args.uncertainty, str) else None
     return load_predictor(args.model, device, tta=args.tta, postprocess=not args.no_postprocess, uncertainty=kind)
 
@@ -149,8 +185,11 @@ def _predict_all(
     """Reasons of the images that failed, by name; all others are written."""
     from rich.progress import track
 
+    from unia_med.engine.distributed import is_main
+
     failures: dict[str, str] = {}
-    for name, image in track(images.items(), "predicting", disable=not sys.stdout.isatty(), transient=True):
+    quiet = not (sys.stdout.isatty() and is_main())
+    for name, image in track(images.items(), "predicting", disable=quiet, transient=True):
         path = image if isinstance(image, Path) else image.path
         try:
             _predict_one(predictor, name, image, args)
@@ -200,12 +239,20 @@ def _predict_frames(predictor: Predictor, source: FrameSource, files: Mapping[st
                 objects.write(index, found.labels, output / seg_names(source)[index])
 
 
-def _report(images: Mapping[str, Path | DicomSeries], failures: Mapping[str, str], args: argparse.Namespace) -> int:
+def _report(
+    images: Mapping[str, Path | DicomSeries], failures: Mapping[str, str], skipped: int, args: argparse.Namespace
+) -> int:
+    """The exit code; the first process also tells what happened."""
+    from unia_med.engine.distributed import is_main
     from unia_med.inference.inputs import results
 
     written = len(images) - len(failures)
+    code = (1 if written else 2) if failures else 0
+    if not is_main():
+        return code
     if written:
-        print(f"{written} of {len(images)} images segmented, results in {args.output}")
+        earlier = f" ({skipped} of them earlier)" if skipped else ""
+        print(f"{written} of {len(images)} images segmented{earlier}, results in {args.output}")
     if not failures:
         return 0
     lines = [f"unia-med: error: {len(failures)} of {len(images)} images failed:"]
@@ -214,4 +261,4 @@ def _report(images: Mapping[str, Path | DicomSeries], failures: Mapping[str, str
         old = [file for file in results(args.output, name, bool(args.uncertainty)).values() if file.exists()]
         lines += [f"    {file} is from an earlier run" for file in old]
     print("\n".join(lines), file=sys.stderr)
-    return 1 if written else 2
+    return code

@@ -24,7 +24,8 @@ def find_images(path: Path, output: Path) -> dict[str, Path]:
     """Images to predict, by name.
 
     A file is taken whatever its name. In a folder, and below it, masks and results (`NO_IMAGES`), hidden files and
-    the output folder are left out, and so is a cine `X_4d` beside its own frames `X_frameNN`, as in ACDC.
+    the output folder are left out, and so is a cine `X_4d` beside its own frames `X_frameNN`, as in ACDC. Where files in
+    several sub-folders have one name, all are called by their path inside the folder.
 
     Args:
         path: image file or folder.
@@ -44,7 +45,10 @@ def find_images(path: Path, output: Path) -> dict[str, Path]:
     images = [file for file in found if (file.parent, volume_stem(file).removesuffix("_4d")) not in framed]
     if not images:
         raise UserError(_what_instead(path), where=path, remedy=f"Give images as {_FORMATS}")
-    return by_name((volume_stem(file), file) for file in images)
+    stems = [volume_stem(file) for file in images]
+    if len(set(stems)) == len(stems):
+        return by_name(zip(stems, images, strict=True))
+    return by_name((file.relative_to(path).with_name(volume_stem(file)).as_posix(), file) for file in images)
 
 
 def find_inputs(path: Path, output: Path, series: str | None = None) -> dict[str, Path | DicomSeries]:

@@ -1,0 +1,96 @@
+"""`unia-med predict` over many volumes: going on after a stop, names in sub-folders, several processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from unia_med.build import build_method
+from unia_med.cli.main import main
+from unia_med.config.load import dump_config, plain
+from unia_med.config.schema import RunConfig
+from unia_med.engine.checkpoint import save_checkpoint
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run folder of an untrained network."""
+    return write_run(tmp_path / "run")
+
+
+def write_run(folder: Path, **data: object) -> Path:
+    config = RunConfig.model_validate(
+        {
+            "data": {"grid": {"spacing_mm": None, "size": [32, 32]}, **data},
+            "network": {"backbone": "lite0", "weights": "none", "decoder_widths": [8, 8, 4, 4]},
+            "method": {"name": "partial"},
+        }
+    )
+    model = build_method(config).state_dict()
+    state = {"model": model, "ema": model, "config": plain(config), "classes": config.data.target_classes, "step": 1}
+    save_checkpoint(state, folder / "checkpoints" / "best.pt")
+    dump_config(config, folder / "config.yaml")
+    return folder
+
+
+def write_image(path: Path, seed: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    array = np.random.default_rng(seed).normal(100, 20, (24, 20, 2)).astype(np.float32)
+    nib.save(nib.Nifti1Image(array, np.diag([1.0, 1.0, 5.0, 1.0])), path)
+
+
+def test_finished_images_are_left_out(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in "abc":
+        write_image(tmp_path / f"in/{name}.nii.gz")
+    command = ["predict", "--model", str(run), "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
+    assert main(command) == 0
+    (tmp_path / "out/b_seg.nii.gz").unlink()
+    kept = {name: (tmp_path / f"out/{name}_seg.nii.gz").stat().st_mtime_ns for name in "ac"}
+    capsys.readouterr()
+    assert main([*command, "--skip-existing"]) == 0
+    assert "3 of 3 images segmented (2 of them earlier)" in capsys.readouterr().out
+    assert (tmp_path / "out/b_seg.nii.gz").is_file()
+    assert kept == {name: (tmp_path / f"out/{name}_seg.nii.gz").stat().st_mtime_ns for name in "ac"}
+    assert main([*command, "--skip-existing", "--uncertainty"]) == 0  # a result is missing, so none is finished
+    assert len(list((tmp_path / "out").iterdir())) == 6
+
+
+def test_one_name_in_two_folders_gives_two_results(run: Path, tmp_path: Path) -> None:
+    for name in ("in/site1/scan", "in/site2/scan", "in/other"):
+        write_image(tmp_path / f"{name}.nii.gz", seed=len(name))
+    assert main(["predict", "--model", str(run), "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]) == 0
+    found = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.nii.gz"))
+    assert found == ["other_seg.nii.gz", "site1/scan_seg.nii.gz", "site2/scan_seg.nii.gz"]
+
+
+def test_files_of_channels_are_one_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "run", channels=2, volumes={"channel_endings": ["_0000", "_0001"]})
+    for name in ("a_0000", "a_0001", "b_0000"):
+        write_image(tmp_path / f"in/{name}.nii.gz", seed=len(name))
+    assert main(["predict", "--model", str(run), "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]) == 1
+    assert "b_0001.nii.gz: no such file" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a_seg.nii.gz"]
+    assert nib.load(tmp_path / "out/a_seg.nii.gz").shape == (24, 20, 2)
+
+
+@pytest.mark.slow
+def test_processes_share_the_images(run: Path, tmp_path: Path) -> None:
+    for number in range(5):
+        write_image(tmp_path / f"in/{number}.nii.gz", seed=number)
+    (tmp_path / "in/broken.nii.gz").write_bytes(b"no image")
+    command = ["-m", "unia_med.cli.main", "predict", "--model", str(run), "--input", str(tmp_path / "in")]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29617"]
+    several = subprocess.run(
+        [*launcher, *command, "--output", str(tmp_path / "two")], capture_output=True, text=True, check=False
+    )
+    assert several.stdout.count("5 of 6 images segmented") == 1 and several.returncode != 0, several.stderr
+    assert "broken.nii.gz" in several.stderr
+    assert main([*command[2:], "--output", str(tmp_path / "one")]) == 1
+    for number in range(5):
+        one, other = (nib.load(tmp_path / folder / f"{number}_seg.nii.gz") for folder in ("one", "two"))
+        assert np.array_equal(np.asarray(one.dataobj), np.asarray(other.dataobj))
