@@ -33,7 +33,8 @@ class AalrGates(Section):
     agreement: float = Field(0.40, ge=0, le=1)
     """From here on a pseudo label counts as much as the network believes in it [3]."""
     grow: float = Field(0.50, ge=0, le=1)
-    """From here on, slices with drawn labels also learn from pixels about which network and centres agree [11]."""
+    """From here on, slices with drawn labels also learn from pixels about which network and centres agree [11]; needs
+    the reassign loss, whose centres these are."""
     ramp: float = Field(0.10, ge=0, le=1)
     """Share of the iterations over which the affinity and the reassign loss rise linearly to their weight."""
 

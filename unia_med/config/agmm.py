@@ -69,7 +69,7 @@ class AgmmConfig(Section):
     em_rounds: int = Field(2, ge=0, le=10)
     """Rounds of online expectation-maximisation per step [7]; 0: centres of the labelled pixels alone."""
     mix_loss: Literal["posterior", "bce"] = "posterior"
-    """`posterior`: log posterior of the labelled class [7]; `bce`: as released, binary cross-entropy and `separation`."""
+    """`posterior`: log posterior of the labelled class [7]; `bce`: as released, cross-entropy and `separation`."""
     self_target: Literal["response", "posterior"] = "response"
     """What the network is compared with: unnormalised responses, as published, or posteriors, which sum to 1."""
     self_grad: Literal["both", "to_seg", "to_mix"] = "both"
