@@ -121,7 +121,8 @@ class LabelStep(Step):
         try:
             self.settings = LabelStepConfig.model_validate(dict(settings))
         except ValidationError as error:
-            fault = error.errors(include_url=False)[0]
+            # A misspelt key comes before the required one that is missing for it.
+            fault = min(error.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden")
             key = str(fault["loc"][0])
             remedy = suggestion(key, LabelStepConfig.model_fields) if fault["type"] == "extra_forbidden" else None
             raise UserError("unknown key" if remedy else fault["msg"], f"{where}: {key}", remedy) from None
