@@ -57,6 +57,9 @@ class CompleteConfig(Section):
 
     beta: float = Field(2000.0, gt=0)
     """`walker`: how strongly the walk avoids intensity edges (scikit-image's scale); larger follows edges closer."""
+    heart_shape: bool = True
+    """`walker`: where classes are called LV and MYO, the left ventricle is made convex and the outline of the wall
+    round: knowledge of anatomy beyond the labels. Other classes are left alone."""
     hull_margin_px: int = Field(2, ge=0)
     """`rule`, `walker`: where the background loop is open, everything farther than this from the convex hull of all
     scribbles is background."""

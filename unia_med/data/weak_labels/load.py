@@ -24,6 +24,7 @@ from unia_med.data.volume import Volume
 from unia_med.data.volume_cache import Decode
 from unia_med.data.weak_labels.boxes import boxes_on_grid, fill_boxes
 from unia_med.data.weak_labels.complete import fill_background, walker_probabilities
+from unia_med.data.weak_labels.hearts import shape_heart
 from unia_med.data.weak_labels.make import box_masks, make_labels, outside_boxes
 from unia_med.data.weak_labels.place import GridMap, grid_map
 from unia_med.data.weak_labels.read import find_files, read_boxes, read_labels
@@ -205,6 +206,8 @@ def _walked(image: np.ndarray, labels: np.ndarray, config: DataConfig, source: L
     if (labels == IGNORE).all():
         return labels
     probabilities = walker_probabilities(image, labels, len(config.classes) + 1, source.complete.beta)
+    if source.complete.heart_shape:
+        return shape_heart(probabilities, labels, config.classes)
     return probabilities.argmax(0).astype(np.uint8)
 
 
