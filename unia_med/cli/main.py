@@ -15,7 +15,10 @@ from collections.abc import Sequence
 from unia_med import __version__
 from unia_med.errors import UserError
 
-COMMANDS = ("inspect", "train", "pipeline", "predict", "evaluate", "weaken", "report", "phantom", "demo", "bench")
+COMMANDS = (
+    "inspect", "train", "pipeline", "predict", "evaluate", "cardiac", "weaken", "export",
+    "report", "phantom", "demo", "bench",
+)
 """One module in `unia_med.cli` each, with `add_parser(subparsers)` and `run(args) -> int`."""
 
 EXAMPLE = """example:

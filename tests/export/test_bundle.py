@@ -1,0 +1,307 @@
+"""A bundle against the run it came from: the same voxels without the package, and everything a user finds in it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+import sysconfig
+import venv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import monai.bundle
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser
+from monai.transforms import Compose, SaveImaged
+
+from unia_med.cli.main import main
+from unia_med.errors import UserError
+from unia_med.export.bundle import export_bundle, load_network
+from unia_med.metrics.overlap import dice
+from unia_med.trained import load_predictor
+
+SCHEMA = Path(__file__).parent / "metadata_schema.json"
+
+
+class _Blocker(MetaPathFinder):
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        if name.partition(".")[0] == "unia_med":
+            raise ModuleNotFoundError(f"{name} is hidden by the test")
+
+
+@contextmanager
+def without_package() -> Iterator[None]:
+    """As if unia_med were not installed; what is imported inside is forgotten afterwards."""
+    before, path = dict(sys.modules), list(sys.path)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "unia_med"]:
+        del sys.modules[name]
+    blocker = _Blocker()
+    sys.meta_path.insert(0, blocker)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(blocker)
+        for name in [name for name in sys.modules if name.startswith("scripts_")]:
+            del sys.modules[name]
+        sys.modules.update({name: module for name, module in before.items() if name.startswith("unia_med")})
+        sys.path[:] = path
+
+
+def _run_bundle(bundle: Path, images: Path, output: Path, **changes: Any) -> None:
+    with without_package():
+        monai.bundle.run(
+            config_file=str(bundle / "configs" / "inference.json"),
+            bundle_root=str(bundle),
+            dataset_dir=str(images),
+            output_dir=str(output),
+            device="cpu",
+            **changes,
+        )
+
+
+@pytest.fixture(scope="module")
+def predicted(tmp_path_factory: pytest.TempPathFactory, run: Path, images: Path) -> Path:
+    """What `unia-med predict` writes."""
+    output = tmp_path_factory.mktemp("predicted")
+    arguments = ["--input", str(images), "--output", str(output), "--uncertainty", "--device", "cpu"]
+    assert main(["predict", "--model", str(run), *arguments]) == 0
+    return output
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory, bundle: Path, images: Path) -> Path:
+    """What the bundle writes, in this process."""
+    output = tmp_path_factory.mktemp("results")
+    _run_bundle(bundle, images, output)
+    return output
+
+
+def _voxels(path: Path) -> np.ndarray:
+    return np.asarray(nib.load(path).dataobj)
+
+
+def _assert_same_results(found: Path, wanted: Path) -> None:
+    names = sorted(path.name for path in wanted.iterdir())
+    assert sorted(path.name for path in found.iterdir()) == names
+    assert len(names) == 12
+    for name in names:
+        one, other = nib.load(found / name), nib.load(wanted / name)
+        assert one.header == other.header, name
+        if name.endswith("_seg.nii.gz"):
+            np.testing.assert_array_equal(_voxels(found / name), _voxels(wanted / name), err_msg=name)
+        else:
+            np.testing.assert_allclose(_voxels(found / name), _voxels(wanted / name), atol=2e-6, err_msg=name)
+
+
+def test_masks_are_voxel_equal_to_those_of_predict(results: Path, predicted: Path) -> None:
+    _assert_same_results(results, predicted)
+    values = np.unique(np.concatenate([_voxels(path).ravel() for path in predicted.glob("*_seg.nii.gz")]))
+    assert values.tolist() == [0, 1, 2, 3]  # otherwise equality would say little
+
+
+def test_results_keep_the_geometry_of_the_image(results: Path, images: Path) -> None:
+    for path in sorted(images.rglob("*.nii*")):
+        if path.name.startswith("plain_gt"):
+            continue
+        image, mask = nib.load(path), nib.load(results / f"{path.name.split('.')[0]}_seg.nii.gz")
+        assert mask.shape == image.shape
+        assert mask.get_data_dtype() == np.uint8
+        np.testing.assert_array_equal(mask.affine, image.affine)
+        assert mask.header.get_zooms() == image.header.get_zooms()
+        assert mask.header.get_xyzt_units() == ("mm", "msec")
+
+
+def test_uncertainty_can_be_left_out(bundle: Path, images: Path, tmp_path: Path) -> None:
+    _run_bundle(bundle, images / "single.nii.gz", tmp_path / "out", save_uncertainty=False)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["single_seg.nii.gz"]
+
+
+def test_postprocessing_of_the_run_is_that_of_the_bundle(
+    untrained: ModuleType, images: Path, tmp_path: Path
+) -> None:
+    """Settings that differ from every default reach the bundle."""
+    inference = {
+        "batch_slices": 2,
+        "temperature": 2.5,
+        "postprocess": {"largest_component": False, "fill_holes": True, "slice_gaps": False},
+    }
+    data = {"grid": {"spacing_mm": None, "size": [48, 64], "percentiles": [5, 90], "slice_axis": "sagittal"}}
+    untrained.write_run(tmp_path / "run", inference=inference, data=data)
+    export_bundle(tmp_path / "run", tmp_path / "other_segmentation", onnx=False)
+    arguments = ["--input", str(images / "flipped.nii.gz"), "--output", str(tmp_path / "wanted"), "--uncertainty"]
+    assert main(["predict", "--model", str(tmp_path / "run"), *arguments, "--device", "cpu"]) == 0
+    _run_bundle(tmp_path / "other_segmentation", images / "flipped.nii.gz", tmp_path / "found")
+    for name in ("flipped_seg.nii.gz", "flipped_uncertainty.nii.gz"):
+        np.testing.assert_allclose(_voxels(tmp_path / "found" / name), _voxels(tmp_path / "wanted" / name), atol=2e-6)
+    assert len(np.unique(_voxels(tmp_path / "found" / "flipped_seg.nii.gz"))) > 1
+
+
+def test_evaluate_config_gives_the_dice_of_the_masks(
+    bundle: Path, images: Path, predicted: Path, tmp_path: Path
+) -> None:
+    configs = [str(bundle / "configs" / name) for name in ("inference.json", "evaluate.json")]
+    with without_package():
+        monai.bundle.run(
+            config_file=configs, bundle_root=str(bundle), dataset_dir=str(images), output_dir=str(tmp_path), device="cpu"
+        )
+    (row,) = csv.DictReader((tmp_path / "val_mean_dice_raw.csv").open(), delimiter="\t")
+    truth, mask = _voxels(images / "plain_gt.nii.gz"), _voxels(predicted / "plain_seg.nii.gz")
+    wanted = [dice(mask == value, truth == value) for value in (1, 2, 3)]
+    found = [float(value) for name, value in row.items() if name.startswith("class")]
+    assert found == pytest.approx(wanted, abs=1e-4)
+
+
+def test_works_the_way_monai_label_loads_it(bundle: Path, images: Path, predicted: Path) -> None:
+    """The steps of `monailabel.tasks.infer.bundle.BundleInferTask` 0.8.5, which is too large to install for a test."""
+    with without_package():
+        sys.path.insert(0, str(bundle))
+        config = ConfigParser()
+        config.read_config(str(bundle / "configs" / "inference.json"))
+        config.config.update({"bundle_root": str(bundle), "device": "cpu"})
+        parts = ("network_def", "preprocessing", "inferer", "postprocessing")
+        network, before, inferer, after = (config.get_parsed_content(name, instantiate=True) for name in parts)
+        network.load_state_dict(torch.load(bundle / "models" / "model.pt", weights_only=True), strict=True)
+        data = {"image": str(images / "plain.nii.gz")}
+        for transform in before.transforms:
+            data = transform(data)
+        with torch.no_grad():
+            data["pred"] = inferer(data["image"][None], network.eval())[0]
+        kept = [transform for transform in after.transforms if not isinstance(transform, SaveImaged)]
+        assert len(kept) == len(after.transforms) - 2
+        data = Compose(kept)(data)
+    assert tuple(data["pred"].shape[1:]) == tuple(data["image"].meta["spatial_shape"])
+    np.testing.assert_array_equal(data["pred"][0].numpy(), _voxels(predicted / "plain_seg.nii.gz"))
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
+    (_, image), (_, pred) = (
+        next(iter(metadata["network_data_format"][side].items())) for side in ("inputs", "outputs")
+    )
+    assert image["spatial_shape"] == [48, 48]
+    assert pred["channel_def"] == {"0": "background", "1": "RV", "2": "MYO", "3": "LV"}
+
+
+def test_an_empty_or_missing_folder_is_an_error(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder in (tmp_path / "empty", tmp_path / "absent"):
+        with pytest.raises(Exception, match="holds no volume|no such file or folder"):
+            _run_bundle(bundle, folder, tmp_path / "out")
+
+
+@pytest.mark.parametrize("fault", ["2D", "NaN"])
+def test_a_bad_image_is_named(bundle: Path, tmp_path: Path, fault: str) -> None:
+    array = np.ones((40, 40) if fault == "2D" else (40, 40, 2), np.float32)
+    array.flat[3] = np.nan if fault == "NaN" else 1
+    nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / "bad.nii.gz")
+    with pytest.raises(Exception, match="applying transform") as caught:
+        _run_bundle(bundle, tmp_path / "bad.nii.gz", tmp_path / "out")
+    causes = []
+    error: BaseException | None = caught.value
+    while error is not None:
+        causes.append(str(error))
+        error = error.__cause__
+    assert any("bad.nii.gz" in cause and ("volume" in cause or "NaN" in cause) for cause in causes)
+
+
+def test_torchscript_equals_the_method_for_any_number_of_slices(bundle: Path, run: Path) -> None:
+    files = {"metadata.json": "", "inference.json": ""}
+    script = torch.jit.load(bundle / "models" / "model.ts", _extra_files=files)
+    method, network = load_predictor(run).method, load_network(bundle)
+    for count in (1, 2, 7):
+        images = torch.rand(count, 1, 48, 48)
+        with torch.no_grad():
+            wanted = method.predict(images).probabilities
+            torch.testing.assert_close(script(images), wanted, atol=1e-6, rtol=0)
+            torch.testing.assert_close(network(images), wanted, atol=1e-6, rtol=0)
+    assert json.loads(files["metadata.json"])["network_data_format"]["outputs"]["pred"]["num_channels"] == 4
+
+
+def test_no_trace_of_the_package_or_of_the_computer(bundle: Path) -> None:
+    for path in bundle.rglob("*"):
+        assert "__pycache__" not in path.name
+        if path.suffix in (".py", ".json", ".yaml", ".md"):
+            text = path.read_text()
+            assert "import unia_med" not in text, path
+            assert "from unia_med" not in text, path
+            assert "/home/someone" not in text, path
+            assert str(Path.home()) not in text.replace("/rooted", ""), path
+            assert "{{" not in text.replace("{{}}", ""), path
+    assert "root: hearts" in (bundle / "docs" / "training_config.yaml").read_text()
+
+
+def test_readme_and_metadata_tell_labels_training_and_scores(bundle: Path) -> None:
+    readme = (bundle / "docs" / "README.md").read_text()
+    for text in ("| 1 | RV |", "| 2 | MYO |", "| 3 | LV |", "1 LV, 2 MYO, 3 RV", "slice tags (derived from masks)",
+                 "| 0.710 | 0.620 | 0.830 | 0.720 |", "after iteration 4", "3D Slicer", "Not a medical device"):
+        assert text in readme, text
+    assert "Apache License" in (bundle / "LICENSE").read_text()
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
+    assert metadata["eval_metrics"]["val_dice"] == 0.72
+    assert set(metadata["required_packages_version"]) == {"nibabel", "pytorch-ignite", "fire", "scipy"}
+
+
+def test_a_folder_that_is_not_empty_is_refused(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("mine")
+    with pytest.raises(UserError, match="not empty"):
+        export_bundle(run, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
+
+
+def test_a_run_without_a_checkpoint_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run").mkdir()
+    assert main(["export", "--model", str(tmp_path / "run"), "--output", str(tmp_path / "bundle")]) == 2
+    assert "checkpoint" in capsys.readouterr().err
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_failed_export_leaves_nothing(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("unia_med.export.bundle._write_torchscript", fail)
+    with pytest.raises(OSError, match="disk full"):
+        export_bundle(run, tmp_path / "deep" / "bundle", onnx=False)
+    assert list((tmp_path / "deep").iterdir()) == []
+
+
+def test_random_draws_and_channel_files_are_refused(untrained: ModuleType, tmp_path: Path) -> None:
+    untrained.write_run(tmp_path / "run", inference={"samples": 5})
+    with pytest.raises(UserError, match="random draws"):
+        export_bundle(tmp_path / "run", tmp_path / "bundle", onnx=False)
+
+
+@pytest.mark.slow
+def test_in_an_environment_without_the_package(
+    bundle: Path, images: Path, predicted: Path, tmp_path: Path
+) -> None:
+    """MONAI's own commands, from another folder, in an environment that borrows all packages but this one."""
+    venv.create(tmp_path / "venv", with_pip=False)
+    python = tmp_path / "venv" / "bin" / "python"
+    site = tmp_path / "venv" / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    (site / "borrowed.pth").write_text(sysconfig.get_path("purelib"))
+    (site / "unia_med.py").write_text("raise ModuleNotFoundError('not installed here')")
+
+    def call(*arguments: str, **environment: str) -> str:
+        done = subprocess.run(
+            [str(python), *arguments], cwd=tmp_path, capture_output=True, text=True, check=False, env=environment
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    call("-c", "import importlib.util as u, monai\ntry:\n import unia_med\nexcept ModuleNotFoundError: pass\nelse: 1 / 0")
+    config, metadata = str(bundle / "configs" / "inference.json"), str(bundle / "configs" / "metadata.json")
+    folders = ("--bundle_root", str(bundle), "--dataset_dir", str(images), "--output_dir", str(tmp_path / "found"))
+    call("-m", "monai.bundle", "run", "--config_file", config, *folders, "--device", "cpu")
+    _assert_same_results(tmp_path / "found", predicted)
+    told = call("-m", "monai.bundle", "verify_metadata", "--meta_file", metadata, "--filepath", str(SCHEMA))
+    assert "metadata is verified with no error" in told
+    verify = ("verify_net_in_out", "--net_id", "network_def", "--meta_file", metadata, "--config_file", config)
+    told = call("-m", "monai.bundle", *verify, "--device", "cpu", PYTHONPATH=str(bundle))
+    assert "verified" in told

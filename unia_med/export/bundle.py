@@ -1,0 +1,234 @@
+"""Writes a trained run as a MONAI bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unia_med.config.load import plain
+from unia_med.config.schema import RunConfig
+from unia_med.data.orientation import AXIS_CODES
+from unia_med.engine.checkpoint import load_checkpoint
+from unia_med.errors import UserError
+from unia_med.export.card import card, settings_text
+from unia_med.export.carried import write_carried
+from unia_med.export.onnx import INSTALL, TOLERANCE, missing_packages, run_onnx, write_onnx
+from unia_med.export.source import network_source, network_weights
+from unia_med.export.templates import filled_json, filled_text, template
+from unia_med.export.trace import trace_prediction
+from unia_med.methods.base import Method
+from unia_med.trained import find_checkpoint, load_predictor, load_run_config
+
+LOG = logging.getLogger(__name__)
+
+_TEMPLATES = ("configs/inference.json", "configs/evaluate.json", "configs/metadata.json", "docs/README.md", "LICENSE")
+_SAME = 1e-5
+"""Largest difference of a probability between the method and the bundle's network, which compute the same."""
+
+
+def export_bundle(run: Path, output: Path, onnx: bool | None = None) -> list[str]:
+    """Write a bundle; the folder appears whole, checked against the run, or not at all.
+
+    Args:
+        run: run folder of `unia-med train`.
+        output: folder of the bundle; must be new or empty.
+        onnx: write `model.onnx`, too; None does where the packages are there.
+
+    Returns:
+        What the user should know, one sentence each.
+
+    Raises:
+        UserError: the folder is not empty, the run has no checkpoint, its settings or its method cannot be exported,
+            or ONNX is asked for and its packages are missing.
+    """
+    _check_output(output)
+    checkpoint = find_checkpoint(run)
+    missing = missing_packages()
+    if onnx and missing:
+        raise UserError(f"ONNX needs {', '.join(missing)}", where="--onnx", remedy=INSTALL)
+    with_onnx = not missing if onnx is None else onnx
+    config = load_run_config(run)
+    notes = _check_settings(config)
+    if onnx is None and missing:
+        notes.append(f"model.onnx was left out: {', '.join(missing)} not installed. {INSTALL}")
+    step = load_checkpoint(checkpoint, keys=()).get("step")
+    with _whole(output) as folder:
+        values = {**_path_values(config), **card(config, run, step, output.resolve().name)}
+        _write(folder, load_predictor(run).method, config, values, with_onnx)
+    if "segmentation" not in output.name.lower():
+        notes.append(f"MONAI Label reads the kind of task from the folder's name: {output.name}_segmentation would do")
+    return notes
+
+
+def _check_output(output: Path) -> None:
+    if output.exists() and not output.is_dir():
+        raise UserError("is a file, expected a folder", where=output, remedy="Choose another --output")
+    if output.is_dir() and any(output.iterdir()):
+        raise UserError("the folder is not empty", where=output, remedy="Choose a new one, or empty it")
+
+
+def _check_settings(config: RunConfig) -> list[str]:
+    """What a bundle does differently from `unia-med predict`; what it cannot do is refused."""
+    if config.data.volumes.channel_endings:
+        raise UserError(
+            "a bundle reads image channels as the fourth axis of one file, this run from files of their own",
+            where="data.volumes.channel_endings",
+            remedy="Train on files that hold all channels",
+        )
+    if config.inference.samples:
+        raise UserError(
+            f"a bundle predicts without random draws, this run averages {config.inference.samples}",
+            where="inference.samples",
+            remedy="Set it to 0 in the run's config.yaml",
+        )
+    if config.inference.uncertainty != "entropy":
+        return ["the bundle's uncertainty is the entropy of the probabilities, not the network's own map"]
+    return []
+
+
+def _path_values(config: RunConfig) -> dict[str, Any]:
+    """Values for the templates of the configs."""
+    grid, inference = config.data.grid, config.inference
+    groups = config.data.groups or {name: [name] for name in config.data.classes}
+    values = config.data.mask_values
+    pairs = [(values[member], label) for label, members in enumerate(groups.values(), 1) for member in members]
+    orientation = {"_target_": "Orientationd", "keys": "image", "axcodes": AXIS_CODES.get(grid.slice_axis)}
+    spacing = {"_target_": "Spacingd", "keys": "image", "mode": "bilinear", "padding_mode": "border"}
+    return {
+        "height": grid.size[0],
+        "width": grid.size[1],
+        "lower_percentile": grid.percentiles[0],
+        "upper_percentile": grid.percentiles[1],
+        "spacing": None if grid.spacing_mm is None else {**spacing, "pixdim": [grid.spacing_mm, grid.spacing_mm, -1.0]},
+        "slice_axis": grid.slice_axis,
+        "orientation": None
+        if grid.slice_axis == "stored"
+        else {**orientation, "labels": [["L", "R"], ["P", "A"], ["I", "S"]]},
+        "channels": config.data.channels,
+        "class_count": len(config.data.target_classes) + 1,
+        "batch_slices": inference.batch_slices,
+        "temperature": inference.temperature or 1.0,
+        "channels_last": config.training.channels_last,
+        "mask_values": [value for value, _ in pairs],
+        "mask_labels": [label for _, label in pairs],
+        **plain(inference.postprocess),
+    }
+
+
+def _write(folder: Path, method: Method, config: RunConfig, values: dict[str, Any], with_onnx: bool) -> None:
+    method = method.to(memory_format=torch.contiguous_format)
+    program = trace_prediction(method, config.data.grid.size, config.data.channels)
+    weights = network_weights(program)
+    package = f"scripts_{_fingerprint(weights, settings_text(config))}"
+    title = f"The network of the bundle: prediction of the method {config.method.name}."
+    (folder / "models").mkdir()
+    write_carried(folder / package)
+    (folder / package / "network.py").write_text(network_source(program, title), encoding="utf-8")
+    onnx_row = "| `models/model.onnx` | the same network for ONNX Runtime |\n" if with_onnx else ""
+    _fill_templates(folder, {**values, "package": package, "onnx_row": onnx_row})
+    (folder / "docs" / "training_config.yaml").write_text(settings_text(config), encoding="utf-8")
+    torch.save(weights, folder / "models" / "model.pt")
+    network = load_network(folder)
+    _write_torchscript(network, folder)
+    example = torch.rand(2, config.data.channels, *config.data.grid.size)
+    if with_onnx:
+        write_onnx(network, example, folder / "models" / "model.onnx")
+    _check_equal(method, network, folder, config, with_onnx)
+
+
+def _fill_templates(folder: Path, values: Mapping[str, Any]) -> None:
+    for name in _TEMPLATES:
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        text = template(name)
+        fill = filled_json if target.suffix == ".json" else filled_text
+        target.write_text(text if name == "LICENSE" else fill(text, values), encoding="utf-8")
+
+
+def load_network(bundle: Path) -> nn.Module:
+    """The network of a bundle, built from the code and the weights in it, in eval mode on the CPU.
+
+    Args:
+        bundle: its folder.
+    """
+    (source,) = bundle.glob("scripts_*/network.py")
+    network = _module(source).Network()
+    network.load_state_dict(torch.load(bundle / "models" / "model.pt", map_location="cpu", weights_only=True))
+    return network.eval()
+
+
+def _module(source: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"{source.parent.name}_network", source)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _write_torchscript(network: nn.Module, folder: Path) -> None:
+    # MONAI Deploy looks for the configs inside of the file.
+    extra = {name: (folder / "configs" / name).read_text(encoding="utf-8") for name in ("metadata.json", "inference.json")}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated, but it is what MONAI Deploy loads
+        torch.jit.save(torch.jit.script(network), folder / "models" / "model.ts", _extra_files=extra)
+
+
+def _check_equal(method: Method, network: nn.Module, folder: Path, config: RunConfig, with_onnx: bool) -> None:
+    """Every form of the network says what the method says, for one slice and for several."""
+    generator = torch.Generator().manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        script = torch.jit.load(folder / "models" / "model.ts")
+    for count in (1, 3):
+        images = torch.rand(count, config.data.channels, *config.data.grid.size, generator=generator)
+        with torch.no_grad():
+            wanted = method.eval().predict(images).probabilities.float()
+            _compare("network.py", network(images), wanted, _SAME)
+            _compare("model.ts", script(images), wanted, _SAME)
+        if with_onnx:
+            _compare("model.onnx", run_onnx(folder / "models" / "model.onnx", images), wanted, TOLERANCE)
+
+
+def _compare(name: str, found: Tensor, wanted: Tensor, tolerance: float) -> None:
+    difference = float((found - wanted).abs().max())
+    if not difference <= tolerance:
+        raise RuntimeError(f"{name} differs from the run's prediction by {difference:g}, more than {tolerance:g}")
+
+
+def _fingerprint(weights: Mapping[str, Tensor], settings: str) -> str:
+    digest = hashlib.sha256(settings.encode())
+    for name, tensor in weights.items():
+        digest.update(name.encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()[:8]
+
+
+@contextmanager
+def _whole(output: Path) -> Iterator[Path]:
+    """A folder beside the output that takes its place when everything is written, and is removed when not."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}.", suffix=".part"))
+    try:
+        yield folder
+        for cache in folder.rglob("__pycache__"):
+            shutil.rmtree(cache)
+        mask = os.umask(0)
+        os.umask(mask)
+        folder.chmod(0o777 & ~mask)  # mkdtemp makes private folders
+        if output.is_dir():
+            output.rmdir()  # it is empty
+        folder.replace(output)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,325 @@
+"""What a bundle's config names beyond MONAI's own classes; carried into every bundle with the modules it imports.
+
+Together with MONAI's loading, scaling, resampling and cropping they do what `unia_med.inference.predictor` does, with
+the same functions, so that a bundle gives the same voxels as `unia-med predict`. MONAI reads the fourth axis of a file
+as channels: for a network with one image channel these are the frames of a cine, F of them, and F is 1 otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor, NibabelWriter
+from monai.inferers import Inferer
+from monai.transforms import Compose, MapTransform
+from torch import Tensor, nn
+
+from unia_med.data.io.nifti import NIFTI_SUFFIXES, open_nifti, volume_stem, volume_suffix, write_like
+from unia_med.data.orientation import orient, orient_array, orient_back
+from unia_med.data.transforms import from_slices, restore, to_slices
+from unia_med.data.volume import Volume
+from unia_med.errors import UserError
+from unia_med.inference.inputs import find_images
+from unia_med.inference.postprocess import postprocess
+from unia_med.inference.reassemble import plane_map
+from unia_med.inference.uncertainty import apply_temperature, normalised_entropy
+
+
+class CheckVolumed(MapTransform):
+    """Refuses what cannot be segmented, naming the file.
+
+    Args:
+        keys: the image (C, X, Y, Z) or (F, X, Y, Z).
+        channels: image channels of the network.
+        allow_missing_keys: see MONAI.
+    """
+
+    def __init__(self, keys: KeysCollection, channels: int = 1, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.channels = channels
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
+        """The item as it is.
+
+        Args:
+            data: item with the image.
+        """
+        for key in self.key_iterator(dict(data)):
+            image = data[key]
+            where = getattr(image, "meta", {}).get("filename_or_obj")
+            if image.ndim != 4:
+                what = f"an image of shape {tuple(image.shape[1:])}, expected a volume (x, y, slice)"
+                raise UserError(what, where=where, remedy="Save a single slice as (x, y, 1)")
+            if self.channels > 1 and image.shape[0] != self.channels:
+                what = f"{image.shape[0]} channels, the network has {self.channels}"
+                raise UserError(what, where=where, remedy="Save the channels as the fourth axis (x, y, slice, channel)")
+            if not torch.isfinite(_plain(image)).all():
+                raise UserError("voxels that are NaN or infinite", where=where, remedy="Replace them, e.g. by 0")
+        return data
+
+
+class SliceBatchInferer(Inferer):
+    """Class probabilities of every slice of a volume, a few slices at a time.
+
+    Args:
+        batch_slices: slices per forward pass; fewer need less memory.
+        temperature: divides logits before the softmax; above 1 gives softer probabilities.
+        channels_last: memory layout of images and weights; faster convolutions.
+        channels: image channels of the network.
+    """
+
+    def __init__(
+        self, batch_slices: int = 16, temperature: float = 1.0, channels_last: bool = True, channels: int = 1
+    ) -> None:
+        super().__init__()
+        self.channels = channels
+        self.batch_slices = batch_slices
+        self.temperature = temperature
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+
+    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+        """Probabilities (B, F * K, H, W, Z) of volumes (B, F * C, H, W, Z), frame by frame.
+
+        Args:
+            inputs: preprocessed volumes in [0, 1].
+            network: slices (N, C, H, W) to probabilities (N, K, H, W).
+            args: not used; part of MONAI's interface.
+            kwargs: not used; part of MONAI's interface.
+        """
+        network.to(memory_format=self.layout)
+        volumes = [_plain(volume).split(self.channels) for volume in inputs]
+        return torch.stack([torch.cat([self._frame(frame, network) for frame in frames]) for frames in volumes])
+
+    def _frame(self, frame: Tensor, network: nn.Module) -> Tensor:
+        """(K, H, W, Z) of (C, H, W, Z)."""
+        slices = to_slices(frame).split(self.batch_slices)
+        parts = [network(batch.contiguous(memory_format=self.layout)).float() for batch in slices]
+        probabilities = torch.cat([apply_temperature(part, self.temperature) for part in parts])
+        if not torch.isfinite(probabilities).all():
+            raise UserError("the network gives NaN", remedy="Look for voxels that are NaN or infinite in the image")
+        return from_slices(probabilities)
+
+
+class NativeLabelsd(MapTransform):
+    """Labels and uncertainty on the image's own grid, from probabilities on the network's grid.
+
+    Probabilities, not labels, are resampled; voxels that the network did not see are background with certainty. The
+    item gets labels, uint8 (F, X, Y, Z), in place of the probabilities, and `uncertainty`, float32: the entropy of the
+    probabilities divided by log K.
+
+    Args:
+        keys: the probabilities (F * K, H, W, Z).
+        preprocessing: what brought the image to the network's grid.
+        classes: K, with background.
+        batch_slices: slices resampled at a time.
+        slice_axis: `stored`, or the body axis along which the preprocessing turned the slices.
+        image_key: the preprocessed image, which remembers what was done to it.
+        uncertainty_key: where the uncertainty is put.
+        allow_missing_keys: see MONAI.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        preprocessing: Compose,
+        classes: int,
+        batch_slices: int = 16,
+        slice_axis: str = "stored",
+        image_key: str = "image",
+        uncertainty_key: str = "uncertainty",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.preprocessing = preprocessing
+        self.classes = classes
+        self.batch_slices = batch_slices
+        self.slice_axis = slice_axis
+        self.image_key = image_key
+        self.uncertainty_key = uncertainty_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """The item with labels and uncertainty.
+
+        Args:
+            data: item with image and probabilities.
+        """
+        item = dict(data)
+        image: MetaTensor = item[self.image_key].cpu()
+        for key in self.key_iterator(item):
+            found = [self._frame(frame, image) for frame in _plain(item[key]).split(self.classes)]
+            for name, arrays in zip((key, self.uncertainty_key), zip(*found)):
+                item[name] = _native(torch.from_numpy(np.stack(arrays)), image)
+        return item
+
+    def _frame(self, probabilities: Tensor, image: MetaTensor) -> tuple[np.ndarray, np.ndarray]:
+        """Labels and uncertainty (X, Y, Z) of one frame's probabilities (K, H, W, Z)."""
+        affine = _native_affine(image).numpy()
+        shape = tuple(int(side) for side in image.meta["spatial_shape"])
+        turned = orient(Volume(np.broadcast_to(np.uint8(0), shape), affine), self.slice_axis)
+        back = plane_map(image, torch.from_numpy(turned.affine), turned.shape)
+        if back is None:
+            slabs = [to_slices(restore(probabilities.cpu(), image, self.preprocessing))]
+        else:
+            slabs = [back(slab) for slab in to_slices(probabilities).split(self.batch_slices)]
+        pairs = [(slab.max(1).indices.to(torch.uint8).cpu(), normalised_entropy(slab).float().cpu()) for slab in slabs]
+        labels, doubt = (torch.cat(parts).permute(1, 2, 0).contiguous().numpy() for parts in zip(*pairs))
+        if back is None:  # the preprocessing's inverse turned them back, too
+            return labels, doubt
+        return orient_back(labels, affine, self.slice_axis), orient_back(doubt, affine, self.slice_axis)
+
+
+class CleanLabelsd(MapTransform):
+    """Labels with slice gaps filled, stray parts removed and holes filled, frame by frame.
+
+    Args:
+        keys: labels (F, X, Y, Z).
+        largest_component: keep the largest 3D component of each class.
+        fill_holes: fill background holes enclosed by the mask, slice by slice.
+        slice_gaps: fill a class missing in a single slice between two that hold it.
+        slice_axis: `stored`, or the body axis along which slices lie.
+        allow_missing_keys: see MONAI.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        largest_component: bool = True,
+        fill_holes: bool = True,
+        slice_gaps: bool = True,
+        slice_axis: str = "stored",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.slice_axis = slice_axis
+        self.steps = {"largest_component": largest_component, "fill_holes": fill_holes, "slice_gaps": slice_gaps}
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """The item with clean labels.
+
+        Args:
+            data: item with labels.
+        """
+        item = dict(data)
+        for key in self.key_iterator(item):
+            labels: MetaTensor = item[key]
+            frames = [self._cleaned(frame, labels.affine.numpy()) for frame in _plain(labels).numpy()]
+            item[key] = MetaTensor(torch.from_numpy(np.stack(frames)), meta=labels.meta)
+        return item
+
+    def _cleaned(self, labels: np.ndarray, affine: np.ndarray) -> np.ndarray:
+        turned = postprocess(orient_array(labels, affine, self.slice_axis), **self.steps)
+        return orient_back(turned, affine, self.slice_axis)
+
+
+class SourceWriter(NibabelWriter):
+    """Writes results with the header of the image they belong to: affine, both forms, units and frame spacing.
+
+    MONAI's own writer keeps the affine only, adds an axis to the file, and is not atomic.
+    """
+
+    def set_data_array(self, data_array: Any, channel_dim: int | None = 0, **kwargs: Any) -> None:
+        """Take the result (F, X, Y, Z).
+
+        Args:
+            data_array: as given by `SaveImaged`.
+            channel_dim: not used; frames come first.
+            kwargs: not used; options of other writers.
+        """
+        self.frames = np.asarray(_plain(torch.as_tensor(data_array)).cpu())
+
+    def set_metadata(self, meta_dict: Mapping | None = None, resample: bool = True, **options: Any) -> None:
+        """Remember the source file.
+
+        Args:
+            meta_dict: of the image; its `filename_or_obj` is read.
+            resample: not used; results are on the source's grid already.
+            options: not used.
+        """
+        self.source = Path(str((meta_dict or {})["filename_or_obj"]))
+
+    def write(self, filename: Any, verbose: bool = False, **kwargs: Any) -> None:
+        """Write the file, whole or not at all.
+
+        Args:
+            filename: destination.
+            verbose: not used.
+            kwargs: not used; options of nibabel.
+        """
+        header = open_nifti(self.source)
+        source = Volume(np.broadcast_to(np.uint8(0), header.shape), header.affine, header.header, self.source)
+        array = np.moveaxis(self.frames, 0, -1).astype(self.output_dtype)
+        several = len(source.shape) == 4 and source.shape[3] == len(self.frames)  # frames, not channels
+        write_like(array if several else array[..., 0], source, filename)
+
+
+def image_list(dataset_dir: Any, output_dir: Any) -> list[dict[str, str]]:
+    """Items of the images in a folder and below it, chosen as by `unia-med predict`; empty where there is none.
+
+    Args:
+        dataset_dir: folder, or one file.
+        output_dir: where results go; nothing is read from there.
+    """
+    try:
+        found = find_images(Path(str(dataset_dir)), Path(str(output_dir)))
+    except UserError:
+        return []  # reported when the bundle is run; other uses of a bundle have no images
+    return [{"image": str(path)} for path in found.values() if volume_suffix(path) in NIFTI_SUFFIXES]
+
+
+def require_images(dataset_dir: Any, output_dir: Any) -> None:
+    """Make sure that there is something to segment.
+
+    Args:
+        dataset_dir: see `image_list`.
+        output_dir: see `image_list`.
+
+    Raises:
+        UserError: no such folder, nothing in it, or a format other than NIfTI.
+    """
+    found = find_images(Path(str(dataset_dir)), Path(str(output_dir)))
+    foreign = [path for path in found.values() if volume_suffix(path) not in NIFTI_SUFFIXES]
+    if foreign:
+        raise UserError("is no NIfTI file", where=foreign[0], remedy="Convert it to .nii.gz; this bundle reads NIfTI")
+
+
+def labelled_list(dataset_dir: Any) -> list[dict[str, str]]:
+    """Items with the image and its mask `NAME_gt` beside it, of a folder and all below it.
+
+    Args:
+        dataset_dir: e.g. a data set in ACDC layout.
+    """
+    masks = {path: volume_stem(path) for path in sorted(Path(str(dataset_dir)).rglob("*_gt.nii*"))}
+    pairs = ((path.with_name(path.name.replace("_gt.nii", ".nii")), path) for path in masks)
+    return [{"image": str(image), "label": str(mask)} for image, mask in pairs if image.is_file()]
+
+
+def require_labelled(dataset_dir: Any) -> None:
+    """Make sure that there is something to score.
+
+    Args:
+        dataset_dir: see `labelled_list`.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not labelled_list(dataset_dir):
+        raise UserError("holds no NAME.nii.gz with NAME_gt.nii.gz beside it", where=str(dataset_dir))
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor
+
+
+def _native_affine(image: MetaTensor) -> Tensor:
+    return torch.as_tensor(np.asarray(image.meta["original_affine"]), dtype=torch.float64)
+
+
+def _native(tensor: Tensor, image: MetaTensor) -> MetaTensor:
+    """A result on the image's own grid, with the image's file name and affine."""
+    meta = {key: value for key, value in image.meta.items() if key != "affine"}
+    return MetaTensor(tensor, affine=_native_affine(image), meta=meta)
