@@ -17,7 +17,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     Args:
         subparsers: of the main parser.
     """
-    summary = "Make synthetic hearts, train, predict and evaluate, in minutes on a CPU."
+    summary = "Make synthetic hearts, train, predict, evaluate and report, in minutes on a CPU."
     parser = new_command(subparsers, "demo", summary, "unia-med demo --output demo")
     parser.add_argument(
         "--output",
@@ -44,11 +44,12 @@ def run(args: argparse.Namespace) -> int:
         ["predict", "--model", model, "--input", data, "--split", "val", "--output", masks, "--uncertainty"],
         ["evaluate", "--predictions", masks, "--labels", data, "--config", f"{model}/config.yaml", "--split", "val",
          "--output", str(output / "scores.json")],
+        ["report", model, "--output", str(output / "report.html")],
     ]
     for command in commands:
         print("$ unia-med " + " ".join(command), flush=True)
         code = main(command)
         if code:
             return code
-    print(f"Everything is in {output}: data/, run/, predictions/ (masks and uncertainty maps), scores.json")
+    print(f"Everything is in {output}: data/, run/, predictions/ (masks and uncertainty maps), scores.json, report.html")
     return 0

@@ -1,0 +1,124 @@
+"""Cases predicted for a report: their scores, their calibration, and which of them are worth looking at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from unia_med.config.schema import RunConfig
+from unia_med.data.dataset import CaseDataset
+from unia_med.data.sample import CaseFiles
+from unia_med.engine.calibration import true_labels
+from unia_med.inference.predictor import Predictor
+from unia_med.labels import IGNORE
+from unia_med.metrics.calibration import ErrorSearch, Reliability, neighbourhood, reliability
+from unia_med.metrics.table import CaseScores, score_case
+
+
+@dataclass
+class Examination:
+    """What the cases of a part say about a run.
+
+    Attributes:
+        part: `val` or `test`.
+        scores: per case, worst mean Dice first.
+        patients: patient by case.
+        near: confidence against truth near the structures (`neighbourhood`), over all cases.
+        whole: the same over whole volumes.
+        entropy, network: errors found by looking at the voxels most uncertain by either kind, near the structures.
+        entropy_whole, network_whole: the same over whole volumes.
+    """
+
+    part: str
+    scores: list[CaseScores] = field(default_factory=list)
+    patients: dict[str, str] = field(default_factory=dict)
+    near: Reliability = field(default_factory=lambda: reliability(np.zeros(0), np.zeros(0, bool)))
+    whole: Reliability = field(default_factory=lambda: reliability(np.zeros(0), np.zeros(0, bool)))
+    entropy: ErrorSearch = field(default_factory=ErrorSearch)
+    network: ErrorSearch = field(default_factory=ErrorSearch)
+    entropy_whole: ErrorSearch = field(default_factory=ErrorSearch)
+    network_whole: ErrorSearch = field(default_factory=ErrorSearch)
+
+
+def examine(
+    predictor: Predictor, config: RunConfig, dataset: CaseDataset, cases: Iterable[CaseFiles], part: str
+) -> Examination:
+    """Predict cases that have masks and compare.
+
+    Args:
+        predictor: of the run.
+        config: of the run.
+        dataset: reads the cases.
+        cases: all with masks; an iterable, so that a caller can show progress.
+        part: of the split they are from.
+    """
+    done = Examination(part)
+    for case in cases:
+        _examine_case(predictor, config, dataset, case, done)
+    done.scores.sort(key=mean_dice)
+    return done
+
+
+def mean_dice(scores: CaseScores) -> float:
+    """Mean Dice over the classes that have one; above every score where none has, so that it sorts last.
+
+    Args:
+        scores: of a case.
+    """
+    known = [value for value in scores.dice.values() if value is not None]
+    return float(np.mean(known)) if known else 2.0
+
+
+def choose_patients(done: Examination, count: int) -> list[str]:
+    """Patients from worst to best, evenly spread: three are the worst, the median and the best one.
+
+    A patient is as good as its worst case.
+
+    Args:
+        done: what was examined.
+        count: how many are wanted at most.
+    """
+    order = list(dict.fromkeys(done.patients[scores.case] for scores in done.scores))
+    if count >= len(order):
+        return order
+    places = np.linspace(0, len(order) - 1, count).round().astype(int)
+    return [order[place] for place in dict.fromkeys(places.tolist())]
+
+
+def _examine_case(
+    predictor: Predictor, config: RunConfig, dataset: CaseDataset, case: CaseFiles, done: Examination
+) -> None:
+    found = dataset.evaluation_case(case)
+    truth, spacing = true_labels(config, found.labels), found.volume.spacing_mm
+    predicted = predictor.predict_in_detail(found.volume)
+    known = truth != IGNORE
+    truth = truth * known
+    done.scores.append(score_case(case.case, predicted.labels * known, truth, config.data.target_classes, spacing))
+    done.patients[case.case] = case.patient
+    # Calibration is about what the network says, so its own labels count, not the cleaned ones.
+    confidence, wrong = predicted.probabilities.max(0), predicted.probabilities.argmax(0) != truth
+    everywhere = tuple(slice(None) for _ in truth.shape)
+    for box, searches in (
+        (neighbourhood([truth, predicted.labels], spacing), (done.entropy, done.network)),
+        (everywhere, (done.entropy_whole, done.network_whole)),
+    ):
+        inside = known[box]
+        table = reliability(confidence[box][inside], ~wrong[box][inside])
+        if box is everywhere:
+            done.whole += table
+        else:
+            done.near += table
+        for search, uncertainty in zip(searches, (predicted.entropy, predicted.network), strict=True):
+            search.add(uncertainty[box][inside], wrong[box][inside])
+
+
+def frames_of(cases: Sequence[CaseFiles], patient: str) -> list[CaseFiles]:
+    """The cases of a patient in order of time.
+
+    Args:
+        cases: of all patients.
+        patient: its name.
+    """
+    return sorted((case for case in cases if case.patient == patient), key=lambda case: (case.frame, case.case))

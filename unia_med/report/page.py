@@ -1,0 +1,163 @@
+"""The report as one HTML text: sections in order, styles and script inside, nothing loaded from elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+from unia_med import __version__
+from unia_med.report.cases import Examination
+from unia_med.report.facts import training_section
+from unia_med.report.plots import colour_of, line_chart
+from unia_med.report.run_folder import LABEL_PREFIX, RunRecord
+from unia_med.report.tables import calibration_section, case_section, label_section
+
+SECTIONS = (
+    ("training", "Trained on"),
+    ("curves", "Learning curves"),
+    ("cases", "Cases"),
+    ("viewer", "Slices"),
+    ("labels", "Label quality"),
+    ("calibration", "Uncertainty"),
+    ("config", "Settings"),
+)
+
+
+@dataclass
+class ReportContents:
+    """Everything a page shows.
+
+    Attributes:
+        run: the record of the training.
+        config_text: its config.yaml.
+        counts: patients by part of the split; empty where the data was not at hand.
+        examination: of predicted cases, or None.
+        volumes: packed patients for the viewer (`report.volumes.pack`).
+        missing: why there are no cases; one sentence, or empty.
+    """
+
+    run: RunRecord
+    config_text: str
+    counts: Mapping[str, int] = field(default_factory=dict)
+    examination: Examination | None = None
+    volumes: Sequence[Mapping[str, Any]] = ()
+    missing: str = ""
+
+
+def render(contents: ReportContents) -> str:
+    """The page.
+
+    Args:
+        contents: what to show; every text in it is escaped.
+    """
+    run = contents.run
+    bodies = {
+        "training": training_section(run, contents.counts),
+        "curves": _curves(run),
+        "cases": _missing(contents),
+        "viewer": "",
+        "labels": label_section(run),
+        "calibration": calibration_section(run.calibration, contents.examination),
+        "config": _settings(contents.config_text),
+    }
+    if contents.examination is not None:
+        shown = [volume["title"] for volume in contents.volumes]
+        bodies["cases"] = case_section(contents.examination, run.config.data.target_classes, shown)
+    if contents.volumes:
+        bodies["viewer"] = _viewer(contents)
+    present = [(name, title) for name, title in SECTIONS if bodies[name]]
+    links = "".join(f'<a href="#{name}">{title}</a>' for name, title in present)
+    sections = "".join(
+        f'<section id="{name}" aria-labelledby="{name}-title"><h2 id="{name}-title">{title}</h2>'
+        f"{bodies[name]}</section>"
+        for name, title in present
+    )
+    name = escape(run.name)
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<link rel="icon" href="data:,"><title>Run {name}</title><style>{_asset("page.css")}</style></head><body>'
+        f'<header><h1>Run {name}</h1><nav aria-label="Sections">{links}</nav></header><main>{sections}</main>'
+        f"<footer>Written by unia_med {escape(__version__)}. For research; not a medical device.</footer>"
+        f"{_scripts(contents)}</body></html>\n"
+    )
+
+
+def _asset(name: str) -> str:
+    return files("unia_med.report").joinpath("viewer", name).read_text(encoding="utf-8")
+
+
+def _curves(run: RunRecord) -> str:
+    terms = {name: curve for name, curve in run.losses.items() if name != "loss"}
+    total = {"loss": run.losses["loss"]} if "loss" in run.losses else {}
+    quality = {
+        name.replace("_", " "): [(row["step"], row[key]) for row in run.rows if (key := LABEL_PREFIX + name) in row]
+        for name in run.label_columns
+    }
+    charts = [
+        line_chart("Validation Dice of whole volumes", run.scores, "iteration", (0, 1)),
+        line_chart("Loss, weighted sum", total, "iteration"),
+        line_chart("Loss terms, unweighted", terms, "iteration"),
+        line_chart("Dice of label columns, mean over classes", quality, "iteration", (0, 1)),
+    ]
+    return f'<div class="charts">{"".join(charts)}</div>'
+
+
+def _settings(text: str) -> str:
+    return f'<details><summary>config.yaml</summary><pre tabindex="0">{escape(text)}</pre></details>'
+
+
+def _missing(contents: ReportContents) -> str:
+    return f"<p>{escape(contents.missing)}</p>" if contents.missing else ""
+
+
+def _viewer(contents: ReportContents) -> str:
+    patients = "".join(
+        f'<option value="{index}">{escape(volume["title"])}</option>' for index, volume in enumerate(contents.volumes)
+    )
+    keys = "".join(
+        f"<li><kbd>{key}</kbd> {meaning}</li>"
+        for key, meaning in (
+            ("↑ ↓", "slice"), ("← →", "frame"), ("P", "next patient"), ("0 … 9", "overlay"), ("O", "outline"),
+            ("+ −", "opacity"),
+        )
+    )
+    return f"""
+<p>Patients from worst to best. Wheel or slider scrolls through slices; the overlay is what is painted, the outline a
+second labelling to compare it with.</p>
+<div class="viewer" id="slice-viewer">
+  <div class="stage">
+    <canvas tabindex="0" role="img" aria-label="Slice viewer" aria-describedby="viewer-state"></canvas>
+    <p id="viewer-state" role="status" aria-live="polite"></p>
+    <p id="viewer-voxel" aria-hidden="true"></p>
+    <ul class="legend" id="viewer-legend"></ul>
+    <p class="note" id="viewer-note"></p>
+  </div>
+  <div class="controls">
+    <label>Patient <select data-control="patient">{patients}</select></label>
+    <label>Slice <input type="range" data-control="slice" min="0" step="1"></label>
+    <label data-part="frame">Frame <input type="range" data-control="frame" min="0" step="1"></label>
+    <label>Overlay <select data-control="overlay"></select></label>
+    <label>Opacity <input type="range" data-control="opacity" min="0" max="100" step="5"></label>
+    <label>Outline <select data-control="outline"></select></label>
+    <details><summary>Keys</summary><ul class="keys">{keys}</ul></details>
+  </div>
+</div>
+<noscript><p>The slice viewer needs JavaScript.</p></noscript>"""
+
+
+def _scripts(contents: ReportContents) -> str:
+    if not contents.volumes:
+        return ""
+    classes = contents.run.config.data.target_classes
+    data = {
+        "classes": [{"name": name, "colour": colour_of(index)} for index, name in enumerate(classes)],
+        "patients": list(contents.volumes),
+    }
+    # `<` would let a name end the script element.
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    return f'<script type="application/json" id="viewer-data">{text}</script><script>{_asset("viewer.js")}</script>'

@@ -1,0 +1,134 @@
+"""What a run folder tells about its training."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unia_med.config.schema import RunConfig
+from unia_med.engine.calibration import Calibration, read_calibration
+from unia_med.errors import UserError
+
+Curve = list[tuple[float, float]]
+"""Points (step, value) in order of the steps."""
+
+LABEL_PREFIX = "label_dice_"
+DICE_PREFIX = "val_dice_"
+_TRAIN_TAG = "train/"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run on paper.
+
+    Attributes:
+        name: of the folder.
+        config: resolved, with the fitted temperature.
+        losses: mean loss terms over training, by name; `loss` is their weighted sum.
+        scores: validation Dice over training, by class.
+        rows: of metrics.csv; empty cells are left out.
+        environment: versions, device, seed; empty when there is no record.
+        calibration: what was fitted, or None.
+    """
+
+    name: str
+    config: RunConfig
+    losses: dict[str, Curve]
+    scores: dict[str, Curve]
+    rows: list[dict[str, float]]
+    environment: Mapping[str, Any]
+    calibration: Calibration | None
+
+    @property
+    def label_columns(self) -> list[str]:
+        """Columns of the label table, in the order of metrics.csv."""
+        names = dict.fromkeys(name for row in self.rows for name in row if name.startswith(LABEL_PREFIX))
+        return [name.removeprefix(LABEL_PREFIX) for name in names]
+
+
+def read_run(run: Path, config: RunConfig) -> RunRecord:
+    """Read metrics, curves and environment of a run folder.
+
+    Args:
+        run: run folder.
+        config: its resolved config.
+
+    Raises:
+        UserError: there is no metrics.csv, or it is no table of numbers.
+    """
+    rows = read_metrics(run / "metrics.csv")
+    return RunRecord(
+        name=run.resolve().name,
+        config=config,
+        losses=_board_losses(run / "tensorboard") or _table_losses(rows),
+        scores=_curves(rows, DICE_PREFIX),
+        rows=rows,
+        environment=_environment(run / "environment.json"),
+        calibration=read_calibration(run),
+    )
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """Rows of a metrics.csv with the cells that hold a number.
+
+    Args:
+        path: the file.
+    """
+    if not path.is_file():
+        remedy = "A run writes it at its first validation: wait for it, or go on with `unia-med train --resume`"
+        raise UserError("no such file", where=path, remedy=remedy)
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            table = list(csv.DictReader(file))
+        rows = [{name: float(cell) for name, cell in row.items() if name and cell} for row in table]
+    except (ValueError, TypeError, csv.Error) as error:
+        raise UserError(f"is no table of numbers ({error})", where=path, remedy="Restore the run's own file") from error
+    if not rows or not all("step" in row for row in rows):
+        raise UserError("holds no row with a step", where=path, remedy="Wait for the first validation of the run")
+    return rows
+
+
+def _curves(rows: list[dict[str, float]], prefix: str) -> dict[str, Curve]:
+    names = dict.fromkeys(name for row in rows for name in row if name.startswith(prefix))
+    return {
+        name.removeprefix(prefix): [(row["step"], row[name]) for row in rows if name in row] for name in names
+    }
+
+
+def _table_losses(rows: list[dict[str, float]]) -> dict[str, Curve]:
+    """Loss terms from metrics.csv alone: one point per validation."""
+    others = ("step", "learning_rate", "seconds", "val_dice")
+    skipped = (DICE_PREFIX, LABEL_PREFIX)
+    names = dict.fromkeys(n for row in rows for n in row if n not in others and not n.startswith(skipped))
+    return {name: [(row["step"], row[name]) for row in rows if name in row] for name in names}
+
+
+def _board_losses(folder: Path) -> dict[str, Curve]:
+    """Loss terms of every logged interval from the TensorBoard files; nothing where there are none."""
+    if not folder.is_dir() or not any(folder.glob("events.*")):
+        return {}
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(folder), size_guidance={"scalars": 2000})
+    board.Reload()
+    tags = [tag for tag in board.Tags()["scalars"] if tag.startswith(_TRAIN_TAG) and not tag.endswith("/learning_rate")]
+    return {tag.removeprefix(_TRAIN_TAG): _points(board.Scalars(tag)) for tag in tags}
+
+
+def _points(events: Any) -> Curve:
+    # A resumed run may log a step twice; the later value is the one that counts.
+    latest = {int(event.step): float(event.value) for event in events if math.isfinite(event.value)}
+    return [(float(step), value) for step, value in sorted(latest.items())]
+
+
+def _environment(path: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,171 @@
+"""Tables of a report: cases, label quality over training, calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+
+from unia_med.engine.calibration import Calibration
+from unia_med.metrics.calibration import ErrorSearch, expected_calibration_error
+from unia_med.metrics.table import CaseScores, summarise
+from unia_med.report.cases import Examination, mean_dice
+from unia_med.report.plots import NEUTRAL, bar_cell, colour_of, reliability_diagram
+from unia_med.report.run_folder import LABEL_PREFIX, RunRecord
+
+SHOWN_CASES = 12
+"""Rows before the fold."""
+
+COLUMN_MEANINGS = {
+    "CAM": "activation maps of the classifier, with the slice's tags",
+    "aux_CAM": "those of the auxiliary classifier",
+    "affinity": "CAM spread along attention",
+    "refined": "CAM refined by neighbouring pixels",
+    "fused": "the labels that the decoder learns from",
+    "prediction": "the network itself, without tags",
+}
+
+_PARTS = {"val": "validation", "test": "test"}
+
+
+def case_section(done: Examination, classes: Sequence[str], shown: Sequence[str]) -> str:
+    """Cases, worst first, with a bar per class; the tail is folded away.
+
+    Args:
+        done: scored cases.
+        classes: names in label order.
+        shown: patients that the viewer has.
+    """
+    table = summarise(classes, done.scores)
+    means, failures = table["mean"], table["failures"]
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in ("mean Dice", *classes))
+    rows = [_case_row(scores, classes, done.patients[scores.case], shown) for scores in done.scores]
+    summary = "".join(
+        bar_cell(means["dice"][name], colour_of(index), _millimetres(means["hd95_mm"][name]))
+        for index, name in enumerate(classes)
+    )
+    mean_cell = bar_cell(means["dice"]["mean"], NEUTRAL)
+    mean_row = f'<tr class="mean"><th scope="row">mean of {len(rows)} cases</th>{mean_cell}{summary}</tr>'
+    missed = ", ".join(f"{escape(name)} {count}" for name, count in failures.items())
+    caption = f"{_PARTS[done.part].capitalize()} cases, worst first: Dice of whole volumes, and HD95"
+
+    def whole(body: str) -> str:
+        return (
+            f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption, quote=True)}"><table>'
+            f'<thead><tr><th scope="col">case</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        )
+
+    folded = rows[SHOWN_CASES:]
+    rest = f"<details><summary>{len(folded)} more cases</summary>{whole(''.join(folded))}</details>" if folded else ""
+    return (
+        f"<p>{caption}. Missed or invented structures, counted as Dice 0 and without a distance: {missed}.</p>"
+        f"{whole(mean_row + ''.join(rows[:SHOWN_CASES]))}{rest}"
+    )
+
+
+def label_section(run: RunRecord) -> str:
+    """How good the labels were, validation by validation; nothing for methods without label columns.
+
+    Args:
+        run: record of the training.
+    """
+    columns = run.label_columns
+    if not columns:
+        return ""
+    head = "".join(f'<th scope="col">{escape(name.replace("_", " "))}</th>' for name in columns)
+    rows = "".join(
+        f'<tr><th scope="row">{row["step"]:g}</th>'
+        + "".join(bar_cell(row.get(LABEL_PREFIX + name), colour_of(index)) for index, name in enumerate(columns))
+        + "</tr>"
+        for row in run.rows
+    )
+    known = [f"{name.replace('_', ' ')}: {COLUMN_MEANINGS[name]}" for name in columns if name in COLUMN_MEANINGS]
+    note = (
+        '<p class="note">Where a prior or self-training gives the labels, the decoder learns from those, and the '
+        "columns of activation maps show what the tags alone would have given.</p>"
+        if run.config.prior.names
+        else ""
+    )
+    return (
+        "<p>Dice on the validation slices, mean over classes, at the network's resolution. "
+        f"{escape('; '.join(known))}.</p>{note}"
+        '<div class="scroll" tabindex="0" role="region" aria-label="Label quality over training"><table>'
+        f'<thead><tr><th scope="col">iteration</th>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    )
+
+
+def calibration_section(fitted: Calibration | None, done: Examination | None) -> str:
+    """Reliability diagram, calibration error, and errors found in the most uncertain voxels.
+
+    Args:
+        fitted: the run's temperature, or None.
+        done: examined cases, or None.
+    """
+    parts = [_fitted_sentence(fitted)] if fitted is not None else []
+    if done is not None and done.near.count.any():
+        parts.append(_measured(done, fitted is not None))
+    return "".join(parts)
+
+
+def _fitted_sentence(fitted: Calibration) -> str:
+    return (
+        f"<p>Temperature {fitted.temperature:.3f}, fitted on {fitted.voxels:,} voxels in and round the structures of "
+        f"{fitted.cases} validation volumes: their expected calibration error fell from {fitted.ece_before:.4f} to "
+        f"{fitted.ece_after:.4f}.</p>"
+    )
+
+
+def _measured(done: Examination, fitted: bool) -> str:
+    near, whole = expected_calibration_error(done.near), expected_calibration_error(done.whole)
+    caveat = " These are the patients the temperature was fitted on." if fitted and done.part == "val" else ""
+    diagram = reliability_diagram("Reliability in and round the structures", done.near)
+    shares = "".join(f'<th scope="col">{100 * share:g} %</th>' for share in done.entropy.shares)
+    chance = "".join(f"<td>{share:.3f}</td>" for share in done.entropy.shares)
+    rows = "".join(
+        _search_row(name, search)
+        for name, search in (
+            ("entropy, whole volume", done.entropy_whole),
+            ("network's U, whole volume", done.network_whole),
+            ("entropy, near the structures", done.entropy),
+            ("network's U, near the structures", done.network),
+        )
+    )
+    return (
+        f"<p>Expected calibration error on {len(done.scores)} {_PARTS[done.part]} volumes, test-time augmentation off: "
+        f"<strong>{near:.4f}</strong> in and round the structures (10 mm), {whole:.4f} over whole volumes, most of "
+        f"which are certain background.{caveat}</p>"
+        f'<div class="charts">{diagram}<div><p>Share of all wrong voxels that lie among the most uncertain ones of '
+        "their volume:</p>"
+        '<div class="scroll" tabindex="0" role="region" aria-label="Errors among the most uncertain voxels"><table>'
+        f'<thead><tr><th scope="col">looked at</th>{shares}</tr></thead><tbody>{rows}'
+        f'<tr><th scope="row">chance</th>{chance}</tr></tbody></table></div>'
+        '<p class="note">Entropy: of the class probabilities, divided by log K: 0 certain, 1 a guess. U: the map '
+        "of the network's own uncertainty branch.</p></div></div>"
+    )
+
+
+def _search_row(name: str, search: ErrorSearch) -> str:
+    cells = "".join("<td>–</td>" if share is None else f"<td>{share:.3f}</td>" for share in search.fractions())
+    return f'<tr><th scope="row">{name}</th>{cells}</tr>'
+
+
+def _case_row(scores: CaseScores, classes: Sequence[str], patient: str, shown: Sequence[str]) -> str:
+    link = ""
+    if patient in shown:
+        place = f'data-patient="{shown.index(patient)}" data-case="{escape(scores.case, quote=True)}"'
+        link = f' <a href="#viewer" {place} aria-label="view {escape(scores.case, quote=True)}">view</a>'
+    cells = "".join(
+        bar_cell(scores.dice[name], colour_of(index), _note(scores, name)) for index, name in enumerate(classes)
+    )
+    mean = mean_dice(scores)
+    mean_cell = bar_cell(mean if mean <= 1 else None, NEUTRAL)
+    return f'<tr><th scope="row">{escape(scores.case)}{link}</th>{mean_cell}{cells}</tr>'
+
+
+def _note(scores: CaseScores, name: str) -> str:
+    return "missed or invented" if scores.failed(name) else _millimetres(scores.hd95_mm[name])
+
+
+def _millimetres(value: float | None) -> str:
+    return "" if value is None or np.isnan(value) else f"{value:.1f} mm"
