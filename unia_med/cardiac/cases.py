@@ -1,0 +1,186 @@
+"""Which mask files belong to one patient, in which order, and what an `Info.cfg` says of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from unia_med.cardiac.indices import CardiacIndices, Phases, measure
+from unia_med.data.io.nifti import read_volume, volume_stem, volume_suffix
+from unia_med.data.volume import Volume
+from unia_med.errors import UserError
+
+MASK_ENDINGS = ("_seg", "_pred", "_gt")
+"""Endings of masks, in order of preference; where no file has one, every volume is taken for a mask."""
+
+NO_MASKS = ("_uncertainty", "_scribble", "_scribbles", "_points", "_blocks", "_boxes")
+"""Endings of files that lie beside masks and are none."""
+
+_FRAME = re.compile(r"(?P<patient>.+)_frame(?P<frame>\d+)$")
+
+
+@dataclass(frozen=True)
+class MaskCase:
+    """The masks of one patient.
+
+    Attributes:
+        name: the patient, or the name of a single file.
+        files: by frame number, rising; a 4D file stands alone under 1.
+    """
+
+    name: str
+    files: Mapping[int, Path]
+
+
+@dataclass(frozen=True)
+class MeasuredCase:
+    """What was found of one case.
+
+    Attributes:
+        name: of the case.
+        numbers: of its frames, from 1, as in file names.
+        time_step_s: of a 4D file; None where it is not known.
+        indices: the findings.
+    """
+
+    name: str
+    numbers: tuple[int, ...]
+    time_step_s: float | None
+    indices: CardiacIndices
+
+
+def parse_classes(text: str) -> dict[str, int]:
+    """Label values of `RV,MYO,LV` (1, 2, 3 in this order) or of `LV=1,MYO=2,RV=3`.
+
+    Args:
+        text: names that are LV, MYO or RV are measured, in any case; others are known labels and left alone.
+
+    Example:
+        >>> parse_classes("lv=500,myo=205,rv=600")
+        {'LV': 500, 'MYO': 205, 'RV': 600}
+    """
+    values: dict[str, int] = {}
+    for position, part in enumerate(text.split(","), start=1):
+        name, _, number = (piece.strip() for piece in part.partition("="))
+        name = name.upper() if name.upper() in ("LV", "MYO", "RV") else name
+        value = number or str(position)
+        if not name or not value.isdigit() or int(value) == 0 or name in values or int(value) in values.values():
+            what = f"{part.strip()!r} in {text!r}, expected names or NAME=VALUE, each once, values above 0"
+            raise UserError(what, where="--classes", remedy="For example --classes RV,MYO,LV or LV=1,MYO=2,RV=3")
+        values[name] = int(value)
+    if "LV" not in values:
+        raise UserError(f"no LV among {', '.join(values)}", where="--classes", remedy="Name the left ventricle LV")
+    return values
+
+
+def find_cases(masks: Path) -> list[MaskCase]:
+    """The patients of a folder of masks, searched with its sub-folders, by name.
+
+    `X_frameNN` are frames of patient X; any other file is a case of its own.
+
+    Args:
+        masks: folder, or one file.
+
+    Raises:
+        UserError: there is no mask, or one frame twice.
+    """
+    frames: dict[str, dict[int, Path]] = {}
+    for path in _mask_files(masks):
+        stem = volume_stem(path)
+        stem = next((stem.removesuffix(ending) for ending in MASK_ENDINGS if stem.endswith(ending)), stem)
+        match = _FRAME.fullmatch(stem)
+        name, number = (match["patient"], int(match["frame"])) if match else (stem, 1)
+        files = frames.setdefault(name, {})
+        if number in files:
+            raise UserError(f"two masks of {stem}: {files[number]} and this", path, "Remove or rename one")
+        files[number] = path
+    return [MaskCase(name, dict(sorted(files.items()))) for name, files in sorted(frames.items())]
+
+
+def measure_case(case: MaskCase, values: Mapping[str, int], info: Mapping[str, Path] | None = None) -> MeasuredCase:
+    """Indices of one case.
+
+    Args:
+        case: its files.
+        values: label of each class.
+        info: `Info.cfg` by patient; None to find ED and ES from the LV.
+    """
+    first = next(iter(case.files.values()))
+    if len(case.files) > 1:
+        numbers, step = tuple(case.files), None
+        frames = _frame_files(case.files.values())
+    else:
+        volume = read_volume(first)
+        step = _time_step(volume)
+        numbers = tuple(range(1, volume.frames + 1)) if volume.array.ndim == 4 else tuple(case.files)
+        frames = (volume.frame(index) for index in range(volume.frames))
+    phases = None if info is None else _stated_phases(case.name, numbers, info)
+    try:
+        return MeasuredCase(case.name, numbers, step, measure(frames, values, phases))
+    except UserError as error:
+        raise UserError(error.what, error.where or first, error.remedy) from error
+
+
+def find_info(folder: Path) -> dict[str, Path]:
+    """`Info.cfg` files below a folder by the name of the patient's folder, as in ACDC.
+
+    Args:
+        folder: for example the data set's root.
+    """
+    if not folder.is_dir():
+        raise UserError("no such folder", folder, "Check --info")
+    found = {path.parent.name: path for path in sorted(folder.rglob("Info.cfg"))}
+    if not found:
+        raise UserError("holds no Info.cfg", folder, "Give the folder of the patients' folders, or leave out --info")
+    return found
+
+
+def _mask_files(masks: Path) -> list[Path]:
+    if masks.is_file():
+        return [masks]
+    if not masks.is_dir():
+        raise UserError("no such folder", masks, "Check --masks")
+    files = [p for p in sorted(masks.rglob("*")) if volume_suffix(p) and not p.name.startswith(".") and p.is_file()]
+    for ending in MASK_ENDINGS:
+        if marked := [path for path in files if volume_stem(path).endswith(ending)]:
+            return marked
+    files = [path for path in files if not volume_stem(path).endswith(NO_MASKS)]
+    if not files:
+        raise UserError("holds no mask (.nii.gz, .nii, .nrrd, .mha, .mhd)", masks, "Check --masks")
+    return files
+
+
+def _frame_files(paths: Sequence[Path]) -> Iterator[Volume]:
+    for path in paths:
+        volume = read_volume(path)
+        if volume.array.ndim != 3:
+            raise UserError("a 4D mask among frames", path, "Keep the frames, or the 4D file under another name")
+        yield volume
+
+
+def _time_step(volume: Volume) -> float | None:
+    if volume.array.ndim != 4 or volume.header is None or volume.header.get_xyzt_units()[1] == "unknown":
+        return None
+    scale = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}.get(volume.header.get_xyzt_units()[1])
+    step = float(volume.header["pixdim"][4])
+    return step * scale if scale and step > 0 else None
+
+
+def _stated_phases(name: str, numbers: Sequence[int], info: Mapping[str, Path]) -> Phases:
+    """ED and ES of a case by its `Info.cfg`."""
+    from unia_med.data.acdc import read_info
+    from unia_med.data.checks import raise_faults
+
+    patient = name.removesuffix("_4d")
+    if patient not in info:
+        raise UserError(f"no Info.cfg for {patient}", remedy="Give a folder with all patients by --info, or none")
+    faults: list = []
+    stated = read_info(info[patient], faults)
+    raise_faults(faults, info[patient].parent)
+    frames = {phase: int(stated[phase]) for phase in ("ED", "ES")}
+    if missing := [f"{phase} (frame {number})" for phase, number in frames.items() if number not in numbers]:
+        what = f"no mask of {' and '.join(missing)} among the frames {', '.join(map(str, numbers))}"
+        raise UserError(what, info[patient], "Add the masks, or mend Info.cfg")
+    return Phases(numbers.index(frames["ED"]), numbers.index(frames["ES"]))

@@ -1,0 +1,89 @@
+"""Cardiac indices as CSV: one row per case, and one row per frame in a second file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from unia_med.cardiac.cases import MeasuredCase
+
+Cell = str | int | float | None
+
+
+def write_tables(cases: Sequence[MeasuredCase], path: Path) -> Path:
+    """Writes `FILE.csv` and `FILE_frames.csv`, each whole or not at all, and returns the second's path.
+
+    Args:
+        cases: at least one.
+        path: of the first file.
+    """
+    frames = path.with_name(f"{path.stem}_frames{path.suffix}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write(frame_rows(cases), frames)
+    _write([case_row(case) for case in cases], path)
+    return frames
+
+
+def case_row(case: MeasuredCase) -> dict[str, Cell]:
+    """Indices of a case by column; units are in the names, None where the masks do not tell.
+
+    Args:
+        case: what was measured.
+    """
+    found = case.indices
+    systole = found.phases.systole
+    row: dict[str, Cell] = {
+        "case": case.name,
+        "frames": len(case.numbers),
+        "ed_frame": case.numbers[found.phases.diastole],
+        "es_frame": None if systole is None else case.numbers[systole],
+    }
+    for name in ("LV", "RV"):
+        ventricle, prefix = found.ventricles.get(name), name.lower()
+        row[f"{prefix}_edv_ml"] = ventricle and ventricle.edv_ml
+        row[f"{prefix}_esv_ml"] = ventricle and ventricle.esv_ml
+        row[f"{prefix}_stroke_volume_ml"] = ventricle and ventricle.stroke_volume_ml
+        row[f"{prefix}_ef_percent"] = ventricle and ventricle.ef_percent
+    row["myo_mass_ed_g"] = found.mass_g
+    row["wall_thickness_mean_ed_mm"] = found.wall and found.wall.mean_mm
+    row["wall_thickness_max_ed_mm"] = found.wall and found.wall.max_mm
+    return row
+
+
+def frame_rows(cases: Sequence[MeasuredCase]) -> list[dict[str, Cell]]:
+    """Volumes of every frame by column.
+
+    Args:
+        cases: what was measured.
+    """
+    names = list(dict.fromkeys(name for case in cases for name in case.indices.volumes_ml))
+    rows = []
+    for case in cases:
+        for index, number in enumerate(case.numbers):
+            time = None if case.time_step_s is None else index * case.time_step_s
+            row: dict[str, Cell] = {"case": case.name, "frame": number, "time_s": time}
+            curves = case.indices.volumes_ml
+            rows.append(row | {f"{name.lower()}_ml": curves[name][index] for name in names})
+    return rows
+
+
+def _write(rows: Sequence[dict[str, Cell]], path: Path) -> None:
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _text(value) for name, value in row.items()} for row in rows)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(stream.getvalue(), encoding="utf-8", newline="")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _text(value: Cell) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
