@@ -15,6 +15,7 @@ from unia_med.losses.gaussian_mixture import MixtureFit
 from unia_med.losses.mixture_geometry import normalise_features
 from unia_med.losses.mixture_supervision import (
     absent_classes,
+    class_weights,
     discrimination,
     negative_log_posterior,
     self_supervision,
@@ -53,6 +54,25 @@ def test_discrimination_equals_a_loop() -> None:
     for y, x in ((0, 0), (0, 1), (1, 1)):
         total += sum(_half_bce(float(labels[0, y, x] == k), float(responses[0, k, y, x])) for k in (0, 2)) / 2
     assert float(discrimination(responses, labels, present)) == pytest.approx(total / 3)
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
+def test_class_weights_turn_a_mean_over_pixels_into_one_over_classes(balance: float) -> None:
+    """Nine pixels of class 0 and four of class 2: their weights are 9^-b and 4^-b, up to a factor."""
+    labels = torch.full((1, 4, 4), IGNORE)
+    labels.view(-1)[:9], labels.view(-1)[9:13] = 0, 2
+    joint = _random(1, K, 4, 4)
+    losses = -joint.log_softmax(1)
+    first, second = losses[0, 0].flatten()[:9], losses[0, 2].flatten()[9:13]
+    a, b = 9.0**-balance, 4.0**-balance
+    expected = (a * first.sum() + b * second.sum()) / (9 * a + 4 * b)
+    found = negative_log_posterior(joint, labels, class_weights(labels, K, balance))
+    assert float(found) == pytest.approx(float(expected), rel=1e-6)
+    everywhere = torch.ones(1, K, dtype=torch.bool)
+    plain = discrimination(_random(1, K, 4, 4), labels, everywhere)
+    weighted = discrimination(_random(1, K, 4, 4), labels, everywhere, class_weights(labels, K, balance))
+    assert (float(weighted) == pytest.approx(float(plain), rel=1e-6)) is (balance == 0.0)
+    assert class_weights(labels * 0 + IGNORE, K, balance).tolist() == [0, 0, 0]
 
 
 def test_separation_is_over_means_not_sums() -> None:

@@ -33,17 +33,41 @@ def self_supervision(
     return masked_mean(values, inside)
 
 
+@torch.no_grad()
+def class_weights(labels: Tensor, classes: int, balance: float) -> Tensor:
+    """(K,) weights of the labelled pixels' losses that keep their mean a mean: 1 on average over labelled pixels.
+
+    Args:
+        labels: (B, H, W), 0..K-1 or IGNORE.
+        classes: K.
+        balance: in [0, 1]; 0: pixels count alike, 1: classes of the batch count alike, however few their pixels.
+
+    Example:
+        >>> class_weights(torch.tensor([[[0, 0, 0, 1]]]), 3, 1.0)
+        tensor([0.6667, 2.0000, 0.0000])
+    """
+    counts = labelled_masks(labels, classes).sum((0, 2, 3)).float()
+    raw = counts.clamp(min=1).pow(-balance) * (counts > 0)
+    return raw * counts.sum() / (raw * counts).sum().clamp(min=1e-6)
+
+
 @full_precision
-def discrimination(responses: Tensor, labels: Tensor, present: Tensor) -> Tensor:
+def discrimination(
+    responses: Tensor, labels: Tensor, present: Tensor, weights: Tensor | None = None
+) -> Tensor:
     """L_mix: half the binary cross-entropy from labels to responses, mean over labelled pixels and present classes.
 
     Args:
         responses: (B, K, H, W) in [0, 1].
         labels: (B, H, W), 0..K-1 or IGNORE.
         present: (B, K) bool.
+        weights: (K,) of pixels by their label, see `class_weights`; None for all alike.
     """
     targets = labelled_masks(labels, responses.shape[1]).to(responses.dtype)
-    return masked_mean(_class_mean(_half_entropy(targets, responses), present), labels != IGNORE)
+    values = _class_mean(_half_entropy(targets, responses), present)
+    if weights is not None:
+        values = values * (targets * weights.to(values.dtype).view(1, -1, 1, 1)).sum(1)
+    return masked_mean(values, labels != IGNORE)
 
 
 @full_precision
@@ -67,14 +91,16 @@ def separation(class_centres: Tensor, labelled: Tensor) -> Tensor:
 
 
 @full_precision
-def negative_log_posterior(class_log_joint: Tensor, labels: Tensor) -> Tensor:
+def negative_log_posterior(class_log_joint: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     """L_max: mean over labelled pixels of -log of the posterior of the labelled class (section 7).
 
     Args:
         class_log_joint: (B, K, H, W), log of prior times density of each class.
         labels: (B, H, W), 0..K-1 or IGNORE.
+        weights: (K,) of pixels by their label, see `class_weights`; None for all alike.
     """
-    losses = F.cross_entropy(class_log_joint, labels, ignore_index=IGNORE, reduction="none")
+    weights = None if weights is None else weights.to(class_log_joint.dtype)
+    losses = F.cross_entropy(class_log_joint, labels, weights, ignore_index=IGNORE, reduction="none")
     return masked_mean(losses, labels != IGNORE)
 
 

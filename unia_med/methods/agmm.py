@@ -25,6 +25,7 @@ from unia_med.losses.gaussian_mixture import Mixture, MixtureFit
 from unia_med.losses.mixture_geometry import normalise_features
 from unia_med.losses.mixture_supervision import (
     absent_classes,
+    class_weights,
     discrimination,
     negative_log_posterior,
     self_supervision,
@@ -88,11 +89,11 @@ class Agmm(Method):
         output = self.network.embed(batch.images)
         labels = self._labels(batch, output, step)
         mixture = self._mixture(batch, output, labels) if any(t in weights for t in _MIXTURE_TERMS) else None
-        size = tuple(batch.images.shape[-2:])
+        by_class = class_weights(labels, self.classes, self.settings.balance)
         terms = {
-            "segmentation": lambda: partial_cross_entropy(output.logits, labels),
+            "segmentation": lambda: partial_cross_entropy(output.logits, labels, by_class),
             "self_supervision": lambda: self._self_supervision(batch, output, mixture),
-            "mixture": lambda: self._mixture_loss(mixture, labels, size),
+            "mixture": lambda: self._mixture_loss(mixture, labels, by_class),
             "separation": lambda: separation(mixture.class_centres, mixture.labelled),
             "absent_classes": lambda: absent_classes(output.logits, batch.tags, batch.valid),
             "classification": lambda: tag_classification(output.tag_logits, batch.tags),
@@ -163,10 +164,11 @@ class Agmm(Method):
             probabilities = probabilities.detach()
         return self_supervision(target, probabilities, mixture.present, batch.valid)
 
-    def _mixture_loss(self, mixture: Mixture, labels: Tensor, size: tuple[int, int]) -> Tensor:
+    def _mixture_loss(self, mixture: Mixture, labels: Tensor, by_class: Tensor) -> Tensor:
+        size = tuple(labels.shape[-2:])
         if self.settings.mix_loss == "posterior":
-            return negative_log_posterior(mixture.class_log_joint(size), labels)
-        return discrimination(mixture.responses(size), labels, mixture.present)
+            return negative_log_posterior(mixture.class_log_joint(size), labels, by_class)
+        return discrimination(mixture.responses(size), labels, mixture.present, by_class)
 
     def _dense_energy(self, batch: Batch, output: EmbeddedOutput, labels: Tensor) -> Tensor:
         allowed = torch.cat((torch.ones_like(batch.tags[:, :1]), batch.tags != TAG_ABSENT), 1).bool()
