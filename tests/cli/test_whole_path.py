@@ -50,7 +50,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_run_folder_holds_what_the_contract_says(run: Path) -> None:
     present = {path.relative_to(run / "run").as_posix() for path in (run / "run").rglob("*")}
     assert {"config.yaml", "checkpoints/last.pt", "checkpoints/best.pt", "metrics.csv", "tensorboard", "train.log",
-            "environment.json"} <= present
+            "environment.json", "calibration.json"} <= present
     assert yaml.safe_load((run / "run" / "config.yaml").read_text())["training"]["iterations"] == 4
     assert len((run / "run" / "metrics.csv").read_text().splitlines()) == 2
     assert json.loads((run / "run" / "environment.json").read_text())["seed"] == 0
@@ -78,6 +78,14 @@ def test_predict_and_evaluate_the_held_out_patient(run: Path) -> None:
     assert scores["classes"] == ["RV", "MYO", "LV"]
     assert sorted(row["case"] for row in scores["cases"]) == cases
     assert set(scores["mean"]["dice"]) == {"RV", "MYO", "LV", "mean"}
+
+
+def test_report_of_the_run(run: Path) -> None:
+    page = run / "run" / "report.html"
+    assert "written to" in _done("report", str(run / "run"), "--device", "cpu")
+    text = page.read_text()
+    assert "phantom; 2 rounds of labels" in text and "Temperature" in text and "patient003_frame01" in text
+    assert page.stat().st_size < 10_000_000
 
 
 def test_a_second_run_never_overwrites_the_first(run: Path) -> None:

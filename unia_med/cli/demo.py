@@ -51,5 +51,5 @@ def run(args: argparse.Namespace) -> int:
         code = main(command)
         if code:
             return code
-    print(f"Everything is in {output}: data/, run/, predictions/ (masks and uncertainty maps), scores.json, report.html")
+    print(f"Everything is in {output}: report.html, data/, run/, predictions/ (masks and uncertainty), scores.json")
     return 0

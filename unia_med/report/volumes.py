@@ -119,7 +119,7 @@ def _pack(patient: str, frames: Sequence[Layers], most_slices: int) -> dict[str,
     if len(chosen) < len(frames):
         notes.append(f"{len(chosen)} of {len(frames)} frames are here, evenly spread")
     if step > 1:
-        notes.append(f"every {step}th pixel is here")
+        notes.append(f"one pixel of {step} along each side is here")
     packed = [_pack_frame(frame, plane, shown) for frame in chosen]
     height, width = packed[0].pop("size")
     for frame in packed[1:]:
