@@ -82,6 +82,8 @@ def _train(
     _LOG.info("%d training slices of %d volumes", len(slices), len(parts["train"]))
     if config.training.keep_best_by == "none":
         _LOG.info("best.pt will be the last state: validation masks are looked at, but choose nothing")
+    validation = Validation(config, dataset, parts["val"], device)
+    validation.prepare()
     method = build_method(config)
     plan = None
     if config.prior.names or config.prior.rounds > 1:
@@ -94,7 +96,7 @@ def _train(
         output,
         device,
         config.seed,
-        validation=Validation(config, dataset, parts["val"], device),
+        validation=validation,
         boundaries=plan.boundaries if plan else {},
         restore=plan.restore if plan else None,
         workers=config.data.workers,

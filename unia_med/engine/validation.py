@@ -48,6 +48,15 @@ class Validation:
         self.classes = config.data.target_classes
         self._slices: SliceDataset | None = None
 
+    def prepare(self) -> None:
+        """Reads images and masks now, so that whatever is wrong with them is told before training and not hours later.
+
+        Raises:
+            UserError: Lists every image and mask that cannot be used.
+        """
+        if self.cases:
+            self._tagged_slices()
+
     def __call__(self, method: Method, step: int) -> dict[str, float]:
         """Mean Dice by class (`val_dice_RV`, ...), over classes (`val_dice`) and of the label columns."""
         if not self.cases:
