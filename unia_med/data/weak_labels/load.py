@@ -19,7 +19,7 @@ from unia_med.data.io.channels import ChannelFiles
 from unia_med.data.io.nifti import read_header
 from unia_med.data.orientation import orient, orient_array
 from unia_med.data.sample import CaseFiles
-from unia_med.data.tags import group_labels, group_tags, unknown_tags
+from unia_med.data.tags import group_labels, unknown_tags
 from unia_med.data.volume import Volume
 from unia_med.data.volume_cache import Decode
 from unia_med.data.weak_labels.boxes import boxes_on_grid, fill_boxes

@@ -103,8 +103,8 @@ def background_loop(mask: np.ndarray, generator: np.random.Generator, settings: 
         distance = np.maximum(0, distance - _EMPTY_LOOP * min(mask.shape))
     angle = np.arctan2(*np.moveaxis(np.indices(mask.shape).transpose(1, 2, 0) - centre, -1, 0))
     waves = np.zeros(mask.shape)
-    for order, (size, phase) in enumerate(zip(generator.normal(size=3), generator.uniform(0, 2 * np.pi, 3)), start=1):
-        waves += size * np.cos(order * angle + phase) / np.sqrt(3)
+    for order in (1, 2, 3):
+        waves += generator.normal() * np.cos(order * angle + generator.uniform(0, 2 * np.pi)) / np.sqrt(3)
     reach = settings.background_distance_px * (1 + settings.wobble * np.clip(waves, -1, 1))
     inside = ndimage.binary_fill_holes(distance <= np.maximum(reach, 2))
     return inside & ~ndimage.binary_erosion(inside, border_value=1) & (distance >= 1) & (mask == 0)

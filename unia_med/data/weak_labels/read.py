@@ -2,8 +2,8 @@
 
 A volume of points, scribbles, blocks or masks holds the values of the masks, 0 for annotated background, and one above
 the highest class value where nothing was annotated: in ACDC 1, 2, 3, 0 and 4, as in its published scribbles. A volume
-of boxes holds the sum of 1 for the first class, 2 for the second, 4 for the third, ... over the boxes that cover a voxel
-and 0 outside all of them, so that overlapping boxes stay apart; a viewer shows each overlap in a colour of its own.
+of boxes holds the sum of 1 for the first class, 2 for the second, 4 for the third, ... over the boxes that cover a
+voxel and 0 outside all of them: overlapping boxes stay apart, and a viewer shows each overlap in its own colour.
 """
 
 from __future__ import annotations
