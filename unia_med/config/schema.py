@@ -217,8 +217,8 @@ class InferenceConfig(Section):
     that was fitted on validation masks after training (RUN/calibration.json), or 1 where there were none. A number
     wins over the fitted one."""
     uncertainty: Literal["entropy", "network"] = "entropy"
-    """`entropy`: predictive entropy of the averaged probabilities, divided by log K; `network`: the network's own
-    uncertainty map U, averaged over the same views; no temperature changes it."""
+    """`entropy`: predictive entropy of the averaged probabilities, divided by log K; `network`: the method's own
+    map (UniA: U, of its uncertainty branch), averaged over the same views; no temperature changes it."""
     samples: int = Field(0, ge=0, le=1000)
     """Draws of the Gaussian features over which probabilities are averaged; 0: none, the features as they are. Each
     costs a pass of the decoder. For methods with an uncertainty network only."""

@@ -126,9 +126,9 @@ def _measured(done: Examination, fitted: bool) -> str:
         _search_row(name, search)
         for name, search in (
             ("entropy, whole volume", done.entropy_whole),
-            ("network's U, whole volume", done.network_whole),
+            ("own map, whole volume", done.network_whole),
             ("entropy, near the structures", done.entropy),
-            ("network's U, near the structures", done.network),
+            ("own map, near the structures", done.network),
         )
     )
     return (
@@ -140,8 +140,9 @@ def _measured(done: Examination, fitted: bool) -> str:
         '<div class="scroll" tabindex="0" role="region" aria-label="Errors among the most uncertain voxels"><table>'
         f'<thead><tr><th scope="col">looked at</th>{shares}</tr></thead><tbody>{rows}'
         f'<tr><th scope="row">chance</th>{chance}</tr></tbody></table></div>'
-        '<p class="note">Entropy: of the class probabilities, divided by log K: 0 certain, 1 a guess. U: the map '
-        "of the network's own uncertainty branch.</p></div></div>"
+        '<p class="note">Entropy: of the class probabilities, divided by log K: 0 certain, 1 a guess. Own map: what '
+        "the method itself calls uncertain; UniA has a branch for it, others take it from their probabilities.</p>"
+        "</div></div>"
     )
 
 

@@ -67,7 +67,7 @@ def read_layers(predictor: Predictor, config: RunConfig, dataset: CaseDataset, c
     columns = predictor.label_maps(found.volume, tags[case.case])
     columns.pop("prediction", None)  # the viewer has the cleaned one already
     labels = {"ground truth": true_labels(config, found.labels), "prediction": predicted.labels, **columns}
-    maps = {"uncertainty (entropy)": predicted.entropy, "uncertainty (network's U)": predicted.network}
+    maps = {"uncertainty (entropy)": predicted.entropy, "uncertainty (own map)": predicted.network}
     volume, axis = found.volume, config.data.grid.slice_axis
     if volume.array.ndim > 3:
         volume = replace(volume, array=volume.array[..., 0])  # the first channel stands for all
