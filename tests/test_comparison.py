@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from unia_med.cli.main import build_parser
 from unia_med.comparison import Comparison, Entry, Result, compare, patient_means, select, to_csv, to_markdown
 from unia_med.config.shipped import shipped_configs
 from unia_med.errors import UserError
@@ -30,6 +31,7 @@ class Recorder:
 
     def __call__(self, arguments: Sequence[str]) -> int:
         arguments = list(arguments)
+        build_parser().parse_args(arguments)  # leaves with an error where the command line has no such option
         self.calls.append(arguments)
         if arguments[0] == self.fails:
             return self.code
