@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 import sysconfig
@@ -153,7 +154,8 @@ def test_evaluate_config_gives_the_dice_of_the_masks(
         monai.bundle.run(
             config_file=configs, bundle_root=str(bundle), dataset_dir=str(images), output_dir=str(tmp_path), device="cpu"
         )
-    (row,) = csv.DictReader((tmp_path / "val_mean_dice_raw.csv").open(), delimiter="\t")
+    (row,) = csv.DictReader((tmp_path / "val_mean_dice_raw.csv").open())
+    assert row["filename"].endswith("plain.nii.gz")
     truth, mask = _voxels(images / "plain_gt.nii.gz"), _voxels(predicted / "plain_seg.nii.gz")
     wanted = [dice(mask == value, truth == value) for value in (1, 2, 3)]
     found = [float(value) for name, value in row.items() if name.startswith("class")]
@@ -188,32 +190,38 @@ def test_works_the_way_monai_label_loads_it(bundle: Path, images: Path, predicte
     assert pred["channel_def"] == {"0": "background", "1": "RV", "2": "MYO", "3": "LV"}
 
 
+def _told(caught: pytest.ExceptionInfo[BaseException]) -> str:
+    """The messages of an error and of its causes, which MONAI puts in front."""
+    told, error = "", caught.value
+    while error is not None:
+        told, error = f"{told}\n{error}", error.__cause__
+    return told
+
+
 def test_an_empty_or_missing_folder_is_an_error(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    for folder in (tmp_path / "empty", tmp_path / "absent"):
-        with pytest.raises(Exception, match="holds no volume|no such file or folder"):
+    for folder, wanted in ((tmp_path / "empty", "holds no volume"), (tmp_path / "absent", "no such file or folder")):
+        with pytest.raises(RuntimeError) as caught:
             _run_bundle(bundle, folder, tmp_path / "out")
+        assert f"{folder}: {wanted}" in _told(caught)
 
 
-@pytest.mark.parametrize("fault", ["2D", "NaN"])
-def test_a_bad_image_is_named(bundle: Path, tmp_path: Path, fault: str) -> None:
-    array = np.ones((40, 40) if fault == "2D" else (40, 40, 2), np.float32)
-    array.flat[3] = np.nan if fault == "NaN" else 1
+@pytest.mark.parametrize(("shape", "value", "wanted"), [((40, 40), 1, "volume"), ((40, 40, 2), np.nan, "NaN")])
+def test_a_bad_image_is_named(bundle: Path, tmp_path: Path, shape: tuple, value: float, wanted: str) -> None:
+    array = np.ones(shape, np.float32)
+    array.flat[3] = value
     nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / "bad.nii.gz")
-    with pytest.raises(Exception, match="applying transform") as caught:
+    with pytest.raises(RuntimeError) as caught:
         _run_bundle(bundle, tmp_path / "bad.nii.gz", tmp_path / "out")
-    causes = []
-    error: BaseException | None = caught.value
-    while error is not None:
-        causes.append(str(error))
-        error = error.__cause__
-    assert any("bad.nii.gz" in cause and ("volume" in cause or "NaN" in cause) for cause in causes)
+    assert str(tmp_path / "bad.nii.gz") in _told(caught)
+    assert wanted in _told(caught)
+    assert not list((tmp_path / "out").glob("*.nii.gz"))
 
 
 def test_torchscript_equals_the_method_for_any_number_of_slices(bundle: Path, run: Path) -> None:
     files = {"metadata.json": "", "inference.json": ""}
     script = torch.jit.load(bundle / "models" / "model.ts", _extra_files=files)
-    method, network = load_predictor(run).method, load_network(bundle)
+    method, network = load_predictor(run).method.eval(), load_network(bundle)
     for count in (1, 2, 7):
         images = torch.rand(count, 1, 48, 48)
         with torch.no_grad():
@@ -231,8 +239,7 @@ def test_no_trace_of_the_package_or_of_the_computer(bundle: Path) -> None:
             assert "import unia_med" not in text, path
             assert "from unia_med" not in text, path
             assert "/home/someone" not in text, path
-            assert str(Path.home()) not in text.replace("/rooted", ""), path
-            assert "{{" not in text.replace("{{}}", ""), path
+            assert "{{" not in text, path
     assert "root: hearts" in (bundle / "docs" / "training_config.yaml").read_text()
 
 
@@ -265,7 +272,7 @@ def test_a_failed_export_leaves_nothing(run: Path, tmp_path: Path, monkeypatch: 
     def fail(*_: Any) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("unia_med.export.bundle._write_torchscript", fail)
+    monkeypatch.setattr("unia_med.export.bundle.trace_prediction", fail)
     with pytest.raises(OSError, match="disk full"):
         export_bundle(run, tmp_path / "deep" / "bundle", onnx=False)
     assert list((tmp_path / "deep").iterdir()) == []
@@ -278,6 +285,7 @@ def test_random_draws_and_channel_files_are_refused(untrained: ModuleType, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # four starts of MONAI
 def test_in_an_environment_without_the_package(
     bundle: Path, images: Path, predicted: Path, tmp_path: Path
 ) -> None:
@@ -289,9 +297,9 @@ def test_in_an_environment_without_the_package(
     (site / "unia_med.py").write_text("raise ModuleNotFoundError('not installed here')")
 
     def call(*arguments: str, **environment: str) -> str:
-        done = subprocess.run(
-            [str(python), *arguments], cwd=tmp_path, capture_output=True, text=True, check=False, env=environment
-        )
+        command = [str(python), *arguments]
+        variables = {**os.environ, **environment}
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=variables)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 

@@ -34,7 +34,8 @@ from unia_med.trained import find_checkpoint, load_predictor, load_run_config
 
 LOG = logging.getLogger(__name__)
 
-_TEMPLATES = ("configs/inference.json", "configs/evaluate.json", "configs/metadata.json", "docs/README.md", "LICENSE")
+_TEMPLATES = ("configs/inference.json", "configs/evaluate.json", "configs/metadata.json", "docs/README.md")
+_COPIES = ("configs/logging.conf", "LICENSE")
 _SAME = 1e-5
 """Largest difference of a probability between the method and the bundle's network, which compute the same."""
 
@@ -150,12 +151,13 @@ def _write(folder: Path, method: Method, config: RunConfig, values: dict[str, An
 
 
 def _fill_templates(folder: Path, values: Mapping[str, Any]) -> None:
+    for name in ("configs", "docs"):
+        (folder / name).mkdir()
     for name in _TEMPLATES:
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        text = template(name)
-        fill = filled_json if target.suffix == ".json" else filled_text
-        target.write_text(text if name == "LICENSE" else fill(text, values), encoding="utf-8")
+        fill = filled_json if name.endswith(".json") else filled_text
+        (folder / name).write_text(fill(template(name), values), encoding="utf-8")
+    for name in _COPIES:
+        (folder / name).write_text(template(name), encoding="utf-8")
 
 
 def load_network(bundle: Path) -> nn.Module:
