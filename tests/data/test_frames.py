@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 from pathlib import Path
 
 import nibabel as nib
@@ -118,3 +119,20 @@ def test_3d_and_other_formats_come_whole(tmp_path: Path) -> None:
     assert isinstance(volume, Volume) and len(list(iterate_frames(volume))) == 1
     with pytest.raises(UserError, match="no such file"):
         open_volume(tmp_path / "none.nii.gz")
+
+
+def test_memory_does_not_grow_with_the_number_of_frames(tmp_path: Path) -> None:
+    def peak(frames: int) -> int:
+        path = save_cine(tmp_path / f"{frames}.nii.gz", numbers((64, 64, 6, frames)))
+        tracemalloc.start()
+        source = open_volume(path)
+        with FrameWriter(source, np.float32, tmp_path / "result.nii.gz") as writer:
+            for frame in iterate_frames(source):
+                writer.write(frame.array.astype(np.float32))
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    few, many = peak(4), peak(40)
+    assert many < 1.3 * few
+    assert few < 6 * 64 * 64 * 6 * 4  # a handful of frames
