@@ -22,7 +22,7 @@ from unia_med.localise.affinity_refine import (
     pixel_and_affinity_labels,
     radius_mask,
 )
-from unia_med.localise.cam import multi_scale_maps, normalise_maps
+from unia_med.localise.cam import multi_scale_maps, normalise_maps, normalise_together
 from unia_med.localise.complement import complement
 from unia_med.localise.pixel_refine import pixel_kernel, refine_labels
 from unia_med.localise.thresholds import three_valued, token_labels, two_valued
@@ -37,6 +37,9 @@ from unia_med.methods.base import Batch, Method, Prediction
 from unia_med.methods.unia_network import UniaNetwork, UniaOutput
 
 _PIXEL_TERMS = ("segmentation", "dense_energy")
+# Scores of a prior or a round say yes, no or doubtful (0.5), whatever the thresholds of activation maps are; augmentation
+# blends them at borders, which the narrow band ignores.
+_SCORE_THRESHOLDS = (0.55, 0.45)
 _SAMPLING_SEED = 0
 
 
@@ -171,17 +174,20 @@ class UniA(Method):
             self.settings.flip,
             unscaled=(output.cam, output.aux_cam),
         )
+        seed = auxiliary if self.settings.cam_source == "auxiliary" else cam
+        if self.settings.cam_normalisation == "slice":
+            return normalise_together(seed, batch.tags), normalise_together(auxiliary, batch.tags)
         floor = self.settings.cam_minimum_range
-        auxiliary = normalise_maps(auxiliary, floor)
-        return auxiliary if self.settings.cam_source == "auxiliary" else normalise_maps(cam, floor), auxiliary
+        return normalise_maps(seed, floor), normalise_maps(auxiliary, floor)
 
     @torch.no_grad()
     def _pseudo_labels(self, batch: Batch, output: UniaOutput, step: int, need_labels: bool) -> PseudoLabels:
+        high, low = self.settings.thresholds.high, self.settings.thresholds.low
         if batch.scores is not None:
             cam = auxiliary = batch.scores[:, 1:]
+            high, low = _SCORE_THRESHOLDS
         else:
             cam, auxiliary = self._activation_maps(batch, output)
-        high, low = self.settings.thresholds.high, self.settings.thresholds.low
         on_tokens = token_labels(auxiliary, batch.tags, self._grid(output), high, low)
         first = self._overridden(three_valued(cam, batch.tags, high, low), batch)
         if not need_labels or self.settings.label_source == "P1":
