@@ -28,6 +28,9 @@ class ConfidentConfig(Section):
     """`constant`: background is sure below it."""
     refine: Literal["none", "par"] = "par"
     """`par`: scores first follow intensity edges (pixel-adaptive refinement in place of the dense CRF)."""
+    dilations: tuple[Annotated[int, Field(ge=1)], ...] = (1, 2)
+    """`par`: distances of its neighbours in pixels of the half-resolution image. UniA's (1, 2, 4, 8, 12, 24) are for
+    images of 448 pixels; at 128 they let the background wash the heart away."""
 
     @model_validator(mode="after")
     def _check(self) -> ConfidentConfig:

@@ -6,13 +6,15 @@ refinement takes the place of the dense CRF, which is hard to install.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from unia_med.labels import BACKGROUND, IGNORE, TAG_ABSENT, TAG_PRESENT
 from unia_med.localise.detached import detached
-from unia_med.localise.pixel_refine import DILATIONS, ITERATIONS, pixel_kernel, propagate
+from unia_med.localise.pixel_refine import ITERATIONS, pixel_kernel, propagate
 
 GUARD = 1e-6
 
@@ -47,7 +49,11 @@ def with_constant(maps: Tensor, score: float) -> Tensor:
 
 @detached
 def confident_labels(
-    sure_foreground: Tensor, sure_background: Tensor, tags: Tensor, images: Tensor | None = None
+    sure_foreground: Tensor,
+    sure_background: Tensor,
+    tags: Tensor,
+    images: Tensor | None = None,
+    dilations: Sequence[int] = (1, 2),
 ) -> Tensor:
     """(B, H, W) labels: 0 where both say background or the second does, the first's class, else `IGNORE` [4].
 
@@ -57,11 +63,12 @@ def confident_labels(
         sure_foreground: (B, K, H, W) scores in which background is strong (alpha 4).
         sure_background: (B, K, H, W) scores in which background is weak (alpha 32).
         tags: (B, T).
-        images: (B, 1, H, W) in [0, 1]; refines the scores along intensity edges. None leaves them.
+        images: (B, C, H, W) in [0, 1]; refines the scores along intensity edges. None leaves them.
+        dilations: distances of the refinement's neighbours, in pixels of the half-resolution image.
     """
     both = torch.cat([_shares(scores) for scores in (sure_foreground, sure_background)], 1)
     if images is not None:
-        both = _refined(both, images)
+        both = _refined(both, images, dilations)
     first, second = (scores.argmax(1) for scores in both.chunk(2, 1))
     labels = torch.where(first == BACKGROUND, IGNORE, first)
     known = torch.cat((torch.ones_like(tags[:, :1], dtype=torch.bool), tags == TAG_PRESENT), 1)
@@ -75,8 +82,8 @@ def _shares(scores: Tensor) -> Tensor:
     return scores / scores.sum(1, keepdim=True).clamp(min=GUARD)
 
 
-def _refined(scores: Tensor, images: Tensor) -> Tensor:
-    kernel = pixel_kernel(images, DILATIONS)
+def _refined(scores: Tensor, images: Tensor, dilations: Sequence[int]) -> Tensor:
+    kernel = pixel_kernel(images, dilations)
     size = tuple(scores.shape[-2:])
     small = F.interpolate(scores, size=kernel.size, mode="bilinear", align_corners=False)
     return F.interpolate(propagate(kernel, small, ITERATIONS), size=size, mode="bilinear", align_corners=False)

@@ -42,7 +42,7 @@ def activation_maps(network: CamNetwork, images: Tensor, settings: CamConfig) ->
 
     Args:
         network: in eval mode.
-        images: (B, 1, H, W) in [0, 1].
+        images: (B, C, H, W) in [0, 1].
         settings: `scales` and `flip`.
     """
     (total,) = multi_scale_maps(images, lambda view: network(view)[1:], settings.scales, settings.flip)
@@ -55,7 +55,7 @@ def confident_from_maps(maps: Tensor, tags: Tensor, images: Tensor, settings: Co
     Args:
         maps: (B, T, H, W) in [0, 1].
         tags: (B, T); a slice whose tags are all absent is sure background.
-        images: (B, 1, H, W), for the refinement.
+        images: (B, C, H, W), for the refinement.
         settings: what counts as sure.
     """
     maps = possible_maps(maps, tags)
@@ -63,7 +63,7 @@ def confident_from_maps(maps: Tensor, tags: Tensor, images: Tensor, settings: Co
         scores = [with_background(maps, alpha) for alpha in (settings.foreground_alpha, settings.background_alpha)]
     else:
         scores = [with_constant(maps, score) for score in (settings.foreground_score, settings.background_score)]
-    return confident_labels(*scores, tags, images if settings.refine == "par" else None)
+    return confident_labels(*scores, tags, images if settings.refine == "par" else None, settings.dilations)
 
 
 class Cam(Method):
