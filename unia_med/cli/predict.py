@@ -63,7 +63,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         nargs="?",
         const=True,  # a text would be checked against the choices
         choices=("entropy", "network"),
-        help="write an uncertainty volume beside each mask: the entropy of the class probabilities, or the network's "
+        help="write an uncertainty volume beside each mask: the entropy of the class probabilities, or the method's "
         "own map; alone, what the run's inference.uncertainty says",
     )
     parser.add_argument(
