@@ -156,7 +156,7 @@ def test_exit_codes_and_report_files(tmp_path: Path, tiny_acdc: Path, capsys: py
     (tiny_acdc / "training/patient001/patient001_frame01.nii.gz").write_bytes(b"<b>no image</b>")
     assert main([*command, str(tmp_path / "r.html")]) == 1
     page = (tmp_path / "r.html").read_text()
-    assert "1 faults" in page and "patient001_frame01.nii.gz" in page and "http" not in page and "<script" not in page
+    assert "1 fault<" in page and "patient001_frame01.nii.gz" in page and "http" not in page and "<script" not in page
     assert main([*command, str(tmp_path / "r.pdf")]) == 2
     assert main(["inspect", "--config", "acdc", "--set", f"data.root={tmp_path / 'none'}"]) == 2
 

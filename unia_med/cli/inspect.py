@@ -73,7 +73,7 @@ def _print(plain: dict[str, Any], faults: Sequence[DataFault]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from unia_med.inspection.report import tables
+    from unia_med.inspection.report import count_of, tables
 
     console = Console(highlight=False, soft_wrap=True)
     for table in tables(plain):
@@ -86,7 +86,7 @@ def _print(plain: dict[str, Any], faults: Sequence[DataFault]) -> None:
     cases = plain["cases"]
     parts = ", ".join(f"{count} {part}" for part, count in cases["parts"].items())
     console.print(f"{cases['all']} cases ({parts}), {cases['with_mask']} with a mask.")
-    console.print(f"\n{len(faults)} faults" if faults else "\nNo fault was found.")
+    console.print(f"\n{count_of(faults, 'fault')}" if faults else "\nNo fault was found.")
     for fault in faults:
         console.print(f"  - {fault}", markup=False)
     console.print("\nAdvice")

@@ -75,13 +75,14 @@ def _tags(tags: dict[str, Any], source: str) -> Iterator[str]:
         elif not present:
             yield f"{name} is tagged in no slice, so it cannot be learnt from tags."
         elif present < _FEW_SLICES:
-            yield f"{name} is tagged in {present} slices only; expect little of it, or annotate more."
+            yield f"{name} is tagged in only {_count(present, 'slice')}; expect little of it, or annotate more."
         elif not absent:
             yield f"No slice is known to lack {name}: its tags carry no contrast. Tag slices without it as 0."
         elif tags["effective_negatives"][name] < _FEW_SLICES and len(tags["classes"]) > 1:
+            negatives = tags["effective_negatives"][name]
             yield (
-                f"{name} is absent in only {tags['effective_negatives'][name]} slices that show another class. Slices "
-                "that are empty altogether are easy, so they teach little about where it is."
+                f"{name} is absent in {_count(negatives, 'slice') if negatives else 'no slice'} beside another class. "
+                "Slices that are empty altogether are easy, so they teach little about where it is."
             )
     if tags["untagged_slices"] > total / 2:
         yield (
@@ -116,14 +117,16 @@ def _labels(entries: list[dict[str, Any]]) -> Iterator[str]:
 def _patients(cases: dict[str, Any]) -> Iterator[str]:
     patients = cases["patients"]
     if patients.get("train", 0) < _FEW_PATIENTS:
-        yield f"Only {patients.get('train', 0)} patients train; results will depend on which."
+        trained = patients.get("train", 0)
+        yield f"Only {_count(trained, 'patient')} {'trains' if trained == 1 else 'train'}; results will depend on which."
     if not patients.get("val"):
         yield "No patient validates, so a run cannot tell you how good it is (data.split)."
 
 
 def _copies(copies: list[list[str]]) -> Iterator[str]:
     if copies:
-        yield f"{len(copies)} images exist more than once, such as {' and '.join(copies[0][:2])}: remove the copies."
+        names = " and ".join(copies[0][:2])
+        yield f"{_count(len(copies), 'image')} with more than one copy, such as {names}: keep one of each."
 
 
 def _images(images: dict[str, Any], config: RunConfig) -> Iterator[str]:
@@ -156,6 +159,10 @@ def _images(images: dict[str, Any], config: RunConfig) -> Iterator[str]:
                 f"The network sees the central {sees[0]:.0f} x {sees[1]:.0f} mm of images of {extents[0]:.0f} x "
                 f"{extents[1]:.0f} mm (medians): make sure that nothing wanted lies outside (data.grid)."
             )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _percent(share: float) -> str:

@@ -36,6 +36,11 @@ class ReportTable:
     rows: tuple[tuple[str, ...], ...]
 
 
+def count_of(items: Sequence[Any], noun: str) -> str:
+    """Returns "1 fault" or "3 faults"."""
+    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
+
+
 def check_output(path: Path | None) -> None:
     """Refuses a report file of a kind that cannot be written, before anything is read."""
     if path is not None and path.suffix.lower() not in SUFFIXES:
@@ -104,7 +109,7 @@ def page(plain: dict[str, Any], title: str) -> str:
     body = [f"<h1>{html.escape(title)}</h1>", f"<p>{cases['all']} cases: {html.escape(parts)}.</p>"]
     if plain["faults"]:
         items = "".join(f"<li>{html.escape(str(DataFault(**fault)))}</li>" for fault in plain["faults"])
-        body += [f"<h2>{len(plain['faults'])} faults</h2>", f"<ul class='faults'>{items}</ul>"]
+        body += [f"<h2>{count_of(plain['faults'], 'fault')}</h2>", f"<ul class='faults'>{items}</ul>"]
     else:
         body.append("<p>No fault was found.</p>")
     body += ["<h2>Advice</h2>", f"<ul>{''.join(f'<li>{html.escape(text)}</li>' for text in plain['advice'])}</ul>"]
