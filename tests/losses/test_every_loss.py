@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import pkgutil
+import sys
 from collections.abc import Callable
+from types import FrameType
 
 import pytest
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from unia_med import losses
 from unia_med.labels import IGNORE
+from unia_med.losses.adaptive_affinity import adaptive_affinity
 from unia_med.losses.affinity import AFFINITY_LOSSES, pair_labels
 from unia_med.losses.classification import tag_classification
 from unia_med.losses.dense_energy import dense_energy
 from unia_med.losses.distribution import DistributionLoss
+from unia_med.losses.label_reassign import Centres, label_reassign, memberships
+from unia_med.losses.mixture_supervision import (
+    absent_classes,
+    discrimination,
+    negative_log_posterior,
+    self_supervision,
+    separation,
+)
+from unia_med.losses.pixel_affinity import distance_costs, edge_costs, three_way_loss
+from unia_med.losses.precision import full_precision
 from unia_med.losses.segmentation import balanced_cross_entropy, partial_cross_entropy, soft_dice
 from unia_med.losses.token_contrast import token_contrast
 
@@ -56,6 +73,59 @@ def energy_case(labels: Tensor) -> Case:
     return lambda x: dense_energy(x.softmax(1), images.to(x.dtype), labels, valid=valid), (B, K, S, S)
 
 
+def present_in(labels: Tensor) -> Tensor:
+    """bool (B, K): classes with a labelled pixel in each image."""
+    return (labels.flatten(1).unsqueeze(1) == torch.arange(K).view(1, -1, 1)).any(2)
+
+
+def neighbour_case(labels: Tensor) -> Case:
+    confidence = torch.rand(B, S, S, generator=torch.Generator().manual_seed(4))
+    return lambda x: adaptive_affinity(x, labels, confidence.to(x.dtype), offsets=(1, 2)), (B, K, S, S)
+
+
+def reassign_case(labels: Tensor) -> Case:
+    points, generator = labels.flatten(1), torch.Generator().manual_seed(5)
+    vectors = [
+        torch.nn.functional.normalize(torch.randn(size, generator=generator), dim=-1)
+        for size in ((B, 2, 5), (K - 1, 5))
+    ]
+    centres = Centres(vectors[0], torch.ones(B, 2, dtype=torch.bool), vectors[1], torch.ones(K - 1, dtype=torch.bool))
+    trust = torch.rand(2, *points.shape, generator=generator)
+    changed = trust[0] > 0.7
+
+    def value(x: Tensor) -> Tensor:
+        log_membership = memberships(x, centres, torch.ones(B, K, dtype=torch.bool))
+        return label_reassign(log_membership, points, changed, trust[0].to(x.dtype), trust[1].to(x.dtype))
+
+    return value, (B, S * S, 5)
+
+
+def mixture_case(loss: Callable[..., Tensor], labels: Tensor) -> Case:
+    return lambda x: loss(x.sigmoid(), labels, present_in(labels)), (B, K, S, S)
+
+
+def mutual_case(labels: Tensor) -> Case:
+    return lambda x: self_supervision(x.sigmoid(), x.softmax(1), present_in(labels)), (B, K, S, S)
+
+
+def absence_case(labels: Tensor) -> Case:
+    """Of an image with any label it is known that its last class is absent; of others nothing."""
+    tags = torch.where(present_in(labels).any(1, keepdim=True), torch.tensor([[1, 0]]), -1)
+    return lambda x: absent_classes(x, tags), (B, K, S, S)
+
+
+def pair_cost_case(costs: Callable[[Tensor], tuple[Tensor, Tensor]], labels: Tensor) -> Case:
+    cells = labels.flatten(1)
+    first, second = cells.unsqueeze(2), cells.unsqueeze(1)
+    known = (first != IGNORE) & (second != IGNORE)
+    kinds = (
+        known & (first == second) & (first == 0),
+        known & (first == second) & (first > 0),
+        known & (first != second),
+    )
+    return lambda x: three_way_loss(*costs(x), *kinds), (B, S * S, S * S)
+
+
 CASES: dict[str, Callable[[Tensor], Case]] = {
     "tags": tag_case,
     **{name: lambda labels, name=name: affinity_case(name, labels) for name in AFFINITY_LOSSES},
@@ -65,6 +135,15 @@ CASES: dict[str, Callable[[Tensor], Case]] = {
     "partial": lambda labels: pixel_case(partial_cross_entropy, labels),
     "dice": lambda labels: pixel_case(soft_dice, labels),
     "dense_energy": energy_case,
+    "adaptive_affinity": neighbour_case,
+    "label_reassign": reassign_case,
+    "self_supervision": mutual_case,
+    "discrimination": lambda labels: mixture_case(discrimination, labels),
+    "separation": lambda labels: (lambda x: separation(x, present_in(labels)), (B, K, 5)),
+    "posterior": lambda labels: pixel_case(negative_log_posterior, labels),
+    "absent_classes": absence_case,
+    "pairs_by_distance": lambda labels: pair_cost_case(lambda x: distance_costs(x.abs()), labels),
+    "pairs_by_edge": lambda labels: pair_cost_case(edge_costs, labels),
 }
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 
@@ -91,6 +170,37 @@ def evaluated(name: str, labels: Tensor, dtype: torch.dtype) -> tuple[Tensor, Te
     value = loss(x)
     value.backward()
     return value.detach(), x.grad
+
+
+def public_losses() -> dict[str, Callable[..., Tensor]]:
+    """Every function in the room of losses that `full_precision` decorates, as it must a loss, by its full name."""
+    names = [f"{losses.__name__}.{found.name}" for found in pkgutil.iter_modules(losses.__path__)]
+    decorated = full_precision(lambda x: x).__code__
+    return {
+        f"{module.__name__}.{name}": function
+        for module in map(importlib.import_module, names)
+        for name, function in vars(module).items()
+        if inspect.isfunction(function) and function.__module__ == module.__name__ and function.__code__ is decorated
+    }
+
+
+def test_no_loss_is_left_out() -> None:
+    """A new loss needs a line in `CASES`; which functions the cases reach is seen while they run."""
+    reached = set()
+
+    def watch(frame: FrameType, event: str, argument: object) -> None:
+        reached.add(frame.f_code)
+
+    before = sys.getprofile()
+    sys.setprofile(watch)
+    try:
+        for name in CASES:
+            evaluated(name, mixed(), torch.float32)
+    finally:
+        sys.setprofile(before)
+    found = public_losses()
+    assert len(found) >= 15
+    assert [name for name, loss in found.items() if inspect.unwrap(loss).__code__ not in reached] == []
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
