@@ -75,7 +75,8 @@ def test_the_whole_recipe(tiny_acdc: Path, tmp_path: Path, capsys: pytest.Captur
 
     image = tiny_acdc / "training" / "patient013" / "patient013_frame01.nii.gz"
     masks = tmp_path / "masks"
-    assert main(["predict", "--model", str(output / "segmentation"), "--input", str(image), "--output", str(masks)]) == 0
+    predict = ["predict", "--model", str(output / "segmentation"), "--input", str(image), "--output", str(masks)]
+    assert main(predict) == 0
     assert nib.load(masks / "patient013_frame01_seg.nii.gz").shape == (40, 36, 4)
 
     assert _run(tiny_acdc, output, "stages.pseudo_labels.method.walk.log2_steps=1") == 0

@@ -75,7 +75,7 @@ class WalkConfig(Section):
     alpha: float = Field(16.0, ge=1)
     """Exponent of the background score that walks along."""
     background: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Constant background score after the walk instead, maps being divided by their peak; null: alpha. Boundary: 0.25."""
+    """Constant background score after the walk instead, maps being divided by their peak; null: alpha. IRN: 0.25."""
     evaluation: Literal["auto", "dense", "stencil"] = "auto"
     """`dense` squares a matrix over all cells, `stencil` takes the steps one by one; the same result."""
 
@@ -95,7 +95,7 @@ class AffinityNetConfig(Section):
     """`feature`: distance of features (PSA); `boundary`: strongest edge on the way (IRN), which brings its own
     defaults of `confident` and `walk`."""
     classifier: Path | None = None
-    """Run folder of a method `cam` with the same `cam` settings, which then stays as it is; null trains one alongside."""
+    """Run folder of a method `cam` with the same `cam` settings, which stays as it is; null trains one alongside."""
     cam: CamConfig = CamConfig()
     confident: ConfidentConfig = ConfidentConfig()
     walk: WalkConfig = WalkConfig()

@@ -1,6 +1,6 @@
 """Random walks on a pixel grid: scores spread along affinities, or labels from trusted seeds.
 
-W is symmetric with W_ii = 1, D its row sums, T = D^-1 W, and a walk of t steps gives T^t m (AffinityNet specification, 6).
+W is symmetric with W_ii = 1, D its row sums, T = D^-1 W; a walk of t steps gives T^t m (AffinityNet specification, 6).
 Two exact evaluations: squaring a dense T, and applying a stencil t times; the first suits small grids on a GPU.
 """
 
@@ -18,8 +18,8 @@ from unia_med.localise.pixel_pairs import Offset, first_view, inside, second_vie
 Evaluation = Literal["auto", "dense", "stencil"]
 Walk = Callable[..., Tensor]
 DENSE_CELLS = {"cuda": 1024, "cpu": 300}
-"""Largest grid that `auto` squares, by device: below, thousands of small steps cost more than eight products. Measured on
-one CPU core with one image; the number for CUDA is the specification's."""
+"""Largest grid that `auto` squares, by device: below, thousands of small steps cost more than eight products. Measured
+on one CPU core with batches; the number for CUDA is the specification's."""
 
 
 def _promoted(value: Any) -> Any:

@@ -106,7 +106,8 @@ class AffinityNet(Method):
             walked = self.walk(batch.images, batch.tags, maps).argmax(1)
         else:
             walked = self.walk_from_labels(batch.images, confident)
-        return {"CAM": two_valued(maps, batch.tags, self.settings.cam.background), "confident": confident, "walk": walked}
+        cam = two_valued(maps, batch.tags, self.settings.cam.background)
+        return {"CAM": cam, "confident": confident, "walk": walked}
 
     @torch.no_grad()
     def walk(self, images: Tensor, tags: Tensor, maps: Tensor | None = None) -> Tensor:
