@@ -159,6 +159,14 @@ def test_a_classifier_of_another_form_is_refused(tmp_path: Path) -> None:
         AffinityNet(_config("package", name="affinitynet", **SMALL, classifier=str(tmp_path)))
 
 
+def test_a_finished_run_needs_its_classifier_no_more_but_training_does(tmp_path: Path) -> None:
+    method = AffinityNet(_config(name="affinitynet", **SMALL, classifier=str(tmp_path / "gone"))).eval()
+    with torch.no_grad():
+        assert method.predict(_batch().images).probabilities.shape == (3, 3, 48, 64)
+    with pytest.raises(UserError, match="gone"):
+        method.losses(_batch(), 0)
+
+
 def test_boundary_brings_its_published_defaults_and_the_user_wins() -> None:
     settings = _config(name="affinitynet", affinity="boundary", walk={"beta": 5}).method
     assert (settings.walk.beta, settings.walk.background) == (5, 0.25)

@@ -52,6 +52,7 @@ class AffinityNet(Method):
         self.classes = len(config.data.target_classes) + 1
         settings, weights, channels = self.settings, config.network.weights, config.network.channels
         self.fixed_classifier = settings.classifier is not None
+        self._fault: UserError | None = None
         start = "none" if self.fixed_classifier else weights
         self.classifier = cam_network(settings.cam, start, self.classes - 1, channels)
         self.network = AffinityNetwork(
@@ -59,8 +60,7 @@ class AffinityNet(Method):
         )
         if self.fixed_classifier:
             self.classifier.requires_grad_(False)
-            if weights != "none":  # a finished run brings all weights itself, and its classifier may be gone
-                self._load_classifier(settings.classifier)
+            self._take_classifier(settings.classifier, required=weights != "none")
         self.learned_offsets = pair_offsets(settings.radius)
         self.walk_offsets = pair_offsets(settings.walk.radius)
 
@@ -82,6 +82,8 @@ class AffinityNet(Method):
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """The three-way affinity loss [5] and, unless a classifier is given, its tag loss."""
+        if self._fault is not None:
+            raise self._fault
         output = self.network(batch.images)
         loss = self._pair_loss(output, self._targets(batch, tuple(output.shape[-2:])))
         parts = {"affinity": loss}
@@ -189,6 +191,18 @@ class AffinityNet(Method):
             return activation_maps(self.classifier, images, self.settings.cam)
         finally:
             self.classifier.train(was_training)
+
+    def _take_classifier(self, run: Path, required: bool) -> None:
+        """Load it; unless required, what is wrong with it waits until training starts.
+
+        A finished run brings all weights itself, and by then its classifier's folder may be gone.
+        """
+        try:
+            self._load_classifier(run)
+        except UserError as fault:
+            if required:
+                raise
+            self._fault = fault
 
     def _load_classifier(self, run: Path) -> None:
         """Take the averaged weights of a finished classifier run; its stages start those of the affinity network."""
