@@ -68,6 +68,12 @@ def test_self_supervision_rises_linearly() -> None:
     assert _method(self_ramp=0.0)._self_share(0) == 1.0
 
 
+def test_balance_fades_or_stays() -> None:
+    fading, constant = _method(balance=0.5, balance_until=0.5), _method(balance=0.5)
+    assert [fading._balance(step) for step in (0, 25, 50, 99)] == [0.5, 0.25, 0, 0]
+    assert constant._balance(99) == 0.5
+
+
 @pytest.mark.parametrize(("where", "reaches_mixture"), [("both", True), ("to_seg", False), ("to_mix", True)])
 def test_self_supervision_teaches_whom_it_is_told_to(where: str, reaches_mixture: bool) -> None:
     method = _method(self_grad=where)

@@ -60,6 +60,9 @@ class AgmmConfig(Section):
     balance: float = Field(0.0, ge=0, le=1)
     """How alike classes count in the losses on labelled pixels: 0: by their pixels, as published; 1: all classes of a
     batch the same. Where a rule completes the background, it has a hundred times the pixels of the scribbles."""
+    balance_until: float | None = Field(None, gt=0, le=1)
+    """Share of the iterations over which `balance` falls linearly to 0; null: it stays. Rare classes are found sooner
+    with balance, but a rare class beside a common one is then drawn too large: on ACDC the wall at twice its area."""
     channels: int = Field(64, ge=4)
     """Channels of the features in which the mixture lives [11]."""
     centres_per_class: list[Annotated[int, Field(ge=1, le=8)]] = Field([3, 1], min_length=1)

@@ -89,7 +89,7 @@ class Agmm(Method):
         output = self.network.embed(batch.images)
         labels = self._labels(batch, output, step)
         mixture = self._mixture(batch, output, labels) if any(t in weights for t in _MIXTURE_TERMS) else None
-        by_class = class_weights(labels, self.classes, self.settings.balance)
+        by_class = class_weights(labels, self.classes, self._balance(step))
         terms = {
             "segmentation": lambda: partial_cross_entropy(output.logits, labels, by_class),
             "self_supervision": lambda: self._self_supervision(batch, output, mixture),
@@ -129,6 +129,12 @@ class Agmm(Method):
         if settings.mix_loss == "posterior":
             weights["separation"] = 0.0
         return {name: weight for name, weight in weights.items() if weight > 0}
+
+    def _balance(self, step: int) -> float:
+        settings = self.settings
+        if settings.balance_until is None:
+            return settings.balance
+        return settings.balance * max(0.0, 1 - step / (settings.balance_until * self.iterations))
 
     def _self_share(self, step: int) -> float:
         """Weight of L_self in [0, 1]: 0 up to `self_start`, then a linear rise over `self_ramp`."""
