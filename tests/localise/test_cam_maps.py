@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unia_med.localise.cam import multi_scale_maps, normalise_maps
+from unia_med.localise.cam import multi_scale_maps, normalise_maps, normalise_together
 
 WEIGHT = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 
@@ -59,6 +59,14 @@ def test_normalisation_by_hand() -> None:
     assert strict[0, 2].abs().max() == 0 and torch.equal(strict[0, 0], plain[0, 0])
     scaled = normalise_maps(maps, logits=torch.tensor([[0.0, 0.0, -20.0]]))
     assert torch.allclose(scaled[0, 0], plain[0, 0] / 2) and scaled[0, 2].max() < 1e-6
+
+
+def test_normalised_together_classes_keep_their_order_and_absent_ones_do_not_count() -> None:
+    maps = torch.tensor([[[[-1.0, 2.0]], [[4.0, 1.0]], [[8.0, 8.0]]]])
+    tags = torch.tensor([[1, -1, 0]])
+    expected = torch.tensor([[[[0.0, 0.5]], [[1.0, 0.25]], [[0.0, 0.0]]]])
+    assert torch.allclose(normalise_together(maps, tags), expected, atol=1e-4)
+    assert normalise_together(maps, torch.zeros(1, 3)).abs().max() == 0
 
 
 def test_normalisation_gives_no_gradient_and_single_precision() -> None:

@@ -142,3 +142,19 @@ def test_samples_do_not_depend_on_batching_and_vanish_with_the_variance(monkeypa
 
         monkeypatch.setattr(method.network.uncertainty, "forward", certain)
         torch.testing.assert_close(method.predict_samples(images, 3).probabilities, plain.probabilities)
+
+
+def test_before_the_decoder_learns_the_maps_are_the_probabilities() -> None:
+    """Odds of a class against background are its map over the threshold; an absent class has none."""
+    gates, thresholds = {"segmentation": 0.5}, {"background": 0.25}
+    method = _method(gates=gates, cam_normalisation="slice", thresholds=thresholds).eval()
+    images, tags = torch.rand(3, 1, 32, 32), torch.tensor([[1, 0, 1], [1, 1, 1], [0, 0, 0]], dtype=torch.int8)
+    with torch.no_grad():
+        early = method.pseudo_probabilities(images, tags, 0)
+        late = method.pseudo_probabilities(images, tags, method.iterations)
+        maps, _ = method._activation_maps(Batch(images, tags), method.network(images))
+    assert torch.allclose(early.sum(1), torch.ones(3, 32, 32))
+    odds = early[:, 1:] / early[:, :1]
+    assert torch.allclose(odds, maps / 0.25, atol=1e-4)
+    assert early[0, 2].max() == 0 and early[2, 0].min() == 1
+    assert torch.equal(late, method.predict(images).probabilities)

@@ -24,6 +24,7 @@ from unia_med.data.slices import SliceDataset
 from unia_med.engine import distributed
 from unia_med.engine.checkpoint import write_atomically
 from unia_med.engine.trainer import Trainer
+from unia_med.labels import TAG_UNKNOWN
 from unia_med.methods.base import Method
 from unia_med.priors.mixed import MixedSlices
 from unia_med.priors.phantom import PhantomSlices
@@ -100,7 +101,7 @@ class SelfTraining:
     def _relabeller(self, index: int) -> Callable[[Method], None]:
         def relabel(method: Method) -> None:
             _LOG.info("round %d: the network labels the training slices", index + 1)
-            self._write(index, self._network_labels(method))
+            self._write(index, self._network_labels(method, self._start(index)))
             self.restore(self._start(index))
 
         return relabel
@@ -141,18 +142,19 @@ class SelfTraining:
         ring = self._ring_probabilities() if "ring" in self.prior.names else None
         if teacher is None:
             return self._scores(ring)
-        learned = self._probabilities(teacher)
+        learned = self._probabilities(teacher, self.config.training.iterations)
         if ring is None:
             return self._scores(learned)
         share = self.prior.ring.weight
         return self._scores((1 - share) * a + share * b for a, b in zip(learned, ring, strict=True))
 
-    def _network_labels(self, method: Method) -> np.ndarray:
+    def _network_labels(self, method: Method, step: int) -> np.ndarray:
+        probabilities = self._probabilities(method, step)
         if self.prior.trust == "network":
-            return self._scores(self._probabilities(method))
+            return self._scores(probabilities)
         cases = (case.case for case, _ in self.slices.volumes())
         completed = (None if self._completed is None else self._completed.get(case) for case in cases)
-        parts = zip(self._probabilities(method), self._tags(), completed, strict=True)
+        parts = zip(probabilities, self._tags(), completed, strict=True)
         return np.concatenate([agreed_scores(p, t, c, self.prior.confidence) for p, t, c in parts])
 
     def _scores(self, probabilities: Iterator[np.ndarray]) -> np.ndarray:
@@ -165,11 +167,14 @@ class SelfTraining:
         for case, _ in self.slices.volumes():
             yield self.slices.tags[self.slices.rows(case.case)] if self.prior.use_tags else None
 
-    def _probabilities(self, method: Method) -> Iterator[np.ndarray]:
+    def _probabilities(self, method: Method, step: int) -> Iterator[np.ndarray]:
         """Class probabilities (Z, K, H, W) of each training volume, averaged over `prior.scales`."""
         method = method.to(self.device).eval()
-        for _, volume in self.slices.volumes():
-            yield _averaged(method, volume.to(self.device), self.prior.scales)
+        for (_, volume), tags in zip(self.slices.volumes(), self._tags(), strict=True):
+            classes = len(self.config.data.target_classes)
+            known = np.full((len(volume), classes), TAG_UNKNOWN, np.int8) if tags is None else tags
+            known = torch.from_numpy(known).to(self.device)
+            yield _averaged(method, volume.to(self.device), known, step, self.prior.scales)
 
     def _ring_probabilities(self) -> Iterator[np.ndarray]:
         """The ring's scores of each training volume; its RV direction is voted over all of them, without masks."""
@@ -188,7 +193,9 @@ def _other_phase(case: CaseFiles, volume: np.ndarray, found: list[tuple[CaseFile
 
 
 @torch.inference_mode()
-def _averaged(method: Method, volume: torch.Tensor, scales: list[float]) -> np.ndarray:
+def _averaged(
+    method: Method, volume: torch.Tensor, tags: torch.Tensor, step: int, scales: list[float]
+) -> np.ndarray:
     """Mean probabilities (Z, K, H, W) over image scales; enlarged sizes are rounded to multiples of 16."""
     size = tuple(volume.shape[-2:])
     total = 0
@@ -197,6 +204,7 @@ def _averaged(method: Method, volume: torch.Tensor, scales: list[float]) -> np.n
         scaled = volume.float()
         if target != size:
             scaled = F.interpolate(scaled, size=target, mode="bilinear", align_corners=False)
-        parts = [method.predict(part).probabilities for part in scaled.split(_SLICES_AT_ONCE)]
+        batches = zip(scaled.split(_SLICES_AT_ONCE), tags.split(_SLICES_AT_ONCE), strict=True)
+        parts = [method.pseudo_probabilities(images, known, step) for images, known in batches]
         total = total + F.interpolate(torch.cat(parts), size=size, mode="bilinear", align_corners=False)
     return (total / len(scales)).cpu().numpy()

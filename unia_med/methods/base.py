@@ -116,6 +116,16 @@ class Method(nn.Module, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has no distribution of features")
 
+    def pseudo_probabilities(self, images: Tensor, tags: Tensor, step: int) -> Tensor:
+        """Class probabilities (B, K, H, W) from which a self-training round labels training slices.
+
+        Args:
+            images: (B, C, H, W) float32 in [0, 1], training slices.
+            tags: (B, T) int8, as in `Batch`; unlike in `predict` they may be used.
+            step: iterations done so far. A method whose decoder has not learned yet answers with what it has.
+        """
+        return self.predict(images).probabilities
+
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """The training step; the same as `losses`."""
         return self.losses(batch, step)

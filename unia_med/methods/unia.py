@@ -118,6 +118,20 @@ class UniA(Method):
         total = torch.stack([weights[name] * part.float() for name, part in parts.items()]).sum()
         return {"loss": total, **parts}
 
+    def pseudo_probabilities(self, images: Tensor, tags: Tensor, step: int) -> Tensor:
+        """Those of the decoder, or of the seed activation maps as long as the decoder has not begun to learn.
+
+        The odds of a class against background are its map over the background threshold.
+        """
+        gate = self.settings.gates.segmentation
+        if self.settings.weights.segmentation > 0 and gate < 1 and step > gate * self.iterations:
+            return self.predict(images).probabilities
+        batch = Batch(images, tags)
+        maps, _ = self._activation_maps(batch, self.network(images))
+        maps = maps * (tags != TAG_ABSENT)[:, :, None, None]
+        background = torch.full_like(maps[:, :1], max(self.settings.thresholds.background, 1e-3))
+        return F.normalize(torch.cat((background, maps), 1), p=1, dim=1)
+
     def label_maps(self, batch: Batch) -> dict[str, Tensor]:
         """The columns of section 20; the first four use the slices' tags, the last does not."""
         output = self.network(batch.images, need_affinity=True)
