@@ -50,11 +50,10 @@ def main(data: Path, output: Path) -> int:
     """Trains the method; every part of a run is there: resume, validation, checkpoints, metrics."""
     METHODS["top_pixels"] = f"{__name__}:TopPixels"
     method = "method={name: custom, use: top_pixels, settings: {share: 0.05}}"
-    size = ["data.grid.size=[64, 64]", "data.grid.spacing_mm=3.0", "training.iterations=20", "prior={}"]
+    size = ["data.grid.size=[64, 64]", "data.grid.spacing_mm=3.0", "training.iterations=10", "prior={}"]
     changes = [f"data.root={data}", method, *size]
     return train(load_config("phantom_tiny.yaml", changes), output, device="cpu")
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(2)
     sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
