@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import platform
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -28,8 +27,8 @@ _REFERENCES = {
     "partial": "Tang et al., On Regularized Losses for Weakly-supervised CNN Segmentation, ECCV 2018",
 }
 _ACDC_TERMS = (
-    "The weights were trained on images of the ACDC challenge (Bernard et al., IEEE TMI 2018), which is for "
-    "non-commercial research, CC BY-NC-SA 4.0; whoever passes them on has to respect these terms."
+    "Where the training images are those of the ACDC challenge (Bernard et al., IEEE TMI 2018), which are for "
+    "non-commercial research, CC BY-NC-SA 4.0, whoever passes the weights on has to respect these terms. "
 )
 _OWN_TERMS = "The terms of the training data hold for the weights, too; ask whoever trained them."
 _INTENDED_USE = (
@@ -77,7 +76,7 @@ def card(config: RunConfig, run: Path, step: int | None, name: str) -> dict[str,
         "path_table": _table(["step", "what is done"], _path(config)),
         "training": _training(config, step),
         "scores": _scores_text(scores),
-        "data_licence": _ACDC_TERMS if _on_acdc(config) else _OWN_TERMS,
+        "data_licence": _ACDC_TERMS * _on_acdc(config) + _OWN_TERMS,
         **_versions(),
     }
 
@@ -119,7 +118,6 @@ def _versions() -> dict[str, Any]:
         "pytorch_version": metadata.version("torch").partition("+")[0],
         "numpy_version": metadata.version("numpy"),
         "required_packages": {name: metadata.version(name) for name in REQUIRED_PACKAGES},
-        "python_version": platform.python_version(),
     }
 
 
