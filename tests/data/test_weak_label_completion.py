@@ -7,7 +7,13 @@ import pytest
 from scipy import ndimage
 
 from unia_med.data.weak_labels.boxes import Box, boxes_on_grid, fill_boxes
-from unia_med.data.weak_labels.complete import convex_hull, fill_background, flood, walker_probabilities
+from unia_med.data.weak_labels.complete import (
+    convex_hull,
+    fill_background,
+    fill_beyond_points,
+    flood,
+    walker_probabilities,
+)
 from unia_med.data.weak_labels.hearts import epicardium, round_pool, shape_heart
 from unia_med.data.weak_labels.place import GridMap
 from unia_med.labels import IGNORE
@@ -58,6 +64,23 @@ def test_background_alone_means_an_empty_slice_only_where_that_is_promised() -> 
 def test_without_background_nothing_is_filled() -> None:
     labels = np.where(loop() == 1, 1, IGNORE).astype(np.uint8)
     assert np.array_equal(fill_background(labels), labels)
+
+
+def test_beyond_the_farthest_background_point_is_background() -> None:
+    labels = np.full((64, 64), IGNORE, np.uint8)
+    labels[32, 30], labels[32, 34], labels[32, 44], labels[20, 32] = 1, 2, 0, 0
+    filled = fill_beyond_points(labels)
+    distance = np.minimum(np.hypot(Y - 32, X - np.clip(X, 30, 34)), 99)  # from the segment between the two classes
+    assert (filled[distance > 12] == 0).all()
+    assert np.array_equal(filled[distance <= 12], labels[distance <= 12])
+
+
+def test_background_points_alone() -> None:
+    labels = np.full((9, 9), IGNORE, np.uint8)
+    assert np.array_equal(fill_beyond_points(labels), labels)
+    labels[4, 4] = 0
+    assert (fill_beyond_points(labels) == 0).all()
+    assert np.array_equal(fill_beyond_points(labels, marks_every_class=False), labels)
 
 
 def test_flood_goes_edge_to_edge() -> None:

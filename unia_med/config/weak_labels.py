@@ -14,11 +14,14 @@ LabelKind = Literal["scribbles", "points", "blocks", "boxes", "masks"]
 
 COMPLETED = {
     "none": ("scribbles", "points", "blocks", "boxes", "masks"),
-    "rule": ("scribbles",),
+    "rule": ("scribbles", "points"),
     "walker": ("scribbles", "points", "blocks"),
     "ellipse": ("boxes",),
 }
 """Kinds that each way of completing takes."""
+
+DEFAULT_BETA = {"scribbles": 2000.0, "points": 8000.0, "blocks": 8000.0}
+"""Found on training patients of ACDC."""
 
 DEFAULT_SUFFIXES = {
     "scribbles": ("_scribble", "_scribbles"),
@@ -55,8 +58,9 @@ class MakeConfig(Section):
 class CompleteConfig(Section):
     """How sparse labels are completed; lengths are pixels of the network's grid."""
 
-    beta: float = Field(2000.0, gt=0)
-    """`walker`: how strongly the walk avoids intensity edges (scikit-image's scale); larger follows edges closer."""
+    beta: float | None = Field(None, gt=0)
+    """`walker`: how strongly the walk avoids intensity edges (scikit-image's scale); larger follows edges closer. Null:
+    2000, and 8000 from points and blocks, which lie farther from the edges."""
     heart_shape: bool = True
     """`walker`: where classes are called LV and MYO, the left ventricle is made convex and the outline of the wall
     round: knowledge of anatomy beyond the labels. Other classes are left alone."""
@@ -89,8 +93,9 @@ class LabelSource(Section):
     """Training patients that have these labels: null all of those with a file or a mask; a number that many, drawn
     with the run's seed so that a larger number contains the smaller; or names."""
     fill: Literal["none", "rule", "walker", "ellipse"] = "none"
-    """`none`: as drawn; `rule`: scribbles with the background outside their loop; `walker`: the rule and then a random
-    walker, for dense labels from scribbles, points or blocks; `ellipse`: dense labels from boxes."""
+    """`none`: as drawn; `rule`: scribbles with the background outside their loop, points with that beyond them;
+    `walker`: the rule and then a random walker, for dense labels from scribbles, points or blocks; `ellipse`: dense
+    labels from boxes."""
     marks_every_class: bool = True
     """In an annotated slice each class that is there is marked, so that a class without a mark is absent."""
     make: MakeConfig = MakeConfig()

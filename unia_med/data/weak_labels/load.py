@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unia_med.config.weak_labels import LabelSource
+from unia_med.config.weak_labels import DEFAULT_BETA, LabelSource
 from unia_med.data.case_tags import sliced_labels
 from unia_med.data.checks import DataFault, faults_of, raise_faults
 from unia_med.data.io.channels import ChannelFiles
@@ -23,7 +23,7 @@ from unia_med.data.tags import group_labels, unknown_tags
 from unia_med.data.volume import Volume
 from unia_med.data.volume_cache import Decode
 from unia_med.data.weak_labels.boxes import boxes_on_grid, fill_boxes
-from unia_med.data.weak_labels.complete import fill_background, walker_probabilities
+from unia_med.data.weak_labels.complete import fill_background, fill_beyond_points, walker_probabilities
 from unia_med.data.weak_labels.hearts import shape_heart
 from unia_med.data.weak_labels.make import box_masks, make_labels, outside_boxes
 from unia_med.data.weak_labels.place import GridMap, grid_map
@@ -193,6 +193,8 @@ def _on_grid(case: CaseFiles, drawing: Drawing, config: DataConfig, source: Labe
     if source.kind == "scribbles":
         margin = source.complete.hull_margin_px
         labels = np.stack([fill_background(plane, margin, source.marks_every_class) for plane in labels])
+    elif source.kind == "points":
+        labels = np.stack([fill_beyond_points(plane, source.marks_every_class) for plane in labels])
     if source.fill == "rule":
         return labels
     images = _image_slices(case, config)
@@ -205,7 +207,8 @@ def _on_grid(case: CaseFiles, drawing: Drawing, config: DataConfig, source: Labe
 def _walked(image: np.ndarray, labels: np.ndarray, config: DataConfig, source: LabelSource) -> np.ndarray:
     if (labels == IGNORE).all():
         return labels
-    probabilities = walker_probabilities(image, labels, len(config.classes) + 1, source.complete.beta)
+    beta = source.complete.beta or DEFAULT_BETA[source.kind]
+    probabilities = walker_probabilities(image, labels, len(config.classes) + 1, beta)
     if source.complete.heart_shape:
         return shape_heart(probabilities, labels, config.classes)
     return probabilities.argmax(0).astype(np.uint8)
