@@ -25,6 +25,8 @@ METHODS: dict[str, str] = {
 DATASETS: dict[str, str] = {
     "acdc": "unia_med.data.acdc:AcdcDataset",
     "volumes": "unia_med.data.volumes:VolumesDataset",
+    "voc": "unia_med.data.voc:VocDataset",
+    "coco": "unia_med.data.coco:CocoDataset",
 }
 BACKBONES: dict[str, str] = {
     "hybrid_lite0": "unia_med.nn.hybrid:HybridLite0",

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from unia_med.config.images import IMAGE_DATASETS, CocoConfig, VocConfig, image_defaults
 from unia_med.config.section import Section
 from unia_med.config.weak_labels import LabelSource
 from unia_med.config.volumes import VolumesConfig
@@ -27,7 +28,8 @@ class SplitConfig(Section):
 
     kind: Literal["modulo", "fractions", "kfold", "lists", "given"] = "modulo"
     """`modulo`: by the number in the patient's name; `fractions` (the default of `volumes`) and `kfold`: drawn with the
-    run's seed; `lists`: as named; `given`: as the data set says, such as by the column `split` of a table."""
+    run's seed; `lists`: as named; `given` (the default of `voc` and `coco`): as the data set says, by its lists or by
+    the column `split` of a table."""
     modulus: int = Field(20, ge=2)
     """`modulo`: a patient belongs where its number modulo this is listed."""
     train: list[str] = []
@@ -83,11 +85,12 @@ class SplitConfig(Section):
 class TagsConfig(Section):
     """Where the slice tags come from."""
 
-    source: Literal["masks", "csv", "labels", "none"] = "masks"
+    source: Literal["masks", "csv", "labels", "annotations", "onehot", "none"] = "masks"
     """`masks`: derived from the training masks, which are used for nothing else; `csv`: read from `path`; `labels`:
-    as far as the weak labels of `data.labels` tell; `none`: all unknown."""
+    as far as the weak labels of `data.labels` tell; `annotations`: of the objects annotated in `voc` or `coco` (the
+    default of `coco`); `onehot`: read from `path`, a list of vectors; `none`: all unknown."""
     path: Path | None = None
-    """CSV with the columns image, slice and one per class (0, 1, or empty for unknown); without slice for tags of
+    """`onehot`: a `.npy`, `.npz` or `.json` of one vector per image, 1 present, 0 absent. `csv`: a table with the columns image, slice and one per class (0, 1, or empty for unknown); without slice for tags of
     whole volumes."""
     missing: Literal["error", "unknown"] = "unknown"
     """`csv`: what a training case without any tag in the table is. `error` (the default of `volumes`) refuses it,
@@ -95,8 +98,8 @@ class TagsConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> TagsConfig:
-        if self.source == "csv" and self.path is None:
-            raise ValueError("source 'csv' needs path, the tags file")
+        if self.source in ("csv", "onehot") and self.path is None:
+            raise ValueError(f"source '{self.source}' needs path, the tags file")
         return self
 
 
@@ -111,14 +114,20 @@ class GridConfig(Section):
     """Pixel size in plane after resampling, mm; null keeps the stored pixels."""
     size: tuple[int, int] = (128, 128)
     """Height and width in pixels of the central crop (or zero padding) after resampling."""
-    percentiles: tuple[float, float] = (1, 99)
-    """Intensity percentiles of the whole volume that become 0 and 1; values beyond are clipped."""
+    resize: Literal["none", "stretch"] = "none"
+    """`stretch` brings a slice of any size to `size`, its aspect changing, in place of crop and padding; for
+    photographs, as UniA's published validation."""
+    percentiles: tuple[float, float] | None = (1, 99)
+    """Intensity percentiles of the whole volume that become 0 and 1; values beyond are clipped. null: intensities are
+    divided by 255, for photographs."""
 
     @model_validator(mode="after")
     def _check(self) -> GridConfig:
         if min(self.size) < 16:
             raise ValueError(f"size {list(self.size)} is below 16 px")
-        low, high = self.percentiles
+        if self.resize == "stretch" and self.spacing_mm is not None:
+            raise ValueError("resize 'stretch' sets the pixel size; set spacing_mm to null")
+        low, high = self.percentiles or (0, 100)
         if not 0 <= low < high <= 100:
             raise ValueError(f"percentiles [{low:g}, {high:g}] are not two rising numbers from 0 to 100")
         return self
@@ -142,14 +151,17 @@ class DataConfig(Section):
     """Image channels C; above 1, they are the fourth axis of an image file, or files of their own (see
     `volumes.channel_endings`)."""
     volumes: VolumesConfig = VolumesConfig()
+    voc: VocConfig = VocConfig()
+    coco: CocoConfig = CocoConfig()
     split: SplitConfig = SplitConfig()
     tags: TagsConfig = TagsConfig()
     labels: list[LabelSource] = []
     """Labels on pixels: points, scribbles, blocks, boxes or masks, of all training patients or of some. Of several
     sources a later one fills only what earlier ones left open."""
     grid: GridConfig = GridConfig()
-    cache: Literal["memory", "disk"] = "memory"
-    """Where preprocessed slices are kept; `disk` for sets that do not fit into memory."""
+    cache: Literal["memory", "disk", "none"] = "memory"
+    """Where preprocessed slices are kept; `disk` for sets that do not fit into memory; `none` decodes an image whenever
+    it is needed, for COCO."""
     cache_dir: Path | None = None
     """Folder of the disk cache; null means inside the run folder."""
     workers: int = Field(0, ge=0)
@@ -158,7 +170,10 @@ class DataConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _own_data(cls, values: Any) -> Any:
-        """ACDC's defaults do not fit own volumes: classes have to be named, patients have no numbers, rows go missing."""
+        """ACDC's defaults do not fit photographs, nor own volumes: classes have to be named, patients have no numbers, rows
+        go missing."""
+        if isinstance(values, dict) and values.get("name") in IMAGE_DATASETS:
+            return image_defaults(values)
         if not isinstance(values, dict) or values.get("name") != "volumes":
             return values
         if "classes" not in values:
@@ -179,6 +194,8 @@ class DataConfig(Section):
                 raise ValueError(f"class_values has {len(self.class_values)} entries for {len(self.classes)} classes")
         if self.groups is not None:
             self._check_groups(self.groups)
+        if self.of_images and (self.grid.spacing_mm is not None or self.grid.slice_axis != "stored"):
+            raise ValueError("photographs have no millimetres and no axes; set grid.spacing_mm to null, slice_axis to stored")
         if self.volumes.channel_endings and len(self.volumes.channel_endings) != self.channels:
             raise ValueError(f"{len(self.volumes.channel_endings)} volumes.channel_endings for {self.channels} channels")
         return self
@@ -194,6 +211,11 @@ class DataConfig(Section):
             raise ValueError(f"groups leave out {missing}; every class belongs to one group")
         if not all(groups.values()):
             raise ValueError("a group has no members")
+
+    @property
+    def of_images(self) -> bool:
+        """Whether the cases are photographs, scored by mIoU and written as PNG."""
+        return self.name in IMAGE_DATASETS
 
     @property
     def mask_values(self) -> dict[str, int]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from unia_med.config.custom import CustomConfig
+from unia_med.config.images import IMAGE_DATASETS, CocoConfig, CrfConfig, VocConfig, run_defaults
 from unia_med.config.data import DataConfig, Fraction, GridConfig, Positive, SplitConfig, TagsConfig
 from unia_med.config.prior import PhantomPriorConfig, PriorConfig, RingPriorConfig
 from unia_med.config.section import Section
@@ -27,7 +28,9 @@ __all__ = [
     "AgmmConfig",
     "AugmentConfig",
     "CamConfig",
+    "CocoConfig",
     "CompleteConfig",
+    "CrfConfig",
     "CustomConfig",
     "DataConfig",
     "GridConfig",
@@ -47,6 +50,7 @@ __all__ = [
     "TestTimeConfig",
     "TrainingConfig",
     "UniaConfig",
+    "VocConfig",
 ]
 
 MethodConfig = Annotated[
@@ -212,6 +216,7 @@ class InferenceConfig(Section):
     """Slices per forward pass; halved once when memory runs out."""
     tta: TestTimeConfig = TestTimeConfig()
     postprocess: PostprocessConfig = PostprocessConfig()
+    crf: CrfConfig = CrfConfig()
     temperature: Positive | None = None
     """Divides logits before the softmax; above 1 gives softer probabilities and a higher uncertainty. null: the one
     that was fitted on validation masks after training (RUN/calibration.json), or 1 where there were none. A number
@@ -245,6 +250,19 @@ class RunConfig(Section):
         if isinstance(method, dict) and "name" not in method:
             return {**values, "method": {"name": "unia", **method}}
         return values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _photographs(cls, values: Any) -> Any:
+        """Masks of photographs are not cleaned like hearts unless the config says so."""
+        data = values.get("data") if isinstance(values, dict) else None
+        return run_defaults(values) if isinstance(data, dict) and data.get("name") in IMAGE_DATASETS else values
+
+    @model_validator(mode="after")
+    def _crf_of_photographs(self) -> RunConfig:
+        if self.inference.crf.iterations and not self.data.of_images:
+            raise ValueError("inference.crf is for photographs (data.name voc or coco); set its iterations to 0")
+        return self
 
     @model_validator(mode="after")
     def _channels_of_the_data(self) -> RunConfig:

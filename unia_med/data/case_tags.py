@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unia_med.data.checks import DataFault, faults_of, raise_faults
+from unia_med.data.dataset import AnnotatedDataset
 from unia_med.data.io.nifti import read_header
+from unia_med.data.onehot_tags import read_onehot_tags
 from unia_med.data.orientation import orient_array
 from unia_med.data.sample import CaseFiles
 from unia_med.data.tags import group_tags, read_tags_csv, tags_from_mask, unknown_tags
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 def load_tags(
     dataset: CaseDataset, cases: Sequence[CaseFiles], config: DataConfig, seed: int = 0
 ) -> dict[str, np.ndarray]:
-    """Returns int8 tags (Z, T) per case by the config: from masks, a CSV or weak labels, merged into its groups if any.
+    """Returns int8 tags (Z, T) per case by `config.tags.source`, merged into the config's groups if any.
 
     Args:
         dataset: Gives the masks; they are read one by one, for tags only, and not kept.
@@ -35,6 +37,10 @@ def load_tags(
     """
     if config.tags.source == "csv":
         tags = _table_tags(dataset, cases, config)
+    elif config.tags.source == "annotations":
+        tags = _annotation_tags(dataset, cases)
+    elif config.tags.source == "onehot":
+        tags = read_onehot_tags(tags_table(config), cases, config.classes)
     elif config.tags.source == "labels":
         from unia_med.data.weak_labels.load import load_label_tags  # brings torch, for the network's grid
 
@@ -70,6 +76,13 @@ def _table_tags(dataset: CaseDataset, cases: Sequence[CaseFiles], config: DataCo
         remedy = "Add a row, leave the case out, or set data.tags.missing to unknown"
         raise_faults([DataFault(case.image, f"no tag in {path.name}", "a row for it", remedy) for case in untold], path)
     return tags
+
+
+def _annotation_tags(dataset: CaseDataset, cases: Sequence[CaseFiles]) -> dict[str, np.ndarray]:
+    if not isinstance(dataset, AnnotatedDataset):
+        remedy = "Take them from masks, csv or labels; annotations are those of voc and coco"
+        raise UserError("this data set has no annotations to take tags from", where="data.tags.source", remedy=remedy)
+    return dataset.annotation_tags(cases)
 
 
 def _mask_tags(dataset: CaseDataset, cases: Sequence[CaseFiles], config: DataConfig) -> dict[str, np.ndarray]:

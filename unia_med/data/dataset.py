@@ -53,3 +53,11 @@ class CaseDataset(Protocol):
 
     def slice_counts(self, cases: Sequence[CaseFiles]) -> dict[str, int]:
         """Returns the number of slices along `data.grid.slice_axis` by case name, from the headers alone."""
+
+
+@runtime_checkable
+class AnnotatedDataset(Protocol):
+    """A data set whose annotations of objects tell tags, as those of `voc` and `coco`."""
+
+    def annotation_tags(self, cases: Sequence[CaseFiles]) -> dict[str, np.ndarray]:
+        """Returns int8 tags (Z, T) by case name; faults of all cases are reported together."""

@@ -15,7 +15,7 @@ from unia_med.data.case_tags import load_tags
 from unia_med.data.checks import DataFault, raise_faults
 from unia_med.data.io.channels import ChannelFiles
 from unia_med.data.sample import CaseFiles, Sample
-from unia_med.data.volume_cache import DiskCache, MemoryCache, VolumeCache
+from unia_med.data.volume_cache import DiskCache, MemoryCache, NoCache, VolumeCache
 from unia_med.errors import UserError
 from unia_med.labels import IGNORE, TAG_ABSENT
 
@@ -39,7 +39,8 @@ class SliceDataset(Dataset[Sample]):
         cases: Cases whose slices to hand out, in order.
         tags: int8 (Z, T) per case name; the slice counts must be those of the images.
         grid: The network's grid.
-        cache: "memory" decodes everything now; "disk" keeps memory-mapped files in `cache_dir`.
+        cache: "memory" decodes everything now; "disk" keeps memory-mapped files in `cache_dir`; "none" decodes again
+            and again.
         cache_dir: Folder of the disk cache; needed by "disk" only.
         workers: Threads that decode; 0 decodes one by one.
         labels: uint8 (Z, H, W) weak labels on the network's grid per case name, as `load_weak_labels`
@@ -266,6 +267,8 @@ def _store(
 ) -> VolumeCache:
     if cache == "memory":
         return MemoryCache(cases, grid, workers, channels)
+    if cache == "none":
+        return NoCache(cases, grid, channels, workers)
     if cache_dir is None:
         raise UserError("the disk cache needs a folder", where="data.cache_dir", remedy="Add --set data.cache_dir=DIR")
     return DiskCache(cases, grid, cache_dir, channels=channels, workers=workers)

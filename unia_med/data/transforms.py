@@ -21,6 +21,8 @@ from monai.transforms import (
     LoadImaged,
     Orientationd,
     ResizeWithPadOrCropd,
+    Resized,
+    ScaleIntensityRanged,
     ScaleIntensityRangePercentilesd,
     Spacingd,
 )
@@ -43,18 +45,14 @@ def preprocess(grid: GridConfig, load: bool = True) -> Compose:
     """Returns the chain from an image to float32 (C, H, W, Z) in [0, 1] on the network's grid.
 
     Args:
-        grid: `slice_axis`, `spacing_mm` in plane (None keeps the stored pixels), `size` (H, W), `percentiles` of each
-            channel of the volume that become 0 and 1. They are of the volume, since those of each slice would inflate
-            empty slices.
+        grid: `slice_axis`, `spacing_mm` in plane (None keeps the stored pixels), `resize`, `size` (H, W), `percentiles`
+            of each channel of the volume that become 0 and 1. They are of the volume, since those of each slice would
+            inflate empty slices. None: intensities are divided by 255.
         load: True takes {"image": path}, as a bundle does; False takes {"image": `as_tensor(volume)`}, for volumes
             that were read and checked by `read_volume` and for the frames of a cine.
     """
-    low, high = grid.percentiles
     loading = [LoadImaged(KEY, reader="NibabelReader"), EnsureChannelFirstd(KEY)] if load else []
-    scaling = ScaleIntensityRangePercentilesd(
-        KEY, lower=low, upper=high, b_min=0.0, b_max=1.0, clip=True, channel_wise=True
-    )
-    return Compose([*loading, *_turned(grid), scaling, *_to_grid(grid, "bilinear", padding=0)])
+    return Compose([*loading, *_turned(grid), _scaling(grid), *_to_grid(grid, "bilinear", padding=0)])
 
 
 def as_tensor(volume: Volume) -> MetaTensor:
@@ -114,7 +112,17 @@ def load_label_slices(path: Path | str, grid: GridConfig, values: Mapping[int, i
     labels = np.full(volume.shape, IGNORE, np.uint8)
     for value, label in values.items():
         labels[volume.array == value] = label
-    native = orient(Volume(labels, volume.affine, path=volume.path), grid.slice_axis)
+    return place_labels(Volume(labels, volume.affine, path=volume.path), grid)
+
+
+def place_labels(labels: Volume, grid: GridConfig) -> np.ndarray:
+    """Returns uint8 labels (Z, H, W) on the network's grid, nearest neighbour, IGNORE beyond the volume.
+
+    Args:
+        labels: (X, Y, Z) on the image's native grid.
+        grid: As in `preprocess`.
+    """
+    native = orient(labels, grid.slice_axis)
     placed = label_grid(grid)({KEY: as_tensor(native)})[KEY]
     return to_slices(placed)[:, 0].numpy().astype(np.uint8)
 
@@ -130,9 +138,23 @@ def _turned(grid: GridConfig) -> list[Orientationd]:
     return [Orientationd(KEY, axcodes=AXIS_CODES[grid.slice_axis], labels=_DIRECTIONS)]
 
 
-def _to_grid(grid: GridConfig, mode: str, padding: int) -> list[Spacingd | ResizeWithPadOrCropd]:
+def _scaling(grid: GridConfig) -> ScaleIntensityRangePercentilesd | ScaleIntensityRanged:
+    if grid.percentiles is None:
+        return ScaleIntensityRanged(KEY, a_min=0.0, a_max=255.0, b_min=0.0, b_max=1.0, clip=True)
+    low, high = grid.percentiles
+    return ScaleIntensityRangePercentilesd(
+        KEY, lower=low, upper=high, b_min=0.0, b_max=1.0, clip=True, channel_wise=True
+    )
+
+
+def _to_grid(grid: GridConfig, mode: str, padding: int) -> list[Spacingd | Resized | ResizeWithPadOrCropd]:
     spacing = grid.spacing_mm
     # -1 keeps the distance between slices. Beyond the rim, by half a pixel at most, the rim is repeated.
     resample = [Spacingd(KEY, pixdim=(spacing, spacing, -1.0), mode=mode, padding_mode="border")] if spacing else []
+    if grid.resize == "stretch":
+        linear = mode == "bilinear"
+        # Smoothed where it shrinks, or photographs of many pixels would flicker; `nearest` would be half a pixel off.
+        names = {"mode": "trilinear" if linear else "nearest-exact", "align_corners": False if linear else None}
+        resample.append(Resized(KEY, spatial_size=(*grid.size, -1), anti_aliasing=linear, **names))
     crop = ResizeWithPadOrCropd(KEY, spatial_size=(*grid.size, -1), mode="constant", value=padding)
     return [*resample, crop]

@@ -22,6 +22,8 @@ from torch import Tensor
 
 from unia_med.data.checks import DataFault, as_fault, raise_faults
 from unia_med.data.io.channels import ChannelFiles
+from unia_med.data.io.image import check_decodes, is_image
+from unia_med.data.orientation import slice_count
 from unia_med.data.sample import CaseFiles
 from unia_med.data.transforms import KEY, as_tensor, preprocess, to_slices
 from unia_med.errors import UserError
@@ -152,6 +154,55 @@ class DiskCache(VolumeCache):
         return np.load(self._files[position], mmap_mode="r", allow_pickle=False)
 
 
+class NoCache(VolumeCache):
+    """Keeps nothing: an image is decoded whenever a slice of it is asked for, by the loader's processes.
+
+    For sets of photographs that fit neither memory nor disk once they are decoded (COCO: 100 GB).
+
+    Args:
+        cases: Cases in order.
+        grid: The network's grid.
+        channels: How an image's channels are stored.
+        workers: Threads that look through all images at the start; 0 does so one by one.
+
+    Raises:
+        UserError: Lists every image that cannot be decoded.
+    """
+
+    def __init__(
+        self, cases: Sequence[CaseFiles], grid: GridConfig, channels: ChannelFiles = ChannelFiles(), workers: int = 0
+    ) -> None:
+        self._cases, self._axis, self._channels = list(cases), grid.slice_axis, channels
+        self._decode = Decode(grid, channels)
+        with ThreadPoolExecutor(max(1, workers)) as threads:
+            looked = list(threads.map(self._look, self._cases))
+        raise_faults([item for item in looked if isinstance(item, DataFault)], "data")
+        self._counts = looked
+
+    def count(self, position: int) -> int:
+        """Returns the number of slices of a case."""
+        return self._counts[position]
+
+    def slices(self, position: int) -> Tensor:
+        """Returns the float16 slices (Z, C, H, W) of a case."""
+        decoded = self._decode(self._cases[position])
+        raise_faults([decoded["fault"]] if decoded["fault"] else [], "data")
+        return decoded["slices"]
+
+    def slice(self, position: int, z: int) -> Tensor:
+        """Returns one slice as float32 (C, H, W), free to be changed."""
+        return self.slices(position)[z].float()
+
+    def _look(self, case: CaseFiles) -> int | DataFault:
+        try:
+            if is_image(case.image):
+                check_decodes(case.image)
+            info = self._channels.header(case.image)
+        except UserError as error:
+            return as_fault(error, case.image, "a readable image")
+        return slice_count(info.shape, info.affine, self._axis)
+
+
 @dataclass(frozen=True)
 class _Making:
     """Makes the file of a case unless it is there; returns its path and number of slices, or a fault."""
@@ -201,7 +252,10 @@ class Decode(Transform):
 
 def _fingerprint(image: Path, grid: GridConfig, channels: ChannelFiles) -> str:
     files = [(str(path.resolve()), (status := path.stat()).st_size, status.st_mtime_ns) for path in channels.files(image)]
-    settings = {"spacing_mm": grid.spacing_mm, "size": list(grid.size), "percentiles": list(grid.percentiles)}
+    percentiles = None if grid.percentiles is None else list(grid.percentiles)
+    settings = {"spacing_mm": grid.spacing_mm, "size": list(grid.size), "percentiles": percentiles}
+    if grid.resize != "none":  # files of the time before this setting stay good
+        settings["resize"] = grid.resize
     key = [FORMAT, files, settings, grid.slice_axis, channels.channels]
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:20]
 

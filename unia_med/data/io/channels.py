@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unia_med.data.checks import grid_difference
+from unia_med.data.io.image import is_image, read_image, read_image_header
 from unia_med.data.io.nifti import VolumeInfo, read_header, read_volume, volume_stem
 from unia_med.data.volume import Volume
 from unia_med.errors import UserError
@@ -57,6 +58,8 @@ class ChannelFiles:
 
     def header(self, path: Path) -> VolumeInfo:
         """Returns the header of an image, shape (X, Y, Z), or (X, Y, Z, C) of several channels; checked as by `read`."""
+        if is_image(path):
+            return read_image_header(path, self.channels)
         infos = [read_header(file) for file in self.files(path)]
         for other in infos[1:]:
             _same_grid(infos[0], other)
@@ -68,11 +71,13 @@ class ChannelFiles:
         """Returns an image (X, Y, Z), or (X, Y, Z, C) of several channels.
 
         Args:
-            path: Its file, or that of its first channel.
+            path: Its file, or that of its first channel; or a JPEG or PNG, which becomes one slice (H, W, 1, C).
 
         Raises:
             UserError: A file cannot be used, or the number of channels or their grids do not fit.
         """
+        if is_image(path):
+            return read_image(path, self.channels)
         volumes = [read_volume(file) for file in self.files(path)]
         for other in volumes[1:]:
             _same_grid(volumes[0], other)

@@ -64,6 +64,10 @@ def read_header(path: Path | str) -> VolumeInfo:
         path: As in `read_volume`.
     """
     path = _existing_file(path)
+    if path.suffix.lower() == ".png":
+        from unia_med.data.io.image import read_image_header  # it needs `VolumeInfo` from here
+
+        return read_image_header(path, channels=1)
     if volume_suffix(path) in ITK_SUFFIXES:
         from unia_med.data.io.itk import read_itk_header  # SimpleITK is optional and slow to import
 
@@ -80,13 +84,18 @@ def read_volume(path: Path | str) -> Volume:
     """Returns a volume in stored axis order with its geometry, all of it checked; a 2D image is one slice (X, Y, 1).
 
     Args:
-        path: `.nii`, `.nii.gz`, or, with SimpleITK installed, `.nrrd`, `.nhdr`, `.mha`, `.mhd`.
+        path: `.nii`, `.nii.gz`, or, with SimpleITK installed, `.nrrd`, `.nhdr`, `.mha`, `.mhd`; or a `.png` of labels,
+            see `data.io.image.read_mask`.
 
     Raises:
         UserError: The file is missing, foreign, cut off, not 2D to 4D, complex or coloured, has voxels
             that are NaN or infinite, or an affine that cannot place its voxels.
     """
     path = _existing_file(path)
+    if path.suffix.lower() == ".png":
+        from unia_med.data.io.image import read_mask  # it needs `VolumeInfo` from here
+
+        return read_mask(path)
     if volume_suffix(path) in ITK_SUFFIXES:
         from unia_med.data.io.itk import read_itk  # SimpleITK is optional and slow to import
 
