@@ -70,9 +70,16 @@ def test_beyond_the_farthest_background_point_is_background() -> None:
     labels = np.full((64, 64), IGNORE, np.uint8)
     labels[32, 30], labels[32, 34], labels[32, 44], labels[20, 32] = 1, 2, 0, 0
     filled = fill_beyond_points(labels)
-    distance = np.minimum(np.hypot(Y - 32, X - np.clip(X, 30, 34)), 99)  # from the segment between the two classes
-    assert (filled[distance > 12] == 0).all()
-    assert np.array_equal(filled[distance <= 12], labels[distance <= 12])
+    distance = np.minimum(np.hypot(Y - 32, X - 30), np.hypot(Y - 32, X - 34))  # two points are their own hull
+    farthest = distance[20, 32]
+    assert (filled[distance > farthest] == 0).all()
+    assert np.array_equal(filled[distance <= farthest], labels[distance <= farthest])
+
+
+@pytest.mark.filterwarnings("error")
+def test_hull_of_few_pixels_or_a_line_is_silent() -> None:
+    line = (Y == 5) & (X > 10) & (X < 20)
+    assert np.array_equal(convex_hull(line), line) and not convex_hull(np.zeros((5, 5), bool)).any()
 
 
 def test_background_points_alone() -> None:

@@ -5,6 +5,8 @@ Both work on the network's grid: the labels are used there, and a finer result w
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from scipy import ndimage, sparse
 from scipy.sparse.linalg import splu
@@ -88,8 +90,10 @@ def convex_hull(mask: np.ndarray) -> np.ndarray:
 
     if np.count_nonzero(mask) < 3:
         return mask
-    # Pixel centres, not corners: a drawn line keeps its width.
-    return convex_hull_image(mask, offset_coordinates=False) | mask
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pixels on one line have no hull with an area; they are returned as they are
+        # Pixel centres, not corners: a drawn line keeps its width.
+        return convex_hull_image(mask, offset_coordinates=False) | mask
 
 
 def walker_probabilities(image: np.ndarray, labels: np.ndarray, classes: int, beta: float = 2000.0) -> np.ndarray:
