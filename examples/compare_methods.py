@@ -18,19 +18,22 @@ from unia_med.comparison import Comparison, Entry, compare, select
 from unia_med.errors import UserError
 
 PHANTOM = "phantom: synthetic hearts, side of the RV"
+SHAPE = "convex LV, round wall"
+ELLIPSES = "LV and wall fill their boxes as ellipses, the RV is bright"
+ALPHAS = "alphas chosen on training masks"
 SCRIBBLES = "data.labels=[{kind: scribbles, source: files, fill: none}]"
 ENTRIES = (
     Entry("full", "acdc_cpu_full.yaml", "masks"),
-    Entry("walker", "acdc_cpu_walker.yaml", "scribbles"),
+    Entry("walker", "acdc_cpu_walker.yaml", "scribbles", SHAPE),
     Entry("agmm", "acdc_cpu_agmm.yaml", "scribbles"),
     Entry("partial", "acdc_cpu_walker.yaml", "scribbles", overrides=(SCRIBBLES, "prior.rounds=1")),
-    Entry("boxes", "acdc_cpu_boxes.yaml", "boxes of classes, per slice"),
+    Entry("boxes", "acdc_cpu_boxes.yaml", "boxes of classes, per slice", ELLIPSES),
     Entry("points", "acdc_cpu_points.yaml", "1 point per class and slice, 3 background", PHANTOM),
-    Entry("mixed", "acdc_cpu_mixed.yaml", "tags; scribbles of 5 patients", PHANTOM),
+    Entry("mixed", "acdc_cpu_mixed.yaml", "tags; scribbles of 5 patients", f"{PHANTOM}; {SHAPE}"),
     Entry("unia", "acdc_cpu.yaml", "tags", PHANTOM),
     Entry("unia_tags", "acdc_cpu_tags.yaml", "tags, merged classes"),
     Entry("aalr", "acdc_cpu_aalr.yaml", "tags", PHANTOM),
-    Entry("affinitynet", "affinitynet_acdc.yaml", "tags, merged classes", recipe=True, part="segmentation"),
+    Entry("affinitynet", "affinitynet_acdc.yaml", "tags, merged classes", ALPHAS, recipe=True, part="segmentation"),
     Entry("cam_alone", "affinitynet", "tags, merged classes", part="classifier"),
     Entry("phantom_alone", "unia", "none", PHANTOM, part="prior"),
 )
