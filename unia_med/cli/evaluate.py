@@ -13,10 +13,12 @@ from unia_med.errors import UserError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from unia_med.config.schema import RunConfig
     from unia_med.evaluation import Evaluation, LabelScheme
 
 EXAMPLE = """unia-med evaluate --predictions masks --labels labels
-unia-med evaluate --predictions masks --labels ACDC --config acdc.yaml --split val --output scores.json"""
+unia-med evaluate --predictions masks --labels ACDC --config acdc.yaml --split val --output scores.json
+unia-med evaluate --predictions masks --labels VOC2012 --config voc.yaml --split val"""
 
 DEFAULT_CLASSES = ("RV", "MYO", "LV")
 """Classes without a config, with the values 1, 2, 3 as in ACDC."""
@@ -30,7 +32,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     Args:
         subparsers: of the main parser.
     """
-    summary = "3D Dice, 95 % Hausdorff and average surface distance in mm, per class and case."
+    summary = "3D Dice, 95 % Hausdorff and average surface distance in mm, per class and case; mIoU of photographs."
     parser = new_command(subparsers, "evaluate", summary, EXAMPLE)
     parser.add_argument(
         "--predictions", type=Path, required=True, metavar="DIR", help="predicted masks: X_seg, X_pred or X of case X"
@@ -64,6 +66,11 @@ def run(args: argparse.Namespace) -> int:
     from unia_med.metrics.table import summarise, write_table
 
     _check_arguments(args)
+    config = _photographs(args)
+    if config is not None or _are_photographs(args):
+        from unia_med.cli import evaluate_images
+
+        return evaluate_images.run(args, config)
     scheme, labels = _scheme_and_labels(args)
     done = _evaluate(labels, find_predictions(args.predictions), scheme, args.hd95)
     if not done.scores:
@@ -88,6 +95,22 @@ def _check_arguments(args: argparse.Namespace) -> None:
     if args.config is None and (args.split or args.set):
         option = "--split" if args.split else "--set"
         raise UserError(f"{option} needs a config", where=option, remedy="Add --config")
+
+
+def _photographs(args: argparse.Namespace) -> RunConfig | None:
+    """The config that is named, if it is one of photographs."""
+    if args.config is None:
+        return None
+    from unia_med.config.load import load_config
+
+    config = load_config(args.config, args.set)
+    return config if config.data.of_images else None
+
+
+def _are_photographs(args: argparse.Namespace) -> bool:
+    from unia_med.evaluation_images import holds_images
+
+    return args.config is None and holds_images(args.labels)
 
 
 def _scheme_and_labels(args: argparse.Namespace) -> tuple[LabelScheme, dict[str, Path]]:

@@ -15,6 +15,7 @@ from unia_med.errors import UserError
 if TYPE_CHECKING:
     import torch
 
+    from unia_med.config.schema import RunConfig
     from unia_med.data.io.channels import ChannelFiles
     from unia_med.data.io.dicom import DicomSeries
     from unia_med.data.io.frames import FrameSource
@@ -35,7 +36,11 @@ process predicts its share of the images.
 A folder without such volumes is searched for a DICOM series by content. Its slices are ordered by their place in the
 patient and its phases by trigger time; FOLDER_seg.nii.gz is written, and a DICOM SEG, FOLDER_seg.dcm or, of a cine,
 one per frame, FOLDER_frameNN_seg.dcm. Where there are several series, --series names one, and FOLDER_seriesN is the
-name of the results. The name of the folder is all that results are named by; nothing of the patient is printed."""
+name of the results. The name of the folder is all that results are named by; nothing of the patient is printed.
+
+A run on photographs (data sets voc and coco) takes JPEG and PNG files, or the folder in which they lie themselves, and
+writes NAME_seg.png with VOC's palette and, with --uncertainty, NAME_uncertainty.png in grey. Set inference.crf.iterations
+in the run's config.yaml to 10 for a dense CRF."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -89,9 +94,15 @@ def run(args: argparse.Namespace) -> int:
 
     if args.output.exists() and not args.output.is_dir():
         raise UserError("is a file, expected a folder", where=args.output, remedy="Choose another --output")
-    images = _images(args)
+    photographs = _run_on_photographs(args.model)
+    images = {} if photographs else _images(args)
     find_checkpoint(args.model)
     device = distributed.device_of_this_process(resolve_device(args.device))
+    if photographs:
+        from unia_med.cli import predict_images
+
+        with distributed.process_group(device):
+            return predict_images.run(args, photographs, device)
     with distributed.process_group(device):
         # Shared out before any is left out: processes that start apart would see different results already there.
         mine = dict(distributed.share(list(images.items())))
@@ -105,6 +116,16 @@ def run(args: argparse.Namespace) -> int:
         distributed.barrier()
         failures = {name: reason for failed, _ in everywhere for name, reason in failed.items()}
         return _report(images, failures, sum(count for _, count in everywhere), args)
+
+
+def _run_on_photographs(run: Path) -> RunConfig | None:
+    """The config of a run on photographs; None for any other."""
+    if not (run / "config.yaml").is_file():
+        return None
+    from unia_med.trained import load_run_config
+
+    config = load_run_config(run)
+    return config if config.data.of_images else None
 
 
 def _is_done(name: str, args: argparse.Namespace) -> bool:

@@ -11,10 +11,12 @@ import torch
 
 from unia_med.config.schema import RunConfig, TagsConfig
 from unia_med.data.dataset import CaseDataset
+from unia_med.data.io.channels import ChannelFiles
 from unia_med.data.sample import CaseFiles
 from unia_med.data.slices import build_slices
 from unia_med.data.tags import group_labels
-from unia_med.data.transforms import load_label_slices
+from unia_med.data.transforms import place_labels
+from unia_med.data.volume import Volume
 from unia_med.engine import distributed
 from unia_med.inference.predictor import Predictor
 from unia_med.labels import IGNORE
@@ -119,11 +121,8 @@ class Validation:
         return self._slices
 
     def _truth(self, case: CaseFiles) -> np.ndarray:
-        data = self.config.data
-        groups = data.groups or {name: [name] for name in data.classes}
-        by_class = dict(zip(data.classes, self.dataset.class_values, strict=True))
-        values = {by_class[name]: i for i, members in enumerate(groups.values(), 1) for name in members}
-        return load_label_slices(case.mask, data.grid, {0: 0, **values})
+        affine = ChannelFiles.of(self.config.data).header(case.image).affine
+        return place_labels(Volume(self._grouped(self.dataset.labels(case)), affine), self.config.data.grid)
 
     def _table(self, volumes: dict[str, float], columns: dict[str, list[float]]) -> str:
         header = f"{'class':<10}{'volume':>12}" + "".join(f"{name:>12}" for name in columns)

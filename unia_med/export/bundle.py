@@ -83,6 +83,12 @@ def _check_output(output: Path) -> None:
 
 def _check_settings(config: RunConfig) -> list[str]:
     """What a bundle does differently from `unia-med predict`; what it cannot do is refused."""
+    if config.data.of_images or config.data.grid.percentiles is None or config.data.grid.resize != "none":
+        raise UserError(
+            "a bundle reads NIfTI volumes and scales them by percentiles, this run takes photographs",
+            where="data.name",
+            remedy="Predict with `unia-med predict`",
+        )
     if config.data.volumes.channel_endings:
         raise UserError(
             "a bundle reads image channels as the fourth axis of one file, this run from files of their own",

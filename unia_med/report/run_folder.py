@@ -103,7 +103,7 @@ def _curves(rows: list[dict[str, float]], prefix: str) -> dict[str, Curve]:
 def _table_losses(rows: list[dict[str, float]]) -> dict[str, Curve]:
     """Loss terms from metrics.csv alone: one point per validation."""
     others = ("step", "learning_rate", "seconds", "val_dice")
-    skipped = (DICE_PREFIX, LABEL_PREFIX)
+    skipped = (DICE_PREFIX, LABEL_PREFIX, "val_m")  # of photographs: mIoU and other means
     names = dict.fromkeys(n for row in rows for n in row if n not in others and not n.startswith(skipped))
     return {name: [(row["step"], row[name]) for row in rows if name in row] for name in names}
 
