@@ -58,6 +58,35 @@ def dicom_files() -> ModuleType:
     return module
 
 
+@pytest.fixture(scope="session")
+def photographs() -> ModuleType:
+    """The module `tests/data/photographs.py`, which makes tiny folders in the layouts of VOC and COCO."""
+    path = Path(__file__).with_name("data") / "photographs.py"
+    spec = importlib.util.spec_from_file_location("photographs", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def voc_sample() -> Path:
+    """Three images of the real VOC 2012, from `UNIA_MED_VOC` or beside the repository; else the test is left out."""
+    return _sample("UNIA_MED_VOC", "voc_sample/VOC2012")
+
+
+@pytest.fixture(scope="session")
+def coco_sample() -> Path:
+    """Three images of the real COCO, from `UNIA_MED_COCO` or beside the repository; else the test is left out."""
+    return _sample("UNIA_MED_COCO", "coco_sample")
+
+
+def _sample(variable: str, folder: str) -> Path:
+    root = Path(os.environ.get(variable) or Path(__file__).resolve().parents[2] / "shared" / folder)
+    if not root.is_dir():
+        pytest.skip(f"no such folder: set {variable}")
+    return root
+
+
 def tiny_heart(size: float = 1.0, shift: int = 0) -> np.ndarray:
     """Returns an int16 mask (40, 36, 4): a ring (2) round a cavity (3), with a second cavity (1) at its side."""
     x, y = np.meshgrid(np.arange(TINY_SHAPE[0]), np.arange(TINY_SHAPE[1]), indexing="ij")

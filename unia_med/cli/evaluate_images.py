@@ -57,7 +57,8 @@ def _labels(args: argparse.Namespace, config: RunConfig | None) -> dict[str, Cal
             remedy = "Give the folder of the data set as --labels"
             raise UserError("a folder of masks has no split", where="--split", remedy=remedy)
         values, others = _values(config)
-        return {name: partial(mask_labels, path, values, others) for name, path in find_label_images(args.labels).items()}
+        found = find_label_images(args.labels)
+        return {name: partial(mask_labels, path, values, others) for name, path in found.items()}
     return _data_set_labels(args, config)
 
 

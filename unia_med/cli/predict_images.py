@@ -29,11 +29,9 @@ def run(args: argparse.Namespace, config: RunConfig, device: torch.device) -> in
 
     images = _images(args, config)
     mine = dict(distributed.share(list(images.items())))
-    done = {
-        name
-        for name in mine
-        if args.skip_existing and all(f.is_file() for f in result_files(args.output, name, bool(args.uncertainty)).values())
-    }
+    results = {name: result_files(args.output, name, bool(args.uncertainty)) for name in mine}
+    written = {name for name, files in results.items() if all(file.is_file() for file in files.values())}
+    done = written if args.skip_existing else set()
     failures = _predict_all({name: path for name, path in mine.items() if name not in done}, args, config, device)
     everywhere = distributed.gather([(failures, len(done))])
     distributed.barrier()

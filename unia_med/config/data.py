@@ -170,8 +170,8 @@ class DataConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _own_data(cls, values: Any) -> Any:
-        """ACDC's defaults do not fit photographs, nor own volumes: classes have to be named, patients have no numbers, rows
-        go missing."""
+        """ACDC's defaults fit neither photographs nor own volumes, whose classes have to be named, whose patients have no
+        numbers, and of which rows go missing."""
         if isinstance(values, dict) and values.get("name") in IMAGE_DATASETS:
             return image_defaults(values)
         if not isinstance(values, dict) or values.get("name") != "volumes":
@@ -195,7 +195,7 @@ class DataConfig(Section):
         if self.groups is not None:
             self._check_groups(self.groups)
         if self.of_images and (self.grid.spacing_mm is not None or self.grid.slice_axis != "stored"):
-            raise ValueError("photographs have no millimetres and no axes; set grid.spacing_mm to null, slice_axis to stored")
+            raise ValueError("photographs have no millimetres, no axes; set grid.spacing_mm to null, slice_axis to stored")
         if self.volumes.channel_endings and len(self.volumes.channel_endings) != self.channels:
             raise ValueError(f"{len(self.volumes.channel_endings)} volumes.channel_endings for {self.channels} channels")
         return self

@@ -131,4 +131,5 @@ def run_defaults(values: dict[str, Any]) -> dict[str, Any]:
         return values
     plain = {"largest_component": False, "fill_holes": False, "slice_gaps": False}
     given = inference.get("postprocess") or {}
-    return {**values, "inference": {**inference, "postprocess": {**plain, **given} if isinstance(given, dict) else given}}
+    cleaning = {**plain, **given} if isinstance(given, dict) else given
+    return {**values, "inference": {**inference, "postprocess": cleaning}}

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _PARTS_OF_A_FILE = ("images", "annotations", "categories")
 
+Objects = dict[str, tuple[tuple[int, int], list[Mapping[str, Any]]]]
+"""Size (H, W) and annotations, with their category's name, by case."""
+
 
 class CocoDataset(ImageDataset):
     """The images of COCO annotation files; each case is called like its file, as "COCO_val2014_000000000042".
@@ -36,7 +39,7 @@ class CocoDataset(ImageDataset):
         super().__init__(config, config.coco.other_values)
         self._settings = config.coco
         self._classes_of: dict[str, set[str]] = {}
-        self._objects: dict[Path, dict[str, tuple[tuple[int, int], list[Mapping[str, Any]]]]] = {}
+        self._objects: dict[Path, Objects] = {}
 
     def found_cases(self, faults: list[DataFault]) -> list[CaseFiles]:
         """Returns the images of all files, train, val, test, adding what is wrong to `faults` in place of raising it."""
@@ -91,7 +94,8 @@ class CocoDataset(ImageDataset):
             text = f"{count} annotations of category id {number}"
             faults.append(DataFault(path, text, "an id of its categories", "Add the category, or remove these"))
         if homeless:
-            faults.append(DataFault(path, f"{homeless} annotations of images that are not listed", "listed images", "Add them"))
+            text = f"{homeless} annotations of images that are not listed"
+            faults.append(DataFault(path, text, "listed images", "Add the images, or remove these"))
         return self._cases_of(part, path, content["images"], classes, faults)
 
     def _categories(self, content: Mapping[str, Any], path: Path, faults: list[DataFault]) -> dict[int, str]:
@@ -138,7 +142,8 @@ def _read(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"cannot be read as JSON ({error})", where=path, remedy="Copy the file again") from error
-    missing = [key for key in _PARTS_OF_A_FILE if not isinstance(content, dict) or not isinstance(content.get(key), list)]
+    found = content if isinstance(content, dict) else {}
+    missing = [key for key in _PARTS_OF_A_FILE if not isinstance(found.get(key), list)]
     if missing:
         remedy = "Give an instances_*.json; captions and keypoints have no outlines"
         raise UserError(f"lacks the lists {', '.join(missing)}", where=path, remedy=remedy)
@@ -151,7 +156,7 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _objects(content: Mapping[str, Any]) -> dict[str, tuple[tuple[int, int], list[Mapping[str, Any]]]]:
+def _objects(content: Mapping[str, Any]) -> Objects:
     """Size (H, W) and objects, with their category's name, by case."""
     names = {category["id"]: category["name"] for category in content["categories"]}
     by_image: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
@@ -186,5 +191,6 @@ def _drawn(found: Mapping[str, Any], height: int, width: int, path: Path) -> np.
     except Exception as error:  # pycocotools raises whatever its C code meets
         number = f"annotation {found.get('id')}"
         expected = f"polygons or run lengths of an image of {height} x {width}"
-        raise_faults([DataFault(path, f"{number}, whose outline cannot be drawn ({error})", expected, "Mend or remove it")])
+        text = f"{number}, whose outline cannot be drawn ({error})"
+        raise_faults([DataFault(path, text, expected, "Mend or remove it")])
     return inside

@@ -69,7 +69,7 @@ def _entries(path: Path) -> dict[str, Any]:
         found = reader(path)
     except OSError as error:
         raise UserError(f"cannot be read ({error})", where=path, remedy="Check data.tags.path") from error
-    except (ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"is damaged or no such list ({error})", where=path, remedy="Copy the file again") from error
     if not isinstance(found, Mapping):
         raise UserError("holds no names", where=path, remedy="Give a dictionary: image name -> vector of 0 and 1")

@@ -7,6 +7,7 @@ along the third stored axis.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ from monai.transforms import (
     ScaleIntensityRanged,
     ScaleIntensityRangePercentilesd,
     Spacingd,
+    Transform,
 )
 from torch import Tensor
 
@@ -132,6 +134,38 @@ def label_grid(grid: GridConfig) -> Compose:
     return Compose(_to_grid(grid, "nearest", padding=IGNORE))
 
 
+class SmoothBeforeShrinking(Transform):
+    """Blurs a volume along the axes on which it is about to shrink, as photographs of many pixels need.
+
+    The standard deviation is half the excess of the factor over 1, in stored pixels, as in scikit-image and MONAI;
+    the rim is repeated outwards.
+
+    Args:
+        size: (H, W) to which it will shrink.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.size = size
+
+    def __call__(self, item: dict[str, MetaTensor]) -> dict[str, MetaTensor]:
+        """Returns the item with its image (C, X, Y, Z) blurred; geometry and history stay."""
+        image = item[KEY]
+        smooth = image.as_tensor()
+        for axis, size in enumerate(self.size, start=1):
+            sigma = (image.shape[axis] / size - 1) / 2
+            smooth = _blurred(smooth, axis, sigma) if sigma > 0 else smooth
+        return {**item, KEY: MetaTensor(smooth, meta=image.meta, applied_operations=image.applied_operations)}
+
+
+def _blurred(volume: Tensor, axis: int, sigma: float) -> Tensor:
+    reach = math.ceil(4 * sigma)
+    kernel = (-0.5 * (torch.arange(-reach, reach + 1, dtype=volume.dtype) / sigma) ** 2).exp()
+    last = volume.movedim(axis, -1)
+    lines = torch.nn.functional.pad(last.reshape(-1, 1, last.shape[-1]), (reach, reach), mode="replicate")
+    blurred = torch.nn.functional.conv1d(lines, (kernel / kernel.sum()).view(1, 1, -1))
+    return blurred.reshape(last.shape).movedim(-1, axis).contiguous()
+
+
 def _turned(grid: GridConfig) -> list[Orientationd]:
     if grid.slice_axis == "stored":
         return []
@@ -147,14 +181,15 @@ def _scaling(grid: GridConfig) -> ScaleIntensityRangePercentilesd | ScaleIntensi
     )
 
 
-def _to_grid(grid: GridConfig, mode: str, padding: int) -> list[Spacingd | Resized | ResizeWithPadOrCropd]:
+def _to_grid(grid: GridConfig, mode: str, padding: int) -> list[Transform]:
     spacing = grid.spacing_mm
     # -1 keeps the distance between slices. Beyond the rim, by half a pixel at most, the rim is repeated.
     resample = [Spacingd(KEY, pixdim=(spacing, spacing, -1.0), mode=mode, padding_mode="border")] if spacing else []
     if grid.resize == "stretch":
         linear = mode == "bilinear"
-        # Smoothed where it shrinks, or photographs of many pixels would flicker; `nearest` would be half a pixel off.
+        # MONAI's own anti-aliasing pads with 0 and leaves a dark rim; its `nearest` would be half a pixel off.
         names = {"mode": "trilinear" if linear else "nearest-exact", "align_corners": False if linear else None}
-        resample.append(Resized(KEY, spatial_size=(*grid.size, -1), anti_aliasing=linear, **names))
+        resample += [SmoothBeforeShrinking(grid.size)] if linear else []
+        resample.append(Resized(KEY, spatial_size=(*grid.size, -1), **names))
     crop = ResizeWithPadOrCropd(KEY, spatial_size=(*grid.size, -1), mode="constant", value=padding)
     return [*resample, crop]

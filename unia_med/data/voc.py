@@ -52,12 +52,14 @@ class VocDataset(ImageDataset):
         if not path.is_file():
             return []
         folder = self.root / self._settings.images
-        names = [Path(words[0]).stem for line in path.read_text(encoding="utf-8").splitlines() if (words := line.split())]
+        lines = path.read_text(encoding="utf-8").splitlines()
+        names = [Path(words[0]).stem for line in lines if (words := line.split())]
         cases = []
         for name in names:
             image = next((file for suffix in IMAGE_SUFFIXES if (file := folder / f"{name}{suffix}").is_file()), None)
             if image is None:
-                faults.append(DataFault(path, f"the name {name!r}", f"an image of it in {folder}", "Add it, or drop the name"))
+                expected = f"an image of it in {folder}"
+                faults.append(DataFault(path, f"the name {name!r}", expected, "Add it, or drop the name"))
                 continue
             mask = first_file((self.root / masks for masks in self._settings.masks), f"{name}.png")
             case = CaseFiles(name, name, image, mask, part=part)
@@ -99,7 +101,8 @@ def _year_folder(root: Path, images: str) -> Path:
     """The folder that holds the images: the root itself, or the one VOC2012 (or other year) at or below it."""
     if (root / images).is_dir():
         return root
-    found = [year for year in (*sorted(root.glob("VOC20*")), *sorted(root.glob("VOCdevkit/VOC20*"))) if (year / images).is_dir()]
+    years = (*sorted(root.glob("VOC20*")), *sorted(root.glob("VOCdevkit/VOC20*")))
+    found = [year for year in years if (year / images).is_dir()]
     if len(found) > 1:
         remedy = "Give one of them as data.root"
         raise UserError(f"holds several years: {', '.join(year.name for year in found)}", where=root, remedy=remedy)
