@@ -121,7 +121,8 @@ class UniA(Method):
     def pseudo_probabilities(self, images: Tensor, tags: Tensor, step: int) -> Tensor:
         """Those of the decoder, or of the seed activation maps as long as the decoder has not begun to learn.
 
-        The odds of a class against background are its map over the background threshold.
+        The odds of a pixel's strongest class against background are its map over the background threshold; other
+        classes get nothing there, since doubt between classes is no doubt that something is there.
         """
         gate = self.settings.gates.segmentation
         if self.settings.weights.segmentation > 0 and gate < 1 and step > gate * self.iterations:
@@ -129,8 +130,9 @@ class UniA(Method):
         batch = Batch(images, tags)
         maps, _ = self._activation_maps(batch, self.network(images))
         maps = maps * (tags != TAG_ABSENT)[:, :, None, None]
+        winner = maps * (maps == maps.amax(1, keepdim=True))
         background = torch.full_like(maps[:, :1], max(self.settings.thresholds.background, 1e-3))
-        return F.normalize(torch.cat((background, maps), 1), p=1, dim=1)
+        return F.normalize(torch.cat((background, winner), 1), p=1, dim=1)
 
     def label_maps(self, batch: Batch) -> dict[str, Tensor]:
         """The columns of section 20; the first four use the slices' tags, the last does not."""
