@@ -33,7 +33,7 @@ def _config(root: Path, **changes: Any) -> DataConfig:
 def _present(config: DataConfig) -> dict[str, list[str]]:
     dataset = build_dataset(config)
     tags = load_tags(dataset, dataset.cases(), config)
-    return {case: [name for name, tag in zip(config.classes, rows[0], strict=True) if tag] for case, rows in tags.items()}
+    return {case: [config.classes[k] for k in np.flatnonzero(rows[0])] for case, rows in tags.items()}
 
 
 def test_lists_are_the_split_from_any_root(year: Path) -> None:
@@ -95,7 +95,7 @@ def test_all_faults_are_told_at_once(year: Path, photographs: ModuleType) -> Non
     (year / "JPEGImages" / "2007_000003.jpg").write_text("no image")
     with pytest.raises(UserError) as told:
         build_dataset(_config(year)).cases()
-    for part in ("2007_000099", "no mask", "size (7, 7), expected (30, 44)", "cannot be decoded", "in train.txt already"):
+    for part in ("2007_000099", "no mask", "size (7, 7), expected (30, 44)", "be decoded", "in train.txt already"):
         assert part in str(told.value)
 
 
@@ -155,4 +155,5 @@ def test_the_real_sample(voc_sample: Path) -> None:
     }
     dataset = build_dataset(_config(voc_sample.parent))
     labels = dataset.labels(dataset.cases()[0])
-    assert labels.shape == (338, 500, 1) and int((labels == IGNORE).sum()) == 9460 and int((labels == 15).sum()) == 32900
+    assert labels.shape == (338, 500, 1)
+    assert int((labels == IGNORE).sum()) == 9460 and int((labels == 15).sum()) == 32900

@@ -90,8 +90,8 @@ class TagsConfig(Section):
     as far as the weak labels of `data.labels` tell; `annotations`: of the objects annotated in `voc` or `coco` (the
     default of `coco`); `onehot`: read from `path`, a list of vectors; `none`: all unknown."""
     path: Path | None = None
-    """`onehot`: a `.npy`, `.npz` or `.json` of one vector per image, 1 present, 0 absent. `csv`: a table with the columns image, slice and one per class (0, 1, or empty for unknown); without slice for tags of
-    whole volumes."""
+    """`onehot`: a `.npy`, `.npz` or `.json` of one vector per image, 1 present, 0 absent. `csv`: a table with the
+    columns image, slice and one per class (0, 1, or empty for unknown); without slice for tags of whole volumes."""
     missing: Literal["error", "unknown"] = "unknown"
     """`csv`: what a training case without any tag in the table is. `error` (the default of `volumes`) refuses it,
     `unknown` lets it train by its other labels."""
@@ -170,8 +170,8 @@ class DataConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _own_data(cls, values: Any) -> Any:
-        """ACDC's defaults fit neither photographs nor own volumes, whose classes have to be named, whose patients have no
-        numbers, and of which rows go missing."""
+        """ACDC's defaults fit neither photographs nor own volumes, whose classes have to be named, whose patients have
+        no numbers, and of which rows go missing."""
         if isinstance(values, dict) and values.get("name") in IMAGE_DATASETS:
             return image_defaults(values)
         if not isinstance(values, dict) or values.get("name") != "volumes":
@@ -195,7 +195,7 @@ class DataConfig(Section):
         if self.groups is not None:
             self._check_groups(self.groups)
         if self.of_images and (self.grid.spacing_mm is not None or self.grid.slice_axis != "stored"):
-            raise ValueError("photographs have no millimetres, no axes; set grid.spacing_mm to null, slice_axis to stored")
+            raise ValueError("photographs have no millimetres: grid.spacing_mm must be null, slice_axis stored")
         if self.volumes.channel_endings and len(self.volumes.channel_endings) != self.channels:
             raise ValueError(f"{len(self.volumes.channel_endings)} volumes.channel_endings for {self.channels} channels")
         return self

@@ -80,7 +80,7 @@ class CocoConfig(Section):
 
 
 class CrfConfig(Section):
-    """Dense conditional random field on predicted images (Kraehenbuehl and Koltun 2011), with UniA's published values."""
+    """Dense conditional random field on predicted images (Kraehenbuehl and Koltun 2011), with UniA's values."""
 
     iterations: int = Field(0, ge=0, le=100)
     """Mean-field iterations; 0: none, 10 as published. For images only."""

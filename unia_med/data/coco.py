@@ -42,7 +42,7 @@ class CocoDataset(ImageDataset):
         self._objects: dict[Path, Objects] = {}
 
     def found_cases(self, faults: list[DataFault]) -> list[CaseFiles]:
-        """Returns the images of all files, train, val, test, adding what is wrong to `faults` in place of raising it."""
+        """Returns the images of all files, train, val, test, adding what is wrong to `faults` and raising nothing."""
         names = {part: getattr(self._settings, part) for part in PARTS}
         files = {part: self.root / name for part, name in names.items() if name is not None}
         if not files["train"].is_file():

@@ -38,7 +38,7 @@ class VocDataset(ImageDataset):
         lists = {part: self.root / self._settings.lists / f"{name}.txt" for part, name in self._lists().items()}
         if not lists["train"].is_file():
             there = sorted(path.stem for path in lists["train"].parent.glob("*.txt"))
-            remedy = f"Set data.voc.train to one of {there}" if there else "Set data.voc.lists to the folder of the lists"
+            remedy = f"Set data.voc.train to one of {there}" if there else "Set data.voc.lists to their folder"
             raise UserError("no such list of training images", where=lists["train"], remedy=remedy)
         cases = [case for part, path in lists.items() for case in self._listed(part, path, faults)]
         refuse_doubles(cases, lists, faults)
