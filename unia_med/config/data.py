@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 
 from unia_med.config.images import IMAGE_DATASETS, CocoConfig, VocConfig, image_defaults
 from unia_med.config.section import Section
-from unia_med.config.weak_labels import LabelSource
 from unia_med.config.volumes import VolumesConfig
+from unia_med.config.weak_labels import LabelSource
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
