@@ -150,10 +150,9 @@ def test_evaluate_config_gives_the_dice_of_the_masks(
     bundle: Path, images: Path, predicted: Path, tmp_path: Path
 ) -> None:
     configs = [str(bundle / "configs" / name) for name in ("inference.json", "evaluate.json")]
+    folders = {"bundle_root": str(bundle), "dataset_dir": str(images), "output_dir": str(tmp_path)}
     with without_package():
-        monai.bundle.run(
-            config_file=configs, bundle_root=str(bundle), dataset_dir=str(images), output_dir=str(tmp_path), device="cpu"
-        )
+        monai.bundle.run(config_file=configs, **folders, device="cpu")
     (row,) = csv.DictReader((tmp_path / "val_mean_dice_raw.csv").open())
     assert row["filename"].endswith("plain.nii.gz")
     truth, mask = _voxels(images / "plain_gt.nii.gz"), _voxels(predicted / "plain_seg.nii.gz")
@@ -303,7 +302,7 @@ def test_in_an_environment_without_the_package(
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 
-    call("-c", "import importlib.util as u, monai\ntry:\n import unia_med\nexcept ModuleNotFoundError: pass\nelse: 1 / 0")
+    call("-c", "try:\n import unia_med\nexcept ModuleNotFoundError:\n pass\nelse:\n raise RuntimeError('installed')")
     config, metadata = str(bundle / "configs" / "inference.json"), str(bundle / "configs" / "metadata.json")
     folders = ("--bundle_root", str(bundle), "--dataset_dir", str(images), "--output_dir", str(tmp_path / "found"))
     call("-m", "monai.bundle", "run", "--config_file", config, *folders, "--device", "cpu")

@@ -187,7 +187,8 @@ def _module(source: Path) -> ModuleType:
 
 def _write_torchscript(network: nn.Module, folder: Path) -> None:
     # MONAI Deploy looks for the configs inside of the file.
-    extra = {name: (folder / "configs" / name).read_text(encoding="utf-8") for name in ("metadata.json", "inference.json")}
+    configs = ("metadata.json", "inference.json")
+    extra = {name: (folder / "configs" / name).read_text(encoding="utf-8") for name in configs}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript is deprecated, but it is what MONAI Deploy loads
         torch.jit.save(torch.jit.script(network), folder / "models" / "model.ts", _extra_files=extra)

@@ -156,8 +156,8 @@ def _label_note(config: RunConfig) -> str:
     if config.data.target_classes != ["RV", "MYO", "LV"]:
         return "Labels are numbered in the order of the training run's classes."
     return (
-        "This is the order of ACDC. MONAI's own short-axis bundle (`ventricular_short_axis_3label`) counts the other way "
-        "round: 1 LV, 2 MYO, 3 RV. Do not mix masks of the two."
+        "This is the order of ACDC. MONAI's own short-axis bundle (`ventricular_short_axis_3label`) counts the other "
+        "way round: 1 LV, 2 MYO, 3 RV. Do not mix masks of the two."
     )
 
 
@@ -166,11 +166,12 @@ def _path(config: RunConfig) -> list[list[str]]:
     axis = grid.slice_axis
     turned = "axes stay as stored, slices lie along the third one; short-axis stacks are oblique, and turning them to "
     turned += "RAS could swap the slice axis"
-    spacing = "none" if grid.spacing_mm is None else f"{grid.spacing_mm:g} mm in plane, linear; slice distance unchanged"
+    spacing = f"{grid.spacing_mm:g} mm in plane, linear; slice distance unchanged" if grid.spacing_mm else "none"
     low, high = grid.percentiles
+    fourth = "frames" if config.data.channels == 1 else "channels"
     cleaned = [name.replace("_", " ") for name, used in rest.model_dump().items() if used]
     return [
-        ["loading", "NIfTI; the fourth axis of a file holds the " + ("frames" if config.data.channels == 1 else "channels")],
+        ["loading", f"NIfTI; the fourth axis of a file holds the {fourth}"],
         ["orientation", turned if axis == "stored" else f"turned to {AXIS_CODES[axis]}, {axis} slices"],
         ["intensity", f"percentiles {low:g} and {high:g} of each volume become 0 and 1, values beyond are clipped"],
         ["resampling", spacing],
@@ -188,7 +189,8 @@ def _training(config: RunConfig, step: int | None) -> str:
     lines = [
         f"{_data_source(config)}, split by patient ({config.data.split.kind}).",
         f"Supervision: {'; '.join(_supervision(config))}.",
-        f"Method `{config.method.name}`, network `{config.network.backbone}`, start weights `{_name(config.network.weights)}`.",
+        f"Method `{config.method.name}`, network `{config.network.backbone}`, "
+        f"start weights `{_name(config.network.weights)}`.",
         f"{config.training.iterations} iterations of {config.training.batch_size} slices"
         + ("." if step is None else f"; the weights are those after iteration {step}."),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,11 +12,13 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
+from unia_med.errors import UserError
+from unia_med.export.graph import flat_graph, is_one_of
+
 _WRAPPER = "method."
 """The prefix that `trace.Probabilities` puts before the method's own names."""
 
 _LONGEST_LINE = 120
-_CHECKS = ("_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range")
 _NOTHING = ("dropout", "feature_dropout", "lift_fresh_copy", "detach", "alias")
 """Operations that change nothing in eval mode."""
 
@@ -146,7 +148,7 @@ def network_source(program: ExportedProgram, title: str) -> str:
         title: first line of the module's docstring.
 
     Raises:
-        TypeError: the graph has a node that is no plain tensor operation.
+        UserError: the graph has a node that is no plain tensor operation.
     """
     parameters, buffers, attributes = [], [], {}
     lists = _lists([name for _, name, _, _ in _tensors(program)])
@@ -167,13 +169,14 @@ def network_source(program: ExportedProgram, title: str) -> str:
 
 def _tensors(program: ExportedProgram) -> Iterator[tuple[str, str, Tensor, bool]]:
     """Node name, own name, tensor, and whether it is learned, of everything the graph reads beside the image."""
-    used = {node.name for node in _needed(program)}
+    used = {node.name for node in flat_graph(program).needed() if node.op == "placeholder"}
     kinds = {InputKind.PARAMETER: True, InputKind.BUFFER: False, InputKind.CONSTANT_TENSOR: False}
     for spec in program.graph_signature.input_specs:
         if spec.kind in kinds and spec.arg.name in used:
             stored = program.state_dict if spec.target in program.state_dict else program.constants
             tensor = stored[spec.target]
-            yield spec.arg.name, spec.target.removeprefix(_WRAPPER), tensor, kinds[spec.kind] and tensor.is_floating_point()
+            learned = kinds[spec.kind] and tensor.is_floating_point()
+            yield spec.arg.name, spec.target.removeprefix(_WRAPPER), tensor, learned
 
 
 def _lists(names: list[str]) -> set[str]:
@@ -208,55 +211,35 @@ def _output(program: ExportedProgram) -> fx.Node:
     return next(node for node in program.graph.nodes if node.op == "output").args[0][0]
 
 
-def _needed(program: ExportedProgram) -> list[fx.Node]:
-    """The nodes that the result depends on, in order."""
-    needed: set[fx.Node] = set()
-
-    def need(node: fx.Node) -> None:
-        waiting = [node]
-        while waiting:
-            node = waiting.pop()
-            if node not in needed:
-                needed.add(node)
-                waiting += node.all_input_nodes
-
-    need(next(node for node in program.graph.nodes if node.op == "output"))
-    for node in reversed(program.graph.nodes):
-        if _changes_its_input(node) and node.args[0] in needed:
-            need(node)
-    return [node for node in program.graph.nodes if node in needed and not _is(node, _CHECKS)]
-
-
-def _changes_its_input(node: fx.Node) -> bool:
-    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
-
-
 def _forward_lines(program: ExportedProgram, attributes: dict[str, str]) -> Iterator[str]:
-    nodes = [node for node in _needed(program) if node.op in ("call_function", "output")]
-    names, values, place = _Names(), dict(attributes), ""
-    values[_image(program).name] = "image"
-    last_use = {source: node for node in nodes for source in node.all_input_nodes}
+    flat = flat_graph(program)
+    nodes = [node for node in flat.needed() if node.op in ("call_function", "output")]
+    values = {node: attributes[node.name] for node in program.graph.nodes if node.name in attributes}
+    values[_image(program)] = "image"
+    names, place = _Names(), ""
+    last_use = {source: node for node in nodes for source in flat.inputs(node)}
+
+    def text(value: Any) -> str:
+        return _text(value, lambda node: values[flat.source(node)])
+
     for node in nodes:
         if node.op == "output":
-            yield f"        return {_text(node.args[0][0], values)}"
+            yield f"        return {text(node.args[0][0])}"
             continue
-        if _is(node, _NOTHING):
-            values[node.name] = values[node.args[0].name]
-            names.pass_on(node.args[0], node, last_use)
+        if is_one_of(node, _NOTHING):
+            source = flat.source(node.args[0])
+            values[node] = values[source]
+            names.pass_on(source, node, last_use)
             continue
         if _origin(node) != place:
             place = _origin(node)
             yield f"        # {place}"
-        call = _call(node, values)
-        for source in node.all_input_nodes:
+        call = _call(node, text)
+        for source in set(flat.inputs(node)):
             if last_use[source] is node:
                 names.release(source)
-        values[node.name] = names.give(node, _prefix(node)) if node in last_use else "_"
-        yield from _wrapped(f"{values[node.name]} = {call}")
-
-
-def _is(node: fx.Node, operations: tuple[str, ...]) -> bool:
-    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.name.split("::")[1] in operations
+        values[node] = names.give(node, _prefix(node)) if node in last_use else "_"
+        yield from _wrapped(f"{values[node]} = {call}")
 
 
 def _prefix(node: fx.Node) -> str:
@@ -275,27 +258,31 @@ def _origin(node: fx.Node) -> str:
     return f"{path}: {kind.rpartition('.')[2]}" if "." in kind and path else "around the network"
 
 
-def _call(node: fx.Node, values: dict[str, str]) -> str:
-    arguments = [_text(argument, values) for argument in node.args]
+def _call(node: fx.Node, text: Callable[[Any], str]) -> str:
+    arguments = [text(argument) for argument in node.args]
     if node.target is operator.getitem:
         return f"{arguments[0]}[{arguments[1]}]"
     if node.target in _INFIX:
         return f"({arguments[0]} {_INFIX[node.target]} {arguments[1]})"
     if not isinstance(node.target, torch._ops.OpOverload) or node.target.namespace != "aten":
-        raise TypeError(f"{node.target} is no plain tensor operation")
+        raise UserError(
+            f"the prediction uses {node.target}, which is no plain tensor operation",
+            remedy="In Method.predict use tensor operations of PyTorch only",
+        )
     operation = node.target._schema.name.split("::")[1]
     if operation == "sym_size":
         return f"{arguments[0]}.size({arguments[1]})"
     fixed = {"layout", "pin_memory"}  # of new tensors: strided and not pinned by default
-    named = [f"{key}={_text(value, values)}" for key, value in node.kwargs.items() if key not in fixed]
+    named = [f"{key}={text(value)}" for key, value in node.kwargs.items() if key not in fixed]
     return f"aten.{operation}({', '.join([*arguments, *named])})"
 
 
-def _text(value: Any, values: dict[str, str]) -> str:
+def _text(value: Any, name: Callable[[fx.Node], str]) -> str:
+    """An argument as source; `name` tells how the value of a node is called."""
     if isinstance(value, fx.Node):
-        return values[value.name]
+        return name(value)
     if isinstance(value, (list, tuple)):
-        return f"[{', '.join(_text(item, values) for item in value)}]"
+        return f"[{', '.join(_text(item, name) for item in value)}]"
     if isinstance(value, torch.device):
         return "image.device"
     if isinstance(value, float) and value in (float("inf"), float("-inf")):
