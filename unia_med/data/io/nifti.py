@@ -64,7 +64,7 @@ def read_header(path: Path | str) -> VolumeInfo:
         path: As in `read_volume`.
     """
     path = _existing_file(path)
-    if path.suffix.lower() == ".png":
+    if path.suffix.lower() in (".png", ".jpg", ".jpeg"):
         from unia_med.data.io.image import read_image_header  # it needs `VolumeInfo` from here
 
         return read_image_header(path, channels=1)
