@@ -1,0 +1,53 @@
+"""How well a UniA run finds the heart as a whole: activation maps with tags, prediction without them.
+
+    python examples/score_heart.py runs/acdc_tags ACDC
+
+Heart is every class of the masks together; whole validation volumes at native resolution, except for the peak of the
+activation maps, which is looked for on the network's grid.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from unia_med.build import build_dataset
+from unia_med.data.slices import load_tags
+from unia_med.data.splits import split_cases
+from unia_med.data.transforms import KEY, as_tensor, load_label_slices, preprocess, to_slices
+from unia_med.metrics.overlap import dice
+from unia_med.trained import load_predictor, load_run_config
+
+
+def main(run: Path, root: str) -> None:
+    """Prints the share of peaks inside the heart, and the mean Dice of maps and prediction."""
+    config, predictor = load_run_config(run), load_predictor(run)
+    data = config.data.model_copy(update={"root": Path(root)})
+    dataset, chain = build_dataset(data), preprocess(data.grid, load=False)
+    cases = split_cases(dataset.cases(), data.split, config.seed)["val"]
+    tags = load_tags(dataset, cases, data)
+    heart_values = {0: 0, **dict.fromkeys(dataset.class_values, 1)}
+    method, inside, rows = predictor.method.eval(), [], []
+    for case in cases:
+        found = dataset.evaluation_case(case)
+        slices, known = to_slices(chain({KEY: as_tensor(found.volume)})[KEY]), torch.from_numpy(tags[case.case])
+        with torch.no_grad():  # at step 0 a method answers with its maps
+            heart = 1 - method.pseudo_probabilities(slices, known, 0)[:, 0]
+        truth = torch.from_numpy(load_label_slices(case.mask, data.grid, heart_values) == 1).flatten(1)
+        peaks = truth.gather(1, heart.flatten(1).argmax(1, keepdim=True))[:, 0]
+        inside += peaks[truth.any(1)].tolist()
+        maps = predictor.label_maps(found.volume, tags[case.case])["CAM"]
+        labels = predictor.predict_volume(found.volume).labels
+        real = found.labels > 0
+        rows.append([dice((maps > 0) & (maps < 255), real), dice(labels > 0, real)])
+    means = np.mean(rows, 0)
+    print(f"peak in heart {np.mean(inside):.3f}, heart Dice of maps {means[0]:.3f}, of prediction {means[1]:.3f}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    main(Path(sys.argv[1]), sys.argv[2])
