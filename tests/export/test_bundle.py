@@ -297,8 +297,8 @@ def test_in_an_environment_without_the_package(
 
     def call(*arguments: str, **environment: str) -> str:
         command = [str(python), *arguments]
-        variables = {**os.environ, **environment}
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=variables)
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=inherited | environment)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 
