@@ -12,7 +12,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from unia_med.config.load import load_config

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unia_med.errors import UserError, suggestion
+from unia_med.metrics.table import write_text
 
 if TYPE_CHECKING:
     from unia_med.config.schema import RunConfig
@@ -270,8 +270,8 @@ def write_tables(output: Path, results: Sequence[Result], references: Mapping[in
         references: full supervision by number of iterations.
     """
     classes = list(dict.fromkeys(name for result in results for name in result.classes))
-    _write(output / "table.md", to_markdown(results, references, classes))
-    _write(output / "table.csv", to_csv(results, references, classes))
+    write_text(to_markdown(results, references, classes), output / "table.md")
+    write_text(to_csv(results, references, classes), output / "table.csv")
 
 
 def to_markdown(results: Sequence[Result], references: Mapping[int, Sequence[Result]], classes: Sequence[str]) -> str:
@@ -328,13 +328,3 @@ def _spread(ours: Sequence[Result], name: str) -> str:
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from unia_med.data.io.image import read_mask
 from unia_med.errors import UserError
 from unia_med.labels import IGNORE
 from unia_med.metrics.confusion import METRICS, ConfusionMatrix, RegionScores, region_scores
+from unia_med.metrics.table import write_text
 
 PREDICTION_ENDINGS = ("_seg", "_pred", "")
 """Endings of a prediction's name, in order of preference; the empty one is a file named like its image."""
@@ -148,13 +148,7 @@ def summary(classes: Sequence[str], done: ImageEvaluation) -> dict[str, Any]:
 def write_summary(table: Mapping[str, Any], path: Path) -> None:
     """Writes what `summary` gave, as CSV when the suffix is `.csv` and as JSON otherwise; whole or not at all."""
     text = _csv(table) if path.suffix.lower() == ".csv" else json.dumps(table, indent=2, allow_nan=False) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(text, path)
 
 
 def _csv(table: Mapping[str, Any]) -> str:

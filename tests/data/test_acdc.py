@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from unia_med.config.schema import DataConfig
-from unia_med.data.acdc import AcdcDataset, relabel
+from unia_med.data.acdc import AcdcDataset
+from unia_med.data.masks import relabel
 from unia_med.errors import UserError
 
 

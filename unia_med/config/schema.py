@@ -10,15 +10,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from unia_med.config.custom import CustomConfig
-from unia_med.config.data import DataConfig, Fraction, GridConfig, Positive, SplitConfig, TagsConfig
-from unia_med.config.prior import PhantomPriorConfig, PriorConfig, RingPriorConfig
-from unia_med.config.section import Section
 from unia_med.config.aalr import AalrConfig
 from unia_med.config.affinitynet import AffinityNetConfig, CamConfig
 from unia_med.config.agmm import AgmmConfig
+from unia_med.config.custom import CustomConfig
+from unia_med.config.data import DataConfig, Fraction, GridConfig, Positive, SplitConfig, TagsConfig
 from unia_med.config.images import IMAGE_DATASETS, CocoConfig, CrfConfig, VocConfig, run_defaults
 from unia_med.config.partial import PartialConfig
+from unia_med.config.prior import PhantomPriorConfig, PriorConfig, RingPriorConfig
+from unia_med.config.section import Section
 from unia_med.config.unia import UniaConfig
 from unia_med.config.weak_labels import CompleteConfig, LabelSource, MakeConfig
 

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from unia_med.data.checks import DataFault, grid_difference, raise_faults
+from unia_med.data.checks import DataFault, as_fault, grid_difference, raise_faults
 from unia_med.data.io.nifti import NIFTI_SUFFIXES, VolumeInfo, read_header, read_volume
+from unia_med.data.masks import MaskedVolumes
 from unia_med.data.orientation import slice_count
 from unia_med.data.sample import CaseFiles, EvaluationCase
 from unia_med.errors import UserError, nearest
@@ -24,7 +23,7 @@ _PHASES = ("ED", "ES")
 _INFO_REMEDY = "Info.cfg needs the lines 'ED: <frame>' and 'ES: <frame>', as the challenge ships it"
 
 
-class AcdcDataset:
+class AcdcDataset(MaskedVolumes):
     """The cases of an ACDC folder: two frames per patient, found by each patient's `Info.cfg`.
 
     Patient folders lie in `root`, or else in `root/training`, or else in `root/testing`. Masks may be missing for
@@ -61,20 +60,6 @@ class AcdcDataset:
             _check_case(case, faults)
         return cases
 
-    def labels(self, case: CaseFiles) -> np.ndarray:
-        """Returns the mask of a case as uint8 (X, Y, Z): 0 background, 1..T in the order of `classes`."""
-        faults: list[DataFault] = []
-        labels = self._labels(case, faults)
-        raise_faults(faults, self.root)
-        return labels
-
-    def all_labels(self, cases: Sequence[CaseFiles]) -> dict[str, np.ndarray]:
-        """Returns the masks of several cases by case name; faults of all of them are reported together."""
-        faults: list[DataFault] = []
-        labels = {case.case: self._labels(case, faults) for case in cases}
-        raise_faults(faults, self.root)
-        return labels
-
     def evaluation_case(self, case: CaseFiles) -> EvaluationCase:
         """Returns image and mask of one case, for validation and evaluation only."""
         return EvaluationCase(case, read_volume(case.image), self.labels(case))
@@ -83,6 +68,20 @@ class AcdcDataset:
         """Returns the number of slices along `data.grid.slice_axis` by case name, from the headers alone."""
         infos = {case.case: read_header(case.image) for case in cases}
         return {case: slice_count(info.shape, info.affine, self._slice_axis) for case, info in infos.items()}
+
+    @property
+    def known_values(self) -> tuple[int, ...]:
+        """ACDC's own values, and those of `data.class_values`."""
+        return (*KNOWN_VALUES, *self.class_values)
+
+    @property
+    def foreign_remedy(self) -> str:
+        """How to mend a mask with other values."""
+        return "Mend the mask, or name its values in data.class_values"
+
+    def missing_mask(self, case: CaseFiles) -> DataFault:
+        """Returns the fault of a case that has no mask."""
+        return DataFault(case.image, "no mask", "a _gt file beside it", "Add the mask, or leave this case out")
 
     def _patient_folders(self) -> list[Path]:
         if not self.root.is_dir():
@@ -97,31 +96,6 @@ class AcdcDataset:
             remedy="Set data.root to the folder that holds patient001, patient002, ...",
         )
 
-    def _labels(self, case: CaseFiles, faults: list[DataFault]) -> np.ndarray:
-        if case.mask is None:
-            faults.append(
-                DataFault(case.image, "no mask", "a _gt file beside it", "Add the mask, or leave this case out")
-            )
-            return np.zeros((0, 0, 0), np.uint8)
-        try:
-            mask = read_volume(case.mask).array
-        except UserError as error:
-            faults.append(_as_fault(error, case.mask))
-            return np.zeros((0, 0, 0), np.uint8)
-        foreign = sorted(set(np.unique(mask).tolist()) - set(KNOWN_VALUES) - set(self.class_values))
-        if foreign:
-            found = ", ".join(f"{value:g}" for value in foreign[:8])
-            remedy = "Mend the mask, or name its values in data.class_values"
-            faults.append(DataFault(case.mask, f"label values {found}", f"only {sorted(KNOWN_VALUES)}", remedy))
-        return relabel(mask, self.class_values)
-
-
-def relabel(mask: np.ndarray, class_values: Sequence[int]) -> np.ndarray:
-    """Returns uint8 labels of the mask's shape: k + 1 where the mask is `class_values[k]`, 0 elsewhere."""
-    labels = np.zeros(mask.shape, np.uint8)
-    for label, value in enumerate(class_values, start=1):
-        labels[mask == value] = label
-    return labels
 
 
 def read_info(path: Path, faults: list[DataFault]) -> dict[str, str]:
@@ -207,9 +181,5 @@ def _header(path: Path, faults: list[DataFault]) -> VolumeInfo | None:
     try:
         return read_header(path)
     except UserError as error:
-        faults.append(_as_fault(error, path))
+        faults.append(as_fault(error, path))
         return None
-
-
-def _as_fault(error: UserError, path: Path) -> DataFault:
-    return DataFault(path, error.what, "a readable volume", error.remedy or "Copy the file again")

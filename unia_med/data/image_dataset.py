@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unia_med.data.acdc import relabel
 from unia_med.data.checks import DataFault, faults_of, raise_faults
 from unia_med.data.io.image import read_image, read_mask
+from unia_med.data.masks import relabel
 from unia_med.data.sample import CaseFiles, EvaluationCase
 from unia_med.errors import UserError
 from unia_med.labels import IGNORE

@@ -8,13 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from unia_med.config.weak_labels import DEFAULT_SUFFIXES
-from unia_med.data.acdc import relabel
 from unia_med.data.checks import DataFault, as_fault, grid_difference, raise_faults
 from unia_med.data.io.channels import ChannelFiles
-from unia_med.data.io.nifti import VOLUME_SUFFIXES, VolumeInfo, read_header, read_volume, volume_stem, volume_suffix
+from unia_med.data.io.nifti import VOLUME_SUFFIXES, VolumeInfo, read_header, volume_stem, volume_suffix
+from unia_med.data.masks import MaskedVolumes
 from unia_med.data.orientation import slice_count
 from unia_med.data.sample import CaseFiles, EvaluationCase
 from unia_med.data.volumes_table import Row, read_rows
@@ -29,7 +27,7 @@ RESULTS = ("_seg", "_pred", "_uncertainty")
 _LABEL_KINDS = {kind: endings for kind, endings in DEFAULT_SUFFIXES.items() if kind != "masks"}
 
 
-class VolumesDataset:
+class VolumesDataset(MaskedVolumes):
     """The cases of one's own data, found by patterns or listed in a table; see `VolumesConfig`.
 
     A case is called like its image, by the path below `root` without suffix and channel ending: "site1/scan 7". Images
@@ -78,20 +76,6 @@ class VolumesDataset:
             self._check_case(case, faults)
         return sorted(cases, key=lambda case: case.case)
 
-    def labels(self, case: CaseFiles) -> np.ndarray:
-        """Returns the mask of a case as uint8 (X, Y, Z): 0 background, 1..T in the order of `classes`."""
-        faults: list[DataFault] = []
-        labels = self._labels(case, faults)
-        raise_faults(faults, self.root)
-        return labels
-
-    def all_labels(self, cases: Sequence[CaseFiles]) -> dict[str, np.ndarray]:
-        """Returns the masks of several cases by case name; faults of all of them are reported together."""
-        faults: list[DataFault] = []
-        labels = {case.case: self._labels(case, faults) for case in cases}
-        raise_faults(faults, self.root)
-        return labels
-
     def evaluation_case(self, case: CaseFiles) -> EvaluationCase:
         """Returns image and mask of one case, for validation and evaluation only."""
         return EvaluationCase(case, self.channels.read(case.image), self.labels(case))
@@ -100,6 +84,21 @@ class VolumesDataset:
         """Returns the number of slices along `data.grid.slice_axis` by case name, from the headers alone."""
         infos = {case.case: self._shapes.get(case.case) or self.channels.header(case.image) for case in cases}
         return {case: slice_count(info.shape, info.affine, self._slice_axis) for case, info in infos.items()}
+
+    @property
+    def known_values(self) -> tuple[int, ...]:
+        """Background, the classes, and `data.volumes.other_values`."""
+        return (0, *self.class_values, *self._settings.other_values)
+
+    @property
+    def foreign_remedy(self) -> str:
+        """How to mend a mask with other values."""
+        return "Name these classes in data.classes and data.class_values, or list them in data.volumes.other_values"
+
+    def missing_mask(self, case: CaseFiles) -> DataFault:
+        """Returns the fault of a case that has no mask."""
+        remedy = "Add the mask, take tags from a table (data.tags.source: csv), or leave this case out"
+        return DataFault(case.image, "no mask", f"one by data.volumes.masks {self._settings.masks}", remedy)
 
     def _listed(self, present: Mapping[str, Path], faults: list[DataFault]) -> list[Row]:
         """The rows of the table; volumes without a row and rows without a volume are faults."""
@@ -192,23 +191,6 @@ class VolumesDataset:
         for path in case.labels.values():
             check_same_grid(path, info, faults)
 
-    def _labels(self, case: CaseFiles, faults: list[DataFault]) -> np.ndarray:
-        if case.mask is None:
-            remedy = "Add the mask, take tags from a table (data.tags.source: csv), or leave this case out"
-            faults.append(DataFault(case.image, "no mask", f"one by data.volumes.masks {self._settings.masks}", remedy))
-            return np.zeros((0, 0, 0), np.uint8)
-        try:
-            mask = read_volume(case.mask).array
-        except UserError as error:
-            faults.append(as_fault(error, case.mask))
-            return np.zeros((0, 0, 0), np.uint8)
-        known = (0, *self.class_values, *self._settings.other_values)
-        foreign = sorted(set(np.unique(mask).tolist()) - set(known))
-        if foreign:
-            found = ", ".join(f"{value:g}" for value in foreign[:8])
-            remedy = "Name these classes in data.classes and data.class_values, or list them in data.volumes.other_values"
-            faults.append(DataFault(case.mask, f"label values {found}", f"only {sorted(known)}", remedy))
-        return relabel(mask, self.class_values)
 
 
 def check_same_grid(path: Path, image: VolumeInfo, faults: list[DataFault]) -> None:

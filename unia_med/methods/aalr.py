@@ -31,9 +31,9 @@ from unia_med.losses.label_reassign import (
     reassign,
 )
 from unia_med.losses.segmentation import balanced_cross_entropy, partial_cross_entropy, soft_dice
-from unia_med.methods.base import Batch, Method, Prediction
+from unia_med.methods.base import Batch, weighted_sum
 from unia_med.methods.embedding_network import EmbeddedOutput, EmbeddingNetwork
-from unia_med.methods.segmenter import softmax_prediction
+from unia_med.methods.segmenter import SegmenterMethod
 from unia_med.methods.sparse_labels import drawn, given_labels, inside
 
 
@@ -52,7 +52,7 @@ class Targets:
     reassign_loss: Tensor | None = None
 
 
-class Aalr(Method):
+class Aalr(SegmenterMethod):
     """See the module; settings are `AalrConfig`.
 
     Args:
@@ -71,14 +71,6 @@ class Aalr(Method):
         )
         self.register_buffer("bank", torch.zeros(self.classes - 1, self.settings.channels))
         self.register_buffer("seen", torch.zeros(self.classes - 1, dtype=torch.bool))
-
-    def rate_multipliers(self) -> dict[str, float]:
-        """Everything that is not pretrained learns `head_multiplier` times faster."""
-        return {"": self.head_multiplier, f"network.backbone.{self.network.pretrained}": 1.0}
-
-    def predict(self, images: Tensor) -> Prediction:
-        """Softmax probabilities of the segmentation branch, and their normalised entropy as uncertainty."""
-        return softmax_prediction(self.network(images))
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """The weighted sum of section 7 and its unweighted parts; terms that are off are not computed.
@@ -101,9 +93,7 @@ class Aalr(Method):
             "adaptive_affinity": lambda: self._adaptive_affinity(output.logits, targets),
             "label_reassign": lambda: targets.reassign_loss,
         }
-        parts = {name: terms[name]() for name in weights}
-        total = torch.stack([weights[name] * part.float() for name, part in parts.items()]).sum()
-        return {"loss": total, **parts}
+        return weighted_sum(terms, weights)
 
     def label_maps(self, batch: Batch) -> dict[str, Tensor]:
         """Activation maps and pseudo labels where the run makes them on line; the network's own labels."""

@@ -32,15 +32,15 @@ from unia_med.losses.mixture_supervision import (
     separation,
 )
 from unia_med.losses.segmentation import partial_cross_entropy
-from unia_med.methods.base import Batch, Method, Prediction
+from unia_med.methods.base import Batch, weighted_sum
 from unia_med.methods.embedding_network import EmbeddedOutput, EmbeddingNetwork
-from unia_med.methods.segmenter import softmax_prediction
+from unia_med.methods.segmenter import SegmenterMethod
 from unia_med.methods.sparse_labels import given_labels, inside
 
 _MIXTURE_TERMS = ("self_supervision", "mixture", "separation")
 
 
-class Agmm(Method):
+class Agmm(SegmenterMethod):
     """See the module; settings are `AgmmConfig`.
 
     Args:
@@ -64,14 +64,6 @@ class Agmm(Method):
             self.settings.position_weight,
             self.settings.borrow_centres,
         )
-
-    def rate_multipliers(self) -> dict[str, float]:
-        """Everything that is not pretrained learns `head_multiplier` times faster."""
-        return {"": self.head_multiplier, f"network.backbone.{self.network.pretrained}": 1.0}
-
-    def predict(self, images: Tensor) -> Prediction:
-        """Softmax probabilities of the network, and their normalised entropy as uncertainty."""
-        return softmax_prediction(self.network(images))
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """The weighted sum of section 6 and its unweighted parts; terms that are off are not computed.
@@ -99,9 +91,7 @@ class Agmm(Method):
             "classification": lambda: tag_classification(output.tag_logits, batch.tags),
             "dense_energy": lambda: self._dense_energy(batch, output, labels),
         }
-        parts = {name: terms[name]() for name in weights}
-        total = torch.stack([weights[name] * part.float() for name, part in parts.items()]).sum()
-        return {"loss": total, **parts}
+        return weighted_sum(terms, weights)
 
     def label_maps(self, batch: Batch) -> dict[str, Tensor]:
         """The activation maps and seeds where the run uses them, the mixture's labels where it has Gaussians.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -155,6 +155,23 @@ class Method(nn.Module, ABC):
         groups = group_parameters(self, learning_rate, weight_decay, self.rate_multipliers())
         check_parameter_groups(self, groups)
         return groups
+
+
+def weighted_sum(terms: Mapping[str, Callable[[], Tensor]], weights: Mapping[str, float]) -> dict[str, Tensor]:
+    """The answer of `Method.losses`: the weighted sum as `loss`, and its unweighted parts.
+
+    Args:
+        terms: computes a loss, by name; those without a weight are not computed.
+        weights: of the terms that are on, at least one.
+
+    Example:
+        >>> found = weighted_sum({"a": lambda: torch.tensor(3.0), "off": lambda: 1 / 0}, {"a": 0.5})
+        >>> {name: value.item() for name, value in found.items()}
+        {'loss': 1.5, 'a': 3.0}
+    """
+    parts = {name: terms[name]() for name in weights}
+    total = torch.stack([weights[name] * part.float() for name, part in parts.items()]).sum()
+    return {"loss": total, **parts}
 
 
 def group_parameters(

@@ -16,11 +16,12 @@ from unia_med.errors import UserError
 from unia_med.labels import IGNORE
 from unia_med.losses.classification import tag_classification
 from unia_med.losses.segmentation import balanced_cross_entropy, partial_cross_entropy, soft_dice
-from unia_med.methods.base import Batch, Method, Prediction
-from unia_med.methods.segmenter import Segmenter, softmax_prediction
+from unia_med.methods.base import Batch, weighted_sum
+from unia_med.methods.segmenter import Segmenter, SegmenterMethod
+from unia_med.methods.sparse_labels import inside
 
 
-class Partial(Method):
+class Partial(SegmenterMethod):
     """Cross-entropy and soft Dice on labelled pixels; see `PartialConfig`.
 
     Args:
@@ -33,14 +34,6 @@ class Partial(Method):
         self.head_multiplier = config.training.head_multiplier
         self.network = Segmenter(config.network, len(config.data.target_classes) + 1)
 
-    def rate_multipliers(self) -> dict[str, float]:
-        """Everything that is not pretrained learns `head_multiplier` times faster."""
-        return {"": self.head_multiplier, f"network.backbone.{self.network.pretrained}": 1.0}
-
-    def predict(self, images: Tensor) -> Prediction:
-        """Softmax probabilities, and their normalised entropy as uncertainty."""
-        return softmax_prediction(self.network(images))
-
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """The weighted sum and its unweighted parts; terms of weight 0 are not computed."""
         targets = completed_labels(batch, self.settings.pseudo_confidence)
@@ -52,9 +45,7 @@ class Partial(Method):
             "tags": lambda: tag_classification(log_odds(logits).amax((2, 3))[:, 1:], batch.tags),
         }
         weights = {name: weight for name, weight in self.settings.weights.model_dump().items() if weight > 0}
-        parts = {name: terms[name]() for name in weights}
-        total = torch.stack([weights[name] * part for name, part in parts.items()]).sum()
-        return {"loss": total, **parts}
+        return weighted_sum(terms, weights)
 
     def label_maps(self, batch: Batch) -> dict[str, Tensor]:
         """The network's own labels on its grid."""
@@ -84,7 +75,7 @@ def completed_labels(batch: Batch, confidence: float) -> Tensor:
     labels = torch.where(value > confidence, label, IGNORE)
     if batch.labels is not None:
         labels = torch.where(batch.labels == IGNORE, labels, batch.labels)
-    return _inside(labels, batch)
+    return inside(labels, batch)
 
 
 def log_odds(logits: Tensor) -> Tensor:
@@ -104,9 +95,4 @@ def log_odds(logits: Tensor) -> Tensor:
 def _annotated(batch: Batch) -> Tensor:
     if batch.labels is None:
         return torch.full_like(batch.images[:, 0], IGNORE, dtype=torch.long)
-    return _inside(batch.labels, batch)
-
-
-def _inside(labels: Tensor, batch: Batch) -> Tensor:
-    """Pixels from outside the source image say nothing."""
-    return labels if batch.valid is None else torch.where(batch.valid.bool().squeeze(1), labels, IGNORE)
+    return inside(batch.labels, batch)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unia_med.config.schema import NetworkConfig
-from unia_med.methods.base import Prediction
+from unia_med.methods.base import Method, Prediction
 from unia_med.nn.backbone import BackboneOutput
 from unia_med.nn.heads import AtrousPyramid, LargeFieldOfView
 from unia_med.nn.unet import SkipDecoder
@@ -51,6 +51,26 @@ class Segmenter(nn.Module):
         if logits.shape[-2:] == torch.Size(size):
             return logits
         return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+
+
+class SegmenterMethod(Method):
+    """A method whose `network` is a `Segmenter`: it predicts with it, and spares its pretrained part.
+
+    Attributes:
+        network: The network.
+        head_multiplier: Factor on the learning rate of everything that is not pretrained.
+    """
+
+    network: Segmenter
+    head_multiplier: float
+
+    def rate_multipliers(self) -> dict[str, float]:
+        """Everything that is not pretrained learns `head_multiplier` times faster."""
+        return {"": self.head_multiplier, f"network.backbone.{self.network.pretrained}": 1.0}
+
+    def predict(self, images: Tensor) -> Prediction:
+        """Softmax probabilities of the network, and their normalised entropy as uncertainty."""
+        return softmax_prediction(self.network(images))
 
 
 def build_backbone(config: NetworkConfig) -> nn.Module:

@@ -33,7 +33,7 @@ from unia_med.losses.dense_energy import dense_energy
 from unia_med.losses.distribution import DistributionLoss
 from unia_med.losses.segmentation import balanced_cross_entropy, partial_cross_entropy, soft_dice
 from unia_med.losses.token_contrast import token_contrast
-from unia_med.methods.base import Batch, Method, Prediction
+from unia_med.methods.base import Batch, Method, Prediction, weighted_sum
 from unia_med.methods.unia_network import UniaNetwork, UniaOutput
 
 _PIXEL_TERMS = ("segmentation", "dense_energy")
@@ -114,9 +114,7 @@ class UniA(Method):
             "segmentation": lambda: self._segmentation(output, labels, fused_labels),
             "dense_energy": lambda: self._dense_energy(batch, output, labels, fused_labels),
         }
-        parts = {name: terms[name]() for name in weights}
-        total = torch.stack([weights[name] * part.float() for name, part in parts.items()]).sum()
-        return {"loss": total, **parts}
+        return weighted_sum(terms, weights)
 
     def pseudo_probabilities(self, images: Tensor, tags: Tensor, step: int) -> Tensor:
         """Those of the decoder, or of the seed activation maps as long as the decoder has not begun to learn.

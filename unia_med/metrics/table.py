@@ -94,6 +94,11 @@ def write_table(table: Mapping[str, Any], path: Path) -> None:
     The file appears whole or not at all.
     """
     text = to_csv(table) if path.suffix.lower() == ".csv" else json.dumps(table, indent=2, allow_nan=False) + "\n"
+    write_text(text, path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Writes a text file whole or not at all, line ends as they are; its folder is made when missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -1,0 +1,75 @@
+"""Reading dense masks of volumes, with the faults of several told together."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from unia_med.data.checks import DataFault, as_fault, raise_faults
+from unia_med.data.io.nifti import read_volume
+from unia_med.data.sample import CaseFiles
+from unia_med.errors import UserError
+
+
+class MaskedVolumes(ABC):
+    """The part of a `CaseDataset` that reads masks; a layout says which values it knows and how to mend the rest.
+
+    Attributes:
+        root: Folder of the data set.
+        class_values: Value of each class in the mask files.
+    """
+
+    root: Path
+    class_values: tuple[int, ...]
+
+    @property
+    @abstractmethod
+    def known_values(self) -> tuple[int, ...]:
+        """Values that a mask may hold: background, the classes, and what counts as background."""
+
+    @property
+    @abstractmethod
+    def foreign_remedy(self) -> str:
+        """How to mend a mask with other values."""
+
+    @abstractmethod
+    def missing_mask(self, case: CaseFiles) -> DataFault:
+        """Returns the fault of a case that has no mask."""
+
+    def labels(self, case: CaseFiles) -> np.ndarray:
+        """Returns the mask of a case as uint8 (X, Y, Z): 0 background, 1..T in the order of `classes`."""
+        return self.all_labels([case])[case.case]
+
+    def all_labels(self, cases: Sequence[CaseFiles]) -> dict[str, np.ndarray]:
+        """Returns the masks of several cases by case name; faults of all of them are reported together."""
+        faults: list[DataFault] = []
+        labels = {case.case: self._labels(case, faults) for case in cases}
+        raise_faults(faults, self.root)
+        return labels
+
+    def _labels(self, case: CaseFiles, faults: list[DataFault]) -> np.ndarray:
+        if case.mask is None:
+            faults.append(self.missing_mask(case))
+            return np.zeros((0, 0, 0), np.uint8)
+        try:
+            mask = read_volume(case.mask).array
+        except UserError as error:
+            faults.append(as_fault(error, case.mask))
+            return np.zeros((0, 0, 0), np.uint8)
+        foreign = sorted(set(np.unique(mask).tolist()) - set(self.known_values))
+        if foreign:
+            found = ", ".join(f"{value:g}" for value in foreign[:8])
+            expected = f"only {sorted(set(self.known_values))}"
+            faults.append(DataFault(case.mask, f"label values {found}", expected, self.foreign_remedy))
+        return relabel(mask, self.class_values)
+
+
+def relabel(mask: np.ndarray, class_values: Sequence[int]) -> np.ndarray:
+    """Returns uint8 labels of the mask's shape: k + 1 where the mask is `class_values[k]`, 0 elsewhere."""
+    labels = np.zeros(mask.shape, np.uint8)
+    for label, value in enumerate(class_values, start=1):
+        labels[mask == value] = label
+    return labels
