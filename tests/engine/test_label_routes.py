@@ -12,6 +12,7 @@ import torch
 
 from unia_med.config.load import parse_config
 from unia_med.config.schema import RunConfig
+from unia_med.data.checks import DataFault
 from unia_med.data.sample import CaseFiles
 from unia_med.engine import session
 from unia_med.engine.checkpoint import load_checkpoint
@@ -94,14 +95,13 @@ def test_no_mask_is_read_for_training_where_labels_and_tags_are_files(
         drawn = np.where(np.indices(volume.array.shape).sum(0) % 5 == 0, volume.array, 4).astype(np.uint8)
         write_like(drawn, volume, path.with_name(path.name.replace("_gt", "_scribble")))
     read: list[str] = []
-    labels = AcdcDataset.labels
+    read_mask = AcdcDataset._labels
 
-    def watching(self: AcdcDataset, case: CaseFiles) -> np.ndarray:
+    def watching(self: AcdcDataset, case: CaseFiles, faults: list[DataFault]) -> np.ndarray:
         read.append(case.patient)
-        return labels(self, case)
+        return read_mask(self, case, faults)
 
-    monkeypatch.setattr(AcdcDataset, "labels", watching)
-    monkeypatch.setattr(AcdcDataset, "all_labels", lambda self, cases: {c.case: watching(self, c) for c in cases})
+    monkeypatch.setattr(AcdcDataset, "_labels", watching)  # the one place where masks are read
     config = _config(tiny_acdc, {"kind": "scribbles", "source": "files", "fill": "walker"})
     session.train(config, tmp_path / "run", device="cpu")
-    assert set(read) <= {"patient013"}  # validation
+    assert set(read) == {"patient013"}  # validation
