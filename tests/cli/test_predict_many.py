@@ -63,7 +63,8 @@ def test_finished_images_are_left_out(run: Path, tmp_path: Path, capsys: pytest.
 def test_one_name_in_two_folders_gives_two_results(run: Path, tmp_path: Path) -> None:
     for name in ("in/site1/scan", "in/site2/scan", "in/other"):
         write_image(tmp_path / f"{name}.nii.gz", seed=len(name))
-    assert main(["predict", "--model", str(run), "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]) == 0
+    command = ["predict", "--model", str(run), "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
+    assert main(command) == 0
     found = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.nii.gz"))
     assert found == ["other_seg.nii.gz", "site1/scan_seg.nii.gz", "site2/scan_seg.nii.gz"]
 
@@ -72,7 +73,8 @@ def test_files_of_channels_are_one_image(tmp_path: Path, capsys: pytest.CaptureF
     run = write_run(tmp_path / "run", channels=2, volumes={"channel_endings": ["_0000", "_0001"]})
     for name in ("a_0000", "a_0001", "b_0000"):
         write_image(tmp_path / f"in/{name}.nii.gz", seed=len(name))
-    assert main(["predict", "--model", str(run), "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]) == 1
+    command = ["predict", "--model", str(run), "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
+    assert main(command) == 1
     assert "b_0001.nii.gz: no such file" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a_seg.nii.gz"]
     assert nib.load(tmp_path / "out/a_seg.nii.gz").shape == (24, 20, 2)

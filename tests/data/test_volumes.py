@@ -105,7 +105,8 @@ def test_a_table_names_files_patients_and_parts(tmp_path: Path) -> None:
 def test_all_faults_of_a_table_are_told_at_once(tmp_path: Path) -> None:
     for name in ("a", "b", "stray"):
         save(tmp_path / f"{name}.nii.gz")
-    (tmp_path / "t.csv").write_text("image,split,mask\na.nii.gz,train,\na.nii.gz,train,\nb.nii.gz,tset,\ngone.nii.gz,val,m.nii\n")
+    rows = ["image,split,mask", "a.nii.gz,train,", "a.nii.gz,train,", "b.nii.gz,tset,", "gone.nii.gz,val,m.nii", ""]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
     text = refused(
         tmp_path, "second row of image 'a.nii.gz' (the first is 2)", "'tset'", "Did you mean 'test'?",
         "'gone.nii.gz', which is no file", "'m.nii', which is no file", "stray.nii.gz: found no row", "5 faults",

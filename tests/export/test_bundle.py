@@ -298,7 +298,8 @@ def test_in_an_environment_without_the_package(
     def call(*arguments: str, **environment: str) -> str:
         command = [str(python), *arguments]
         inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=inherited | environment)
+        settings = inherited | environment
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=settings)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 

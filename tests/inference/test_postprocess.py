@@ -55,6 +55,22 @@ def test_a_clean_volume_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
+def test_largest_component_of_the_foreground_against_a_flood(seed: int) -> None:
+    labels = np.random.default_rng(seed).choice(4, (9, 8, 5), p=[0.88, 0.04, 0.04, 0.04]).astype(np.uint8)
+    kept = keep_largest_components(labels, together=True)
+    np.testing.assert_array_equal(kept, np.where(largest_by_flood(labels > 0), labels, 0))
+    assert np.count_nonzero(kept) < np.count_nonzero(labels)
+
+
+def test_a_part_of_a_class_that_touches_another_stays_where_the_foreground_is_taken_as_one() -> None:
+    labels = np.zeros((9, 9, 1), np.uint8)
+    labels[1:3, 4], labels[3:5, 4], labels[5, 4], labels[7, 7] = 1, 2, 1, 1
+    assert np.count_nonzero(postprocess(labels) == 1) == 2  # the third voxel of class 1 lies apart
+    whole = postprocess(labels, largest_component="foreground")
+    np.testing.assert_array_equal(np.argwhere(labels != whole), [[7, 7, 0]])
+
+
+@pytest.mark.parametrize("seed", range(3))
 def test_largest_component_of_each_class_against_a_flood(seed: int) -> None:
     labels = np.random.default_rng(seed).choice(4, (9, 8, 5), p=[0.7, 0.1, 0.1, 0.1]).astype(np.uint8)
     kept = keep_largest_components(labels)

@@ -98,9 +98,17 @@ def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
         split={"fractions": [1.0, 0.0, 0.0]},
     )
     text = "\n".join(str(fault) for fault in found.faults)
-    for words in ("p0_gt.nii.gz: found a corner 3.00 mm", "p1_gt.nii.gz: found label values 9", "p2.nii.gz: found the value 5",
-                  "p3.nii.gz: found the voxels cannot be read", "p4_points.nii.gz: found values 8", "slice '7'",
-                  "image 'p9'", "'yes' for A"):
+    expected = (
+        "p0_gt.nii.gz: found a corner 3.00 mm",
+        "p1_gt.nii.gz: found label values 9",
+        "p2.nii.gz: found the value 5",
+        "p3.nii.gz: found the voxels cannot be read",
+        "p4_points.nii.gz: found values 8",
+        "slice '7'",
+        "image 'p9'",
+        "'yes' for A",
+    )
+    for words in expected:
         assert words in text, text
     assert len(found.faults) == 8
 

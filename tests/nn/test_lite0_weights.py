@@ -28,7 +28,9 @@ def test_every_tensor_of_timm_gets_a_value_of_its_shape() -> None:
     assert all(found[name].shape == expected[name].shape for name in expected)
 
 
-@pytest.mark.parametrize(("picture", "classes"), [("coffee", {967, 504}), ("chelsea", {281, 282, 285}), ("rocket", {657, 744})])
+@pytest.mark.parametrize(
+    ("picture", "classes"), [("coffee", {967, 504}), ("chelsea", {281, 282, 285}), ("rocket", {657, 744})]
+)
 def test_a_known_photograph_is_recognised(picture: str, classes: set[int]) -> None:
     """ImageNet: 967 espresso, 504 mug, 281/282/285 cats, 657 missile, 744 projectile; a wrong remap gives noise."""
     data = pytest.importorskip("skimage.data")

@@ -23,7 +23,8 @@ def test_every_source_of_labels_is_named() -> None:
         "boxes of 2 patients made from masks (research setting)",
         "full masks made from masks (research setting)",
     ]
-    assert supervision(RunConfig()) == ["slice tags, derived from the masks of the training patients (research setting)"]
+    expected = "slice tags, derived from the masks of the training patients (research setting)"
+    assert supervision(RunConfig()) == [expected]
 
 
 def test_the_temperature_says_where_it_is_from(run_dir: Path) -> None:

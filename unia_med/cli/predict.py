@@ -39,8 +39,8 @@ one per frame, FOLDER_frameNN_seg.dcm. Where there are several series, --series 
 name of the results. The name of the folder is all that results are named by; nothing of the patient is printed.
 
 A run on photographs (data sets voc and coco) takes JPEG and PNG files, or the folder in which they lie themselves, and
-writes NAME_seg.png with VOC's palette and, with --uncertainty, NAME_uncertainty.png in grey. Set inference.crf.iterations
-in the run's config.yaml to 10 for a dense CRF."""
+writes NAME_seg.png with VOC's palette and, with --uncertainty, NAME_uncertainty.png in grey. For a dense CRF set
+inference.crf.iterations in the run's config.yaml to 10."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -163,7 +163,9 @@ def _channel_files(args: argparse.Namespace) -> ChannelFiles:
     from unia_med.data.io.channels import ChannelFiles
     from unia_med.trained import load_run_config
 
-    return ChannelFiles.of(load_run_config(args.model).data) if (args.model / "config.yaml").is_file() else ChannelFiles()
+    if not (args.model / "config.yaml").is_file():
+        return ChannelFiles()
+    return ChannelFiles.of(load_run_config(args.model).data)
 
 
 def _unreadable(images: Mapping[str, Path | DicomSeries], args: argparse.Namespace) -> dict[str, str]:

@@ -197,7 +197,8 @@ class DataConfig(Section):
         if self.of_images and (self.grid.spacing_mm is not None or self.grid.slice_axis != "stored"):
             raise ValueError("photographs have no millimetres: grid.spacing_mm must be null, slice_axis stored")
         if self.volumes.channel_endings and len(self.volumes.channel_endings) != self.channels:
-            raise ValueError(f"{len(self.volumes.channel_endings)} volumes.channel_endings for {self.channels} channels")
+            found = len(self.volumes.channel_endings)
+            raise ValueError(f"{found} volumes.channel_endings for {self.channels} channels")
         return self
 
     def _check_groups(self, groups: dict[str, list[str]]) -> None:

@@ -191,7 +191,8 @@ def _describe(fault: Mapping[str, Any]) -> tuple[str, str, str | None]:
     what = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "union_tag_invalid":
         context = fault["ctx"]
-        return f"{path}.name", f"unknown value {context['tag']!r}", _quoted_suggestion(context["tag"], context["expected_tags"])
+        nearest = _quoted_suggestion(context["tag"], context["expected_tags"])
+        return f"{path}.name", f"unknown value {context['tag']!r}", nearest
     if fault["type"] == "literal_error":
         return path, f"unknown value {fault['input']!r}", _quoted_suggestion(fault["input"], fault["ctx"]["expected"])
     if fault["type"] == "value_error" or isinstance(fault["input"], dict | list):

@@ -201,8 +201,9 @@ class TestTimeConfig(Section):
 class PostprocessConfig(Section):
     """Cleaning of the predicted mask; switched off with `predict --no-postprocess`."""
 
-    largest_component: bool = True
-    """Keep the largest 3D component of each class."""
+    largest_component: bool | Literal["foreground"] = True
+    """Keep the largest 3D component: true of each class, `foreground` of all classes taken as one, for labels that tell
+    heart from body better than class from class."""
     fill_holes: bool = True
     """Fill background holes enclosed by the mask, slice by slice."""
     slice_gaps: bool = True

@@ -90,11 +90,11 @@ class UniaConfig(Section):
         "final", description="features whose activation maps make P1: Z as published, or those before the last blocks"
     )
     cam_normalisation: Literal["class", "slice"] = Field(
-        "class", description="stretch the map of each class to 1, as published [6], or all maps of a slice by one factor"
+        "class", description="stretch each class's map to 1, as published [6], or all maps of a slice by one factor"
     )
     cam_minimum_range: float = Field(0.0, ge=0, description="a flatter class map is dropped, not stretched to 1 [A19]")
     distribution: Literal["kl", "vae", "variance_aware"] = "kl"
-    samples: int = Field(50, ge=1, description="Gaussian samples behind the distribution map [3.7]; more are less noisy")
+    samples: int = Field(50, ge=1, description="Gaussian samples behind the distribution map [3.7]; more: less noise")
     draw_samples: bool = Field(False, description="draw them one by one, as published, instead of the closed form [A3]")
     bounded: bool = Field(True, description="false lets the mask switch tokens off entirely [A2]")
     mask: Literal["multiplicative", "bias"] = "multiplicative"
@@ -110,7 +110,7 @@ class UniaConfig(Section):
     label_source: Literal["P1", "P2", "F"] = Field("F", description="label of the decoder after `final_labels`")
     dense_energy_grid: int = Field(64, ge=8, description="longest side in pixels; cost grows with its 4th power [A16]")
     segmentation_loss: Literal["balanced", "plain"] = Field(
-        "balanced", description="mean background and mean foreground cross-entropy, as published [14], or over all pixels"
+        "balanced", description="cross-entropy of background and of foreground, as published [14], or of all pixels"
     )
     segmentation_dice: bool = Field(False, description="add soft Dice to the balanced cross-entropy")
 

@@ -130,7 +130,7 @@ def place_labels(labels: Volume, grid: GridConfig) -> np.ndarray:
 
 
 def label_grid(grid: GridConfig) -> Compose:
-    """Returns the chain that brings labels (1, X, Y, Z), turned by `orient`, to the network's grid by nearest neighbour."""
+    """Returns the chain that brings labels (1, X, Y, Z), turned by `orient`, to the network's grid; nearest voxel."""
     return Compose(_to_grid(grid, "nearest", padding=IGNORE))
 
 

@@ -79,7 +79,11 @@ class MemoryCache(VolumeCache):
         channels: ChannelFiles = ChannelFiles(),
     ) -> None:
         self._volumes = CacheDataset(
-            list(cases), Decode(grid, channels), num_workers=max(1, workers), progress=sys.stderr.isatty(), copy_cache=False
+            list(cases),
+            Decode(grid, channels),
+            num_workers=max(1, workers),
+            progress=sys.stderr.isatty(),
+            copy_cache=False,
         )
         raise_faults([item["fault"] for item in self._volumes if item["fault"]], "data")
 
@@ -251,7 +255,8 @@ class Decode(Transform):
 
 
 def _fingerprint(image: Path, grid: GridConfig, channels: ChannelFiles) -> str:
-    files = [(str(path.resolve()), (status := path.stat()).st_size, status.st_mtime_ns) for path in channels.files(image)]
+    paths = channels.files(image)
+    files = [(str(path.resolve()), (status := path.stat()).st_size, status.st_mtime_ns) for path in paths]
     percentiles = None if grid.percentiles is None else list(grid.percentiles)
     settings = {"spacing_mm": grid.spacing_mm, "size": list(grid.size), "percentiles": percentiles}
     if grid.resize != "none":  # files of the time before this setting stay good

@@ -56,7 +56,8 @@ def read_rows(path: Path, kinds: Sequence[str], faults: list[DataFault]) -> list
             faults.append(DataFault(row.where, found, "one row per image", "Remove one of the two"))
         elif _differs(row, rows[image]):
             expected = f"the same mask, patient, split and labels as in {rows[image].where}"
-            faults.append(DataFault(row.where, f"other files or another patient of {image!r}", expected, "Mend one row"))
+            found = f"other files or another patient of {image!r}"
+            faults.append(DataFault(row.where, found, expected, "Mend one row"))
     return list(rows.values())
 
 

@@ -169,7 +169,7 @@ def _path(config: RunConfig) -> list[list[str]]:
     spacing = f"{grid.spacing_mm:g} mm in plane, linear; slice distance unchanged" if grid.spacing_mm else "none"
     low, high = grid.percentiles
     fourth = "frames" if config.data.channels == 1 else "channels"
-    cleaned = [name.replace("_", " ") for name, used in rest.model_dump().items() if used]
+    cleaned = [f"{n} {u if isinstance(u, str) else ''}".replace("_", " ").strip() for n, u in rest if u]
     return [
         ["loading", f"NIfTI; the fourth axis of a file holds the {fourth}"],
         ["orientation", turned if axis == "stored" else f"turned to {AXIS_CODES[axis]}, {axis} slices"],

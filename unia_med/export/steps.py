@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -152,7 +152,7 @@ class NativeLabelsd(MapTransform):
         image: MetaTensor = item[self.image_key].cpu()
         for key in self.key_iterator(item):
             found = [self._frame(frame, image) for frame in _plain(item[key]).split(self.classes)]
-            for name, arrays in zip((key, self.uncertainty_key), zip(*found)):
+            for name, arrays in zip((key, self.uncertainty_key), zip(*found, strict=True), strict=True):
                 item[name] = _native(torch.from_numpy(np.stack(arrays)), image)
         return item
 
@@ -167,7 +167,7 @@ class NativeLabelsd(MapTransform):
         else:
             slabs = [back(slab) for slab in to_slices(probabilities).split(self.batch_slices)]
         pairs = [(slab.max(1).indices.to(torch.uint8).cpu(), normalised_entropy(slab).float().cpu()) for slab in slabs]
-        labels, doubt = (torch.cat(parts).permute(1, 2, 0).contiguous().numpy() for parts in zip(*pairs))
+        labels, doubt = (torch.cat(parts).permute(1, 2, 0).contiguous().numpy() for parts in zip(*pairs, strict=True))
         if back is None:  # the preprocessing's inverse turned them back, too
             return labels, doubt
         return orient_back(labels, affine, self.slice_axis), orient_back(doubt, affine, self.slice_axis)
@@ -178,7 +178,7 @@ class CleanLabelsd(MapTransform):
 
     Args:
         keys: labels (F, X, Y, Z).
-        largest_component: keep the largest 3D component of each class.
+        largest_component: keep the largest 3D component of each class, or of the ``"foreground"`` as a whole.
         fill_holes: fill background holes enclosed by the mask, slice by slice.
         slice_gaps: fill a class missing in a single slice between two that hold it.
         slice_axis: `stored`, or the body axis along which slices lie.
@@ -188,7 +188,7 @@ class CleanLabelsd(MapTransform):
     def __init__(
         self,
         keys: KeysCollection,
-        largest_component: bool = True,
+        largest_component: bool | Literal["foreground"] = True,
         fill_holes: bool = True,
         slice_gaps: bool = True,
         slice_axis: str = "stored",

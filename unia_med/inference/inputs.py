@@ -24,8 +24,8 @@ def find_images(path: Path, output: Path) -> dict[str, Path]:
     """Images to predict, by name.
 
     A file is taken whatever its name. In a folder, and below it, masks and results (`NO_IMAGES`), hidden files and
-    the output folder are left out, and so is a cine `X_4d` beside its own frames `X_frameNN`, as in ACDC. Where files in
-    several sub-folders have one name, all are called by their path inside the folder.
+    the output folder are left out, and so is a cine `X_4d` beside its own frames `X_frameNN`, as in ACDC. Where files
+    in several sub-folders have one name, all are called by their path inside the folder.
 
     Args:
         path: image file or folder.

@@ -6,6 +6,8 @@ part would then throw half of it away. All steps look at the labels alone, on th
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from scipy import ndimage
 
@@ -17,13 +19,16 @@ SMALL_HOLE = 0.1
 
 
 def postprocess(
-    labels: np.ndarray, largest_component: bool = True, fill_holes: bool = True, slice_gaps: bool = True
+    labels: np.ndarray,
+    largest_component: bool | Literal["foreground"] = True,
+    fill_holes: bool = True,
+    slice_gaps: bool = True,
 ) -> np.ndarray:
     """Cleaned copy of a label volume.
 
     Args:
         labels: integer volume (X, Y, Z), 0 is background; slices lie along Z.
-        largest_component: keep the largest 3D part of each class.
+        largest_component: keep the largest 3D part of each class, or of all of them taken as one (``"foreground"``).
         fill_holes: fill the holes of each class, slice by slice.
         slice_gaps: give a class to a slice that lacks it while both neighbours have it.
 
@@ -42,22 +47,23 @@ def postprocess(
     if slice_gaps:
         part[...] = fill_slice_gaps(part)
     if largest_component:
-        part[...] = keep_largest_components(part)
+        part[...] = keep_largest_components(part, largest_component == "foreground")
     if fill_holes:
         part[...] = fill_slice_holes(part)
     return cleaned
 
 
-def keep_largest_components(labels: np.ndarray) -> np.ndarray:
+def keep_largest_components(labels: np.ndarray, together: bool = False) -> np.ndarray:
     """Copy with only the largest 3D part of each class; voxels that share a corner are connected, as in MONAI.
 
     Args:
         labels: integer volume (X, Y, Z).
+        together: keep the largest part of all classes taken as one instead.
     """
     kept = np.array(labels)
     touching = ndimage.generate_binary_structure(labels.ndim, labels.ndim)
-    for value in _classes(labels):
-        parts, count = ndimage.label(labels == value, structure=touching)
+    for mask in [labels != BACKGROUND] if together else [labels == value for value in _classes(labels)]:
+        parts, count = ndimage.label(mask, structure=touching)
         if count > 1:
             sizes = np.bincount(parts.ravel())[1:]
             kept[(parts > 0) & (parts != int(sizes.argmax()) + 1)] = BACKGROUND

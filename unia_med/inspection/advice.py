@@ -38,7 +38,8 @@ def _separation(tags: dict[str, Any], config: RunConfig) -> Iterator[str]:
     pairs = [pair for pair in tags["pairs"] if pair["apart"] is not None and not pair["separable"]]
     for pair in pairs:
         first, second = pair["classes"]
-        apart, either = pair["only_first"] + pair["only_second"], pair["both"] + pair["only_first"] + pair["only_second"]
+        apart = pair["only_first"] + pair["only_second"]
+        either = apart + pair["both"]
         yield (
             f"Slice tags cannot separate {first} and {second}: of {either} slices that show either, only {apart} "
             f"({_percent(pair['apart'])}) are known to show one without the other. From tags alone, a network cannot "
@@ -118,7 +119,8 @@ def _patients(cases: dict[str, Any]) -> Iterator[str]:
     patients = cases["patients"]
     if patients.get("train", 0) < _FEW_PATIENTS:
         trained = patients.get("train", 0)
-        yield f"Only {_count(trained, 'patient')} {'trains' if trained == 1 else 'train'}; results will depend on which."
+        verb = "trains" if trained == 1 else "train"
+        yield f"Only {_count(trained, 'patient')} {verb}; results will depend on which."
     if not patients.get("val"):
         yield "No patient validates, so a run cannot tell you how good it is (data.split)."
 
@@ -154,7 +156,7 @@ def _images(images: dict[str, Any], config: RunConfig) -> Iterator[str]:
     if grid.spacing_mm is not None:
         sees = [size * grid.spacing_mm for size in grid.size]
         extents = [side["median"] for side in images["extent_mm"][:2]]
-        if grid.slice_axis == "stored" and any(extent > 1.5 * seen for extent, seen in zip(extents, sees)):
+        if grid.slice_axis == "stored" and any(extent > 1.5 * seen for extent, seen in zip(extents, sees, strict=True)):
             yield (
                 f"The network sees the central {sees[0]:.0f} x {sees[1]:.0f} mm of images of {extents[0]:.0f} x "
                 f"{extents[1]:.0f} mm (medians): make sure that nothing wanted lies outside (data.grid)."

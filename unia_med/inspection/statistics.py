@@ -107,7 +107,10 @@ def label_statistics(training: Sequence[CaseFacts], config: DataConfig) -> list[
                 "cases": len(facts),
                 "training_cases": len(training),
                 "background_pixels": int(pixels[0]),
-                "pixels": {name: int(pixels[[m + 1 for m in group]].sum()) for name, group in zip(groups, members)},
+                "pixels": {
+                    name: int(pixels[[m + 1 for m in group]].sum())
+                    for name, group in zip(groups, members, strict=True)
+                },
                 "slices": slices,
                 "slices_without_label": slices - sum(fact.slices for fact in facts),
                 "cases_without_class": _lacking(facts, groups, members),
@@ -120,7 +123,7 @@ def _lacking(facts: Sequence[Any], groups: Mapping[str, Any], members: Sequence[
     """Labelled cases in which a class is nowhere marked."""
     return {
         name: sum(not fact.pixels[[m + 1 for m in group]].any() for fact in facts)
-        for name, group in zip(groups, members)
+        for name, group in zip(groups, members, strict=True)
     }
 
 

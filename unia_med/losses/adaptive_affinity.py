@@ -57,7 +57,8 @@ def adaptive_affinity(
             *(
                 _shift_sums(values, logarithms, labels, confidence, shift, margin, gate, weighting, hinge)
                 for shift in half_neighbours(offset)
-            )
+            ),
+            strict=True,
         )
         means = torch.stack(sums).sum(0) / torch.stack(counts).sum(0).clamp(min=1)
         costs.append((means * means.new_tensor(GROUP_WEIGHTS)).sum())

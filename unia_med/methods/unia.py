@@ -37,8 +37,8 @@ from unia_med.methods.base import Batch, Method, Prediction, weighted_sum
 from unia_med.methods.unia_network import UniaNetwork, UniaOutput
 
 _PIXEL_TERMS = ("segmentation", "dense_energy")
-# Scores of a prior or a round say yes, no or doubtful (0.5), whatever the thresholds of activation maps are; augmentation
-# blends them at borders, which the narrow band ignores.
+# Scores of a prior or a round say yes, no or doubtful (0.5), whatever the thresholds of activation maps are;
+# augmentation blends them at borders, which the narrow band ignores.
 _SCORE_THRESHOLDS = (0.55, 0.45)
 _SAMPLING_SEED = 0
 

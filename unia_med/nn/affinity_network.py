@@ -81,6 +81,6 @@ class AffinityNetwork(nn.Module):
         size = tuple(-(-side // self.stride) for side in images.shape[-2:])
         with torch.set_grad_enabled(self.train_backbone and torch.is_grad_enabled()):
             maps = self.stages(images)
-        parts = [reduce(_on_grid(maps[i], size)) for i, reduce in zip(self.taps, self.reduce)]
+        parts = [reduce(_on_grid(maps[i], size)) for i, reduce in zip(self.taps, self.reduce, strict=True)]
         joined = self.join(torch.cat(parts, 1))
         return F.elu(joined) if self.form == "feature" else joined

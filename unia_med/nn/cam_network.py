@@ -69,7 +69,7 @@ class CamNetwork(nn.Module):
         size = maps[self.taps[0]].shape[-2:]
         grid = sum(
             F.interpolate(lateral(maps[i]), size=size, mode="bilinear", align_corners=False)
-            for i, lateral in zip(self.taps, self.laterals)
+            for i, lateral in zip(self.taps, self.laterals, strict=True)
         )
         features = self.dropout(self.join(grid))
         scores = self.classifier(features)

@@ -110,7 +110,7 @@ class HybridLite0(nn.Module):
         size = maps[STAGE_STRIDES.index(self.patch_size)].shape[-2:]
         grid = sum(
             F.interpolate(lateral(maps[i]), size=size, mode="bilinear", align_corners=False)
-            for i, lateral in zip(self._taps, self.laterals)
+            for i, lateral in zip(self._taps, self.laterals, strict=True)
         )
         aux, logits = self.local(grid), []
         tokens = aux.flatten(2).transpose(1, 2)  # (B, N, E)

@@ -38,9 +38,11 @@ class SkipDecoder(nn.Module):
         super().__init__()
         steps = len(skip_channels)
         widths = tuple(widths or (64, 48, 32)[-steps:] + (16,))
-        inputs = (channels, *widths[:-2])
+        inputs = (channels, *widths[:-2])[:steps]
+        coarsest_first = reversed(tuple(skip_channels))
         self.steps = nn.ModuleList(
-            _double_convolution(c + skip, w) for c, skip, w in zip(inputs, reversed(tuple(skip_channels)), widths)
+            _double_convolution(c + skip, w)
+            for c, skip, w in zip(inputs, coarsest_first, widths[:steps], strict=True)
         )
         self.width = widths[-2] if steps else channels
         self.last = _double_convolution(self.width, widths[-1])
@@ -53,7 +55,7 @@ class SkipDecoder(nn.Module):
     def features(self, tokens: Tensor, skips: Sequence[Tensor]) -> Tensor:
         """Features (B, C, h', w') on the grid of the finest skip, the input of `classify`."""
         features = tokens
-        for step, skip in zip(self.steps, reversed(tuple(skips))):
+        for step, skip in zip(self.steps, reversed(tuple(skips)), strict=True):
             features = F.interpolate(features, size=skip.shape[-2:], mode="bilinear", align_corners=False)
             features = step(torch.cat((features, skip), 1))
         return features

@@ -57,7 +57,7 @@ class ChannelFiles:
         return tuple(path.with_name(f"{name}{ending}{suffix}") for ending in self.endings)
 
     def header(self, path: Path) -> VolumeInfo:
-        """Returns the header of an image, shape (X, Y, Z), or (X, Y, Z, C) of several channels; checked as by `read`."""
+        """Returns the header of an image, (X, Y, Z) or, of several channels, (X, Y, Z, C), checked as by `read`."""
         if is_image(path):
             return read_image_header(path, self.channels)
         infos = [read_header(file) for file in self.files(path)]

@@ -206,7 +206,8 @@ def check_geometry(shape: tuple[int, ...], affine: np.ndarray, path: Path) -> No
     """
     if len(shape) not in (3, 4) or 0 in shape:
         raise UserError(
-            f"array of {len(shape)} dimensions {shape}, expected 2, 3 (x, y, slice) or 4 (x, y, slice, time or channel), none empty",
+            f"array of {len(shape)} dimensions {shape}, "
+            "expected 2, 3 (x, y, slice) or 4 (x, y, slice, time or channel), none empty",
             where=path,
             remedy="Split what has further dimensions into several files",
         )
