@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unia_med.localise.cam import multi_scale_maps, normalise_maps, normalise_together
+from unia_med.localise.cam import mean_peak, multi_scale_maps, normalise_maps, normalise_together
 
 WEIGHT = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 
@@ -67,6 +67,22 @@ def test_normalised_together_classes_keep_their_order_and_absent_ones_do_not_cou
     expected = torch.tensor([[[[0.0, 0.5]], [[1.0, 0.25]], [[0.0, 0.0]]]])
     assert torch.allclose(normalise_together(maps, tags), expected, atol=1e-4)
     assert normalise_together(maps, torch.zeros(1, 3)).abs().max() == 0
+
+
+def test_a_given_peak_keeps_the_order_of_slices() -> None:
+    maps = torch.tensor([[[[1.0, 2.0]]], [[[8.0, 4.0]]]])
+    tags = torch.ones(2, 1)
+    found = normalise_together(maps, tags, torch.tensor(4.0))
+    assert torch.allclose(found, torch.tensor([[[[0.25, 0.5]]], [[[1.0, 1.0]]]]), atol=1e-4)
+    unknown = normalise_together(maps, tags, torch.tensor(0.0))
+    assert torch.equal(unknown, normalise_together(maps, tags))
+
+
+def test_mean_peak_is_over_slices_that_show_something() -> None:
+    maps = torch.tensor([[[[1.0, 2.0]], [[9.0, 0.0]]], [[[6.0, 4.0]], [[-1.0, 0.0]]], [[[50.0, 50.0]], [[50.0, 0.0]]]])
+    tags = torch.tensor([[1, 0], [1, -1], [0, 0]])
+    assert float(mean_peak(maps, tags)) == 4.0
+    assert float(mean_peak(maps, torch.zeros(3, 2))) == 0.0
 
 
 def test_normalisation_gives_no_gradient_and_single_precision() -> None:

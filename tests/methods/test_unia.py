@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from unia_med.config.schema import RunConfig
 from unia_med.labels import IGNORE
@@ -142,6 +143,29 @@ def test_samples_do_not_depend_on_batching_and_vanish_with_the_variance(monkeypa
 
         monkeypatch.setattr(method.network.uncertainty, "forward", certain)
         torch.testing.assert_close(method.predict_samples(images, 3).probabilities, plain.probabilities)
+
+
+def test_a_running_peak_follows_training_alone_and_keeps_a_faint_slice_faint() -> None:
+    torch.manual_seed(0)
+    settings = {"cam_normalisation": "running", "cam_source": "auxiliary", "scales": [1.0], "flip": False}
+    method = _method(gates={"segmentation": 0.5}, **settings)
+    contrast = torch.tensor([0.1, 0.4, 0.7, 1.0]).view(4, 1, 1, 1)
+    images, tags = torch.rand(4, 1, 32, 32) * contrast, torch.ones(4, 3, dtype=torch.int8)
+    batch = Batch(images, tags)
+    method.losses(batch, 0)
+    assert (method.cam_peaks > 0).all()
+    before = method.cam_peaks.clone()
+    method.eval()
+    with torch.no_grad():
+        method.losses(batch, 0)
+        assert torch.equal(method.cam_peaks, before)
+        output = method.network(images)
+        enlarged = F.interpolate(output.aux_cam, size=(32, 32), mode="bilinear", align_corners=False)
+        peaks = enlarged.relu().amax((1, 2, 3))
+        method.cam_peaks.fill_(float(peaks.max()))
+        maps, _ = method._activation_maps(batch, output)
+    torch.testing.assert_close(maps.amax((1, 2, 3)), peaks / peaks.max(), rtol=1e-3, atol=0)
+    assert maps.amax((1, 2, 3)).min() < 0.9
 
 
 def test_before_the_decoder_learns_the_maps_are_the_probabilities() -> None:

@@ -52,6 +52,9 @@ class PriorConfig(Section):
     """A class needs this probability, else its pixel is ignored."""
     scales: list[float] = [1.0, 1.25]
     """Image scales whose probabilities are averaged when slices are labelled."""
+    slice_smoothing: float = Field(0.0, ge=0)
+    """Standard deviation, in slices, of a Gaussian along the stack by which these probabilities are smoothed: what a
+    slice shows, its neighbours show, too. 0: none."""
     synthetic_share: float = Field(0.33, ge=0, lt=1)
     """Share of synthetic slices in a batch; phantom only."""
     phantom: PhantomPriorConfig = PhantomPriorConfig()

@@ -89,9 +89,9 @@ class UniaConfig(Section):
     cam_source: Literal["final", "auxiliary"] = Field(
         "final", description="features whose activation maps make P1: Z as published, or those before the last blocks"
     )
-    cam_normalisation: Literal["class", "slice"] = Field(
-        "class", description="stretch each class's map to 1, as published [6], or all maps of a slice by one factor"
-    )
+    cam_normalisation: Literal["class", "slice", "running"] = "class"
+    """What becomes 1: `class`: the peak of each map, as published [6]; `slice`: the highest peak of a slice's maps;
+    `running`: the running mean, over training, of the slices' highest peaks, so that a faint slice stays faint."""
     cam_minimum_range: float = Field(0.0, ge=0, description="a flatter class map is dropped, not stretched to 1 [A19]")
     distribution: Literal["kl", "vae", "variance_aware"] = "kl"
     samples: int = Field(50, ge=1, description="Gaussian samples behind the distribution map [3.7]; more: less noise")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter1d
 from torch.nn import functional as F
 
 from unia_med.config.load import plain
@@ -168,13 +169,15 @@ class SelfTraining:
             yield self.slices.tags[self.slices.rows(case.case)] if self.prior.use_tags else None
 
     def _probabilities(self, method: Method, step: int) -> Iterator[np.ndarray]:
-        """Class probabilities (Z, K, H, W) of each training volume, averaged over `prior.scales`."""
+        """Class probabilities (Z, K, H, W) of each training volume, averaged over `prior.scales` and smoothed."""
         method = method.to(self.device).eval()
         for (_, volume), tags in zip(self.slices.volumes(), self._tags(), strict=True):
             classes = len(self.config.data.target_classes)
             known = np.full((len(volume), classes), TAG_UNKNOWN, np.int8) if tags is None else tags
             known = torch.from_numpy(known).to(self.device)
-            yield _averaged(method, volume.to(self.device), known, step, self.prior.scales)
+            found = _averaged(method, volume.to(self.device), known, step, self.prior.scales)
+            sigma = self.prior.slice_smoothing
+            yield gaussian_filter1d(found, sigma, axis=0, mode="nearest") if sigma > 0 else found
 
     def _ring_probabilities(self) -> Iterator[np.ndarray]:
         """The ring's scores of each training volume; its RV direction is voted over all of them, without masks."""

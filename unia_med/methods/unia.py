@@ -22,7 +22,7 @@ from unia_med.localise.affinity_refine import (
     pixel_and_affinity_labels,
     radius_mask,
 )
-from unia_med.localise.cam import multi_scale_maps, normalise_maps, normalise_together
+from unia_med.localise.cam import mean_peak, multi_scale_maps, normalise_maps, normalise_together
 from unia_med.localise.complement import complement
 from unia_med.localise.pixel_refine import pixel_kernel, refine_labels
 from unia_med.localise.thresholds import three_valued, token_labels, two_valued
@@ -41,6 +41,7 @@ _PIXEL_TERMS = ("segmentation", "dense_energy")
 # augmentation blends them at borders, which the narrow band ignores.
 _SCORE_THRESHOLDS = (0.55, 0.45)
 _SAMPLING_SEED = 0
+_PEAK_RATE = 0.05  # of the running mean: about the last 20 steps
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ class UniA(Method):
         self.classes = len(config.data.target_classes) + 1
         self.network = UniaNetwork(config.network, config.method, self.classes)
         self.distribution_loss = DistributionLoss(config.method.distribution)
+        if self.settings.cam_normalisation == "running":
+            self.register_buffer("cam_peaks", torch.zeros(2))  # of the activation maps and the auxiliary ones
 
     def rate_multipliers(self) -> dict[str, float]:
         """Everything that is not pretrained learns `head_multiplier` times faster [17]."""
@@ -104,6 +107,7 @@ class UniA(Method):
         need_labels = fused_labels or any(term in weights for term in _PIXEL_TERMS)
         need_affinity = "affinity" in weights or (need_labels and self.settings.label_source == "F")
         output = self.network(batch.images, need_affinity, "distribution" in weights)
+        self._follow_peaks(batch, output)
         labels = self._pseudo_labels(batch, output, step, need_labels)
         terms = {
             "classification": lambda: tag_classification(output.tag_logits, batch.tags),
@@ -188,11 +192,24 @@ class UniA(Method):
             self.settings.flip,
             unscaled=(output.cam, output.aux_cam),
         )
-        seed = auxiliary if self.settings.cam_source == "auxiliary" else cam
-        if self.settings.cam_normalisation == "slice":
-            return normalise_together(seed, batch.tags), normalise_together(auxiliary, batch.tags)
-        floor = self.settings.cam_minimum_range
-        return normalise_maps(seed, floor), normalise_maps(auxiliary, floor)
+        from_auxiliary = self.settings.cam_source == "auxiliary"
+        seed = auxiliary if from_auxiliary else cam
+        if self.settings.cam_normalisation == "class":
+            floor = self.settings.cam_minimum_range
+            return normalise_maps(seed, floor), normalise_maps(auxiliary, floor)
+        peaks = (None, None)
+        if self.settings.cam_normalisation == "running":  # maps are sums over scales
+            of_cam, of_auxiliary = self.cam_peaks * len(self.settings.scales)
+            peaks = (of_auxiliary if from_auxiliary else of_cam, of_auxiliary)
+        return normalise_together(seed, batch.tags, peaks[0]), normalise_together(auxiliary, batch.tags, peaks[1])
+
+    @torch.no_grad()
+    def _follow_peaks(self, batch: Batch, output: UniaOutput) -> None:
+        if self.settings.cam_normalisation != "running" or not self.training:
+            return
+        peaks = torch.stack([mean_peak(maps, batch.tags) for maps in (output.cam, output.aux_cam)])
+        followed = torch.where(self.cam_peaks > 0, self.cam_peaks.lerp(peaks, _PEAK_RATE), peaks)
+        self.cam_peaks.copy_(torch.where(peaks > 0, followed, self.cam_peaks))
 
     @torch.no_grad()
     def _pseudo_labels(self, batch: Batch, output: UniaOutput, step: int, need_labels: bool) -> PseudoLabels:
