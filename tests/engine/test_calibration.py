@@ -64,6 +64,27 @@ def test_the_temperature_behind_the_labels_is_found_and_the_error_falls() -> Non
     assert (found.cases, found.voxels) == (3, 3 * 64 * 64 * 3)
 
 
+def test_a_temperature_that_calibrates_worse_is_not_taken() -> None:
+    class Sure(Overconfident):
+        """Right in nine voxels of ten, says 0.9, and 0 in a few of the others: the likelihood asks for more heat."""
+
+        def predict(self, images: Tensor) -> Prediction:
+            values = images[:, 0]
+            lost = torch.tensor([1.0, 0.0, 0.0, 0.0]).view(4, 1, 1)
+            said = torch.tensor([0.9, 0.1, 0.0, 0.0]).view(4, 1, 1)
+            wrong = (values > 0.9)[:, None]
+            return Prediction(torch.where(wrong, lost, said).float(), torch.zeros_like(values))
+
+    class Ninth(Drawn):
+        def evaluation_case(self, case: CaseFiles) -> EvaluationCase:
+            found = super().evaluation_case(case)
+            return EvaluationCase(case, found.volume, np.where(found.volume.array > 0.9, 3, 0).astype(np.uint8))
+
+    found = fit(Sure(), RunConfig.model_validate(CONFIG), Ninth(), CASES, torch.device("cpu"))
+    assert found.temperature == 1.0
+    assert found.ece_after == found.ece_before < 0.2
+
+
 def test_what_is_fitted_is_kept_and_used_unless_the_user_says_otherwise(tmp_path: Path) -> None:
     config, method = RunConfig.model_validate(CONFIG), Overconfident()
     save_checkpoint({"ema": method.state_dict()}, tmp_path / "best.pt")

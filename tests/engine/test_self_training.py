@@ -147,3 +147,29 @@ def test_agreement_without_a_prior_goes_back_to_what_was_drawn(tiny_acdc: Path, 
     np.testing.assert_array_equal(np.asarray(resumed.scores), np.asarray(slices.scores))
     plan.restore(4)
     assert slices.scores is None and slices.labels == {case: completed}
+
+
+class Lone(Constant):
+    """Says LV in the second slice of a stack and background in all others."""
+
+    def predict(self, images: Tensor) -> Prediction:
+        probabilities = torch.zeros(len(images), 4, *images.shape[-2:])
+        probabilities[:, 0] = 1.0
+        probabilities[1, [0, 3]] = torch.tensor([0.0, 1.0]).view(2, 1, 1)
+        return Prediction(probabilities, torch.zeros_like(images[:, 0]))
+
+
+@pytest.mark.parametrize(("sigma", "sure"), [(0.0, 255), (0.3, 255), (1.0, 0)])
+def test_a_slice_that_its_neighbours_contradict_is_outvoted(
+    tiny_acdc: Path, tmp_path: Path, sigma: float, sure: int
+) -> None:
+    config = _config(tiny_acdc, slice_smoothing=sigma, use_tags=False)
+    slices = _slices(config)
+    plan = _plan(config, tmp_path, slices)
+    plan.before_training(Constant(0))
+    plan.boundaries[5](Lone(0))
+    case, _ = next(iter(slices.volumes()))
+    scores = slices.scores[slices.rows(case.case)]
+    # A normal curve of one slice leaves 0.40 of its weight, or 0.45 near the end of the stack, on the slice itself.
+    assert (scores[1, 3] == sure).all()
+    assert (scores[2, 3] == 0).all()
