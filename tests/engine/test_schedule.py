@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from unia_med.engine.schedule import cosine_factor, poly_factor, rate_factor, rate_scheduler
+from unia_med.engine.schedule import cosine_factor, poly_factor, rate_factor, rate_scheduler, restarted_factor
 
 
 @pytest.mark.parametrize(("iteration", "rate"), [(200, 7.96e-6), (2000, 5.457e-5), (10000, 3.216e-5)])
@@ -50,3 +50,12 @@ def test_groups_keep_their_own_base_rates() -> None:
     optimizer.step()
     scheduler.step()
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.75**0.9, 10 * 0.75**0.9])
+
+
+def test_a_restarted_schedule_is_that_of_its_part() -> None:
+    factor = restarted_factor("cosine", 100, 0.1, [40])
+    first, second = rate_factor("cosine", 40, 0.1), rate_factor("cosine", 60, 0.1)
+    assert [factor(step) for step in range(40)] == [first(step) for step in range(40)]
+    assert [factor(step) for step in range(40, 101)] == [second(step) for step in range(61)]
+    plain, whole = restarted_factor("poly", 100, 0.0, ()), rate_factor("poly", 100, 0.0)
+    assert [plain(step) for step in range(101)] == [whole(step) for step in range(101)]

@@ -189,6 +189,45 @@ def test_boundaries_come_once_at_their_step_before_its_checkpoint(tiny: ModuleTy
     assert float(batches[-1][1].max()) == 1.0
 
 
+@pytest.mark.parametrize("stop", [None, 3, 7])
+def test_a_restart_forgets_weights_moments_and_rate_also_when_resumed(
+    stop: int | None, tiny: ModuleType, tmp_path: Path
+) -> None:
+    """The first step after the boundary is that of a run which begins there, whether or not the run was stopped."""
+    heard: list[dict[str, Tensor]] = []
+
+    def listen(method: torch.nn.Module) -> None:
+        heard.append({name: value.clone() for name, value in method.state_dict().items()})
+
+    def trainer() -> Trainer:
+        return tiny.tiny_trainer(tmp_path, boundaries={5: listen}, restarts=True)
+
+    begin = {name: value.clone() for name, value in trainer().method.state_dict().items()}
+    if stop is not None:
+        first = trainer()
+        losses = first.method.losses
+        first.method.losses = lambda batch, step: (step == stop and first.request_stop()) or losses(batch, step)
+        with pytest.raises(Interrupted):
+            first.run()
+    states: dict[int, tuple] = {}
+    second = trainer()
+    losses = second.method.losses
+
+    def watch(batch: Batch, step: int) -> dict[str, Tensor]:
+        weights = {name: value.clone() for name, value in second.method.state_dict().items()}
+        states[step] = (weights, second.scheduler.get_last_lr()[0], len(second.optimizer.state), second.average.updates)
+        return losses(batch, step)
+
+    second.method.losses = watch
+    second.run()
+    assert len(heard) == 1 and any(not torch.equal(heard[0][name], begin[name]) for name in begin)
+    if stop != 7:
+        weights, rate, moments, updates = states[5]
+        assert all(torch.equal(weights[name], begin[name]) for name in begin)
+        assert (rate, moments, updates) == (0.05, 0, 0)
+    assert states[8][3] == 3 and states[8][1] < 0.05
+
+
 def test_a_loss_that_is_not_finite_is_named_and_never_stored(tiny: ModuleType, tmp_path: Path) -> None:
     trainer = tiny.tiny_trainer(tmp_path)
     losses = trainer.method.losses

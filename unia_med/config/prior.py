@@ -42,6 +42,9 @@ class PriorConfig(Section):
     """Priors that label the slices of the first round; their scores are averaged."""
     rounds: int = Field(1, ge=1, le=10)
     """Labelling rounds: the first learns from prior and weak labels, each further one also from the network's own."""
+    restart: bool = False
+    """Later rounds begin with the weights that the run began with, and with a learning rate schedule of their own. A
+    network that goes on repeats what it was labelled by, its own features; a fresh one has to find it in the image."""
     trust: Literal["network", "agreement"] = "network"
     """What later rounds learn. `network`: weak labels, also completed ones, win over the network's. `agreement`: what
     was completed (`data.labels`, `fill`) counts only where the network says the same, other completed pixels become

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
+from collections.abc import Iterable
 from functools import partial
 from typing import Protocol
 
@@ -59,6 +61,26 @@ def cosine_factor(step: int, total: int, warmup: int) -> float:
     if step < warmup:
         return _warmup_factor(step, warmup)
     return 0.5 * (1.0 + math.cos(math.pi * _progress(step, warmup, total)))
+
+
+def restarted_factor(name: str, total: int, warmup_fraction: float, starts: Iterable[int]) -> RateFactor:
+    """The schedule a config names, run anew in each part of a run.
+
+    Args:
+        name: as in `rate_factor`.
+        total: iterations of the whole run.
+        warmup_fraction: share of each part with rising rate, in [0, 1).
+        starts: steps at which a new part begins, besides 0.
+    """
+    edges = sorted({0, *starts})
+    ends = [*edges[1:], total]
+    parts = [rate_factor(name, end - begin, warmup_fraction) for begin, end in zip(edges, ends, strict=True)]
+
+    def factor(step: int) -> float:
+        part = bisect_right(edges, step) - 1
+        return parts[part](step - edges[part])
+
+    return factor
 
 
 def rate_factor(name: str, total: int, warmup_fraction: float) -> RateFactor:

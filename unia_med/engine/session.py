@@ -101,6 +101,7 @@ def _train(
         validation=validation,
         boundaries=plan.boundaries if plan else {},
         restore=plan.restore if plan else None,
+        restarts=config.prior.restart,
         workers=config.data.workers,
         metadata={"config": plain(config), "classes": list(config.data.target_classes)},
     )

@@ -27,7 +27,7 @@ from unia_med.engine.checkpoint import load_checkpoint, load_weights, remove_lef
 from unia_med.engine.interrupt import Interrupted, StopRequest
 from unia_med.engine.monitor import Monitor
 from unia_med.engine.randomness import seed_everything, step_seed
-from unia_med.engine.schedule import rate_factor, rate_scheduler
+from unia_med.engine.schedule import rate_scheduler, restarted_factor
 from unia_med.engine.stream import BatchStream, SliceSource, item_name
 from unia_med.engine.watch import LossWatch, RunningMeans
 from unia_med.errors import UserError
@@ -60,6 +60,7 @@ class Trainer:
         boundaries: Mapping[int, Boundary] | None = None,
         *,
         restore: Callable[[int], None] | None = None,
+        restarts: bool = False,
         workers: int = 0,
         metadata: Mapping[str, Any] | None = None,
         title: str = "train",
@@ -80,6 +81,7 @@ class Trainer:
                 checkpoint of that step is written after it, so whatever it leaves on the disk is there at a resume.
             restore: brings the other processes to the state in which a boundary left the first, given its step. With
                 several processes boundaries run on the first one only.
+            restarts: after a boundary training begins anew, with the weights that `run` found at step 0.
             workers: loading processes.
             metadata: plain values for the checkpoints: `config` and `classes`.
             title: shown beside the progress bar.
@@ -89,7 +91,7 @@ class Trainer:
         self.method = method.to(self.device, memory_format=self._layout).train()
         self.dataset, self.training, self.run_dir, self.seed = dataset, training, run_dir, seed
         self._validation, self._boundaries = validation, dict(boundaries or {})
-        self._restore, self._workers = restore, workers
+        self._restore, self._restarts, self._workers = restore, restarts, workers
         self._metadata = {"config": {}, "classes": [], **(metadata or {})}
         self._augment = BatchAugmentation(augment) if augment is not None else None
         self._monitor = Monitor(run_dir, training.iterations, title)
@@ -117,6 +119,10 @@ class Trainer:
         """Checkpoint to predict with."""
         return self.run_dir / "checkpoints" / "best.pt"
 
+    @property
+    def _start_path(self) -> Path:
+        return self.run_dir / "checkpoints" / "start.pt"
+
     def run(self) -> None:
         """Train up to the budget, from the folder's checkpoint if there is one.
 
@@ -129,6 +135,8 @@ class Trainer:
         if distributed.is_main():
             remove_leftovers(self.last_path.parent)
             remove_leftovers(self.run_dir)
+            if self._restarts and self.step == 0:
+                save_checkpoint({"model": self.method.state_dict()}, self._start_path)
         with self._stop, self._monitor.open(self.step):
             try:
                 self._engine().run()
@@ -276,13 +284,18 @@ class Trainer:
         distributed.barrier()
         if not distributed.is_main() and self._restore is not None:
             self._restore(step)
+        if self._restarts:
+            load_weights(self.method, load_checkpoint(self._start_path, ("model",))["model"], self._start_path)
+            self.optimizer.state.clear()
+            self.restart_average()
 
     def _prepare_optimiser(self) -> None:
         settings = self.training
         groups = self.method.parameter_groups(settings.learning_rate, settings.weight_decay)
         fused = self.device.type in ("cpu", "cuda")
         self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.999), eps=1e-8, fused=fused)
-        factor = rate_factor(settings.schedule, settings.iterations, settings.warmup)
+        starts = self._boundaries if self._restarts else ()
+        factor = restarted_factor(settings.schedule, settings.iterations, settings.warmup, starts)
         self.scheduler = rate_scheduler(self.optimizer, factor)
         self._half = _half_precision(self.device) if settings.amp else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self._half == torch.float16)
