@@ -1,4 +1,4 @@
-"""How well a UniA run finds the heart as a whole: activation maps with tags, prediction without them.
+"""How well a run finds the heart as a whole: activation maps with tags, where its method has any; prediction without.
 
     python examples/score_heart.py runs/acdc_tags ACDC
 
@@ -39,12 +39,15 @@ def main(run: Path, root: str) -> None:
         truth = torch.from_numpy(load_label_slices(case.mask, data.grid, heart_values) == 1).flatten(1)
         peaks = truth.gather(1, heart.flatten(1).argmax(1, keepdim=True))[:, 0]
         inside += peaks[truth.any(1)].tolist()
-        maps = predictor.label_maps(found.volume, tags[case.case])["CAM"]
-        labels = predictor.predict_volume(found.volume).labels
         real = found.labels > 0
-        rows.append([dice((maps > 0) & (maps < 255), real), dice(labels > 0, real)])
-    means = np.mean(rows, 0)
-    print(f"peak in heart {np.mean(inside):.3f}, heart Dice of maps {means[0]:.3f}, of prediction {means[1]:.3f}")
+        row = {"prediction": dice(predictor.predict_volume(found.volume).labels > 0, real)}
+        maps = predictor.label_maps(found.volume, tags[case.case]).get("CAM")
+        if maps is not None:
+            row["maps"] = dice((maps > 0) & (maps < 255), real)
+        rows.append(row)
+    means = {name: np.mean([row[name] for row in rows]) for name in rows[0]}
+    text = f"peak in heart {np.mean(inside):.3f}, heart Dice of " if "maps" in means else "heart Dice of "
+    print(text + ", of ".join(f"{name} {means[name]:.3f}" for name in sorted(means)))
 
 
 if __name__ == "__main__":

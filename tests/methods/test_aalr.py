@@ -62,6 +62,13 @@ def test_phases_follow_the_fractions_of_the_iterations() -> None:
     assert set(_method(online={"use": False})._active_weights(0)) == {"segmentation"}
 
 
+def test_exact_labels_are_not_reassigned() -> None:
+    method = _method()
+    before = set(method._active_weights(90))
+    method.expect_exact_labels()
+    assert before - set(method._active_weights(90)) == {"label_reassign"}
+
+
 def test_nothing_labelled_costs_nothing() -> None:
     method, batch = _method(online={"use": False}), _drawn()
     batch.labels[:] = IGNORE

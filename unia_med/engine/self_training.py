@@ -124,9 +124,11 @@ class SelfTraining:
         config = config.model_copy(update={"training": training})
         seed = config.seed + _TEACHER_SEED
         bank = PhantomSlices(settings, config.data.grid, seed)
+        method = self._build(config)
+        method.expect_exact_labels()
         _LOG.info("teacher: %d synthetic slices, %d iterations", len(bank), settings.iterations)
         trainer = Trainer(
-            self._build(config),
+            method,
             bank,
             training,
             config.augment,

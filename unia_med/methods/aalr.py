@@ -69,8 +69,13 @@ class Aalr(SegmenterMethod):
         self.network = EmbeddingNetwork(
             config.network, self.classes, self.settings.channels, pooling, self.settings.dropout
         )
+        self.exact_labels = False
         self.register_buffer("bank", torch.zeros(self.classes - 1, self.settings.channels))
         self.register_buffer("seen", torch.zeros(self.classes - 1, dtype=torch.bool))
+
+    def expect_exact_labels(self) -> None:
+        """No label is reassigned: a slice's background, of many tissues, would go to the classes little by little."""
+        self.exact_labels = True
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """The weighted sum of section 7 and its unweighted parts; terms that are off are not computed.
@@ -112,6 +117,8 @@ class Aalr(SegmenterMethod):
         weights = self.settings.weights.model_dump()
         if not self.settings.online.use:
             weights["classification"] = 0.0
+        if self.exact_labels:
+            weights["label_reassign"] = 0.0
         weights["segmentation"] *= float(self._share(gates.segmentation, 0.0, step))
         for name in ("adaptive_affinity", "label_reassign"):
             weights[name] *= self._share(getattr(gates, name), gates.ramp, step)

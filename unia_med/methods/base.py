@@ -126,6 +126,9 @@ class Method(nn.Module, ABC):
         """
         return self.predict(images).probabilities
 
+    def expect_exact_labels(self) -> None:
+        """Called before training on labels that are right by construction: leave off what corrects labels."""
+
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """The training step; the same as `losses`."""
         return self.losses(batch, step)
