@@ -126,14 +126,15 @@ def test_uncertainty_can_be_left_out(bundle: Path, images: Path, tmp_path: Path)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["single_seg.nii.gz"]
 
 
+@pytest.mark.parametrize("component", [False, "foreground"])
 def test_postprocessing_of_the_run_is_that_of_the_bundle(
-    untrained: ModuleType, images: Path, tmp_path: Path
+    component: bool | str, untrained: ModuleType, images: Path, tmp_path: Path
 ) -> None:
     """Settings that differ from every default reach the bundle."""
     inference = {
         "batch_slices": 2,
         "temperature": 2.5,
-        "postprocess": {"largest_component": False, "fill_holes": True, "slice_gaps": False},
+        "postprocess": {"largest_component": component, "fill_holes": True, "slice_gaps": False},
     }
     data = {"grid": {"spacing_mm": None, "size": [48, 64], "percentiles": [5, 90], "slice_axis": "sagittal"}}
     untrained.write_run(tmp_path / "run", inference=inference, data=data)
