@@ -186,3 +186,14 @@ def test_a_cine_is_predicted_frame_by_frame_with_weights_loaded_once(
         for t in range(5):
             frame = nib.load(tmp_path / "out" / f"p_frame{t + 1:02d}_{kind}.nii.gz")
             np.testing.assert_allclose(np.asarray(whole.dataobj)[..., t], np.asarray(frame.dataobj), atol=1e-5)
+
+
+def test_a_series_for_a_run_of_several_channels_is_refused(
+    run: Path, dicom_files: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = RunConfig.model_validate({"data": {"name": "volumes", "channels": 2, "classes": ["A"]}})
+    dump_config(config, run / "config.yaml")
+    dicom_files.write_series(tmp_path / "scan", blobs(20, 18, 2))
+    assert predict(run, tmp_path / "scan", tmp_path / "out") != 0
+    said = capfd.readouterr().err
+    assert "2 channels" in said and "NIfTI" in said and "Error" not in said

@@ -179,15 +179,18 @@ def _unreadable(images: Mapping[str, Path | DicomSeries], args: argparse.Namespa
             if isinstance(image, Path):
                 read_header(image) if files.channels == 1 else files.header(image)
             else:
-                _prepare_dicom(image)
+                _prepare_dicom(image, files.channels)
         except UserError as error:
             failures[name] = str(error)
     return failures
 
 
-def _prepare_dicom(series: DicomSeries) -> None:
+def _prepare_dicom(series: DicomSeries, channels: int) -> None:
     from unia_med.export.dicom_seg import import_highdicom
 
+    if channels > 1:
+        remedy = "Convert the series to NIfTI, with the channels as the fourth axis or as one file each"
+        raise UserError(f"a DICOM series, but the run reads {channels} channels", where=series.path, remedy=remedy)
     import_highdicom(series.path)
     frames = f" of {series.frames} frames" if series.frames > 1 else ""
     print(f"{series.path}: {' x '.join(map(str, series.shape[:3]))} voxels{frames}")
