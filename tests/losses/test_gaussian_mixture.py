@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unia_med.labels import IGNORE
 from unia_med.losses.gaussian_mixture import MixtureFit
-from unia_med.losses.mixture_geometry import distances, normalise_features, pull_down, with_position
+from unia_med.losses.mixture_geometry import distances, normalise_features, pull_down, with_intensity, with_position
 
 B, K, E = 2, 3, 5
 
@@ -63,6 +63,17 @@ def test_position_adds_its_weight_times_the_mean_offset() -> None:
     assert far[-1].item() == pytest.approx(0.5 * (1.5 + 1.75) / 2)
 
 
+def test_intensity_adds_its_weight_times_the_mean_difference() -> None:
+    images = torch.zeros(1, 2, 8, 16)
+    images[:, :, :, 8:] = torch.tensor([0.5, 0.25]).view(1, 2, 1, 1)
+    images[:, :, 0, 8] += 0.4  # one of the four pixels of its cell
+    cells = with_intensity(torch.zeros(1, 6, 4, 8), images, 3.0).flatten(2).transpose(1, 2)
+    far = distances(cells, cells[:, :1])[0, 0].unflatten(0, (4, 8))
+    assert far[0, 3].item() == 0
+    assert far[1, 4].item() == pytest.approx(3.0 * (0.5 + 0.25) / 2)
+    assert far[0, 4].item() == pytest.approx(3.0 * (0.6 + 0.35) / 2)
+
+
 def test_fixed_responses_are_exp_of_minus_squared_distance() -> None:
     features, labels, probabilities, tags = _scene()
     mixture = MixtureFit(K, variance="fixed")(features, labels, probabilities, tags)
@@ -82,6 +93,28 @@ def test_adaptive_variance_is_the_mean_squared_distance_of_the_predicted_class()
     for b, k in ((0, 0), (0, 2), (1, 1)):
         weight, squares = pooled[b, k], mixture.distances[b, k].square()
         assert mixture.variance[b, k].item() == pytest.approx(float((weight * squares).sum() / weight.sum()))
+
+
+def test_pooled_variance_is_the_mean_of_the_adaptive_ones_that_exist() -> None:
+    features, labels, _, tags = _scene()
+    probabilities = torch.rand(B, K, *labels.shape[1:], dtype=torch.float64)
+    each = MixtureFit(K)(features, labels, probabilities, tags)
+    pooled = MixtureFit(K, variance="pooled")(features, labels, probabilities, tags)
+    for b in range(B):
+        mean = each.variance[b][each.exists[b]].mean()
+        torch.testing.assert_close(pooled.variance[b], mean.expand(K))
+    assert not each.exists.all(), "a scene in which a class is missing"
+
+
+def test_with_a_pooled_variance_the_nearest_centre_has_the_highest_density() -> None:
+    features, labels, _, tags = _scene()
+    probabilities = torch.rand(B, K, *labels.shape[1:], dtype=torch.float64)
+    mixture = MixtureFit(K, variance="pooled")(features, labels, probabilities, tags)
+    size = mixture.distances.shape[-2:]
+    prior = mixture.prior.clamp(min=1e-30).log()[:, :, None, None]
+    density = (mixture.class_log_joint(size) - prior).masked_fill(~mixture.exists[:, :, None, None], -torch.inf)
+    far = mixture.distances.masked_fill(~mixture.exists[:, :, None, None], torch.inf)
+    assert torch.equal(density.argmax(1), far.argmin(1))
 
 
 def _brute_force_em(

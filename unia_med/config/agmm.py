@@ -68,8 +68,9 @@ class AgmmConfig(Section):
     centres_per_class: list[Annotated[int, Field(ge=1, le=8)]] = Field([3, 1], min_length=1)
     """Gaussians of the background, then of each class; the last number holds for all further classes. Lung, fat,
     muscle and vessels are no single Gaussian [11]."""
-    variance: Literal["adaptive", "fixed"] = "adaptive"
-    """`adaptive`: of the predicted class, per slice [5]; `fixed`: exp(-d^2), what the released code runs."""
+    variance: Literal["adaptive", "fixed", "pooled"] = "adaptive"
+    """`adaptive`: of the predicted class, per slice [5]; `fixed`: exp(-d^2), what the released code runs; `pooled`: the
+    adaptive ones' mean, so that a broad class does not take all pixels that lie between centres."""
     minimum_variance: float = Field(1e-3, gt=0)
     """Floor of an adaptive variance; larger keeps responses softer."""
     em_rounds: int = Field(2, ge=0, le=10)
@@ -86,6 +87,9 @@ class AgmmConfig(Section):
     """Share of the iterations over which it then rises linearly to its weight [11]; published 0."""
     position_weight: float = Field(0.0, ge=0)
     """Adds this times the mean offset along both axes, in half image sides, to the distance in features [11]."""
+    intensity_weight: float = Field(0.0, ge=0)
+    """Adds this times the difference in intensity, of an image in [0, 1], to the distance in features. Sparse labels
+    lie in the middle of structures; without it the network halves the way between them, wherever the edge is."""
     borrow_centres: bool = False
     """A class tagged but not drawn in a slice takes the batch's mean centre: for runs that mix tags and scribbles."""
     seeds: SeedSettings = SeedSettings()

@@ -101,7 +101,8 @@ class MixtureFit:
     Args:
         classes: K, with background.
         centres_per_class: Gaussians of class 0, 1, ...; the last number holds for all further classes.
-        variance: `fixed`: exp(-d^2), what the released code runs; `adaptive`: of the predicted class (CVPR eq. 7).
+        variance: `fixed`: exp(-d^2), what the released code runs; `adaptive`: of the predicted class (CVPR eq. 7);
+            `pooled` (ours): the mean of the adaptive ones over an image's Gaussians, the same for all of them.
         minimum_variance: Floor of an adaptive variance; a larger one keeps responses softer.
         rounds: Rounds of online expectation-maximisation; 0 leaves the centres on the labelled pixels.
         position: Weight of the distance in place, in half image sides, beside that in features.
@@ -115,7 +116,7 @@ class MixtureFit:
         self,
         classes: int,
         centres_per_class: Sequence[int] = (1,),
-        variance: Literal["fixed", "adaptive"] = "adaptive",
+        variance: Literal["fixed", "adaptive", "pooled"] = "adaptive",
         minimum_variance: float = 1e-3,
         rounds: int = 0,
         position: float = 0.0,
@@ -127,7 +128,7 @@ class MixtureFit:
         counts = [*centres_per_class, *[centres_per_class[-1]] * classes][:classes]
         self.owners = [k for k, count in enumerate(counts) for _ in range(count)]
         self.counts, self.classes = counts, classes
-        self.adaptive, self.minimum_variance, self.rounds = variance == "adaptive", minimum_variance, rounds
+        self.variance, self.minimum_variance, self.rounds = variance, minimum_variance, rounds
         self.position, self.borrow = position, borrow
         self.trust, self.mass_ratio, self.prior_floor = trust, mass_ratio, prior_floor
 
@@ -226,20 +227,25 @@ class MixtureFit:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Centres, variance by the prediction (section 5) and prior z / sum z, shared by a class's Gaussians."""
         mask = exists.to(cells.dtype)
-        if self.adaptive:
+        if self.variance != "fixed":
             far = distances(cells, centres)
             share = nearest_in_class(far.masked_fill(~exists.unsqueeze(2), torch.inf), owner, self.classes)
-            variance = self._variance(far, expected[:, owner] * share, torch.ones_like(mask))
+            variance = self._variance(far, expected[:, owner] * share, torch.ones_like(mask), exists)
         else:
             variance = torch.full_like(mask, FIXED_VARIANCE)
         siblings = per_class_sum(mask.unsqueeze(2), owner, self.classes)[..., 0]
         prior = mask / siblings[:, owner].clamp(min=1)
         return centres, variance, prior / prior.sum(1, keepdim=True).clamp(min=1)
 
-    def _variance(self, far: Tensor, weights: Tensor, otherwise: Tensor) -> Tensor:
+    def _variance(self, far: Tensor, weights: Tensor, otherwise: Tensor, exists: Tensor) -> Tensor:
         total = weights.sum(2)
         mean = (weights * far.square()).sum(2) / total.clamp(min=1e-6)
-        return torch.where(total > 1e-6, mean, otherwise).clamp(min=self.minimum_variance)
+        each = torch.where(total > 1e-6, mean, otherwise)
+        if self.variance == "pooled":
+            # One factor 1 / sigma cannot make up for a broad class of many channels: it would take all pixels between.
+            shared = (each * exists).sum(1, keepdim=True) / exists.sum(1, keepdim=True).clamp(min=1)
+            each = shared.expand_as(each)
+        return each.clamp(min=self.minimum_variance)
 
     @torch.no_grad()
     def _improved(
@@ -267,8 +273,8 @@ class MixtureFit:
             weights = own * inner + trusted * scale[:, owner].unsqueeze(2)
             total = weights.sum(2, keepdim=True)
             centres = torch.where(total > 1e-6, weighted_means(cells, weights), centres)
-            if self.adaptive:
-                variance = self._variance(distances(cells, centres), weights, variance)
+            if self.variance != "fixed":
+                variance = self._variance(distances(cells, centres), weights, variance, exists)
             prior = self._prior((own * inner + posterior * free).sum(2), exists, owner)
         return centres, variance, prior
 

@@ -79,6 +79,21 @@ def with_position(features: Tensor, weight: float) -> Tensor:
     return torch.cat((features, place.expand(len(features), -1, -1, -1)), 1)
 
 
+def with_intensity(features: Tensor, images: Tensor, weight: float) -> Tensor:
+    """Features (B, E, h, w) with the image's channels, so that the mean distance grows by weight * |difference|.
+
+    Args:
+        features: on any grid.
+        images: (B, C, H, W) in [0, 1]; averaged over each cell.
+        weight: contribution of a difference of 1 in all channels; 0 adds nothing.
+    """
+    if weight == 0:
+        return features
+    channels = images.shape[1]
+    scale = weight * (features.shape[1] + channels) / channels
+    return torch.cat((features, scale * F.adaptive_avg_pool2d(images.to(features.dtype), features.shape[-2:])), 1)
+
+
 def distances(cells: Tensor, centres: Tensor) -> Tensor:
     """(B, J, N): mean absolute difference over channels, without a (B, J, E, N) tensor of differences.
 

@@ -22,7 +22,7 @@ from unia_med.localise.token_grid import nearest_labels
 from unia_med.losses.classification import tag_classification
 from unia_med.losses.dense_energy import dense_energy
 from unia_med.losses.gaussian_mixture import Mixture, MixtureFit
-from unia_med.losses.mixture_geometry import normalise_features
+from unia_med.losses.mixture_geometry import normalise_features, with_intensity
 from unia_med.losses.mixture_supervision import (
     absent_classes,
     class_weights,
@@ -147,6 +147,7 @@ class Agmm(SegmenterMethod):
 
     def _mixture(self, batch: Batch, output: EmbeddedOutput, labels: Tensor) -> Mixture:
         features = normalise_features(output.embeddings, batch.valid)
+        features = with_intensity(features, batch.images, self.settings.intensity_weight)
         return self.fit(features, labels, output.logits.float().softmax(1), batch.tags, batch.valid)
 
     def _self_supervision(self, batch: Batch, output: EmbeddedOutput, mixture: Mixture) -> Tensor:
