@@ -173,3 +173,47 @@ def test_a_slice_that_its_neighbours_contradict_is_outvoted(
     # A normal curve of one slice leaves 0.40 of its weight, or 0.45 near the end of the stack, on the slice itself.
     assert (scores[1, 3] == sure).all()
     assert (scores[2, 3] == 0).all()
+
+
+class MapsFirst(Constant):
+    """Says MYO as long as its decoder has not learned."""
+
+    def pseudo_probabilities(self, images: Tensor, tags: Tensor, step: int) -> Tensor:
+        probabilities = self.predict(images).probabilities
+        return probabilities if step else probabilities.roll(-1, 1)
+
+
+@pytest.mark.parametrize(("source", "label"), [("prediction", 3), ("maps", 2)])
+def test_later_rounds_are_labelled_by_the_prediction_or_the_maps(
+    tiny_acdc: Path, tmp_path: Path, source: str, label: int
+) -> None:
+    config = _config(tiny_acdc, source=source, use_tags=False)
+    slices = _slices(config)
+    plan = _plan(config, tmp_path, slices)
+    plan.before_training(Constant(0))
+    plan.boundaries[5](MapsFirst(3))
+    assert (slices.scores.argmax(1) == label).all()
+
+
+class Half(Constant):
+    """Is sure of the LV in the left quarter of a slice, of background in the right half, and undecided between."""
+
+    def predict(self, images: Tensor) -> Prediction:
+        inside = torch.full(tuple(images.shape[-2:]), 0.45)
+        inside[:, : images.shape[-1] // 4] = 1.0
+        inside[:, images.shape[-1] // 2 :] = 0.0
+        probabilities = torch.zeros(len(images), 4, *images.shape[-2:])
+        probabilities[:, 0], probabilities[:, 3] = 1 - inside, inside
+        return Prediction(probabilities, torch.zeros_like(images[:, 0]))
+
+
+def test_the_walker_decides_where_the_network_does_not(tiny_acdc: Path, tmp_path: Path) -> None:
+    config = _config(tiny_acdc, walker={"beta": 1.0}, confidence=0.5, use_tags=False)
+    slices = _slices(config)
+    plan = _plan(config, tmp_path, slices)
+    plan.before_training(Constant(0))
+    plan.boundaries[5](Half(3))
+    left = np.asarray(slices.scores)[:, 3, 4:-4] == 255
+    # Without edges to follow, the border lies half-way between the seeds of columns 7 and 16.
+    assert left[..., :10].mean() > 0.95
+    assert left[..., 14:].mean() < 0.05

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from unia_med.config.prior import WalkerConfig
 from unia_med.labels import IGNORE
-from unia_med.priors.pseudo_labels import DOUBTFUL, agreed_scores, apply_tags, pseudo_scores
+from unia_med.priors.pseudo_labels import DOUBTFUL, agreed_scores, apply_tags, pseudo_scores, walked
 
 SURE, DOUBT = 255, round(DOUBTFUL * 255)
 
@@ -83,3 +84,34 @@ def test_tags_settle_agreement() -> None:
     scores = agreed_scores(_certain(labels), np.array([[0, 1, 1]] * 2), completed, 0.6)
     np.testing.assert_array_equal(scores.argmax(1), completed)
     assert set(np.unique(scores)) == {0, SURE}
+
+
+def _blurred_disc(noise: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A bright disc (1, 48, 48), its mask, and probabilities of a disc of the same centre with a slope 24 px wide."""
+    rows, columns = np.mgrid[:48, :48] - 24
+    mask = np.hypot(rows, columns)[None] < 12
+    image = 0.2 + 0.6 * mask + noise * np.random.default_rng(0).normal(size=mask.shape)
+    inside = np.clip((20 - np.hypot(rows, columns)) / 24 + 0.1, 0, 1)[None]
+    return image, mask, np.stack((1 - inside, inside, 0 * inside), 1)
+
+
+def test_the_walk_ends_at_the_edge_of_the_image() -> None:
+    image, mask, probabilities = _blurred_disc(noise=0.02)
+    blurred = probabilities[:, 1] > 0.5
+    found = walked(probabilities, np.array([[1, 1]]), image, WalkerConfig(beta=2000))[:, 1] > 0.5
+    assert abs(blurred.sum() / mask.sum() - 1) > 0.2
+    np.testing.assert_array_equal(found, mask)
+
+
+def test_an_absent_class_is_no_seed_of_the_walk() -> None:
+    image, mask, probabilities = _blurred_disc(noise=0.0)
+    probabilities = probabilities[:, [0, 2, 1]]
+    found = walked(probabilities, np.array([[1, 0]]), image, WalkerConfig())
+    assert not found[:, 2].any()
+
+
+def test_a_slice_without_a_sure_class_keeps_its_probabilities() -> None:
+    probabilities = np.stack(([0.5, 0.5], [0.99, 0.01]))[:, :, None, None] * np.ones((1, 1, 8, 8))
+    image = np.random.default_rng(0).random((2, 8, 8))
+    found = walked(probabilities, None, image, WalkerConfig())
+    np.testing.assert_allclose(found, probabilities, rtol=1e-6)

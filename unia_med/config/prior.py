@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from unia_med.config.section import Section
 
@@ -31,6 +31,27 @@ class RingPriorConfig(Section):
     """Locate the heart by the difference between ED and ES of a patient, where both frames are there."""
 
 
+class WalkerConfig(Section):
+    """Random walker (Grady, IEEE TPAMI 2006) from the pixels of a slice that are sure, along its intensity edges.
+
+    The network's maps are blurred and blurred alike from slice to slice, so that a network trained on them repeats the
+    blur; the edges of the image are not.
+    """
+
+    foreground: float = Field(0.6, gt=0, lt=1)
+    """From this probability of all classes together, a pixel is a seed of its likeliest class."""
+    background: float = Field(0.2, ge=0, lt=1)
+    """Up to this probability of all classes together, a pixel is a seed of the background."""
+    beta: float = Field(20000.0, gt=0)
+    """How strongly the walk avoids intensity edges (scikit-image's scale); larger follows edges closer."""
+
+    @model_validator(mode="after")
+    def _band(self) -> WalkerConfig:
+        if self.background >= self.foreground:
+            raise ValueError(f"background ({self.background}) must lie below foreground ({self.foreground})")
+        return self
+
+
 class PriorConfig(Section):
     """Which priors label the training slices, and how often the trained network labels them anew.
 
@@ -49,6 +70,10 @@ class PriorConfig(Section):
     """What later rounds learn. `network`: weak labels, also completed ones, win over the network's. `agreement`: what
     was completed (`data.labels`, `fill`) counts only where the network says the same, other completed pixels become
     unlabelled, and the annotations as drawn win; where nothing was completed, the network's confident labels hold."""
+    source: Literal["prediction", "maps"] = "prediction"
+    """What later rounds are labelled by: the network's prediction, or the activation maps of methods that have them."""
+    walker: WalkerConfig | None = None
+    """Completes the network's sure pixels to dense labels; null: its probabilities are the labels."""
     use_tags: bool = True
     """false labels the slices as if no tag were known."""
     confidence: float = Field(0.6, ge=0, lt=1)

@@ -29,7 +29,7 @@ from unia_med.labels import TAG_UNKNOWN
 from unia_med.methods.base import Method
 from unia_med.priors.mixed import MixedSlices
 from unia_med.priors.phantom import PhantomSlices
-from unia_med.priors.pseudo_labels import agreed_scores, pseudo_scores
+from unia_med.priors.pseudo_labels import agreed_scores, pseudo_scores, walked
 from unia_med.priors.ring import RingPrior, RingSettings
 
 _LOG = logging.getLogger(__name__)
@@ -152,7 +152,9 @@ class SelfTraining:
         return self._scores((1 - share) * a + share * b for a, b in zip(learned, ring, strict=True))
 
     def _network_labels(self, method: Method, step: int) -> np.ndarray:
-        probabilities = self._probabilities(method, step)
+        probabilities = self._probabilities(method, 0 if self.prior.source == "maps" else step)
+        if self.prior.walker is not None:
+            probabilities = self._walked(probabilities)
         if self.prior.trust == "network":
             return self._scores(probabilities)
         cases = (case.case for case, _ in self.slices.volumes())
@@ -180,6 +182,11 @@ class SelfTraining:
             found = _averaged(method, volume.to(self.device), known, step, self.prior.scales)
             sigma = self.prior.slice_smoothing
             yield gaussian_filter1d(found, sigma, axis=0, mode="nearest") if sigma > 0 else found
+
+    def _walked(self, probabilities: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        parts = zip(probabilities, self.slices.volumes(), self._tags(), strict=True)
+        for found, (_, volume), tags in parts:
+            yield walked(found, tags, volume.float().numpy(), self.prior.walker)
 
     def _ring_probabilities(self) -> Iterator[np.ndarray]:
         """The ring's scores of each training volume; its RV direction is voted over all of them, without masks."""

@@ -10,7 +10,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from unia_med.labels import IGNORE, TAG_ABSENT, TAG_PRESENT
+from unia_med.config.prior import WalkerConfig
+from unia_med.data.weak_labels.complete import walker_probabilities
+from unia_med.labels import BACKGROUND, IGNORE, TAG_ABSENT, TAG_PRESENT
 
 DOUBTFUL = 0.5
 _TRACE = 0.1  # a tagged class that won nowhere may hide where it reached this probability
@@ -22,6 +24,28 @@ def apply_tags(probabilities: np.ndarray, tags: np.ndarray) -> np.ndarray:
     allowed = np.concatenate((np.ones((len(tags), 1)), tags != TAG_ABSENT), 1)
     kept = probabilities * allowed[:, :, None, None]
     return (kept / np.maximum(kept.sum(1, keepdims=True), 1e-6)).astype(np.float32)
+
+
+def walked(
+    probabilities: np.ndarray, tags: np.ndarray | None, images: np.ndarray, settings: WalkerConfig
+) -> np.ndarray:
+    """Probabilities (Z, K, H, W): the chance that a random walk from a pixel meets a sure pixel of each class first.
+
+    Args:
+        probabilities: (Z, K, H, W) in [0, 1].
+        tags: As in `pseudo_scores`; classes that are absent are removed first.
+        images: (Z, H, W), or (Z, C, H, W) with channels, in [0, 1].
+        settings: Which pixels are sure, and how strongly the walk avoids edges. A slice where no class is sure keeps
+            its probabilities.
+    """
+    probabilities = probabilities if tags is None else apply_tags(probabilities, tags)
+    inside = 1 - probabilities[:, 0]
+    seeds = np.where(inside >= settings.foreground, probabilities[:, 1:].argmax(1) + 1, IGNORE)
+    seeds = np.where(inside <= settings.background, BACKGROUND, seeds)
+    found = probabilities.astype(np.float32)
+    for index in np.flatnonzero((inside >= settings.foreground).any((1, 2))):
+        found[index] = walker_probabilities(images[index], seeds[index], probabilities.shape[1], settings.beta)
+    return found
 
 
 def pseudo_scores(probabilities: np.ndarray, tags: np.ndarray | None, confidence: float) -> np.ndarray:
