@@ -149,6 +149,15 @@ def test_agreement_without_a_prior_goes_back_to_what_was_drawn(tiny_acdc: Path, 
     assert slices.scores is None and slices.labels == {case: completed}
 
 
+def _relabelled(config: RunConfig, folder: Path, method: Method) -> SliceDataset:
+    """The slices with the labels of round 2, which `method` gave."""
+    slices = _slices(config)
+    plan = _plan(config, folder, slices)
+    plan.before_training(Constant(0))
+    plan.boundaries[5](method)
+    return slices
+
+
 class Lone(Constant):
     """Says LV in the second slice of a stack and background in all others."""
 
@@ -163,11 +172,7 @@ class Lone(Constant):
 def test_a_slice_that_its_neighbours_contradict_is_outvoted(
     tiny_acdc: Path, tmp_path: Path, sigma: float, sure: int
 ) -> None:
-    config = _config(tiny_acdc, slice_smoothing=sigma, use_tags=False)
-    slices = _slices(config)
-    plan = _plan(config, tmp_path, slices)
-    plan.before_training(Constant(0))
-    plan.boundaries[5](Lone(0))
+    slices = _relabelled(_config(tiny_acdc, slice_smoothing=sigma, use_tags=False), tmp_path, Lone(0))
     case, _ = next(iter(slices.volumes()))
     scores = slices.scores[slices.rows(case.case)]
     # A normal curve of one slice leaves 0.40 of its weight, or 0.45 near the end of the stack, on the slice itself.
@@ -187,11 +192,7 @@ class MapsFirst(Constant):
 def test_later_rounds_are_labelled_by_the_prediction_or_the_maps(
     tiny_acdc: Path, tmp_path: Path, source: str, label: int
 ) -> None:
-    config = _config(tiny_acdc, source=source, use_tags=False)
-    slices = _slices(config)
-    plan = _plan(config, tmp_path, slices)
-    plan.before_training(Constant(0))
-    plan.boundaries[5](MapsFirst(3))
+    slices = _relabelled(_config(tiny_acdc, source=source, use_tags=False), tmp_path, MapsFirst(3))
     assert (slices.scores.argmax(1) == label).all()
 
 
@@ -208,11 +209,7 @@ class Half(Constant):
 
 
 def test_the_walker_decides_where_the_network_does_not(tiny_acdc: Path, tmp_path: Path) -> None:
-    config = _config(tiny_acdc, walker={"beta": 1.0}, confidence=0.5, use_tags=False)
-    slices = _slices(config)
-    plan = _plan(config, tmp_path, slices)
-    plan.before_training(Constant(0))
-    plan.boundaries[5](Half(3))
+    slices = _relabelled(_config(tiny_acdc, walker={"beta": 1.0}, confidence=0.5, use_tags=False), tmp_path, Half(3))
     left = np.asarray(slices.scores)[:, 3, 4:-4] == 255
     # Without edges to follow, the border lies half-way between the seeds of columns 7 and 16.
     assert left[..., :10].mean() > 0.95
