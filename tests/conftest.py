@@ -11,6 +11,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from unia_med.cli.main import share_cores
+
+share_cores()  # before a test module imports torch: tests run beside other jobs too
+
 TINY_PATIENTS = ("patient001", "patient002", "patient013")
 TINY_SHAPE = (40, 36, 4)
 TINY_AFFINE = np.diag([1.5, 1.5, 10.0, 1.0])

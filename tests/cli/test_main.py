@@ -101,6 +101,22 @@ def test_the_code_of_a_command_is_returned(monkeypatch: pytest.MonkeyPatch) -> N
     assert cli.main(["demo"]) == 1
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="GNU OpenMP serves torch on Linux alone")
+@pytest.mark.parametrize(
+    ("chosen", "count"), [({}, "1000"), ({"GOMP_SPINCOUNT": "77"}, "77"), ({"OMP_WAIT_POLICY": "PASSIVE"}, "0")]
+)
+def test_idle_threads_sleep_unless_the_user_chose_otherwise(chosen: dict[str, str], count: str) -> None:
+    code = (
+        "from unia_med.cli import demo, main\n"
+        "demo.run = lambda args: __import__('torch') is None\n"
+        "assert main.main(['demo']) == 0"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    environment |= {"PYTHONPATH": str(Path(unia_med.__file__).parents[1]), "OMP_DISPLAY_ENV": "VERBOSE", **chosen}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert f"GOMP_SPINCOUNT = '{count}'" in done.stderr
+
+
 def test_train_hands_over_config_folder_and_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     session = pytest.importorskip("unia_med.engine.session")
     calls: list[tuple] = []
