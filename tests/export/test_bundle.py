@@ -126,14 +126,17 @@ def test_uncertainty_can_be_left_out(bundle: Path, images: Path, tmp_path: Path)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["single_seg.nii.gz"]
 
 
-@pytest.mark.parametrize("component", [False, "foreground"])
+@pytest.mark.parametrize(
+    ("component", "walker"), [(False, None), ("foreground", {"foreground": 0.7, "background": 0.6, "beta": 500})]
+)
 def test_postprocessing_of_the_run_is_that_of_the_bundle(
-    component: bool | str, untrained: ModuleType, images: Path, tmp_path: Path
+    component: bool | str, walker: dict[str, float] | None, untrained: ModuleType, images: Path, tmp_path: Path
 ) -> None:
     """Settings that differ from every default reach the bundle."""
     inference = {
         "batch_slices": 2,
         "temperature": 2.5,
+        "walker": walker,
         "postprocess": {"largest_component": component, "fill_holes": True, "slice_gaps": False},
     }
     data = {"grid": {"spacing_mm": None, "size": [48, 64], "percentiles": [5, 90], "slice_axis": "sagittal"}}

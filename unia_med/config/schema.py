@@ -17,7 +17,7 @@ from unia_med.config.custom import CustomConfig
 from unia_med.config.data import DataConfig, Fraction, GridConfig, Positive, SplitConfig, TagsConfig
 from unia_med.config.images import IMAGE_DATASETS, CocoConfig, CrfConfig, VocConfig, run_defaults
 from unia_med.config.partial import PartialConfig
-from unia_med.config.prior import PhantomPriorConfig, PriorConfig, RingPriorConfig
+from unia_med.config.prior import PhantomPriorConfig, PriorConfig, RingPriorConfig, WalkerConfig
 from unia_med.config.section import Section
 from unia_med.config.unia import UniaConfig
 from unia_med.config.weak_labels import CompleteConfig, LabelSource, MakeConfig
@@ -217,6 +217,8 @@ class InferenceConfig(Section):
     """Slices per forward pass; halved once when memory runs out."""
     tta: TestTimeConfig = TestTimeConfig()
     postprocess: PostprocessConfig = PostprocessConfig()
+    walker: WalkerConfig | None = None
+    """Where the network is not sure, its probabilities are averaged with those of a walk along the image; null: not."""
     crf: CrfConfig = CrfConfig()
     temperature: Positive | None = None
     """Divides logits before the softmax; above 1 gives softer probabilities and a higher uncertainty. null: the one

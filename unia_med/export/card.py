@@ -177,12 +177,21 @@ def _path(config: RunConfig) -> list[list[str]]:
         ["resampling", spacing],
         ["crop", f"centre, {grid.size[0]} x {grid.size[1]} pixels, padded with 0"],
         ["network", f"{config.inference.batch_slices} slices at a time"],
+        *_walk(config),
         ["inverse", "probabilities resampled linearly to the image's grid; outside the crop: background"],
         ["uncertainty", f"entropy of the probabilities divided by log {len(config.data.target_classes) + 1}"],
         ["labels", "largest probability"],
         ["cleaning", ", ".join(cleaned) or "none"],
         ["saving", "shape, affine, units and frame spacing of the image"],
     ]
+
+
+def _walk(config: RunConfig) -> list[list[str]]:
+    walker = config.inference.walker
+    if walker is None:
+        return []
+    text = f"where all classes together have {walker.background:g} to {walker.foreground:g}, the mean of the network's "
+    return [["unsure pixels", f"{text}probabilities and of a random walk's from the other pixels"]]
 
 
 def _training(config: RunConfig, step: int | None) -> str:

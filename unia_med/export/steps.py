@@ -28,6 +28,7 @@ from unia_med.inference.inputs import find_images
 from unia_med.inference.postprocess import postprocess
 from unia_med.inference.reassemble import plane_map
 from unia_med.inference.uncertainty import apply_temperature, normalised_entropy
+from unia_med.inference.walker import decide_unsure
 
 
 class CheckVolumed(MapTransform):
@@ -71,15 +72,22 @@ class SliceBatchInferer(Inferer):
         temperature: divides logits before the softmax; above 1 gives softer probabilities.
         channels_last: memory layout of images and weights; faster convolutions.
         channels: image channels of the network.
+        walker: thresholds and beta of `decide_unsure`; None leaves the probabilities as they are.
     """
 
     def __init__(
-        self, batch_slices: int = 16, temperature: float = 1.0, channels_last: bool = True, channels: int = 1
+        self,
+        batch_slices: int = 16,
+        temperature: float = 1.0,
+        channels_last: bool = True,
+        channels: int = 1,
+        walker: dict[str, float] | None = None,
     ) -> None:
         super().__init__()
         self.channels = channels
         self.batch_slices = batch_slices
         self.temperature = temperature
+        self.walker = walker
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
 
     def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
@@ -97,12 +105,14 @@ class SliceBatchInferer(Inferer):
 
     def _frame(self, frame: Tensor, network: nn.Module) -> Tensor:
         """(K, H, W, Z) of (C, H, W, Z)."""
-        slices = to_slices(frame).split(self.batch_slices)
-        parts = [network(batch.contiguous(memory_format=self.layout)).float() for batch in slices]
-        probabilities = torch.cat([apply_temperature(part, self.temperature) for part in parts])
+        slices = to_slices(frame)
+        batches = (batch.contiguous(memory_format=self.layout) for batch in slices.split(self.batch_slices))
+        probabilities = torch.cat([network(batch).float() for batch in batches])
         if not torch.isfinite(probabilities).all():
             raise UserError("the network gives NaN", remedy="Look for voxels that are NaN or infinite in the image")
-        return from_slices(probabilities)
+        if self.walker is not None:
+            probabilities = decide_unsure(probabilities, slices, **self.walker)
+        return from_slices(apply_temperature(probabilities, self.temperature))
 
 
 class NativeLabelsd(MapTransform):

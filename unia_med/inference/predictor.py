@@ -24,6 +24,7 @@ from unia_med.inference.postprocess import postprocess as clean
 from unia_med.inference.reassemble import PlaneMap, plane_map
 from unia_med.inference.tta import predict_views
 from unia_med.inference.uncertainty import apply_temperature, normalised_entropy
+from unia_med.inference.walker import decide_unsure
 from unia_med.labels import BACKGROUND
 from unia_med.methods.base import Batch, Method
 
@@ -269,7 +270,10 @@ class Predictor:
         with _evaluating(self.method):
             maps = torch.cat([self._predict_batch(batch, network) for batch in slices.split(self.batch_slices)])
         classes = maps.shape[1] - (2 if network else 0)
-        return apply_temperature(maps[:, :classes], self._temperature), maps[:, classes:]
+        probabilities = maps[:, :classes]
+        if self.settings.walker is not None:
+            probabilities = decide_unsure(probabilities, slices, **self.settings.walker.model_dump())
+        return apply_temperature(probabilities, self._temperature), maps[:, classes:]
 
     def _predict_batch(self, batch: Tensor, network: bool) -> Tensor:
         try:

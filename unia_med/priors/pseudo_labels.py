@@ -11,8 +11,8 @@ import numpy as np
 from scipy import ndimage
 
 from unia_med.config.prior import WalkerConfig
-from unia_med.data.weak_labels.complete import walker_probabilities
-from unia_med.labels import BACKGROUND, IGNORE, TAG_ABSENT, TAG_PRESENT
+from unia_med.inference.walker import sure_labels, walked_slices
+from unia_med.labels import IGNORE, TAG_ABSENT, TAG_PRESENT
 
 DOUBTFUL = 0.5
 _TRACE = 0.1  # a tagged class that won nowhere may hide where it reached this probability
@@ -39,13 +39,8 @@ def walked(
             its probabilities.
     """
     probabilities = probabilities if tags is None else apply_tags(probabilities, tags)
-    inside = 1 - probabilities[:, 0]
-    seeds = np.where(inside >= settings.foreground, probabilities[:, 1:].argmax(1) + 1, IGNORE)
-    seeds = np.where(inside <= settings.background, BACKGROUND, seeds)
-    found = probabilities.astype(np.float32)
-    for index in np.flatnonzero((inside >= settings.foreground).any((1, 2))):
-        found[index] = walker_probabilities(images[index], seeds[index], probabilities.shape[1], settings.beta)
-    return found
+    labels = sure_labels(probabilities, settings.foreground, settings.background)
+    return walked_slices(images, labels, probabilities, settings.beta)
 
 
 def pseudo_scores(probabilities: np.ndarray, tags: np.ndarray | None, confidence: float) -> np.ndarray:
