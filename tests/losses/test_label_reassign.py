@@ -53,15 +53,33 @@ def test_an_image_of_one_class_is_not_reassigned() -> None:
     assert not _assigned(points, torch.ones(1, 400, dtype=torch.long))[1].any()
 
 
-def test_no_more_than_the_cap_changes_and_the_largest_leads_go_first() -> None:
-    membership = torch.tensor([[[0.1, 0.2, 0.3, 0.05, 0.9], [0.9, 0.8, 0.7, 0.95, 0.1]]])
-    labels = torch.zeros(1, 5, dtype=torch.long)
-    nothing = torch.zeros(1, 5, dtype=torch.bool)
-    found = reassign(membership.log(), labels, nothing, lead=0.3, cap=0.5)  # floor(0.5 * 5) = 2 points
-    assert found.labels.tolist() == [[1, 0, 0, 1, 0]]
-    assert reassign(membership.log(), labels, nothing, lead=0.3, cap=1.0).labels.tolist() == [[1, 1, 1, 1, 0]]
-    assert not reassign(membership.log(), labels, nothing, lead=0.95, cap=1.0).changed.any()
-    torch.testing.assert_close(found.certainty, torch.tensor([[0.9, 0.2, 0.3, 0.95, 0.9]]))
+def _two_classes(second: list[float], labels: list[int], **settings: float) -> list[int]:
+    """New labels of points whose membership in class 1 is given."""
+    membership = torch.tensor([[[1 - share for share in second], second]])
+    points = torch.tensor([labels])
+    return reassign(membership.log(), points, torch.zeros_like(points, dtype=torch.bool), **settings).labels.tolist()[0]
+
+
+def test_a_class_loses_no_more_than_the_cap_and_the_largest_leads_go_first() -> None:
+    second, labels = [0.9, 0.8, 0.7, 0.95, 0.1, 0.99, 0.99, 0.99, 0.99], [0] * 5 + [1] * 4
+    # floor(0.5 * 5) = 2 points of class 0
+    assert _two_classes(second, labels, lead=0.3, cap=0.5) == [1, 0, 0, 1, 0, 1, 1, 1, 1]
+    assert _two_classes(second, labels, lead=0.3, cap=1.0) == [1, 1, 1, 1, 0, 1, 1, 1, 1]
+    assert _two_classes(second, labels, lead=0.95, cap=1.0) == labels
+
+
+def test_a_class_gains_no_more_than_the_cap_of_its_own_points() -> None:
+    second, labels = [0.9, 0.8, 0.7, 0.95, 0.1, 0.1, 0.99, 0.99], [0] * 6 + [1] * 2
+    # class 0 may lose floor(0.5 * 6) = 3 points, class 1 may gain floor(0.5 * 2) = 1
+    assert _two_classes(second, labels, lead=0.3, cap=0.5) == [0, 0, 0, 1, 0, 0, 1, 1]
+    assert _two_classes(second[:6], [0] * 6, lead=0.3, cap=1.0) == [0] * 6
+
+
+def test_changed_points_have_the_certainty_of_their_new_class() -> None:
+    membership = torch.tensor([[[0.1, 0.7, 0.05], [0.9, 0.3, 0.95]]])
+    labels = torch.tensor([[0, 0, 1]])
+    found = reassign(membership.log(), labels, torch.zeros_like(labels, dtype=torch.bool), lead=0.3, cap=1.0)
+    torch.testing.assert_close(found.certainty, torch.tensor([[0.9, 0.7, 0.95]]))
 
 
 def test_drawn_and_unlabelled_points_never_change() -> None:

@@ -63,7 +63,7 @@ class ReassignSettings(Section):
     lead: float = Field(0.3, ge=0, le=1)
     """By how much another class's membership must exceed that of a point's label to replace it."""
     cap: float = Field(0.3, ge=0, le=1)
-    """Largest share of a slice's points of one class that may change in a step."""
+    """Share of a slice's points of one class that it may lose to others in a step, and gain from them."""
     bank: float = Field(0.9, ge=0, lt=1)
     """Share of earlier batches in a class's centre."""
     replace: float = Field(0.9, ge=0, le=1)

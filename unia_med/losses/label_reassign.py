@@ -110,14 +110,18 @@ def memberships(points: Tensor, centres: Centres, allowed: Tensor, temperature: 
 def reassign(
     log_membership: Tensor, labels: Tensor, fixed: Tensor, lead: float = 0.3, cap: float = 0.3
 ) -> Reassignment:
-    """Points change to the class they are nearest to if it leads by far, never more than a share of a class.
+    """Points change to the class they are nearest to if it leads by far; no class loses or gains more than a share.
+
+    The specification limits losses alone. An image is background for the most part, so that a small share of it, given
+    to a thin wall, doubles the wall.
 
     Args:
         log_membership: (B, K, N), see `memberships`.
         labels: (B, N), 0..K-1 or IGNORE.
         fixed: (B, N) bool, labels that somebody drew; they never change.
         lead: by how much the new class's membership must exceed the old one's; a larger one changes less.
-        cap: largest share of an image's points of one class that may change; the largest leads go first.
+        cap: share of an image's points of one class that it may lose, and that it may gain; the largest leads go first.
+            A class without points gains none.
     """
     membership = log_membership.exp()
     labelled = labels != IGNORE
@@ -125,12 +129,11 @@ def reassign(
     best, winner = membership.max(1)
     gap = best - own
     candidate = labelled & ~fixed & (gap > lead)
-    mine = labels.unsqueeze(1) == torch.arange(membership.shape[1], device=labels.device).view(1, -1, 1)
-    order = gap.unsqueeze(1).where(mine & candidate.unsqueeze(1), -1.0).argsort(dim=2, descending=True, stable=True)
-    places = torch.arange(labels.shape[1], device=labels.device).expand_as(order)
-    rank = torch.empty_like(order).scatter_(2, order, places)
+    classes = torch.arange(membership.shape[1], device=labels.device).view(1, -1, 1)
+    mine = labels.unsqueeze(1) == classes
     quota = (cap * mine.sum(2, keepdim=True)).floor()
-    changed = candidate & (mine & (rank < quota)).any(1)
+    changed = _foremost(mine & candidate.unsqueeze(1), gap, quota)
+    changed = _foremost((winner.unsqueeze(1) == classes) & changed.unsqueeze(1), gap, quota)
     certainty = torch.where(changed, best, own) * labelled
     return Reassignment(torch.where(changed, winner, labels), changed, certainty)
 
@@ -154,6 +157,14 @@ def label_reassign(
     count = chosen.sum((0, 2))
     means = (chosen * weight.unsqueeze(1) * -log_membership).sum((0, 2)) / count.clamp(min=1)
     return means.sum() / (count > 0).sum().clamp(min=1)
+
+
+def _foremost(groups: Tensor, gap: Tensor, quota: Tensor) -> Tensor:
+    """(B, N) bool: the points of each group (B, K, N) that are among its `quota` (B, K, 1) largest gaps (B, N)."""
+    order = gap.unsqueeze(1).where(groups, -1.0).argsort(dim=2, descending=True, stable=True)
+    places = torch.arange(gap.shape[1], device=gap.device).expand_as(order)
+    rank = torch.empty_like(order).scatter_(2, order, places)
+    return (groups & (rank < quota)).any(1)
 
 
 def grid_labels(labels: Tensor, weights: Tensor, classes: int, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
