@@ -42,6 +42,12 @@ def test_the_boundary_moves_to_the_edge_of_the_image() -> None:
     assert found.min() >= 0
 
 
+def test_one_of_several_channels_may_show_the_edge() -> None:
+    image = torch.cat((torch.full((1, 2, SIDE, SIDE), 0.5), _image()), 1)
+    found = decide_unsure(_probabilities(WIDE), image, foreground=0.8, background=0.2, beta=2000)
+    np.testing.assert_array_equal(found.argmax(1)[0], DISC)
+
+
 def test_sure_pixels_keep_what_the_network_says() -> None:
     probabilities = _probabilities(WIDE)
     found = decide_unsure(probabilities, _image(), foreground=0.8, background=0.2, beta=2000)
