@@ -128,7 +128,7 @@ def _path_values(config: RunConfig) -> dict[str, Any]:
         "class_count": len(config.data.target_classes) + 1,
         "batch_slices": inference.batch_slices,
         "temperature": inference.temperature or 1.0,
-        "walker": None if inference.walker is None else plain(inference.walker),
+        "walker": plain(inference)["walker"],
         "channels_last": config.training.channels_last,
         "mask_values": [value for value, _ in pairs],
         "mask_labels": [label for _, label in pairs],
