@@ -16,19 +16,19 @@ from pathlib import Path
 import numpy as np
 
 from unia_med.cardiac.indices import CardiacIndices, measure
+from unia_med.cardiac.phantom.dataset import write_dataset
 from unia_med.data.io.frames import FrameWriter, iterate_frames, open_volume
-from unia_med.data.phantom.dataset import write_dataset
-from unia_med.trained import load_predictor
+from unia_med.runs import load_predictor
 
 
 def phantom_cine(output: Path, frames: int = 8) -> Path:
-    """Writes one synthetic patient with a 4D cine and returns that file."""
+    """Write one synthetic patient with a 4D cine and returns that file."""
     (folder,) = write_dataset(output / "phantom", patients=1, seed=1, cine_frames=frames)
     return folder / f"{folder.name}_4d.nii.gz"
 
 
 def segment(run: Path, cine: Path, mask: Path) -> CardiacIndices:
-    """Writes the 4D mask of a cine and returns its cardiac indices."""
+    """Write the 4D mask of a cine and returns its cardiac indices."""
     predictor, source = load_predictor(run), open_volume(cine)
     with FrameWriter(source, np.uint8, mask) as writer:
         for found in predictor.predict_frames(iterate_frames(source)):

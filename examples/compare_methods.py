@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 
 from unia_med.cli.main import main as command
-from unia_med.comparison import Comparison, Entry, compare, select
 from unia_med.errors import UserError
+from unia_med.pipeline.comparison import Comparison, Entry, compare, select
 
 PHANTOM = "phantom: synthetic hearts, side of the RV"
 SHAPE = "convex LV, round wall"

@@ -46,7 +46,7 @@ class TopPixels(Method):
 
 
 def main(data: Path, output: Path) -> int:
-    """Trains the method; every part of a run is there: resume, validation, checkpoints, metrics."""
+    """Train the method; every part of a run is there: resume, validation, checkpoints, metrics."""
     METHODS["top_pixels"] = f"{__name__}:TopPixels"
     method = "method={name: custom, use: top_pixels, settings: {share: 0.05}}"
     size = ["data.grid.size=[64, 64]", "data.grid.spacing_mm=3.0", "training.iterations=10", "prior={}"]

@@ -14,9 +14,9 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
+from unia_med.cardiac.phantom.dataset import patient_of
+from unia_med.cardiac.phantom.render import frame_image, frame_labels, surroundings
 from unia_med.cli.main import main as unia_med
-from unia_med.data.phantom.dataset import patient_of
-from unia_med.data.phantom.render import frame_image, frame_labels, surroundings
 
 CLASSES = ("RV", "HEART")  # what a reader ticked: the right ventricle, and anything of the left one
 
@@ -37,7 +37,7 @@ def write_images(folder: Path) -> None:
 
 
 def main(folder: Path) -> int:
-    """Writes data, inspects them, trains and predicts; returns the first exit code that is not 0."""
+    """Write data, inspects them, trains and predicts; returns the first exit code that is not 0."""
     data, run, masks = folder / "scans", folder / "run", folder / "masks"
     data.mkdir(parents=True)
     write_images(data)

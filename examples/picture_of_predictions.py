@@ -36,7 +36,7 @@ def outlined(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def main(data: Path, predictions: Path, output: Path) -> None:
-    """Writes the picture of the first predicted case."""
+    """Write the picture of the first predicted case."""
     prediction = sorted(predictions.glob("*_seg.nii.gz"))[0]
     case = prediction.name.removesuffix("_seg.nii.gz")
     image = load(next(data.rglob(f"{case}.nii.gz")))

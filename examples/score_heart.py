@@ -15,11 +15,11 @@ import numpy as np
 import torch
 
 from unia_med.build import build_dataset
-from unia_med.data.slices import load_tags
+from unia_med.data.grid.transforms import KEY, as_tensor, load_label_slices, preprocess, to_slices
+from unia_med.data.slices.dataset import load_tags
 from unia_med.data.splits import split_cases
-from unia_med.data.transforms import KEY, as_tensor, load_label_slices, preprocess, to_slices
 from unia_med.metrics.overlap import dice
-from unia_med.trained import load_predictor, load_run_config
+from unia_med.runs import load_predictor, load_run_config
 
 
 def main(run: Path, root: str) -> None:
@@ -33,7 +33,7 @@ def main(run: Path, root: str) -> None:
     method, inside, rows = predictor.method.eval(), [], []
     for case in cases:
         found = dataset.evaluation_case(case)
-        slices, known = to_slices(chain({KEY: as_tensor(found.volume)})[KEY]), torch.from_numpy(tags[case.case])
+        slices, known = to_slices(chain({KEY: as_tensor(found.volume)})[KEY]), torch.from_numpy(tags[case.name])
         with torch.no_grad():  # at step 0 a method answers with its maps
             heart = 1 - method.pseudo_probabilities(slices, known, 0)[:, 0]
         truth = torch.from_numpy(load_label_slices(case.mask, data.grid, heart_values) == 1).flatten(1)
@@ -41,7 +41,7 @@ def main(run: Path, root: str) -> None:
         inside += peaks[truth.any(1)].tolist()
         real = found.labels > 0
         row = {"prediction": dice(predictor.predict_volume(found.volume).labels > 0, real)}
-        maps = predictor.label_maps(found.volume, tags[case.case]).get("CAM")
+        maps = predictor.label_maps(found.volume, tags[case.name]).get("CAM")
         if maps is not None:
             row["maps"] = dice((maps > 0) & (maps < 255), real)
         rows.append(row)

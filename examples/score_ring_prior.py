@@ -13,14 +13,14 @@ import numpy as np
 import torch
 
 from unia_med.build import build_dataset
+from unia_med.cardiac.ring import RingPrior, RingSettings
 from unia_med.config.load import load_config
+from unia_med.data.grid.transforms import KEY, as_tensor, preprocess, restore, to_slices
+from unia_med.data.io.volume import Volume
 from unia_med.data.sample import CaseFiles
-from unia_med.data.slices import load_tags
+from unia_med.data.slices.dataset import load_tags
 from unia_med.data.splits import split_cases
-from unia_med.data.transforms import KEY, as_tensor, preprocess, restore, to_slices
-from unia_med.data.volume import Volume
 from unia_med.metrics.overlap import dice
-from unia_med.priors.ring import RingPrior, RingSettings
 
 
 def main(name: str, root: str) -> None:
@@ -39,13 +39,13 @@ def main(name: str, root: str) -> None:
     ring = RingPrior(RingSettings(spacing_mm=config.data.grid.spacing_mm))
     ring.fit(planes(on_grid(case)[1]) for case in parts["train"])
     tags = load_tags(dataset, parts["val"], config.data)
-    images = {case.case: on_grid(case)[1] for case in parts["val"]}
+    images = {case.name: on_grid(case)[1] for case in parts["val"]}
     for known in (True, False):
         rows = []
         for case in parts["val"]:
-            other = [planes(images[c.case]) for c in parts["val"] if c.patient == case.patient and c is not case]
-            found = ring.scores(planes(images[case.case]), tags[case.case] if known else None, partner=other[0])
-            native = restore(torch.from_numpy(found).permute(1, 2, 3, 0), images[case.case], chain).argmax(0).numpy()
+            other = [planes(images[c.name]) for c in parts["val"] if c.patient == case.patient and c is not case]
+            found = ring.scores(planes(images[case.name]), tags[case.name] if known else None, partner=other[0])
+            native = restore(torch.from_numpy(found).permute(1, 2, 3, 0), images[case.name], chain).argmax(0).numpy()
             truth = dataset.labels(case)
             rows.append([*(dice(native == k, truth == k) for k in (1, 2, 3)), dice(native > 0, truth > 0)])
         mean = np.nanmean(np.array(rows, dtype=float), 0)

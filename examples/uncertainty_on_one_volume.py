@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from unia_med.data.io.nifti import read_volume, volume_stem, write_like
-from unia_med.trained import load_predictor, load_run_config
+from unia_med.runs import load_predictor, load_run_config
 
 LOOKED_AT = 0.01  # of all voxels
 

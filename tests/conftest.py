@@ -92,7 +92,7 @@ def _sample(variable: str, folder: str) -> Path:
 
 
 def tiny_heart(size: float = 1.0, shift: int = 0) -> np.ndarray:
-    """Returns an int16 mask (40, 36, 4): a ring (2) round a cavity (3), with a second cavity (1) at its side."""
+    """Return an int16 mask (40, 36, 4): a ring (2) round a cavity (3), with a second cavity (1) at its side."""
     x, y = np.meshgrid(np.arange(TINY_SHAPE[0]), np.arange(TINY_SHAPE[1]), indexing="ij")
     radius = np.hypot(x - 19 - shift, y - 20)
     mask = np.zeros(TINY_SHAPE, np.int16)
@@ -106,14 +106,14 @@ def tiny_heart(size: float = 1.0, shift: int = 0) -> np.ndarray:
 
 
 def tiny_image(mask: np.ndarray, seed: int) -> np.ndarray:
-    """Returns an int16 image of a mask: bright blood, dark muscle, grey surroundings, a little noise."""
+    """Return an int16 image of a mask: bright blood, dark muscle, grey surroundings, a little noise."""
     means = np.array([110.0, 220.0, 60.0, 240.0])
     noise = np.random.default_rng(seed).normal(0, 8, mask.shape)
     return (means[mask] + noise).clip(0).astype(np.int16)
 
 
 def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray = TINY_AFFINE) -> Path:
-    """Writes a NIfTI file with sform and qform set, and returns its path."""
+    """Write a NIfTI file with sform and qform set, and returns its path."""
     image = nib.Nifti1Image(array, affine)
     image.header.set_xyzt_units("mm", "sec")
     image.set_sform(affine, code=1)

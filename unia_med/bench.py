@@ -172,7 +172,7 @@ def _affinity_loss(device: torch.device) -> tuple[Form, Form]:
 
 
 def _anchor_loss(affinity: Tensor, positive: Tensor, negative: Tensor, b: int, i: int) -> Tensor | None:
-    """The loss of one token as section 12 writes it, or None for a token without both kinds of pairs."""
+    """Return the loss of one token as section 12 writes it, or None for a token without both kinds of pairs."""
     others = positive[b, i].clone()
     others[i] = False
     if not (others.any() and negative[b, i].any()):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def build_dataset(config: DataConfig) -> CaseDataset:
-    """The data set that `data.name` stands for, reading from `data.root`.
+    """Return the data set that `data.name` stands for, reading from `data.root`.
 
     Args:
         config: the data part of a run's config.
@@ -35,7 +35,7 @@ def build_dataset(config: DataConfig) -> CaseDataset:
 
 
 def build_method(config: RunConfig) -> Method:
-    """The method that `method.name` stands for, with its network, on the CPU.
+    """Return the method that `method.name` stands for, with its network, on the CPU.
 
     Args:
         config: the whole config; a method reads its own part, the network's and the classes.
@@ -46,7 +46,7 @@ def build_method(config: RunConfig) -> Method:
 
 
 def resolve_device(text: str = "auto") -> torch.device:
-    """The device that a user asked for.
+    """Return the device that a user asked for.
 
     Args:
         text: `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`.

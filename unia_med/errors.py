@@ -35,7 +35,7 @@ class UserError(Exception):
 
 
 def nearest(name: str, options: Iterable[str]) -> str | None:
-    """The option most like a misspelt name, or None when none is close.
+    """Return the option most like a misspelt name, or None when none is close.
 
     Args:
         name: what the user wrote; case does not matter.
@@ -53,7 +53,7 @@ def nearest(name: str, options: Iterable[str]) -> str | None:
 
 
 def suggestion(name: str, options: Iterable[str]) -> str:
-    """A remedy for an unknown name: the nearest known one, then all of them.
+    """Return a remedy for an unknown name: the nearest known one, then all of them.
 
     Args:
         name: what the user wrote.

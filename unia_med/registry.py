@@ -23,10 +23,10 @@ METHODS: dict[str, str] = {
     "aalr": "unia_med.methods.aalr:Aalr",
 }
 DATASETS: dict[str, str] = {
-    "acdc": "unia_med.data.acdc:AcdcDataset",
-    "volumes": "unia_med.data.volumes:VolumesDataset",
-    "voc": "unia_med.data.voc:VocDataset",
-    "coco": "unia_med.data.coco:CocoDataset",
+    "acdc": "unia_med.data.layouts.acdc:AcdcDataset",
+    "volumes": "unia_med.data.layouts.volumes:VolumesDataset",
+    "voc": "unia_med.data.layouts.voc:VocDataset",
+    "coco": "unia_med.data.layouts.coco:CocoDataset",
 }
 BACKBONES: dict[str, str] = {
     "hybrid_lite0": "unia_med.nn.hybrid:HybridLite0",
@@ -42,7 +42,7 @@ PRIORS: dict[str, str] = {}
 
 
 def with_installed(kind_table: Mapping[str, str], group: str) -> dict[str, str]:
-    """A table together with what installed packages offer as entry points; names of the table win.
+    """Return a table together with what installed packages offer as entry points; names of the table win.
 
     Args:
         kind_table: one of the tables of this module.

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from unia_med.cardiac.indices import Phases, find_phases, measure
-from unia_med.data.phantom.dataset import patient_of
-from unia_med.data.phantom.render import frame_labels, true_volumes_ml
-from unia_med.data.volume import Volume
+from unia_med.cardiac.phantom.dataset import patient_of
+from unia_med.cardiac.phantom.render import frame_labels, true_volumes_ml
+from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
 
 SPACING = (0.9, 1.3, 8.0)

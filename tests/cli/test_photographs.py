@@ -15,8 +15,18 @@ from unia_med.cli.main import main
 from unia_med.data.io.image import read_mask, write_mask
 
 QUICK = [
-    "--set", "data.grid.size=[64, 64]", "--set", "training.iterations=2", "--set", "training.validate_every=2",
-    "--set", "network.weights=none", "--set", "network.width=16", "--set", "method.scales=[1.0]",
+    "--set",
+    "data.grid.size=[64, 64]",
+    "--set",
+    "training.iterations=2",
+    "--set",
+    "training.validate_every=2",
+    "--set",
+    "network.weights=none",
+    "--set",
+    "network.width=16",
+    "--set",
+    "method.scales=[1.0]",
 ]
 
 

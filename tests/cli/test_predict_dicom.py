@@ -75,8 +75,8 @@ def save_nifti(path: Path, array: np.ndarray, affine: np.ndarray, step: float = 
 def test_dicom_equals_nifti_voxel_by_voxel(
     run: Path, dicom_files: ModuleType, tmp_path: Path, shape: tuple[int, ...], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from unia_med.data.io.dicom import find_series
-    from unia_med.export.dicom_seg import read_segmentation
+    from unia_med.data.io.dicom.seg import read_segmentation
+    from unia_med.data.io.dicom.series import find_series
 
     array = blobs(*shape)
     dicom_files.write_series(tmp_path / "scan", array)
@@ -142,7 +142,7 @@ def test_an_error_while_predicting_says_nothing_of_the_patient_and_leaves_nothin
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from unia_med.export import dicom_seg
+    from unia_med.data.io.dicom.series import seg as dicom_seg
 
     def fail(*args: object, **kwargs: object) -> None:
         raise ValueError(f"bad value in {dicom_files.SECRETS}")

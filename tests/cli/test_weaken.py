@@ -11,9 +11,9 @@ import pytest
 
 from unia_med.cli.main import main
 from unia_med.config.schema import DataConfig
-from unia_med.data.acdc import AcdcDataset
-from unia_med.data.tags import read_tags_csv
+from unia_med.data.layouts.acdc import AcdcDataset
 from unia_med.data.weak_labels.load import load_weak_labels
+from unia_med.data.weak_labels.tags import read_tags_csv
 
 KINDS = ("scribbles", "points", "blocks", "boxes")
 

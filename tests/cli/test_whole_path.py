@@ -42,15 +42,30 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
     (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
     _done("phantom", "--output", str(folder / "data"), "--patients", "3")
-    _done("train", "--config", str(folder / "tiny.yaml"), "--output", str(folder / "run"),
-          "--set", f"data.root={folder / 'data'}")
+    _done(
+        "train",
+        "--config",
+        str(folder / "tiny.yaml"),
+        "--output",
+        str(folder / "run"),
+        "--set",
+        f"data.root={folder / 'data'}",
+    )
     return folder
 
 
 def test_the_run_folder_holds_what_the_contract_says(run: Path) -> None:
     present = {path.relative_to(run / "run").as_posix() for path in (run / "run").rglob("*")}
-    assert {"config.yaml", "checkpoints/last.pt", "checkpoints/best.pt", "metrics.csv", "tensorboard", "train.log",
-            "environment.json", "calibration.json"} <= present
+    assert {
+        "config.yaml",
+        "checkpoints/last.pt",
+        "checkpoints/best.pt",
+        "metrics.csv",
+        "tensorboard",
+        "train.log",
+        "environment.json",
+        "calibration.json",
+    } <= present
     assert yaml.safe_load((run / "run" / "config.yaml").read_text())["training"]["iterations"] == 4
     assert len((run / "run" / "metrics.csv").read_text().splitlines()) == 2
     assert json.loads((run / "run" / "environment.json").read_text())["seed"] == 0
@@ -58,8 +73,18 @@ def test_the_run_folder_holds_what_the_contract_says(run: Path) -> None:
 
 def test_predict_and_evaluate_the_held_out_patient(run: Path) -> None:
     masks = run / "masks"
-    _done("predict", "--model", str(run / "run"), "--input", str(run / "data"), "--split", "val",
-          "--output", str(masks), "--uncertainty")
+    _done(
+        "predict",
+        "--model",
+        str(run / "run"),
+        "--input",
+        str(run / "data"),
+        "--split",
+        "val",
+        "--output",
+        str(masks),
+        "--uncertainty",
+    )
     cases = sorted(path.name.removesuffix("_seg.nii.gz") for path in masks.glob("*_seg.nii.gz"))
     assert len(cases) == 2
     for case in cases:
@@ -72,8 +97,19 @@ def test_predict_and_evaluate_the_held_out_patient(run: Path) -> None:
         values = doubt.get_fdata()
         assert values.min() >= 0
         assert values.max() <= 1
-    _done("evaluate", "--predictions", str(masks), "--labels", str(run / "data"), "--config",
-          str(run / "run" / "config.yaml"), "--split", "val", "--output", str(run / "scores.json"))
+    _done(
+        "evaluate",
+        "--predictions",
+        str(masks),
+        "--labels",
+        str(run / "data"),
+        "--config",
+        str(run / "run" / "config.yaml"),
+        "--split",
+        "val",
+        "--output",
+        str(run / "scores.json"),
+    )
     scores = json.loads((run / "scores.json").read_text())
     assert scores["classes"] == ["RV", "MYO", "LV"]
     assert sorted(row["case"] for row in scores["cases"]) == cases

@@ -41,7 +41,7 @@ def write_series(
     seed: int = 0,
     **tags: object,
 ) -> dict[tuple[int, int], Path]:
-    """Writes (X, Y, Z) or (X, Y, Z, T) as shuffled files without suffix; returns the files by slice and frame.
+    """Write (X, Y, Z) or (X, Y, Z, T) as shuffled files without suffix; returns the files by slice and frame.
 
     Args:
         folder: made when missing.

@@ -21,7 +21,7 @@ BOXES = {
 
 
 def mask_of(name: str) -> np.ndarray:
-    """Returns the mask (H, W) of an image: its boxes with a border of 255, one pixel wide, round each."""
+    """Return the mask (H, W) of an image: its boxes with a border of 255, one pixel wide, round each."""
     mask = np.zeros(SIZE, np.uint8)
     for _, value, (top, left, bottom, right) in BOXES[name]:
         mask[top - 1 : bottom + 1, left - 1 : right + 1] = 255
@@ -30,7 +30,7 @@ def mask_of(name: str) -> np.ndarray:
 
 
 def write_photograph(path: Path, mask: np.ndarray, seed: int = 0) -> None:
-    """Writes a JPEG whose colours tell the classes."""
+    """Write a JPEG whose colours tell the classes."""
     colours = np.random.default_rng(5).integers(30, 220, (256, 3))
     noise = np.random.default_rng(seed).normal(0, 3, (*mask.shape, 3))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ def write_photograph(path: Path, mask: np.ndarray, seed: int = 0) -> None:
 
 
 def write_palette_mask(path: Path, mask: np.ndarray) -> None:
-    """Writes a mask as VOC does, with indices into a palette."""
+    """Write a mask as VOC does, with indices into a palette."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(mask)
     image.putpalette(np.random.default_rng(1).integers(0, 255, 768).tolist())
@@ -46,7 +46,7 @@ def write_palette_mask(path: Path, mask: np.ndarray) -> None:
 
 
 def make_voc(root: Path) -> Path:
-    """Returns `root/VOCdevkit/VOC2012` with lists, images, masks and XML annotations."""
+    """Return `root/VOCdevkit/VOC2012` with lists, images, masks and XML annotations."""
     year = root / "VOCdevkit" / "VOC2012"
     for position, (name, boxes) in enumerate(BOXES.items()):
         write_photograph(year / "JPEGImages" / f"{name}.jpg", mask_of(name), position)
@@ -64,22 +64,40 @@ COCO_CATEGORIES = [{"id": 17, "name": "cat"}, {"id": 18, "name": "dog"}, {"id": 
 
 
 def coco_annotations() -> list[dict]:
-    """Returns a polygon, run lengths as numbers, a crowd, and a small object on a large one."""
+    """Return a polygon, run lengths as numbers, a crowd, and a small object on a large one."""
     height, width = SIZE
     column_major = np.zeros((width, height), np.uint8)
     column_major[30:34, 5:10] = 1  # rows 5 to 9, columns 30 to 33
     return [
-        {"id": 1, "image_id": 7, "category_id": 18, "area": 400, "iscrowd": 0,
-         "segmentation": [[4, 4, 24, 4, 24, 24, 4, 24]]},
-        {"id": 2, "image_id": 7, "category_id": 90, "area": 16, "iscrowd": 0,
-         "segmentation": [[10, 10, 14, 10, 14, 14, 10, 14]]},
-        {"id": 3, "image_id": 7, "category_id": 17, "area": 20, "iscrowd": 1,
-         "segmentation": {"counts": run_lengths(column_major.ravel()), "size": [height, width]}},
+        {
+            "id": 1,
+            "image_id": 7,
+            "category_id": 18,
+            "area": 400,
+            "iscrowd": 0,
+            "segmentation": [[4, 4, 24, 4, 24, 24, 4, 24]],
+        },
+        {
+            "id": 2,
+            "image_id": 7,
+            "category_id": 90,
+            "area": 16,
+            "iscrowd": 0,
+            "segmentation": [[10, 10, 14, 10, 14, 14, 10, 14]],
+        },
+        {
+            "id": 3,
+            "image_id": 7,
+            "category_id": 17,
+            "area": 20,
+            "iscrowd": 1,
+            "segmentation": {"counts": run_lengths(column_major.ravel()), "size": [height, width]},
+        },
     ]
 
 
 def run_lengths(flat: np.ndarray) -> list[int]:
-    """Returns lengths of runs of 0, 1, 0, ... as COCO writes them."""
+    """Return lengths of runs of 0, 1, 0, ... as COCO writes them."""
     counts, value = [0], 0
     for pixel in flat.tolist():
         if pixel != value:
@@ -90,7 +108,7 @@ def run_lengths(flat: np.ndarray) -> list[int]:
 
 
 def make_coco(root: Path, annotations: list[dict] | None = None) -> Path:
-    """Returns `root`, with two training images (ids 7 and 9, the second without objects) and one for validation."""
+    """Return `root`, with two training images (ids 7 and 9, the second without objects) and one for validation."""
     images = {
         "train2014": [(7, "COCO_train2014_000000000007"), (9, "COCO_train2014_000000000009")],
         "val2014": [(3, "COCO_val2014_000000000003")],

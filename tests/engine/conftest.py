@@ -30,7 +30,7 @@ def tiny() -> ModuleType:
 
 @pytest.fixture
 def run_program() -> Callable[..., subprocess.CompletedProcess]:
-    """Runs the module as a program of its own: run folder, signal, step, settings as JSON."""
+    """Run the module as a program of its own: run folder, signal, step, settings as JSON."""
 
     def run(*arguments: object) -> subprocess.CompletedProcess:
         paths = [str(Path(unia_med.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]

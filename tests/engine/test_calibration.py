@@ -12,13 +12,13 @@ from torch import Tensor
 
 from unia_med.config.load import dump_config
 from unia_med.config.schema import RunConfig
+from unia_med.data.io.volume import Volume
 from unia_med.data.sample import CaseFiles, EvaluationCase
-from unia_med.data.volume import Volume
 from unia_med.engine.calibration import FILE, calibrate, fit, read_temperature
 from unia_med.engine.checkpoint import save_checkpoint
 from unia_med.errors import UserError
 from unia_med.methods.base import Batch, Method, Prediction
-from unia_med.trained import load_run_config
+from unia_med.runs import load_run_config
 
 TRUE_TEMPERATURE = 2.5
 CONFIG = {"data": {"grid": {"spacing_mm": None, "size": [64, 64], "percentiles": [0, 100]}}}
@@ -102,8 +102,10 @@ def test_what_is_fitted_is_kept_and_used_unless_the_user_says_otherwise(tmp_path
     assert load_run_config(tmp_path).inference.temperature == 1.0
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"temperature": 2}', '{"temperature": -1, "cases": 1, "voxels": 1, '
-                                  '"ece_before": 0, "ece_after": 0}'])
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", '{"temperature": 2}', '{"temperature": -1, "cases": 1, "voxels": 1, "ece_before": 0, "ece_after": 0}'],
+)
 def test_a_damaged_record_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / FILE).write_text(text)
     with pytest.raises(UserError, match=r"calibration\.json.*no record"):

@@ -18,7 +18,7 @@ from unia_med.engine import session
 from unia_med.engine.checkpoint import load_checkpoint
 from unia_med.methods.base import Batch
 from unia_med.methods.partial import Partial
-from unia_med.trained import load_run_config
+from unia_med.runs import load_run_config
 
 
 def _config(root: Path, source: dict[str, object], **training: object) -> RunConfig:
@@ -87,8 +87,8 @@ def test_later_rounds_learn_the_annotations_as_drawn(
 def test_no_mask_is_read_for_training_where_labels_and_tags_are_files(
     tiny_acdc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from unia_med.data.acdc import AcdcDataset
     from unia_med.data.io.nifti import read_volume, write_like
+    from unia_med.data.layouts.acdc import AcdcDataset
 
     for path in sorted(tiny_acdc.rglob("*_gt.nii.gz")):
         volume = read_volume(path)

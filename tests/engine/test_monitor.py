@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from unia_med.engine import distributed, monitor
+from unia_med import distributed
+from unia_med.engine import monitor
 from unia_med.engine.monitor import MetricsTable, Monitor, log_to
 from unia_med.engine.randomness import step_seed
 

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from unia_med.build import build_dataset
 from unia_med.config.schema import RunConfig
-from unia_med.data.slices import SliceDataset, build_slices
+from unia_med.data.slices.dataset import SliceDataset, build_slices
 from unia_med.engine.self_training import SelfTraining
 from unia_med.labels import IGNORE
 from unia_med.methods.base import Batch, Method, Prediction
 
 
 class Constant(Method):
-    """Says one class everywhere; training leaves it as it is."""
+    """State one class everywhere; training leaves it as it is."""
 
     def __init__(self, label: int) -> None:
         super().__init__()
@@ -159,7 +159,7 @@ def _relabelled(config: RunConfig, folder: Path, method: Method) -> SliceDataset
 
 
 class Lone(Constant):
-    """Says LV in the second slice of a stack and background in all others."""
+    """State LV in the second slice of a stack and background in all others."""
 
     def predict(self, images: Tensor) -> Prediction:
         probabilities = torch.zeros(len(images), 4, *images.shape[-2:])
@@ -174,14 +174,14 @@ def test_a_slice_that_its_neighbours_contradict_is_outvoted(
 ) -> None:
     slices = _relabelled(_config(tiny_acdc, slice_smoothing=sigma, use_tags=False), tmp_path, Lone(0))
     case, _ = next(iter(slices.volumes()))
-    scores = slices.scores[slices.rows(case.case)]
+    scores = slices.scores[slices.rows(case.name)]
     # A normal curve of one slice leaves 0.40 of its weight, or 0.45 near the end of the stack, on the slice itself.
     assert (scores[1, 3] == sure).all()
     assert (scores[2, 3] == 0).all()
 
 
 class MapsFirst(Constant):
-    """Says MYO as long as its decoder has not learned."""
+    """State MYO as long as its decoder has not learned."""
 
     def pseudo_probabilities(self, images: Tensor, tags: Tensor, step: int) -> Tensor:
         probabilities = self.predict(images).probabilities

@@ -118,7 +118,7 @@ _SETTINGS = (
 @pytest.mark.slow
 def test_a_run_killed_again_and_again_ends_like_the_whole(tmp_path: Path) -> None:
     """Teacher, rounds, validation and all: killed at arbitrary moments, then resumed to the end."""
-    from unia_med.data.phantom.dataset import write_dataset
+    from unia_med.cardiac.phantom.dataset import write_dataset
 
     write_dataset(tmp_path / "hearts", patients=4, seed=0)
     whole, parts = tmp_path / "whole", tmp_path / "parts"

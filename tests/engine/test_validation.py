@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 
 from unia_med.build import build_dataset
+from unia_med.cardiac.phantom.dataset import write_dataset
 from unia_med.config.load import parse_config
 from unia_med.config.schema import RunConfig
-from unia_med.data.phantom.dataset import write_dataset
 from unia_med.engine.validation import Validation
 from unia_med.labels import IGNORE
 from unia_med.methods.base import Batch, Method, Prediction
 
 
 class Bright(Method):
-    """Calls bright pixels class 3; its label columns are known by construction."""
+    """Call bright pixels class 3; its label columns are known by construction."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unia_med import distributed
 from unia_med.config.schema import AugmentConfig, TrainingConfig
-from unia_med.engine import distributed
 from unia_med.engine.interrupt import Interrupted
 from unia_med.engine.trainer import Trainer
 from unia_med.methods.base import Batch, Method, Prediction

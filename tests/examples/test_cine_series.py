@@ -11,9 +11,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from unia_med.data.phantom.dataset import patient_of
-from unia_med.data.phantom.render import frame_labels, true_volumes_ml
-from unia_med.data.volume import Volume
+from unia_med.cardiac.phantom.dataset import patient_of
+from unia_med.cardiac.phantom.render import frame_labels, true_volumes_ml
+from unia_med.data.io.volume import Volume
 from unia_med.inference.predictor import Segmentation
 
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "cine_series.py"

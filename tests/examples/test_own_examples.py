@@ -38,7 +38,7 @@ def test_own_data_goes_from_a_table_to_masks(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_method_from_outside_the_package_trains(tmp_path: Path) -> None:
-    from unia_med.data.phantom.dataset import write_dataset
+    from unia_med.cardiac.phantom.dataset import write_dataset
 
     write_dataset(tmp_path / "hearts", patients=4)
     shown = run("custom_method.py", tmp_path / "hearts", tmp_path / "run")

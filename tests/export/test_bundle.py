@@ -28,7 +28,7 @@ from unia_med.cli.main import main
 from unia_med.errors import UserError
 from unia_med.export.bundle import export_bundle, load_network
 from unia_med.metrics.overlap import dice
-from unia_med.trained import load_predictor
+from unia_med.runs import load_predictor
 
 SCHEMA = Path(__file__).parent / "metadata_schema.json"
 
@@ -262,8 +262,17 @@ def test_no_trace_of_the_package_or_of_the_computer(bundle: Path) -> None:
 
 def test_readme_and_metadata_tell_labels_training_and_scores(bundle: Path) -> None:
     readme = (bundle / "docs" / "README.md").read_text()
-    for text in ("| 1 | RV |", "| 2 | MYO |", "| 3 | LV |", "1 LV, 2 MYO, 3 RV", "slice tags (derived from masks)",
-                 "| 0.710 | 0.620 | 0.830 | 0.720 |", "after iteration 4", "3D Slicer", "Not a medical device"):
+    for text in (
+        "| 1 | RV |",
+        "| 2 | MYO |",
+        "| 3 | LV |",
+        "1 LV, 2 MYO, 3 RV",
+        "slice tags (derived from masks)",
+        "| 0.710 | 0.620 | 0.830 | 0.720 |",
+        "after iteration 4",
+        "3D Slicer",
+        "Not a medical device",
+    ):
         assert text in readme, text
     assert "Apache License" in (bundle / "LICENSE").read_text()
     metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
@@ -303,9 +312,7 @@ def test_random_draws_and_channel_files_are_refused(untrained: ModuleType, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # four starts of MONAI
-def test_in_an_environment_without_the_package(
-    bundle: Path, images: Path, predicted: Path, tmp_path: Path
-) -> None:
+def test_in_an_environment_without_the_package(bundle: Path, images: Path, predicted: Path, tmp_path: Path) -> None:
     """MONAI's own commands, from another folder, in an environment that borrows all packages but this one."""
     venv.create(tmp_path / "venv", with_pip=False)
     python = tmp_path / "venv" / "bin" / "python"

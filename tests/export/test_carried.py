@@ -84,12 +84,10 @@ def test_only_what_is_reached_travels(sources: Path) -> None:
     }
 
 
-def test_the_copy_runs_and_keeps_its_comments(
-    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_copy_runs_and_keeps_its_comments(sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_carried(tmp_path / "carried_by_test", "unia_med.export_test_start")
     text = (tmp_path / "carried_by_test" / "export_test_start.py").read_text()
-    assert "# Why it is so.\nLIMIT = 3\n\"\"\"What the limit means.\"\"\"" in text
+    assert '# Why it is so.\nLIMIT = 3\n"""What the limit means."""' in text
     assert text.startswith('"""First."""')
     assert "RunConfig" not in text.partition("def start")[0]
     assert "import os" not in text

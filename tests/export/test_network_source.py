@@ -17,7 +17,7 @@ from unia_med.export.source import network_source, network_weights
 from unia_med.export.trace import trace_prediction
 from unia_med.methods.base import Batch, Method, Prediction
 from unia_med.registry import METHODS
-from unia_med.trained import load_predictor
+from unia_med.runs import load_predictor
 
 
 class Odd(Method):

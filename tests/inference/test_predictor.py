@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unia_med.config.schema import RunConfig
-from unia_med.data.volume import Volume
+from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
 from unia_med.inference.predictor import DEFAULT_SCALES, Predictor
 from unia_med.methods.base import Batch, Method, Prediction
@@ -252,7 +252,7 @@ def test_label_columns_come_back_on_the_grid_of_the_volume() -> None:
 
 
 class Hungry(Identity):
-    """Runs out of memory above a number of slices."""
+    """Run out of memory above a number of slices."""
 
     def __init__(self, most: int) -> None:
         super().__init__()

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from unia_med.config.data import GridConfig
-from unia_med.data.transforms import KEY, as_tensor, from_slices, preprocess, restore, to_slices
-from unia_med.data.volume import Volume
+from unia_med.data.grid.transforms import KEY, as_tensor, from_slices, preprocess, restore, to_slices
+from unia_med.data.io.volume import Volume
 from unia_med.inference.reassemble import plane_map
 
 OBLIQUE = np.array([[0.8, 0.5, 0.33, 0], [-0.5, 0.86, 0.1, 0], [-0.33, -0.1, 0.94, 0], [0, 0, 0, 1.0]])

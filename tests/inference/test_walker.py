@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unia_med.config.schema import RunConfig
-from unia_med.data.volume import Volume
+from unia_med.data.io.volume import Volume
 from unia_med.inference.predictor import Predictor
 from unia_med.inference.walker import decide_unsure, sure_labels
 from unia_med.methods.base import Batch, Method, Prediction

@@ -15,7 +15,7 @@ import pytest
 
 from unia_med.cli.main import main
 from unia_med.config.load import parse_config
-from unia_med.data.volumes import VolumesDataset
+from unia_med.data.layouts.volumes import VolumesDataset
 from unia_med.inspection.advice import advise
 from unia_med.inspection.faults import walk
 from unia_med.inspection.statistics import describe, tag_statistics

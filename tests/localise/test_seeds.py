@@ -52,9 +52,7 @@ def test_the_local_kernel_equals_a_loop() -> None:
     kernel = local_kernel(image, (1, 2), reduction=1)
     plane = image[0, 0].numpy()
     for y, x in ((0, 0), (2, 3), (4, 5)):
-        near = np.array(
-            [plane[np.clip(y + dy, 0, 4), np.clip(x + dx, 0, 5)] for dy, dx in neighbour_offsets((1, 2))]
-        )
+        near = np.array([plane[np.clip(y + dy, 0, 4), np.clip(x + dx, 0, 5)] for dy, dx in neighbour_offsets((1, 2))])
         sigma = np.append(near, plane[y, x]).std(ddof=1)
         weight = np.exp(-np.abs(near - plane[y, x]) / (0.1 * sigma))
         np.testing.assert_allclose(kernel.weights[0, :, y, x].numpy(), weight / weight.sum(), rtol=1e-4, atol=1e-7)

@@ -127,8 +127,9 @@ def _brute_force_em(
         posterior = np.zeros((classes, count))
         for n in range(count):
             density = [
-                prior[k] / math.sqrt(variance[k])
-                * math.exp(-np.abs(cells[n] - centres[k]).mean() ** 2 / (2 * variance[k]))
+                prior[k]
+                / math.sqrt(variance[k])
+                * math.exp(-(np.abs(cells[n] - centres[k]).mean() ** 2) / (2 * variance[k]))
                 for k in range(classes)
             ]
             posterior[:, n] = np.array(density) / sum(density)

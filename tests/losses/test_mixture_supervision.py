@@ -79,7 +79,7 @@ def test_separation_is_over_means_not_sums() -> None:
     """Class 0 in both images, class 1 in one: the published sum would put class 0 twice as far out."""
     centres = torch.tensor([[[1.0, 1.0], [0.0, 0.0], [9.0, 9.0]], [[3.0, 3.0], [5.0, 6.0], [0.0, 0.0]]])
     labelled = torch.tensor([[True, False, False], [True, True, False]])
-    assert float(separation(centres, labelled)) == pytest.approx(math.exp(-(((5 - 2) + (6 - 2)) / 2) ** 2))
+    assert float(separation(centres, labelled)) == pytest.approx(math.exp(-((((5 - 2) + (6 - 2)) / 2) ** 2)))
 
 
 def test_negative_log_posterior_of_two_closed_form_gaussians() -> None:
@@ -111,8 +111,10 @@ def _whole(labels: Tensor, mix_loss: str, **settings: object) -> Callable[[Tenso
         loss = self_supervision(responses, chance, mixture.present)
         if mix_loss == "posterior":
             return loss + negative_log_posterior(mixture.class_log_joint((S, S)), labels)
-        return loss + discrimination(responses, labels, mixture.present) + separation(
-            mixture.class_centres, mixture.labelled
+        return (
+            loss
+            + discrimination(responses, labels, mixture.present)
+            + separation(mixture.class_centres, mixture.labelled)
         )
 
     return value

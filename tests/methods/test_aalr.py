@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from unia_med.cardiac.phantom.prior import PhantomSlices
 from unia_med.config.schema import AugmentConfig, PhantomPriorConfig, RunConfig, TrainingConfig
 from unia_med.engine.trainer import Trainer
 from unia_med.errors import UserError
 from unia_med.labels import IGNORE
 from unia_med.methods.aalr import Aalr, Targets
 from unia_med.methods.base import Batch
-from unia_med.priors.phantom import PhantomSlices
 
 NETWORK = {"backbone": "lite0", "weights": "none"}
 

@@ -9,7 +9,7 @@ import torch
 
 from unia_med.errors import UserError
 from unia_med.nn.lite0 import STAGE_CHANNELS, STAGE_STRIDES, Lite0Stages, load_state_file, packaged_weights
-from unia_med.torchvision_compat import ensure_torchvision_operators
+from unia_med.nn.torchvision_compat import ensure_torchvision_operators
 
 ensure_torchvision_operators()
 timm = pytest.importorskip("timm")

@@ -20,7 +20,7 @@ RAN: list[str] = []
 
 
 class NoteStep(Step):
-    """Writes its text and what it read; a text of `stop` is interrupted once, a data file counts as input."""
+    """Write its text and what it read; a text of `stop` is interrupted once, a data file counts as input."""
 
     def __init__(
         self, settings: Mapping[str, Any], shared: Mapping[str, Any], overrides: Sequence[str], where: str

@@ -7,7 +7,7 @@ from pathlib import Path
 from unia_med.config.schema import RunConfig
 from unia_med.report.facts import supervision, training_section
 from unia_med.report.run_folder import read_run
-from unia_med.trained import load_run_config
+from unia_med.runs import load_run_config
 
 
 def test_every_source_of_labels_is_named() -> None:

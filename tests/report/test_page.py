@@ -23,7 +23,7 @@ from unia_med.metrics.table import CaseScores
 from unia_med.report.cases import Examination, choose_patients, examine, frames_of
 from unia_med.report.page import ReportContents, render
 from unia_med.report.run_folder import read_run
-from unia_med.trained import load_run_config
+from unia_med.runs import load_run_config
 
 VOID = {"meta", "link", "input", "br"}
 
@@ -78,10 +78,36 @@ def test_the_command_writes_a_whole_page(run_dir: Path, tmp_path: Path, capsys: 
 
 def test_scores_are_those_of_evaluate(run_dir: Path, tiny_acdc: Path, tmp_path: Path) -> None:
     main(["report", str(run_dir), "--output", str(tmp_path / "page.html"), "--device", "cpu"])
-    main(["predict", "--model", str(run_dir), "--input", str(tiny_acdc), "--split", "val",
-          "--output", str(tmp_path / "masks"), "--device", "cpu"])
-    main(["evaluate", "--predictions", str(tmp_path / "masks"), "--labels", str(tiny_acdc), "--split", "val",
-          "--config", str(run_dir / "config.yaml"), "--output", str(tmp_path / "scores.json")])
+    main(
+        [
+            "predict",
+            "--model",
+            str(run_dir),
+            "--input",
+            str(tiny_acdc),
+            "--split",
+            "val",
+            "--output",
+            str(tmp_path / "masks"),
+            "--device",
+            "cpu",
+        ]
+    )
+    main(
+        [
+            "evaluate",
+            "--predictions",
+            str(tmp_path / "masks"),
+            "--labels",
+            str(tiny_acdc),
+            "--split",
+            "val",
+            "--config",
+            str(run_dir / "config.yaml"),
+            "--output",
+            str(tmp_path / "scores.json"),
+        ]
+    )
     expected = json.loads((tmp_path / "scores.json").read_text())["cases"]
     assert len(expected) == 2
     page = (tmp_path / "page.html").read_text()
@@ -161,7 +187,7 @@ def test_patients_from_worst_to_best() -> None:
     assert choose_patients(done, 99) == ["a", "b", "c", "e", "d"]
     assert choose_patients(done, 0) == []
     cases = [CaseFiles(name, name[0], Path("x"), frame=frame) for name, frame in (("a2", 12), ("b1", 1), ("a1", 1))]
-    assert [case.case for case in frames_of(cases, "a")] == ["a1", "a2"]
+    assert [case.name for case in frames_of(cases, "a")] == ["a1", "a2"]
 
 
 class ByIntensity(Method):

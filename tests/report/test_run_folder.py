@@ -8,7 +8,7 @@ import pytest
 
 from unia_med.errors import UserError
 from unia_med.report.run_folder import read_metrics, read_run
-from unia_med.trained import load_run_config
+from unia_med.runs import load_run_config
 
 
 def test_tables_become_curves(run_dir: Path) -> None:

@@ -1,1 +1,1 @@
-"""Cardiac indices of labelled short-axis stacks: volumes, ejection fraction, mass, wall thickness. Without torch."""
+"""All that knows a heart: cardiac indices, the shape of a short-axis heart, synthetic hearts, anatomical priors."""

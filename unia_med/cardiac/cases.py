@@ -9,7 +9,7 @@ from pathlib import Path
 
 from unia_med.cardiac.indices import CardiacIndices, Phases, measure
 from unia_med.data.io.nifti import read_volume, volume_stem, volume_suffix
-from unia_med.data.volume import Volume
+from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
 
 MASK_ENDINGS = ("_seg", "_pred", "_gt")
@@ -76,7 +76,7 @@ def parse_classes(text: str) -> dict[str, int]:
 
 
 def find_cases(masks: Path) -> list[MaskCase]:
-    """The patients of a folder of masks, searched with its sub-folders, by name.
+    """Return the patients of a folder of masks, searched with its sub-folders, by name.
 
     `X_frameNN` are frames of patient X; any other file is a case of its own.
 
@@ -100,7 +100,7 @@ def find_cases(masks: Path) -> list[MaskCase]:
 
 
 def measure_case(case: MaskCase, values: Mapping[str, int], info: Mapping[str, Path] | None = None) -> MeasuredCase:
-    """Indices of one case.
+    """Return indices of one case.
 
     Args:
         case: its files.
@@ -170,8 +170,8 @@ def _time_step(volume: Volume) -> float | None:
 
 def _stated_phases(name: str, numbers: Sequence[int], info: Mapping[str, Path]) -> Phases:
     """ED and ES of a case by its `Info.cfg`."""
-    from unia_med.data.acdc import read_info
     from unia_med.data.checks import raise_faults
+    from unia_med.data.layouts.acdc import read_info
 
     patient = name.removesuffix("_4d")
     if patient not in info:

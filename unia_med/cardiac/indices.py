@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from unia_med.cardiac.wall import WallThickness, wall_thickness
-from unia_med.data.volume import Volume
+from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
 
 DENSITY_G_PER_ML = 1.05
@@ -70,7 +70,7 @@ class CardiacIndices:
 def measure(
     frames: Iterable[Volume], values: Mapping[str, int] = ACDC_VALUES, phases: Phases | None = None
 ) -> CardiacIndices:
-    """Indices of a patient's frames; one frame is in memory at a time.
+    """Return indices of a patient's frames; one frame is in memory at a time.
 
     Args:
         frames: label volumes (X, Y, Z) in order of time; slices are short-axis and lie along Z.

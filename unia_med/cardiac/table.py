@@ -14,7 +14,7 @@ Cell = str | int | float | None
 
 
 def write_tables(cases: Sequence[MeasuredCase], path: Path) -> Path:
-    """Writes `FILE.csv` and `FILE_frames.csv`, each whole or not at all, and returns the second's path.
+    """Write `FILE.csv` and `FILE_frames.csv`, each whole or not at all, and returns the second's path.
 
     Args:
         cases: at least one.
@@ -28,7 +28,7 @@ def write_tables(cases: Sequence[MeasuredCase], path: Path) -> Path:
 
 
 def case_row(case: MeasuredCase) -> dict[str, Cell]:
-    """Indices of a case by column; units are in the names, None where the masks do not tell.
+    """Return indices of a case by column; units are in the names, None where the masks do not tell.
 
     Args:
         case: what was measured.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from unia_med.config.schema import RunConfig
-    from unia_med.evaluation import Evaluation, LabelScheme
+    from unia_med.evaluation.volumes import Evaluation, LabelScheme
 
 EXAMPLE = """unia-med evaluate --predictions masks --labels labels
 unia-med evaluate --predictions masks --labels ACDC --config acdc.yaml --split val --output scores.json
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: no case could be scored, or the request makes no sense.
     """
-    from unia_med.evaluation import find_predictions
+    from unia_med.evaluation.volumes import find_predictions
     from unia_med.metrics.table import summarise, write_table
 
     _check_arguments(args)
@@ -98,7 +98,7 @@ def _check_arguments(args: argparse.Namespace) -> None:
 
 
 def _photographs(args: argparse.Namespace) -> RunConfig | None:
-    """The config that is named, if it is one of photographs."""
+    """Return the config that is named, if it is one of photographs."""
     if args.config is None:
         return None
     from unia_med.config.load import load_config
@@ -108,13 +108,13 @@ def _photographs(args: argparse.Namespace) -> RunConfig | None:
 
 
 def _are_photographs(args: argparse.Namespace) -> bool:
-    from unia_med.evaluation_images import holds_images
+    from unia_med.evaluation.images import holds_images
 
     return args.config is None and holds_images(args.labels)
 
 
 def _scheme_and_labels(args: argparse.Namespace) -> tuple[LabelScheme, dict[str, Path]]:
-    from unia_med.evaluation import LabelScheme, find_labels
+    from unia_med.evaluation.volumes import LabelScheme, find_labels
 
     if args.config is None:
         return LabelScheme.plain(DEFAULT_CLASSES), find_labels(args.labels)
@@ -128,8 +128,8 @@ def _scheme_and_labels(args: argparse.Namespace) -> tuple[LabelScheme, dict[str,
 
 def _configured_scheme(config: Any) -> LabelScheme:
     """Classes of a config; with `groups`, its merged classes, since that is what such a run predicts."""
-    from unia_med.data.acdc import CLASS_VALUES, KNOWN_VALUES
-    from unia_med.evaluation import LabelScheme
+    from unia_med.data.layouts.acdc import CLASS_VALUES, KNOWN_VALUES
+    from unia_med.evaluation.volumes import LabelScheme
 
     data = config.data
     groups = data.groups or {name: [name] for name in data.classes}
@@ -147,15 +147,15 @@ def _split_labels(config: Any, args: argparse.Namespace) -> dict[str, Path]:
     dataset = build_dataset(config.data.model_copy(update={"root": args.labels}))
     cases = dataset.cases()
     if args.split is None:
-        return {case.case: case.mask for case in cases if case.mask is not None}
+        return {case.name: case.mask for case in cases if case.mask is not None}
     cases = split_cases(cases, config.data.split, config.seed)[args.split]
     if not cases:
         raise UserError(f"the split leaves no {args.split} case", where=args.labels, remedy="Change data.split")
-    unlabelled = [case.case for case in cases if case.mask is None]
+    unlabelled = [case.name for case in cases if case.mask is None]
     if unlabelled:
         shown = ", ".join(unlabelled[:5])
         raise UserError(f"{len(unlabelled)} {args.split} cases have no mask: {shown}", where=args.labels)
-    return {case.case: case.mask for case in cases if case.mask is not None}
+    return {case.name: case.mask for case in cases if case.mask is not None}
 
 
 def _evaluate(
@@ -163,7 +163,7 @@ def _evaluate(
 ) -> Evaluation:
     from rich.progress import track
 
-    from unia_med.evaluation import Evaluation, evaluate
+    from unia_med.evaluation.volumes import Evaluation, evaluate
 
     used = {path for case in labels for path in predictions.get(case, [])}
     done = Evaluation(unused=sorted({path for paths in predictions.values() for path in paths} - used))

@@ -29,7 +29,7 @@ def run(args: argparse.Namespace, config: RunConfig | None) -> int:
     """
     from rich.progress import track
 
-    from unia_med.evaluation_images import evaluate_images, find_predicted_images, summary, write_summary
+    from unia_med.evaluation.images import evaluate_images, find_predicted_images, summary, write_summary
 
     labels = _labels(args, config)
     classes = VOC_CLASSES if config is None else config.data.target_classes
@@ -49,8 +49,8 @@ def run(args: argparse.Namespace, config: RunConfig | None) -> int:
 
 
 def _labels(args: argparse.Namespace, config: RunConfig | None) -> dict[str, Callable[[], np.ndarray]]:
-    """What reads the true labels, by image name: PNGs of a folder, or the masks of a data set."""
-    from unia_med.evaluation_images import find_label_images, holds_images, mask_labels
+    """Return what reads the true labels, by image name: PNGs of a folder, or the masks of a data set."""
+    from unia_med.evaluation.images import find_label_images, holds_images, mask_labels
 
     if holds_images(args.labels):
         if args.split:
@@ -89,11 +89,11 @@ def _data_set_labels(args: argparse.Namespace, config: RunConfig | None) -> dict
     def labels(case: Any) -> np.ndarray:
         return _merged(dataset.labels(case)[:, :, 0], config.data)
 
-    return {case.case: partial(labels, case) for case in masked}
+    return {case.name: partial(labels, case) for case in masked}
 
 
 def _merged(labels: np.ndarray, data: DataConfig) -> np.ndarray:
-    from unia_med.data.tags import group_labels
+    from unia_med.data.weak_labels.tags import group_labels
 
     return group_labels(labels, data.classes, data.groups) if data.groups else labels
 

@@ -17,8 +17,18 @@ from unia_med import __version__
 from unia_med.errors import UserError
 
 COMMANDS = (
-    "inspect", "train", "pipeline", "predict", "evaluate", "cardiac", "weaken", "export",
-    "report", "phantom", "demo", "bench",
+    "inspect",
+    "train",
+    "pipeline",
+    "predict",
+    "evaluate",
+    "cardiac",
+    "weaken",
+    "export",
+    "report",
+    "phantom",
+    "demo",
+    "bench",
 )
 """One module in `unia_med.cli` each, with `add_parser(subparsers)` and `run(args) -> int`."""
 
@@ -29,7 +39,7 @@ EXAMPLE = """example:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
+    """Return the parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="unia-med",
         description="Weakly supervised segmentation of medical images.",

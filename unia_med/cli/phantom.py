@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     Args:
         args: parsed command line.
     """
-    from unia_med.data.phantom.dataset import write_dataset
+    from unia_med.cardiac.phantom.dataset import write_dataset
 
     write_dataset(args.output, args.patients, args.seed)
     print(f"{args.patients} patients written to {args.output}")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from unia_med.config.schema import RunConfig
     from unia_med.data.io.channels import ChannelFiles
-    from unia_med.data.io.dicom import DicomSeries
+    from unia_med.data.io.dicom.series import DicomSeries
     from unia_med.data.io.frames import FrameSource
     from unia_med.inference.predictor import Predictor
 
@@ -88,9 +88,9 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: bad arguments, no image, no usable run. Nothing is written then.
     """
+    from unia_med import distributed
     from unia_med.build import resolve_device
-    from unia_med.engine import distributed
-    from unia_med.trained import find_checkpoint
+    from unia_med.runs import find_checkpoint
 
     if args.output.exists() and not args.output.is_dir():
         raise UserError("is a file, expected a folder", where=args.output, remedy="Choose another --output")
@@ -119,10 +119,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_on_photographs(run: Path) -> RunConfig | None:
-    """The config of a run on photographs; None for any other."""
+    """Return the config of a run on photographs; None for any other."""
     if not (run / "config.yaml").is_file():
         return None
-    from unia_med.trained import load_run_config
+    from unia_med.runs import load_run_config
 
     config = load_run_config(run)
     return config if config.data.of_images else None
@@ -148,20 +148,20 @@ def _images(args: argparse.Namespace) -> dict[str, Path | DicomSeries]:
         return dict(by_name((name, path) for path in paths if (name := files.name(path)) is not None))
     from unia_med.build import build_dataset
     from unia_med.data.splits import split_cases
-    from unia_med.trained import load_run_config
+    from unia_med.runs import load_run_config
 
     config = load_run_config(args.model)
     dataset = build_dataset(config.data.model_copy(update={"root": args.input}))
     cases = split_cases(dataset.cases(), config.data.split, config.seed)[args.split]
     if not cases:
         raise UserError(f"the run's split leaves no {args.split} case", where=args.input, remedy="Leave out --split")
-    return dict(by_name((case.case, case.image) for case in cases))
+    return dict(by_name((case.name, case.image) for case in cases))
 
 
 def _channel_files(args: argparse.Namespace) -> ChannelFiles:
     """How the run's images store their channels; one channel, where the run has no config (of an older version)."""
     from unia_med.data.io.channels import ChannelFiles
-    from unia_med.trained import load_run_config
+    from unia_med.runs import load_run_config
 
     if not (args.model / "config.yaml").is_file():
         return ChannelFiles()
@@ -186,7 +186,7 @@ def _unreadable(images: Mapping[str, Path | DicomSeries], args: argparse.Namespa
 
 
 def _prepare_dicom(series: DicomSeries, channels: int) -> None:
-    from unia_med.export.dicom_seg import import_highdicom
+    from unia_med.data.io.dicom.seg import import_highdicom
 
     if channels > 1:
         remedy = "Convert the series to NIfTI, with the channels as the fourth axis or as one file each"
@@ -199,7 +199,7 @@ def _prepare_dicom(series: DicomSeries, channels: int) -> None:
 
 
 def _load(args: argparse.Namespace, device: torch.device) -> Predictor:
-    from unia_med.trained import load_predictor
+    from unia_med.runs import load_predictor
 
     kind = args.uncertainty if isinstance(args.uncertainty, str) else None
     return load_predictor(args.model, device, tta=args.tta, postprocess=not args.no_postprocess, uncertainty=kind)
@@ -211,7 +211,7 @@ def _predict_all(
     """Reasons of the images that failed, by name; all others are written."""
     from rich.progress import track
 
-    from unia_med.engine.distributed import is_main
+    from unia_med.distributed import is_main
 
     failures: dict[str, str] = {}
     quiet = not (sys.stdout.isatty() and is_main())
@@ -232,7 +232,7 @@ def _predict_all(
 
 def _predict_one(predictor: Predictor, name: str, image: Path | DicomSeries, args: argparse.Namespace) -> None:
     from unia_med.data.io.nifti import write_like
-    from unia_med.data.volume import Volume
+    from unia_med.data.io.volume import Volume
     from unia_med.inference.inputs import results
 
     files = results(args.output, name, bool(args.uncertainty))
@@ -249,9 +249,9 @@ def _predict_frames(predictor: Predictor, source: FrameSource, files: Mapping[st
     """Predict and write frame by frame, so that memory does not grow with the number of frames."""
     import numpy as np
 
-    from unia_med.data.io.dicom import DicomSeries
+    from unia_med.data.io.dicom.seg import SegWriter, seg_names
+    from unia_med.data.io.dicom.series import DicomSeries
     from unia_med.data.io.frames import FrameWriter, iterate_frames
-    from unia_med.export.dicom_seg import SegWriter, seg_names
 
     types = {"labels": np.uint8, "uncertainty": np.float32}
     with ExitStack() as stack:
@@ -268,8 +268,8 @@ def _predict_frames(predictor: Predictor, source: FrameSource, files: Mapping[st
 def _report(
     images: Mapping[str, Path | DicomSeries], failures: Mapping[str, str], skipped: int, args: argparse.Namespace
 ) -> int:
-    """The exit code; the first process also tells what happened."""
-    from unia_med.engine.distributed import is_main
+    """Return the exit code; the first process also tells what happened."""
+    from unia_med.distributed import is_main
     from unia_med.inference.inputs import results
 
     written = len(images) - len(failures)

@@ -24,8 +24,8 @@ def run(args: argparse.Namespace, config: RunConfig, device: torch.device) -> in
         config: of the run.
         device: of this process, within its group.
     """
-    from unia_med.engine import distributed
-    from unia_med.prediction_images import result_files
+    from unia_med import distributed
+    from unia_med.inference.prediction_images import result_files
 
     images = _images(args, config)
     mine = dict(distributed.share(list(images.items())))
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace, config: RunConfig, device: torch.device) -> in
 
 
 def _images(args: argparse.Namespace, config: RunConfig) -> dict[str, Path]:
-    from unia_med.prediction_images import find_photographs
+    from unia_med.inference.prediction_images import find_photographs
 
     if args.series:
         raise UserError("this run was trained on photographs, not on DICOM", where="--series", remedy="Leave it out")
@@ -53,7 +53,7 @@ def _images(args: argparse.Namespace, config: RunConfig) -> dict[str, Path]:
     cases = split_cases(dataset.cases(), config.data.split, config.seed)[args.split]
     if not cases:
         raise UserError(f"the run's split leaves no {args.split} image", where=args.input, remedy="Leave out --split")
-    return {case.case: case.image for case in cases}
+    return {case.name: case.image for case in cases}
 
 
 def _predict_all(
@@ -62,9 +62,9 @@ def _predict_all(
     """Reasons of the images that failed, by name; all others are written."""
     from rich.progress import track
 
-    from unia_med.engine.distributed import is_main
-    from unia_med.prediction_images import result_files, segment_image, write_results
-    from unia_med.trained import load_predictor
+    from unia_med.distributed import is_main
+    from unia_med.inference.prediction_images import result_files, segment_image, write_results
+    from unia_med.runs import load_predictor
 
     failures: dict[str, str] = {}
     if not images:
@@ -86,7 +86,7 @@ def _predict_all(
 
 
 def _report(count: int, failures: Mapping[str, str], skipped: int, output: Path) -> int:
-    from unia_med.engine.distributed import is_main
+    from unia_med.distributed import is_main
 
     written = count - len(failures)
     if is_main() and written:

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     from unia_med.engine.checkpoint import write_text_atomically
     from unia_med.report.page import ReportContents, render
     from unia_med.report.run_folder import read_run
-    from unia_med.trained import find_checkpoint, load_run_config
+    from unia_med.runs import find_checkpoint, load_run_config
 
     output = _check(args)
     find_checkpoint(args.run_dir)
@@ -114,7 +114,7 @@ def _predict(
     from unia_med.build import resolve_device
     from unia_med.report.cases import choose_patients, examine, frames_of
     from unia_med.report.volumes import PAGE_BYTES, pack, read_layers
-    from unia_med.trained import load_predictor
+    from unia_med.runs import load_predictor
 
     predictor = load_predictor(args.run_dir, resolve_device(args.device))
     shown = track(cases, "predicting", disable=not sys.stdout.isatty(), transient=True)

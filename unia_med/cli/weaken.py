@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
 def _make_all(
     args: argparse.Namespace, config: RunConfig, dataset: object, cases: Sequence[CaseFiles]
 ) -> tuple[dict[str, Weakened], list[str]]:
-    """What each case became, and the reasons of those that failed."""
+    """Return what each case became, and the reasons of those that failed."""
     from rich.progress import track
 
     from unia_med.data.weak_labels.write import weaken_case
@@ -94,13 +94,13 @@ def _make_all(
     failures: list[str] = []
     for case in track(cases, f"making {args.kind}", disable=not sys.stdout.isatty(), transient=True):
         try:
-            made[case.case] = weaken_case(dataset, case, config.data, args.kind, seed, settings, args.output)
+            made[case.name] = weaken_case(dataset, case, config.data, args.kind, seed, settings, args.output)
         except UserError as error:
-            failures.append(str(error) if error.where else f"{case.case}: {error}")
+            failures.append(str(error) if error.where else f"{case.name}: {error}")
         except Exception as error:  # one case must not cost the others their labels
             if args.debug:
                 raise
-            failures.append(f"{case.case}: {type(error).__name__}: {error}. Run it again with --debug")
+            failures.append(f"{case.name}: {type(error).__name__}: {error}. Run it again with --debug")
     return made, failures
 
 
@@ -112,7 +112,7 @@ def _settings(config: RunConfig, kind: str) -> MakeConfig:
 
 
 def _write_tables(args: argparse.Namespace, classes: Sequence[str], made: dict[str, Weakened]) -> None:
-    from unia_med.data.tags import write_tags_csv
+    from unia_med.data.weak_labels.tags import write_tags_csv
     from unia_med.data.weak_labels.write import COLUMNS, write_table
 
     if not made:

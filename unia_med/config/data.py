@@ -48,7 +48,7 @@ class SplitConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _no_residues_in_lists(cls, values: Any) -> Any:
-        """The default residues belong to `modulo` alone."""
+        """Return the default residues belong to `modulo` alone."""
         if isinstance(values, dict) and values.get("kind") == "lists":
             return {"val": [], "test": [], **values}
         return values
@@ -171,7 +171,8 @@ class DataConfig(Section):
     @classmethod
     def _own_data(cls, values: Any) -> Any:
         """ACDC's defaults fit neither photographs nor own volumes, whose classes have to be named, whose patients have
-        no numbers, and of which rows go missing."""
+        no numbers, and of which rows go missing.
+        """
         if isinstance(values, dict) and values.get("name") in IMAGE_DATASETS:
             return image_defaults(values)
         if not isinstance(values, dict) or values.get("name") != "volumes":

@@ -100,7 +100,7 @@ class CrfConfig(Section):
 
 
 def image_defaults(values: dict[str, Any]) -> dict[str, Any]:
-    """The data part of a config with what photographs need wherever it says nothing.
+    """Return the data part of a config with what photographs need wherever it says nothing.
 
     Args:
         values: as written; `name` is one of `IMAGE_DATASETS`.
@@ -121,7 +121,7 @@ def image_defaults(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_defaults(values: dict[str, Any]) -> dict[str, Any]:
-    """A config without the cleaning of masks, which suits hearts: photographs hold several objects of a class.
+    """Return a config without the cleaning of masks, which suits hearts: photographs hold several objects of a class.
 
     Args:
         values: as written, of a run on photographs.

@@ -54,7 +54,7 @@ def load_config(name: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
 
 
 def parse_config(values: Mapping[str, Any], origin: str | Path | None = None) -> RunConfig:
-    """A checked config from plain values, such as those inside a checkpoint.
+    """Return a checked config from plain values, such as those inside a checkpoint.
 
     Args:
         values: nested mappings, as read from YAML.
@@ -67,7 +67,7 @@ def parse_config(values: Mapping[str, Any], origin: str | Path | None = None) ->
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file of plain data; tags that would build objects are refused.
+    """Return the mapping in a YAML file of plain data; tags that would build objects are refused.
 
     Args:
         path: the file.
@@ -89,7 +89,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def plain(config: BaseModel) -> dict[str, Any]:
-    """A config as plain types, fit for YAML and checkpoints.
+    """Return a config as plain types, fit for YAML and checkpoints.
 
     Args:
         config: the whole or a part.
@@ -201,13 +201,13 @@ def _describe(fault: Mapping[str, Any]) -> tuple[str, str, str | None]:
 
 
 def _quoted_suggestion(given: Any, expected: str) -> str:
-    """A remedy from pydantic's listing of what it expected, such as "'a', 'b' or 'c'"."""
+    """Return a remedy from pydantic's listing of what it expected, such as "'a', 'b' or 'c'"."""
     options = [part.strip(" '") for part in expected.replace(" or ", ",").split(",")]
     return suggestion(str(given), options)
 
 
 def _follow(location: Sequence[Any]) -> tuple[list[str], list[str]]:
-    """The dotted names of a fault, and the keys known where it lies."""
+    """Return the dotted names of a fault, and the keys known where it lies."""
     models: list[Any] = [RunConfig]
     known: list[str] = []
     names: list[str] = []

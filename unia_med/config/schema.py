@@ -248,7 +248,7 @@ class RunConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _name_the_method(cls, values: Any) -> Any:
-        """A method without a name is UniA."""
+        """Return a method without a name is UniA."""
         method = values.get("method") if isinstance(values, dict) else None
         if isinstance(method, dict) and "name" not in method:
             return {**values, "method": {"name": "unia", **method}}
@@ -269,7 +269,7 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _channels_of_the_data(self) -> RunConfig:
-        """The network sees the channels that the images have, so that they are written down once."""
+        """Return the network sees the channels that the images have, so that they are written down once."""
         channels = self.data.channels
         if self.network.channels not in (1, channels):
             raise ValueError(f"network.channels {self.network.channels} differs from data.channels {channels}")

@@ -10,7 +10,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def shipped_folder(kind: str = "configs") -> Path | None:
-    """The folder of shipped files of this installation, or None when there is none.
+    """Return the folder of shipped files of this installation, or None when there is none.
 
     Args:
         kind: `configs` or `pipelines`.
@@ -34,7 +34,7 @@ def shipped_configs(kind: str = "configs") -> list[Path]:
 
 
 def find_config(name: str | Path, kind: str = "configs") -> Path:
-    """The file behind a path, or behind the bare name of a shipped config.
+    """Return the file behind a path, or behind the bare name of a shipped config.
 
     Args:
         name: an existing file wins; otherwise a bare name, with or without `.yaml`.

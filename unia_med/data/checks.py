@@ -42,17 +42,17 @@ class FaultsError(UserError):
 
 
 def faults_of(error: UserError, file: Path | str) -> tuple[DataFault, ...]:
-    """Returns the faults that an error tells, to be told with others."""
+    """Return the faults that an error tells, to be told with others."""
     return error.faults if isinstance(error, FaultsError) else (as_fault(error, file),)
 
 
 def as_fault(error: UserError, file: Path | str, expected: str = "a readable volume") -> DataFault:
-    """Returns an error of one file as a fault, to be told with the others."""
+    """Return an error of one file as a fault, to be told with the others."""
     return DataFault(error.where or file, error.what, expected, error.remedy or "Copy the file again")
 
 
 def corner_distance_mm(shape: Sequence[int], one: np.ndarray, other: np.ndarray) -> float:
-    """Returns how far apart, in mm, two affines put the same corner of a volume, at the worst corner.
+    """Return how far apart, in mm, two affines put the same corner of a volume, at the worst corner.
 
     Args:
         shape: (X, Y, Z) of the volume.
@@ -71,7 +71,7 @@ def corner_distance_mm(shape: Sequence[int], one: np.ndarray, other: np.ndarray)
 def grid_difference(
     shape: Sequence[int], affine: np.ndarray, other_shape: Sequence[int], other_affine: np.ndarray
 ) -> tuple[str, str] | None:
-    """Returns what the second of two volumes has and what the first has, or None where they share a grid.
+    """Return what the second of two volumes has and what the first has, or None where they share a grid.
 
     Args:
         shape: (X, Y, Z, ...) of the first.
@@ -88,7 +88,7 @@ def grid_difference(
 
 
 def raise_faults(faults: Sequence[DataFault], where: Path | str | None = None) -> None:
-    """Raises one `UserError` that lists every fault; returns quietly when there is none.
+    """Return raises one `UserError` that lists every fault; returns quietly when there is none.
 
     Args:
         faults: All faults found, in the order in which they are to be listed.

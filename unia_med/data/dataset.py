@@ -30,29 +30,29 @@ class CaseDataset(Protocol):
     class_values: tuple[int, ...]
 
     def cases(self) -> list[CaseFiles]:
-        """Returns all cases in a fixed order, with every header checked and no voxel read.
+        """Return all cases in a fixed order, with every header checked and no voxel read.
 
         Raises:
             UserError: Lists all faults of the data set at once.
         """
 
     def found_cases(self, faults: list[DataFault]) -> list[CaseFiles]:
-        """Returns the cases as `cases` does, adding what is wrong to `faults` in place of raising it.
+        """Return the cases as `cases` does, adding what is wrong to `faults` in place of raising it.
 
         A case with a fault may or may not be among them.
         """
 
     def labels(self, case: CaseFiles) -> np.ndarray:
-        """Returns the mask of a case as uint8 (X, Y, Z): 0 background, 1..T in the order of `classes`."""
+        """Return the mask of a case as uint8 (X, Y, Z): 0 background, 1..T in the order of `classes`."""
 
     def all_labels(self, cases: Sequence[CaseFiles]) -> Mapping[str, np.ndarray]:
-        """Returns the masks of several cases by case name; faults of all of them are reported together."""
+        """Return the masks of several cases by case name; faults of all of them are reported together."""
 
     def evaluation_case(self, case: CaseFiles) -> EvaluationCase:
-        """Returns image and mask of one case, for validation and evaluation only."""
+        """Return image and mask of one case, for validation and evaluation only."""
 
     def slice_counts(self, cases: Sequence[CaseFiles]) -> dict[str, int]:
-        """Returns the number of slices along `data.grid.slice_axis` by case name, from the headers alone."""
+        """Return the number of slices along `data.grid.slice_axis` by case name, from the headers alone."""
 
 
 @runtime_checkable
@@ -60,4 +60,4 @@ class AnnotatedDataset(Protocol):
     """A data set whose annotations of objects tell tags, as those of `voc` and `coco`."""
 
     def annotation_tags(self, cases: Sequence[CaseFiles]) -> dict[str, np.ndarray]:
-        """Returns int8 tags (Z, T) by case name; faults of all cases are reported together."""
+        """Return int8 tags (Z, T) by case name; faults of all cases are reported together."""

@@ -5,13 +5,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from unia_med.data.checks import DataFault, as_fault, raise_faults
-from unia_med.data.io.nifti import read_volume
+from unia_med.data.io.nifti import read_header, read_volume
+from unia_med.data.io.orientation import orient_array
 from unia_med.data.sample import CaseFiles
 from unia_med.errors import UserError
+
+if TYPE_CHECKING:
+    from unia_med.config.schema import DataConfig
 
 
 class MaskedVolumes(ABC):
@@ -37,16 +42,16 @@ class MaskedVolumes(ABC):
 
     @abstractmethod
     def missing_mask(self, case: CaseFiles) -> DataFault:
-        """Returns the fault of a case that has no mask."""
+        """Return the fault of a case that has no mask."""
 
     def labels(self, case: CaseFiles) -> np.ndarray:
-        """Returns the mask of a case as uint8 (X, Y, Z): 0 background, 1..T in the order of `classes`."""
-        return self.all_labels([case])[case.case]
+        """Return the mask of a case as uint8 (X, Y, Z): 0 background, 1..T in the order of `classes`."""
+        return self.all_labels([case])[case.name]
 
     def all_labels(self, cases: Sequence[CaseFiles]) -> dict[str, np.ndarray]:
-        """Returns the masks of several cases by case name; faults of all of them are reported together."""
+        """Return the masks of several cases by case name; faults of all of them are reported together."""
         faults: list[DataFault] = []
-        labels = {case.case: self._labels(case, faults) for case in cases}
+        labels = {case.name: self._labels(case, faults) for case in cases}
         raise_faults(faults, self.root)
         return labels
 
@@ -68,8 +73,14 @@ class MaskedVolumes(ABC):
 
 
 def relabel(mask: np.ndarray, class_values: Sequence[int]) -> np.ndarray:
-    """Returns uint8 labels of the mask's shape: k + 1 where the mask is `class_values[k]`, 0 elsewhere."""
+    """Return uint8 labels of the mask's shape: k + 1 where the mask is `class_values[k]`, 0 elsewhere."""
     labels = np.zeros(mask.shape, np.uint8)
     for label, value in enumerate(class_values, start=1):
         labels[mask == value] = label
     return labels
+
+
+def sliced_labels(labels: np.ndarray, case: CaseFiles, config: DataConfig) -> np.ndarray:
+    """Return a mask (X, Y, Z) turned as its image's slices are; see `GridConfig.slice_axis`."""
+    axis = config.grid.slice_axis
+    return labels if axis == "stored" else orient_array(labels, read_header(case.image).affine, axis)

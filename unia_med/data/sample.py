@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 
 import numpy as np
 
-from unia_med.data.volume import Volume
+from unia_med.data.io.volume import Volume
 
 if TYPE_CHECKING:  # torch is only needed by the loaders, and `evaluate` should start without it
     from torch import Tensor
@@ -20,7 +20,7 @@ class CaseFiles:
     """The files of one case: one frame of one patient.
 
     Args:
-        case: Name used in tables and output files, e.g. "patient001_frame01"; any text, with / where results shall
+        name: Name used in tables and output files, e.g. "patient001_frame01"; any text, with / where results shall
             lie in sub-folders.
         patient: Patient the case belongs to; splits never divide a patient.
         image: Image volume.
@@ -32,7 +32,7 @@ class CaseFiles:
         labels: Weak label files by kind ("scribbles", "points", ...) that belong to the image.
     """
 
-    case: str
+    name: str
     patient: str
     image: Path
     mask: Path | None = None

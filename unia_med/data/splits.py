@@ -18,7 +18,7 @@ PARTS = ("train", "val", "test")
 
 
 def split_cases(cases: Sequence[CaseFiles], split: SplitConfig, seed: int) -> dict[str, list[CaseFiles]]:
-    """Returns the cases of "train", "val" and "test", in their given order.
+    """Return the cases of "train", "val" and "test", in their given order.
 
     Args:
         cases: All cases of a data set.
@@ -52,7 +52,7 @@ def split_cases(cases: Sequence[CaseFiles], split: SplitConfig, seed: int) -> di
 
 
 def patient_number(patient: str) -> int:
-    """Returns the last number in a patient's name.
+    """Return the last number in a patient's name.
 
     Example:
         >>> patient_number("patient013")
@@ -127,7 +127,7 @@ def _by_lists(patients: list[str], split: SplitConfig, seed: int) -> tuple[set[s
 
 
 def _apportion(patients: int, shares: np.ndarray) -> list[int]:
-    """Returns whole counts by largest remainder, at least one for every positive share where there are enough."""
+    """Return whole counts by largest remainder, at least one for every positive share where there are enough."""
     exact = shares * patients
     counts = np.floor(exact + 1e-9).astype(int)
     # Stable, so that of equal remainders the training set's comes first.

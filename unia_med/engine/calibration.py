@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unia_med import distributed
 from unia_med.config.schema import RunConfig
 from unia_med.data.sample import CaseFiles
-from unia_med.data.tags import group_labels
-from unia_med.engine import distributed
+from unia_med.data.weak_labels.tags import group_labels
 from unia_med.engine.checkpoint import load_checkpoint, load_weights, write_text_atomically
 from unia_med.errors import UserError
 from unia_med.inference.predictor import Predictor
@@ -80,7 +80,10 @@ def calibrate(
         write_text_atomically(run / FILE, json.dumps(asdict(found), indent=2) + "\n")
         _LOG.info(
             "temperature %.3f fitted on %d validation volumes; calibration error %.4f, before %.4f",
-            found.temperature, found.cases, found.ece_after, found.ece_before,
+            found.temperature,
+            found.cases,
+            found.ece_after,
+            found.ece_before,
         )
     return found
 
@@ -117,7 +120,7 @@ def fit(
 
 
 def read_temperature(run: Path) -> float | None:
-    """The fitted temperature of a run folder, or None where none was fitted.
+    """Return the fitted temperature of a run folder, or None where none was fitted.
 
     Args:
         run: run folder.
@@ -130,7 +133,7 @@ def read_temperature(run: Path) -> float | None:
 
 
 def read_calibration(run: Path) -> Calibration | None:
-    """What was fitted for a run, or None.
+    """Return what was fitted for a run, or None.
 
     Args:
         run: run folder.

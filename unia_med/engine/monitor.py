@@ -20,8 +20,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from unia_med import __version__
-from unia_med.engine import distributed
+from unia_med import __version__, distributed
 from unia_med.engine.checkpoint import write_text_atomically
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ Number = float | int | None
 
 
 class Monitor:
-    """Keeps the numbers of one training; used as a context while it runs. Only the first process writes."""
+    """Keep the numbers of one training; used as a context while it runs. Only the first process writes."""
 
     def __init__(self, run_dir: Path, iterations: int, title: str = "train") -> None:
         """Prepare; nothing is written yet.
@@ -101,7 +100,7 @@ class Monitor:
             self._progress.update(self._task, completed=step, loss=f"loss {means.get('loss', math.nan):.4f}")
 
     def row(self, step: int, values: Mapping[str, Number]) -> None:
-        """A row of metrics.csv.
+        """Return a row of metrics.csv.
 
         Args:
             step: iterations done.
@@ -191,7 +190,7 @@ class _Screen(logging.Handler):
 
 @contextmanager
 def log_to(path: Path) -> Iterator[None]:
-    """The package's messages on the terminal and in a file, from the first process only.
+    """Return the package's messages on the terminal and in a file, from the first process only.
 
     Args:
         path: the log; an earlier one is continued.

@@ -11,7 +11,7 @@ _MASK = (1 << 64) - 1
 
 
 def step_seed(seed: int, step: int, rank: int = 0) -> int:
-    """A well-mixed 63-bit seed of one step on one process (finaliser of SplitMix64, Steele et al. 2014).
+    """Return a well-mixed 63-bit seed of one step on one process (finaliser of SplitMix64, Steele et al. 2014).
 
     Args:
         seed: of the run.

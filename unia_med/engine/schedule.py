@@ -64,7 +64,7 @@ def cosine_factor(step: int, total: int, warmup: int) -> float:
 
 
 def restarted_factor(name: str, total: int, warmup_fraction: float, starts: Iterable[int]) -> RateFactor:
-    """The schedule a config names, run anew in each part of a run.
+    """Return the schedule a config names, run anew in each part of a run.
 
     Args:
         name: as in `rate_factor`.
@@ -84,7 +84,7 @@ def restarted_factor(name: str, total: int, warmup_fraction: float, starts: Iter
 
 
 def rate_factor(name: str, total: int, warmup_fraction: float) -> RateFactor:
-    """The schedule a config names.
+    """Return the schedule a config names.
 
     Args:
         name: `poly`, `poly_published` or `cosine`.
@@ -101,7 +101,7 @@ def rate_factor(name: str, total: int, warmup_fraction: float) -> RateFactor:
 
 
 def rate_scheduler(optimizer: Optimizer, factor: RateFactor) -> LambdaLR:
-    """A torch scheduler that multiplies each group's own rate with the factor of the step.
+    """Return a torch scheduler that multiplies each group's own rate with the factor of the step.
 
     Args:
         optimizer: groups with their base rates.

@@ -18,19 +18,19 @@ import torch
 from scipy.ndimage import gaussian_filter1d
 from torch.nn import functional as F
 
+from unia_med import distributed
+from unia_med.cardiac.phantom.prior import PhantomSlices
+from unia_med.cardiac.ring import RingPrior, RingSettings
 from unia_med.config.load import plain
 from unia_med.config.schema import RunConfig
 from unia_med.data.sample import CaseFiles
-from unia_med.data.slices import SliceDataset
-from unia_med.engine import distributed
+from unia_med.data.slices.dataset import SliceDataset
+from unia_med.data.slices.mixed import MixedSlices
 from unia_med.engine.checkpoint import write_atomically
 from unia_med.engine.trainer import Trainer
 from unia_med.labels import TAG_UNKNOWN
 from unia_med.methods.base import Method
-from unia_med.priors.mixed import MixedSlices
-from unia_med.priors.phantom import PhantomSlices
 from unia_med.priors.pseudo_labels import agreed_scores, pseudo_scores, walked
-from unia_med.priors.ring import RingPrior, RingSettings
 
 _LOG = logging.getLogger(__name__)
 _TEACHER_SEED = 101  # keeps the teacher's slices apart from those mixed into the run
@@ -76,7 +76,7 @@ class SelfTraining:
         return {self._start(index): self._relabeller(index) for index in range(1, self.prior.rounds)}
 
     def before_training(self, method: Method) -> None:
-        """Trains the teacher where one is asked for, gives its weights to `method`, and labels round 1."""
+        """Train the teacher where one is asked for, gives its weights to `method`, and labels round 1."""
         teacher = self._teacher() if "phantom" in self.prior.names else None
         if teacher is not None:
             method.load_state_dict(teacher.state_dict())
@@ -86,7 +86,7 @@ class SelfTraining:
         self.restore(0)
 
     def restore(self, step: int) -> None:
-        """Gives the data set the labels that hold from `step` on."""
+        """Give the data set the labels that hold from `step` on."""
         index = max(i for i in range(self.prior.rounds) if self._start(i) <= step)
         labelled = index > 0 or bool(self.prior.names)
         self.slices.set_scores(np.load(self._file(index), mmap_mode="r") if labelled else None)
@@ -157,7 +157,7 @@ class SelfTraining:
             probabilities = self._walked(probabilities)
         if self.prior.trust == "network":
             return self._scores(probabilities)
-        cases = (case.case for case, _ in self.slices.volumes())
+        cases = (case.name for case, _ in self.slices.volumes())
         completed = (None if self._completed is None else self._completed.get(case) for case in cases)
         parts = zip(probabilities, self._tags(), completed, strict=True)
         return np.concatenate([agreed_scores(p, t, c, self.prior.confidence) for p, t, c in parts])
@@ -170,7 +170,7 @@ class SelfTraining:
 
     def _tags(self) -> Iterator[np.ndarray | None]:
         for case, _ in self.slices.volumes():
-            yield self.slices.tags[self.slices.rows(case.case)] if self.prior.use_tags else None
+            yield self.slices.tags[self.slices.rows(case.name)] if self.prior.use_tags else None
 
     def _probabilities(self, method: Method, step: int) -> Iterator[np.ndarray]:
         """Class probabilities (Z, K, H, W) of each training volume, averaged over `prior.scales` and smoothed."""
@@ -199,15 +199,13 @@ class SelfTraining:
 
 
 def _other_phase(case: CaseFiles, volume: np.ndarray, found: list[tuple[CaseFiles, np.ndarray]]) -> np.ndarray | None:
-    """The volume of the same patient at the other phase, or None where there is none of the same shape."""
-    others = (v for other, v in found if other.patient == case.patient and other.case != case.case)
+    """Return the volume of the same patient at the other phase, or None where there is none of the same shape."""
+    others = (v for other, v in found if other.patient == case.patient and other.name != case.name)
     return next((other for other in others if other.shape == volume.shape), None)
 
 
 @torch.inference_mode()
-def _averaged(
-    method: Method, volume: torch.Tensor, tags: torch.Tensor, step: int, scales: list[float]
-) -> np.ndarray:
+def _averaged(method: Method, volume: torch.Tensor, tags: torch.Tensor, step: int, scales: list[float]) -> np.ndarray:
     """Mean probabilities (Z, K, H, W) over image scales; enlarged sizes are rounded to multiples of 16."""
     size = tuple(volume.shape[-2:])
     total = 0

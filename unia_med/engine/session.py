@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from unia_med import distributed
 from unia_med.build import build_dataset, build_method, resolve_device
 from unia_med.config.load import dump_config, load_config, plain
 from unia_med.config.schema import RunConfig
 from unia_med.data.dataset import CaseDataset
 from unia_med.data.sample import CaseFiles
-from unia_med.data.slices import build_slices
+from unia_med.data.slices.dataset import build_slices
 from unia_med.data.splits import split_cases
 from unia_med.data.weak_labels.load import load_weak_labels
-from unia_med.engine import distributed
 from unia_med.engine.calibration import calibrate
 from unia_med.engine.interrupt import Interrupted
 from unia_med.engine.monitor import log_to, write_environment
@@ -115,10 +115,8 @@ def _train(
     _LOG.info("done: %s", output)
 
 
-def _annotations(
-    config: RunConfig, dataset: CaseDataset, cases: Sequence[CaseFiles]
-) -> dict[str, np.ndarray] | None:
-    """The weak labels as drawn, without completion, where self-training goes back to them."""
+def _annotations(config: RunConfig, dataset: CaseDataset, cases: Sequence[CaseFiles]) -> dict[str, np.ndarray] | None:
+    """Return the weak labels as drawn, without completion, where self-training goes back to them."""
     if config.prior.trust != "agreement":
         return None
     sources = [source.model_copy(update={"fill": "none"}) for source in config.data.labels]

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from unia_med.data.slices import batch_indices
-from unia_med.engine import distributed
+from unia_med import distributed
+from unia_med.data.slices.batches import batch_indices
 from unia_med.errors import UserError
 
 _LOADER_REMEDY = "Set data.workers to 0, or give the computer more shared memory (/dev/shm)"
@@ -133,7 +133,7 @@ def steps_from(dataset: SliceSource, seed: int, batch_size: int, start: int) -> 
     """Index lists of all steps from `start` on, without end.
 
     Args:
-        dataset: its `batch_order` is asked when it has one, `unia_med.data.slices.batch_indices` otherwise.
+        dataset: its `batch_order` is asked when it has one, `unia_med.data.slices.dataset.batch_indices` otherwise.
         seed: of the run.
         batch_size: slices per step.
         start: first step wanted.
@@ -148,7 +148,7 @@ def steps_from(dataset: SliceSource, seed: int, batch_size: int, start: int) -> 
 
 
 def item_name(dataset: object, index: int) -> str:
-    """What a slice is called in messages: its case and position where the data set knows them.
+    """Return what a slice is called in messages: its case and position where the data set knows them.
 
     Args:
         dataset: may have `cases`, a sequence whose entries start with the case and the slice position.

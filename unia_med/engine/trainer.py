@@ -19,9 +19,9 @@ from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from torch import Tensor
 
+from unia_med import distributed
 from unia_med.config.schema import AugmentConfig, TrainingConfig
-from unia_med.data.augment import BatchAugmentation, step_generator
-from unia_med.engine import distributed
+from unia_med.data.slices.augment import BatchAugmentation, step_generator
 from unia_med.engine.average import WeightAverage
 from unia_med.engine.checkpoint import load_checkpoint, load_weights, remove_leftovers, save_checkpoint
 from unia_med.engine.interrupt import Interrupted, StopRequest
@@ -40,7 +40,7 @@ Boundary = Callable[[Method], None]
 
 
 class Trainer:
-    """Trains one method on one data set within one folder; a folder with a checkpoint is continued.
+    """Train one method on one data set within one folder; a folder with a checkpoint is continued.
 
     Attributes:
         ema_method: the averaged method in eval mode, which is validated, predicted with and exported.

@@ -9,28 +9,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from unia_med import distributed
 from unia_med.config.schema import RunConfig, TagsConfig
 from unia_med.data.dataset import CaseDataset
+from unia_med.data.grid.transforms import place_labels
 from unia_med.data.io.channels import ChannelFiles
+from unia_med.data.io.volume import Volume
 from unia_med.data.sample import CaseFiles
-from unia_med.data.slices import build_slices
-from unia_med.data.tags import group_labels
-from unia_med.data.transforms import place_labels
-from unia_med.data.volume import Volume
-from unia_med.engine import distributed
+from unia_med.data.slices.dataset import build_slices
+from unia_med.data.weak_labels.tags import group_labels
 from unia_med.inference.predictor import Predictor
 from unia_med.labels import IGNORE
 from unia_med.methods.base import Batch, Method
 from unia_med.metrics.overlap import dice
 
 if TYPE_CHECKING:
-    from unia_med.data.slices import SliceDataset
+    from unia_med.data.slices.dataset import SliceDataset
 
 _LOG = logging.getLogger(__name__)
 
 
 class Validation:
-    """Scores a method on the validation cases.
+    """Score a method on the validation cases.
 
     Volumes are predicted from the images alone. The table's label columns (CAM, affinity, fused, ...) use the slices'
     tags, as training does; it tells how good the labels are, not how good the method is (UniA specification, 20).
@@ -51,7 +51,7 @@ class Validation:
         self._slices: SliceDataset | None = None
 
     def prepare(self) -> None:
-        """Reads images and masks now, so that whatever is wrong with them is told before training and not hours later.
+        """Read images and masks now, so that whatever is wrong with them is told before training and not hours later.
 
         Raises:
             UserError: Lists every image and mask that cannot be used.
@@ -101,7 +101,7 @@ class Validation:
 
     def _case_counts(self, method: Method, slices: SliceDataset, case: CaseFiles) -> dict[str, np.ndarray]:
         """Per label column (T, 2): intersection and sum of sizes of each class in one case."""
-        rows = slices.rows(case.case)
+        rows = slices.rows(case.name)
         volume = torch.stack([slices[index]["image"] for index in range(rows.start, rows.stop)]).float()
         tags, truth = slices.tags[rows], self._truth(case)
         counts: dict[str, np.ndarray] = {}

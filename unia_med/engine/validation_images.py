@@ -8,7 +8,7 @@ import math
 import numpy as np
 import torch
 
-from unia_med.engine import distributed
+from unia_med import distributed
 from unia_med.engine.validation import Validation
 from unia_med.inference.predictor import Predictor
 from unia_med.methods.base import Method

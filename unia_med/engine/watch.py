@@ -23,7 +23,7 @@ class _Entry:
 
 
 class LossWatch:
-    """Keeps the loss terms of the latest steps on their device until they are read together.
+    """Keep the loss terms of the latest steps on their device until they are read together.
 
     The values of each step stay apart until then, so a bad one is still known by step, term and cases although the
     device is asked once per interval only.
@@ -112,7 +112,7 @@ class RunningMeans:
         self.sums, self.counts = {}, {}
 
     def state(self) -> dict[str, dict[str, float] | dict[str, int]]:
-        """What a checkpoint stores."""
+        """Return what a checkpoint stores."""
         return {"sums": dict(self.sums), "counts": dict(self.counts)}
 
     def load(self, state: Mapping[str, Mapping[str, float]]) -> None:

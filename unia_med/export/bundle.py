@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from unia_med.config.load import plain
 from unia_med.config.schema import RunConfig
-from unia_med.data.orientation import AXIS_CODES
+from unia_med.data.io.orientation import AXIS_CODES
 from unia_med.engine.checkpoint import load_checkpoint
 from unia_med.errors import UserError
 from unia_med.export.card import card, settings_text
@@ -30,7 +30,7 @@ from unia_med.export.source import network_source, network_weights
 from unia_med.export.templates import filled_json, filled_text, template
 from unia_med.export.trace import trace_prediction
 from unia_med.methods.base import Method
-from unia_med.trained import find_checkpoint, load_predictor, load_run_config
+from unia_med.runs import find_checkpoint, load_predictor, load_run_config
 
 LOG = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ def _check_output(output: Path) -> None:
 
 
 def _check_settings(config: RunConfig) -> list[str]:
-    """What a bundle does differently from `unia-med predict`; what it cannot do is refused."""
+    """Return what a bundle does differently from `unia-med predict`; what it cannot do is refused."""
     if config.data.of_images or config.data.grid.percentiles is None or config.data.grid.resize != "none":
         raise UserError(
             "a bundle reads NIfTI volumes and scales them by percentiles, this run takes photographs",
@@ -168,7 +168,7 @@ def _fill_templates(folder: Path, values: Mapping[str, Any]) -> None:
 
 
 def load_network(bundle: Path) -> nn.Module:
-    """The network of a bundle, built from the code and the weights in it, in eval mode on the CPU.
+    """Return the network of a bundle, built from the code and the weights in it, in eval mode on the CPU.
 
     Args:
         bundle: its folder.
@@ -227,7 +227,7 @@ def _fingerprint(weights: Mapping[str, Tensor], settings: str) -> str:
 
 @contextmanager
 def _whole(output: Path) -> Iterator[Path]:
-    """A folder beside the output that takes its place when everything is written, and is removed when not."""
+    """Return a folder beside the output that takes its place when everything is written, and is removed when not."""
     output.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}.", suffix=".part"))
     try:

@@ -13,7 +13,7 @@ import yaml
 from unia_med import __version__
 from unia_med.config.load import plain
 from unia_med.config.schema import RunConfig
-from unia_med.data.orientation import AXIS_CODES
+from unia_med.data.io.orientation import AXIS_CODES
 
 REQUIRED_PACKAGES = ("nibabel", "pytorch-ignite", "fire", "scipy")
 """What a bundle needs beside MONAI, PyTorch and numpy."""
@@ -100,7 +100,7 @@ def read_scores(path: Path, step: int | None) -> dict[str, float]:
 
 
 def settings_text(config: RunConfig) -> str:
-    """The run's config as YAML; of paths only the last part, since a bundle goes to other people.
+    """Return the run's config as YAML; of paths only the last part, since a bundle goes to other people.
 
     Args:
         config: of the run.
@@ -139,7 +139,7 @@ def _data_source(config: RunConfig) -> str:
 
 
 def _supervision(config: RunConfig) -> list[str]:
-    """What the network learned from, in words."""
+    """Return what the network learned from, in words."""
     kinds = [f"{source.kind}{_of_patients(source.patients)}" for source in config.data.labels]
     if not any(source.kind == "masks" for source in config.data.labels):
         origin = "derived from masks" if config.data.tags.source == "masks" else "from a table"

@@ -28,7 +28,7 @@ class _Module:
         self.needed: set[str] = set()
 
     def text(self, package: str) -> str:
-        """The needed part of the source, importing from another package."""
+        """Return the needed part of the source, importing from another package."""
         parts, end, kept = [], 0, True
         for node in self.body:
             text = "".join(self.lines[end : node.end_lineno])

@@ -44,7 +44,7 @@ class FlatGraph:
                 self.nodes.append(node)
 
     def source(self, node: fx.Node) -> fx.Node:
-        """The node in which a value is computed."""
+        """Return the node in which a value is computed."""
         while node in self.same:
             node = self.same[node]
         return node
@@ -54,7 +54,7 @@ class FlatGraph:
         return [self.source(read) for read in node.all_input_nodes]
 
     def needed(self) -> list[fx.Node]:
-        """The nodes that the result depends on, in order, without checks."""
+        """Return the nodes that the result depends on, in order, without checks."""
         wanted: set[fx.Node] = set()
         self._need(next(node for node in self.nodes if node.op == "output"), wanted)
         for node in reversed(self.nodes):
@@ -63,7 +63,7 @@ class FlatGraph:
         return [node for node in self.nodes if node in wanted and not is_one_of(node, _CHECKS)]
 
     def _shared(self, node: fx.Node) -> Iterator[fx.Node]:
-        """A node and those that it is a view of: what is written into one is read in all."""
+        """Return a node and those that it is a view of: what is written into one is read in all."""
         node = self.source(node)
         yield node
         while _is_view(node):
@@ -93,7 +93,7 @@ class FlatGraph:
 
 
 def flat_graph(program: ExportedProgram) -> FlatGraph:
-    """The flat graph of a traced network.
+    """Return the flat graph of a traced network.
 
     Args:
         program: of `trace.trace_prediction`.
@@ -119,5 +119,9 @@ def _is_view(node: fx.Node) -> bool:
     if not isinstance(node.target, torch._ops.OpOverload) or not node.args or not isinstance(node.args[0], fx.Node):
         return node.target is operator.getitem
     return any(result.alias_info is not None for result in node.target._schema.returns) or node.target._schema.name in (
-        "aten::reshape", "aten::flatten", "aten::contiguous", "aten::to", "aten::unflatten"
+        "aten::reshape",
+        "aten::flatten",
+        "aten::contiguous",
+        "aten::to",
+        "aten::unflatten",
     )

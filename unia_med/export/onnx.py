@@ -22,7 +22,7 @@ TOLERANCE = 1e-4
 
 
 def missing_packages() -> list[str]:
-    """What of the extra `onnx` is not installed."""
+    """Return what of the extra `onnx` is not installed."""
     return [name for name in PACKAGES if find_spec(name) is None]
 
 

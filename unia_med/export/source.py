@@ -105,7 +105,7 @@ class _Names:
     count: int = 0
 
     def give(self, node: fx.Node, prefix: str) -> str:
-        """A name for a value: `x` for tensors; others are few and never share one, as TorchScript demands."""
+        """Return a name for a value: `x` for tensors; others are few and never share one, as TorchScript demands."""
         if prefix == "x" and self.free:
             number = min(self.free)
             self.free.remove(number)
@@ -135,13 +135,11 @@ def network_weights(program: ExportedProgram) -> dict[str, Tensor]:
     Args:
         program: of `trace.trace_prediction`.
     """
-    return {
-        name: tensor.detach().cpu().contiguous().clone() for _, name, tensor, _ in _tensors(program)
-    }
+    return {name: tensor.detach().cpu().contiguous().clone() for _, name, tensor, _ in _tensors(program)}
 
 
 def network_source(program: ExportedProgram, title: str) -> str:
-    """The source of a module with a class `Network` that computes what the graph computes.
+    """Return the source of a module with a class `Network` that computes what the graph computes.
 
     Args:
         program: of `trace.trace_prediction`.
@@ -161,8 +159,13 @@ def network_source(program: ExportedProgram, title: str) -> str:
             buffers.append(f'    "{name}": ({shape}, "{str(tensor.dtype).removeprefix("torch.")}"),')
     image, output = _image(program).meta["val"], _output(program).meta["val"]
     header = _HEADER.format(
-        title=title, parameters="\n".join(parameters), buffers="\n".join(buffers),
-        channels=image.shape[1], height=image.shape[2], width=image.shape[3], classes=output.shape[1],
+        title=title,
+        parameters="\n".join(parameters),
+        buffers="\n".join(buffers),
+        channels=image.shape[1],
+        height=image.shape[2],
+        width=image.shape[3],
+        classes=output.shape[1],
     )
     return header + "\n".join(_forward_lines(program, attributes)) + "\n" + _FOOTER
 
@@ -191,7 +194,7 @@ def _lists(names: list[str]) -> set[str]:
 
 
 def _attribute(name: str, lists: set[str]) -> str:
-    """The expression that reads a named tensor: `a.0.b` is self.a[0].b where `a` is a list."""
+    """Return the expression that reads a named tensor: `a.0.b` is self.a[0].b where `a` is a list."""
     expression, path = "self", ""
     for part in name.split("."):
         if path in lists:
@@ -278,7 +281,7 @@ def _call(node: fx.Node, text: Callable[[Any], str]) -> str:
 
 
 def _text(value: Any, name: Callable[[fx.Node], str]) -> str:
-    """An argument as source; `name` tells how the value of a node is called."""
+    """Return an argument as source; `name` tells how the value of a node is called."""
     if isinstance(value, fx.Node):
         return name(value)
     if isinstance(value, (list, tuple)):
@@ -291,7 +294,7 @@ def _text(value: Any, name: Callable[[fx.Node], str]) -> str:
 
 
 def _wrapped(line: str) -> Iterator[str]:
-    """A statement in the body of `forward`, over several lines where it is long."""
+    """Return a statement in the body of `forward`, over several lines where it is long."""
     whole = f"        {line}"
     if len(whole) <= _LONGEST_LINE or "(" not in line:
         yield whole

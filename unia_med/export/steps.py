@@ -19,10 +19,10 @@ from monai.inferers import Inferer
 from monai.transforms import Compose, MapTransform
 from torch import Tensor, nn
 
+from unia_med.data.grid.transforms import from_slices, restore, to_slices
 from unia_med.data.io.nifti import NIFTI_SUFFIXES, open_nifti, volume_stem, volume_suffix, write_like
-from unia_med.data.orientation import orient, orient_array, orient_back
-from unia_med.data.transforms import from_slices, restore, to_slices
-from unia_med.data.volume import Volume
+from unia_med.data.io.orientation import orient, orient_array, orient_back
+from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
 from unia_med.inference.inputs import find_images
 from unia_med.inference.postprocess import postprocess
@@ -32,7 +32,7 @@ from unia_med.inference.walker import decide_unsure
 
 
 class CheckVolumed(MapTransform):
-    """Refuses what cannot be segmented, naming the file.
+    """Refuse what cannot be segmented, naming the file.
 
     Args:
         keys: the image (C, X, Y, Z) or (F, X, Y, Z).
@@ -45,7 +45,7 @@ class CheckVolumed(MapTransform):
         self.channels = channels
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
-        """The item as it is.
+        """Return the item as it is.
 
         Args:
             data: item with the image.
@@ -153,7 +153,7 @@ class NativeLabelsd(MapTransform):
         self.uncertainty_key = uncertainty_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """The item with labels and uncertainty.
+        """Return the item with labels and uncertainty.
 
         Args:
             data: item with image and probabilities.
@@ -209,7 +209,7 @@ class CleanLabelsd(MapTransform):
         self.steps = {"largest_component": largest_component, "fill_holes": fill_holes, "slice_gaps": slice_gaps}
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """The item with clean labels.
+        """Return the item with clean labels.
 
         Args:
             data: item with labels.
@@ -227,7 +227,7 @@ class CleanLabelsd(MapTransform):
 
 
 class SourceWriter(NibabelWriter):
-    """Writes results with the header of the image they belong to: affine, both forms, units and frame spacing.
+    """Write results with the header of the image they belong to: affine, both forms, units and frame spacing.
 
     MONAI's own writer keeps the affine only, adds an axis to the file, and is not atomic.
     """
@@ -330,6 +330,6 @@ def _native_affine(image: MetaTensor) -> Tensor:
 
 
 def _native(tensor: Tensor, image: MetaTensor) -> MetaTensor:
-    """A result on the image's own grid, with the image's file name and affine."""
+    """Return a result on the image's own grid, with the image's file name and affine."""
     meta = {key: value for key, value in image.meta.items() if key != "affine"}
     return MetaTensor(tensor, affine=_native_affine(image), meta=meta)

@@ -14,7 +14,7 @@ _PLACE = re.compile(r"\{\{(\w+)\}\}")
 
 
 def template(name: str) -> str:
-    """The text of a template.
+    """Return the text of a template.
 
     Args:
         name: path within `pipelines/bundle`.
@@ -26,7 +26,7 @@ def template(name: str) -> str:
 
 
 def filled_text(text: str, values: Mapping[str, Any]) -> str:
-    """A text with every `{{name}}` replaced.
+    """Return a text with every `{{name}}` replaced.
 
     Args:
         text: template.
@@ -39,7 +39,7 @@ def filled_text(text: str, values: Mapping[str, Any]) -> str:
 
 
 def filled_json(text: str, values: Mapping[str, Any]) -> str:
-    """A JSON text whose strings are filled; one that is a place and nothing else takes the value with its type.
+    """Return a JSON text whose strings are filled; one that is a place and nothing else takes the value with its type.
 
     An element of a list whose value is None is left out.
 

@@ -38,7 +38,7 @@ class Probabilities(nn.Module):
 
 
 def trace_prediction(method: Method, size: tuple[int, int], channels: int = 1) -> ExportedProgram:
-    """The graph of a method's prediction, for any number of slices of one size.
+    """Return the graph of a method's prediction, for any number of slices of one size.
 
     Args:
         method: on the CPU, with its trained weights; put into eval mode.

@@ -11,7 +11,7 @@ from unia_med.data.io.nifti import VOLUME_SUFFIXES, volume_stem, volume_suffix
 from unia_med.errors import UserError
 
 if TYPE_CHECKING:
-    from unia_med.data.io.dicom import DicomSeries
+    from unia_med.data.io.dicom.series import DicomSeries
 
 NO_IMAGES = ("_gt", "_scribble", "_scribbles", "_points", "_blocks", "_boxes", "_seg", "_pred", "_uncertainty")
 """Endings of masks and results, which lie beside images and are none."""
@@ -52,7 +52,7 @@ def find_images(path: Path, output: Path) -> dict[str, Path]:
 
 
 def find_inputs(path: Path, output: Path, series: str | None = None) -> dict[str, Path | DicomSeries]:
-    """What to predict, by name: volumes, or the DICOM series of a folder that holds no volume.
+    """Return what to predict, by name: volumes, or the DICOM series of a folder that holds no volume.
 
     Args:
         path: image file or folder.
@@ -62,7 +62,7 @@ def find_inputs(path: Path, output: Path, series: str | None = None) -> dict[str
     Raises:
         UserError: there is nothing, or several series and none is named.
     """
-    from unia_med.data.io.dicom import find_series, has_dicom, is_dicom
+    from unia_med.data.io.dicom.series import find_series, has_dicom, is_dicom
 
     if path.is_file() and (series is not None or (volume_suffix(path) is None and is_dicom(path))):
         raise UserError("is a single file", where=path, remedy="Give the folder of the DICOM series as --input")
@@ -73,7 +73,7 @@ def find_inputs(path: Path, output: Path, series: str | None = None) -> dict[str
 
 
 def by_name(images: Iterable[tuple[str, Path]]) -> dict[str, Path]:
-    """The images as a mapping, after making sure that no two results would have one name.
+    """Return the images as a mapping, after making sure that no two results would have one name.
 
     Args:
         images: name and file.

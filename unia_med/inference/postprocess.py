@@ -24,7 +24,7 @@ def postprocess(
     fill_holes: bool = True,
     slice_gaps: bool = True,
 ) -> np.ndarray:
-    """Cleaned copy of a label volume.
+    """Return cleaned copy of a label volume.
 
     Args:
         labels: integer volume (X, Y, Z), 0 is background; slices lie along Z.

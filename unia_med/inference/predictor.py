@@ -14,11 +14,11 @@ from monai.data import MetaTensor
 from torch import Tensor
 
 from unia_med.config.schema import RunConfig
+from unia_med.data.grid.transforms import KEY, as_tensor, from_slices, preprocess, restore, to_slices
 from unia_med.data.io.channels import ChannelFiles
 from unia_med.data.io.frames import FrameSource, open_volume
-from unia_med.data.orientation import orient, orient_back
-from unia_med.data.transforms import KEY, as_tensor, from_slices, preprocess, restore, to_slices
-from unia_med.data.volume import Volume
+from unia_med.data.io.orientation import orient, orient_back
+from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
 from unia_med.inference.postprocess import postprocess as clean
 from unia_med.inference.reassemble import PlaneMap, plane_map
@@ -118,7 +118,7 @@ class Predictor:
             raise UserError(what, where="inference.samples", remedy="Set it to 0")
 
     def open(self, path: Path) -> FrameSource:
-        """An image of the kind that this predictor knows: a volume, one of several channels, or a cine.
+        """Return an image of the kind that this predictor knows: a volume, one of several channels, or a cine.
 
         Args:
             path: its file, or that of its first channel. Frames of a 4D NIfTI file are decoded when they are asked for.
@@ -180,9 +180,7 @@ class Predictor:
         cleaned, entropy, doubt = (self._turned_back(array, stored) for array in arrays)
         return DetailedSegmentation(cleaned, np.ascontiguousarray(np.moveaxis(last, 3, 0)), entropy, doubt)
 
-    def label_maps(
-        self, stored: Volume, tags: np.ndarray, labels: np.ndarray | None = None
-    ) -> dict[str, np.ndarray]:
+    def label_maps(self, stored: Volume, tags: np.ndarray, labels: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """The method's label columns (CAM, fused, ...) of a 3D volume, uint8 (X, Y, Z) with `IGNORE` where it abstains.
 
         They measure pseudo labels, which may use tags; nothing here is a prediction.

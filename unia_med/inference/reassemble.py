@@ -1,8 +1,8 @@
 """From probabilities on the network's grid back to the volume's own grid, linearly and before any argmax.
 
-``unia_med.data.transforms.restore`` does the same with MONAI's ``Invertd`` on the whole volume. Resampling in plane is
-separable, so here it is two small matrix products per slice: several times faster, and a slab of slices at a time,
-so that memory does not grow with the volume. A test keeps the two equal.
+``unia_med.data.grid.transforms.restore`` does the same with MONAI's ``Invertd`` on the whole volume. Resampling in
+plane is separable, so here it is two small matrix products per slice: several times faster, and a slab of slices at a
+time, so that memory does not grow with the volume. A test keeps the two equal.
 """
 
 from __future__ import annotations

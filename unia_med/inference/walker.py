@@ -44,10 +44,8 @@ def walked_slices(images: np.ndarray, labels: np.ndarray, probabilities: np.ndar
     return found
 
 
-def decide_unsure(
-    probabilities: Tensor, images: Tensor, foreground: float, background: float, beta: float
-) -> Tensor:
-    """The probabilities where the network is sure; elsewhere their mean with those of the walk.
+def decide_unsure(probabilities: Tensor, images: Tensor, foreground: float, background: float, beta: float) -> Tensor:
+    """Return the probabilities where the network is sure; elsewhere their mean with those of the walk.
 
     The mean, since a walk says 0 of a class that no pixel of the slice is sure to be, and the network knows better.
 

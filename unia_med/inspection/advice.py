@@ -17,7 +17,7 @@ _HEART = {"RV", "MYO", "LV"}
 
 
 def advise(report: dict[str, Any], config: RunConfig) -> list[str]:
-    """Returns advice, the most important first; never empty.
+    """Return advice, the most important first; never empty.
 
     Args:
         report: What `describe` gives.

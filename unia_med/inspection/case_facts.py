@@ -12,14 +12,14 @@ import nibabel as nib
 import numpy as np
 
 from unia_med.config.weak_labels import LabelSource
-from unia_med.data.case_tags import sliced_labels
 from unia_med.data.checks import DataFault, faults_of
 from unia_med.data.io.channels import ChannelFiles
-from unia_med.data.orientation import slice_count
+from unia_med.data.io.orientation import slice_count
+from unia_med.data.io.volume import Volume
+from unia_med.data.masks import sliced_labels
 from unia_med.data.sample import CaseFiles
-from unia_med.data.tags import tags_from_mask
-from unia_med.data.volume import Volume
 from unia_med.data.weak_labels.read import read_boxes, read_labels
+from unia_med.data.weak_labels.tags import tags_from_mask
 from unia_med.errors import UserError
 from unia_med.labels import IGNORE
 
@@ -76,7 +76,7 @@ class CaseFacts:
 def gather(
     dataset: CaseDataset, case: CaseFiles, config: DataConfig, label_files: Mapping[int, Mapping[str, Path]]
 ) -> CaseFacts:
-    """Returns the facts of one case; whatever cannot be read becomes a fault, and the rest is gathered all the same.
+    """Return the facts of one case; whatever cannot be read becomes a fault, and the rest is gathered all the same.
 
     Args:
         dataset: The data set of the case.
@@ -96,8 +96,8 @@ def gather(
         except UserError as error:
             facts.faults.extend(faults_of(error, case.mask))
     for position, files in label_files.items():
-        if case.case in files:
-            _add_labels(facts, dataset, config, position, files[case.case])
+        if case.name in files:
+            _add_labels(facts, dataset, config, position, files[case.name])
     return facts
 
 

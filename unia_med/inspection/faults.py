@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unia_med.data.case_tags import tags_table
 from unia_med.data.checks import DataFault, faults_of
 from unia_med.data.sample import CaseFiles
 from unia_med.data.splits import PARTS, split_cases
-from unia_med.data.tags import read_tags_csv
+from unia_med.data.weak_labels.case_tags import tags_table
 from unia_med.data.weak_labels.read import find_files
+from unia_med.data.weak_labels.tags import read_tags_csv
 from unia_med.errors import UserError
 from unia_med.inspection.case_facts import CaseFacts, gather
 from unia_med.labels import TAG_UNKNOWN
@@ -48,7 +48,7 @@ class Walk:
 
 
 def walk(dataset: CaseDataset, config: RunConfig, progress: Progress = lambda done, total: None) -> Walk:
-    """Reads everything there is, in parallel.
+    """Read everything there is, in parallel.
 
     Args:
         dataset: What to look at.
@@ -94,13 +94,11 @@ def _parts(cases: Sequence[CaseFiles], config: RunConfig, faults: list[DataFault
         split = split_cases(cases, config.data.split, config.seed)
     except UserError as error:
         faults.append(DataFault(error.where or "data.split", error.what, "a split by patient", error.remedy or ""))
-        return {case.case: "train" for case in cases}
-    return {case.case: part for part in PARTS for case in split[part]}
+        return {case.name: "train" for case in cases}
+    return {case.name: part for part in PARTS for case in split[part]}
 
 
-def _label_files(
-    cases: Sequence[CaseFiles], config: DataConfig, faults: list[DataFault]
-) -> dict[int, dict[str, Path]]:
+def _label_files(cases: Sequence[CaseFiles], config: DataConfig, faults: list[DataFault]) -> dict[int, dict[str, Path]]:
     """Label files by position in `data.labels`; labels that are made from masks have none."""
     found = {}
     for position, source in enumerate(config.labels):
@@ -115,7 +113,7 @@ def _label_files(
 def _tags(
     facts: Sequence[CaseFacts], parts: dict[str, str], config: DataConfig, faults: list[DataFault]
 ) -> dict[str, np.ndarray]:
-    training = [one for one in facts if parts.get(one.files.case) == "train"]
+    training = [one for one in facts if parts.get(one.files.name) == "train"]
     if config.tags.source == "csv":
         return _table_tags(facts, training, config, faults)
     if config.tags.source == "masks":
@@ -123,24 +121,24 @@ def _tags(
             if one.files.mask is None:
                 remedy = "Add the mask, or give tags by a table (data.tags.source: csv)"
                 faults.append(DataFault(one.files.image, "no mask", "one to derive tags from", remedy))
-    return {one.files.case: one.mask_tags for one in training if one.mask_tags is not None}
+    return {one.files.name: one.mask_tags for one in training if one.mask_tags is not None}
 
 
 def _table_tags(
     facts: Sequence[CaseFacts], training: Sequence[CaseFacts], config: DataConfig, faults: list[DataFault]
 ) -> dict[str, np.ndarray]:
     path = tags_table(config)
-    counts = {one.files.case: one.slices for one in facts if one.shape is not None}
+    counts = {one.files.name: one.slices for one in facts if one.shape is not None}
     try:
         table = read_tags_csv(path, config.classes, counts)
     except UserError as error:
-        unread = {one.files.case for one in facts if one.shape is None}
+        unread = {one.files.name for one in facts if one.shape is None}
         faults.extend(f for f in faults_of(error, path) if not any(repr(case) in f.found for case in unread))
         return {}
-    found = {one.files.case: table[one.files.case] for one in training if one.files.case in table}
+    found = {one.files.name: table[one.files.name] for one in training if one.files.name in table}
     if config.tags.missing == "error":
         for one in training:
-            if one.files.case in found and (found[one.files.case] == TAG_UNKNOWN).all():
+            if one.files.name in found and (found[one.files.name] == TAG_UNKNOWN).all():
                 remedy = "Add a row, leave the case out, or set data.tags.missing to unknown"
                 faults.append(DataFault(one.files.image, f"no tag in {path.name}", "a row for it", remedy))
     return found
@@ -150,15 +148,15 @@ def _shared_images(facts: Sequence[CaseFacts], parts: dict[str, str]) -> list[Da
     """Images with the same voxels in two parts of the split: what is trained on would be tested on."""
     by_digest: dict[str, list[CaseFacts]] = defaultdict(list)
     for one in facts:
-        if one.digest is not None and one.files.case in parts:
+        if one.digest is not None and one.files.name in parts:
             by_digest[one.digest].append(one)
     faults = []
     for same in by_digest.values():
         first = same[0]
         for other in same[1:]:
-            mine, theirs = parts[first.files.case], parts[other.files.case]
+            mine, theirs = parts[first.files.name], parts[other.files.name]
             if mine != theirs:
-                found = f"the same voxels as {first.files.case}, this one in {theirs}, that one in {mine}"
+                found = f"the same voxels as {first.files.name}, this one in {theirs}, that one in {mine}"
                 remedy = "Remove one of the two, or give both the same patient"
                 faults.append(DataFault(other.files.image, found, "different images in train, val and test", remedy))
     return faults

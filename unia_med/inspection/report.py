@@ -37,24 +37,24 @@ class ReportTable:
 
 
 def count_of(items: Sequence[Any], noun: str) -> str:
-    """Returns "1 fault" or "3 faults"."""
+    """Return "1 fault" or "3 faults"."""
     return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
 
 
 def check_output(path: Path | None) -> None:
-    """Refuses a report file of a kind that cannot be written, before anything is read."""
+    """Refuse a report file of a kind that cannot be written, before anything is read."""
     if path is not None and path.suffix.lower() not in SUFFIXES:
         raise UserError(f"the suffix is {path.suffix!r}", where=path, remedy="Use .json or .html")
 
 
 def as_plain(report: dict[str, Any], faults: Sequence[DataFault], advice: Sequence[str]) -> dict[str, Any]:
-    """Returns the whole report as plain types."""
+    """Return the whole report as plain types."""
     listed = [{key: str(value) for key, value in asdict(fault).items()} for fault in faults]
     return {"faults": listed, **report, "advice": list(advice)}
 
 
 def write(plain: dict[str, Any], title: str, path: Path) -> None:
-    """Writes a report as JSON or HTML, by the suffix; the file appears whole or not at all.
+    """Write a report as JSON or HTML, by the suffix; the file appears whole or not at all.
 
     Args:
         plain: What `as_plain` gives.
@@ -74,7 +74,7 @@ def write(plain: dict[str, Any], title: str, path: Path) -> None:
 
 
 def tables(plain: dict[str, Any]) -> Iterator[ReportTable]:
-    """Yields the tables of a report that have something to show."""
+    """Yield the tables of a report that have something to show."""
     yield from _image_tables(plain["images"])
     tags = plain["tags"]
     if tags["slices"]:
@@ -103,7 +103,7 @@ def tables(plain: dict[str, Any]) -> Iterator[ReportTable]:
 
 
 def page(plain: dict[str, Any], title: str) -> str:
-    """Returns a report as an HTML page without scripts, pictures or links."""
+    """Return a report as an HTML page without scripts, pictures or links."""
     cases = plain["cases"]
     parts = ", ".join(f"{count} {part}" for part, count in cases["parts"].items())
     body = [f"<h1>{html.escape(title)}</h1>", f"<p>{cases['all']} cases: {html.escape(parts)}.</p>"]

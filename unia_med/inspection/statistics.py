@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unia_med.data.tags import group_members, group_tags
+from unia_med.data.weak_labels.tags import group_members, group_tags
 from unia_med.inspection.case_facts import CaseFacts
 from unia_med.labels import TAG_ABSENT, TAG_PRESENT, TAG_UNKNOWN
 
@@ -21,13 +21,13 @@ INSEPARABLE = 0.10
 
 
 def describe(found: Walk, config: DataConfig) -> dict[str, Any]:
-    """Returns all statistics as plain types, keyed `cases`, `images`, `tags`, `labels` and `copies`.
+    """Return all statistics as plain types, keyed `cases`, `images`, `tags`, `labels` and `copies`.
 
     Args:
         found: The walked data set.
         config: The data part of the config.
     """
-    training = [one for one in found.facts if found.parts.get(one.files.case) == "train"]
+    training = [one for one in found.facts if found.parts.get(one.files.name) == "train"]
     tags = dict(found.tags)
     if config.groups:
         tags = {case: group_tags(rows, config.classes, config.groups) for case, rows in tags.items()}
@@ -41,7 +41,7 @@ def describe(found: Walk, config: DataConfig) -> dict[str, Any]:
 
 
 def tag_statistics(tags: Sequence[np.ndarray], classes: Sequence[str]) -> dict[str, Any]:
-    """Returns counts of slices by tag, for each class and for each pair of classes.
+    """Return counts of slices by tag, for each class and for each pair of classes.
 
     Args:
         tags: int8 (Z, T) per case.
@@ -88,7 +88,7 @@ def _pair(present: np.ndarray, absent: np.ndarray, a: int, b: int, classes: Sequ
 
 
 def label_statistics(training: Sequence[CaseFacts], config: DataConfig) -> list[dict[str, Any]]:
-    """Returns, per entry of `data.labels`, labelled pixels by class and where there are none.
+    """Return returns, per entry of `data.labels`, labelled pixels by class and where there are none.
 
     Args:
         training: Facts of the training cases.
@@ -108,8 +108,7 @@ def label_statistics(training: Sequence[CaseFacts], config: DataConfig) -> list[
                 "training_cases": len(training),
                 "background_pixels": int(pixels[0]),
                 "pixels": {
-                    name: int(pixels[[m + 1 for m in group]].sum())
-                    for name, group in zip(groups, members, strict=True)
+                    name: int(pixels[[m + 1 for m in group]].sum()) for name, group in zip(groups, members, strict=True)
                 },
                 "slices": slices,
                 "slices_without_label": slices - sum(fact.slices for fact in facts),
@@ -128,7 +127,7 @@ def _lacking(facts: Sequence[Any], groups: Mapping[str, Any], members: Sequence[
 
 
 def image_statistics(facts: Sequence[CaseFacts]) -> dict[str, Any]:
-    """Returns smallest, median and largest size, spacing and intensity, and how the images are oriented."""
+    """Return smallest, median and largest size, spacing and intensity, and how the images are oriented."""
     known = [one for one in facts if one.shape is not None]
     if not known:
         return {}
@@ -147,18 +146,18 @@ def _counts(found: Walk) -> dict[str, Any]:
     counts: dict[str, Any] = {"all": len(found.facts), "with_mask": sum(o.files.mask is not None for o in found.facts)}
     patients: dict[str, set[str]] = defaultdict(set)
     for one in found.facts:
-        patients[found.parts.get(one.files.case, "unused")].add(one.files.patient)
+        patients[found.parts.get(one.files.name, "unused")].add(one.files.patient)
     counts["patients"] = {part: len(names) for part, names in patients.items()}
-    parts = Counter(found.parts.get(one.files.case, "unused") for one in found.facts)
+    parts = Counter(found.parts.get(one.files.name, "unused") for one in found.facts)
     return {**counts, "parts": dict(parts)}
 
 
 def _copies(facts: Sequence[CaseFacts]) -> list[list[str]]:
-    """Groups of cases whose images hold the same voxels."""
+    """Return groups of cases whose images hold the same voxels."""
     same: dict[str, list[str]] = defaultdict(list)
     for one in facts:
         if one.digest is not None:
-            same[one.digest].append(one.files.case)
+            same[one.digest].append(one.files.name)
     return [names for names in same.values() if len(names) > 1]
 
 

@@ -88,7 +88,7 @@ def mean_peak(maps: torch.Tensor, tags: torch.Tensor) -> torch.Tensor:
 
 @detached
 def normalise_maps(maps: torch.Tensor, minimum_range: float = 0.0, logits: torch.Tensor | None = None) -> torch.Tensor:
-    """Maps stretched per image and class to [0, 1]: (x - min) / (max - min + 1e-5).
+    """Return maps stretched per image and class to [0, 1]: (x - min) / (max - min + 1e-5).
 
     Stretching lifts every class to 1 somewhere, however weak its evidence (A19). Two remedies:
 

@@ -48,7 +48,7 @@ class CrfSettings(NamedTuple):
 
 
 def dense_crf(image: Tensor, probabilities: Tensor, settings: CrfSettings = CrfSettings()) -> Tensor:
-    """Returns refined probabilities (K, H, W), summing to 1 over K.
+    """Return refined probabilities (K, H, W), summing to 1 over K.
 
     Args:
         image: (C, H, W) in [0, 1].
@@ -72,7 +72,7 @@ def dense_crf(image: Tensor, probabilities: Tensor, settings: CrfSettings = CrfS
 
 
 def _smoothness(image: Tensor, sigma_px: float) -> Callable[[Tensor], Tensor]:
-    """The normalised Gaussian over positions, from maps (K, H, W) to maps (K, H, W)."""
+    """Return the normalised Gaussian over positions, from maps (K, H, W) to maps (K, H, W)."""
     reach = math.ceil(_REACH * sigma_px)
     offsets = torch.arange(-reach, reach + 1, device=image.device, dtype=torch.float32)
     kernel = (-0.5 * (offsets / sigma_px) ** 2).exp()
@@ -86,7 +86,7 @@ def _smoothness(image: Tensor, sigma_px: float) -> Callable[[Tensor], Tensor]:
 
 
 def _appearance(image: Tensor, settings: CrfSettings) -> Callable[[Tensor], Tensor]:
-    """The normalised Gaussian over positions and colours, from maps (K, H, W) to maps (K, H, W)."""
+    """Return the normalised Gaussian over positions and colours, from maps (K, H, W) to maps (K, H, W)."""
     features = _features(image, settings)
     stride, start = settings.stride, (settings.stride - 1) // 2
     start = min(start, image.shape[-2] - 1, image.shape[-1] - 1)

@@ -18,7 +18,7 @@ def _single(value: Any) -> Any:
 
 
 def detached(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Decorates a function: no graph, no autocast, floating tensor arguments as float32.
+    """Return decorates a function: no graph, no autocast, floating tensor arguments as float32.
 
     The caller's tensors are never changed: the functions so decorated work out of place.
     """

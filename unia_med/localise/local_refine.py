@@ -39,7 +39,7 @@ def local_kernel(images: torch.Tensor, dilations: Sequence[int], reduction: floa
 
 @detached
 def refined_scores(kernel: PixelKernel, scores: torch.Tensor, iterations: int = 10) -> torch.Tensor:
-    """Scores (B, K, H, W) after local refinement on the kernel's grid, at their own size again.
+    """Score (B, K, H, W) after local refinement on the kernel's grid, at their own size again.
 
     Args:
         kernel: of the same batch.

@@ -32,14 +32,14 @@ def pair_offsets(radius: float) -> list[Offset]:
 
 
 def first_view(maps: Tensor, offset: Offset) -> Tensor:
-    """The part of `maps` (..., h, w) where a pair of this offset begins."""
+    """Return the part of `maps` (..., h, w) where a pair of this offset begins."""
     height, width = maps.shape[-2:]
     rows, columns = offset
     return maps[..., : max(height - rows, 0), max(-columns, 0) : max(width - max(columns, 0), 0)]
 
 
 def second_view(maps: Tensor, offset: Offset) -> Tensor:
-    """The part of `maps` (..., h, w) where a pair of this offset ends; same shape as `first_view`."""
+    """Return the part of `maps` (..., h, w) where a pair of this offset ends; same shape as `first_view`."""
     width = maps.shape[-1]
     rows, columns = offset
     return maps[..., rows:, max(columns, 0) : max(width - max(-columns, 0), 0)]

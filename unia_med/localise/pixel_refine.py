@@ -80,7 +80,7 @@ def position_weights(dilations: tuple[int, ...], device: torch.device | None = N
 
 @detached
 def pixel_kernel(images: torch.Tensor, dilations: Sequence[int] = DILATIONS, reduction: float = 2.0) -> PixelKernel:
-    """The refinement kernel of each image, on the grid of the images reduced by `reduction`.
+    """Return the refinement kernel of each image, on the grid of the images reduced by `reduction`.
 
     Args:
         images: (B, C, H, W) in [0, 1].

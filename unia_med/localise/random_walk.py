@@ -29,7 +29,7 @@ def _promoted(value: Any) -> Any:
 
 
 def _at_least_single(walk: Walk) -> Walk:
-    """Decorates a function: no graph, no autocast, half precision becomes single; double stays double."""
+    """Return decorates a function: no graph, no autocast, half precision becomes single; double stays double."""
 
     @functools.wraps(walk)
     def wrapped(first: Tensor, *others: Any, **named: Any) -> Tensor:

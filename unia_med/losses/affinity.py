@@ -48,7 +48,7 @@ def pair_labels(
 def infonce_all(
     affinity: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor, temperature: float = 0.5
 ) -> torch.Tensor:
-    """The published form: every token of the image in the denominator, divided by 2 B once more.
+    """Return the published form: every token of the image in the denominator, divided by 2 B once more.
 
     Args:
         affinity: (B, N, N) in (0, 1).

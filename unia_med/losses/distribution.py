@@ -77,7 +77,7 @@ def variance_aware(
     gain: torch.Tensor,
     known: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Expected binary cross-entropy by the probit approximation (4.3): the only form that trains the variances.
+    """Return expected binary cross-entropy by the probit approximation (4.3): the only form that trains the variances.
 
     With m = mean over channels of `mean`, v = mean over channels of the variance and k the learned gain, the logit
     is k m / sqrt(1 + pi k^2 v / 8): a large variance draws the prediction to one half.
@@ -118,7 +118,7 @@ class DistributionLoss(torch.nn.Module):
         target: torch.Tensor,
         known: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """The loss; shapes as in the three functions above."""
+        """Return the loss; shapes as in the three functions above."""
         if self.gain is not None:
             return variance_aware(mean, log_variance, target, self.gain, known)
         if self.form == "vae":

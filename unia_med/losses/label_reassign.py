@@ -80,9 +80,7 @@ def class_centres(
     fresh = F.normalize(sums, dim=1)
     mixed = torch.where(seen.unsqueeze(1), F.normalize(share * bank + (1 - share) * fresh, dim=1), fresh)
     objects = torch.where(present.unsqueeze(1), mixed, bank)
-    background, has_background = _spherical_clusters(
-        points, (labels == BACKGROUND) * confidence, background_centres
-    )
+    background, has_background = _spherical_clusters(points, (labels == BACKGROUND) * confidence, background_centres)
     return Centres(background, has_background, objects, present | seen)
 
 
@@ -186,7 +184,7 @@ def grid_labels(labels: Tensor, weights: Tensor, classes: int, grid: tuple[int, 
 
 
 def _spherical_clusters(points: Tensor, weights: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Unit centres (B, M, E) of weighted points on the sphere, and which of them have any point (B, M)."""
+    """Return unit centres (B, M, E) of weighted points on the sphere, and which of them have any point (B, M)."""
     found = [F.normalize((weights.unsqueeze(1) @ points), dim=2)]
     if count > 1:
         nearest = torch.full_like(weights, -torch.inf)

@@ -14,9 +14,7 @@ LOG_OFFSET = 1e-6  # section 6
 
 
 @full_precision
-def self_supervision(
-    responses: Tensor, probabilities: Tensor, present: Tensor, valid: Tensor | None = None
-) -> Tensor:
+def self_supervision(responses: Tensor, probabilities: Tensor, present: Tensor, valid: Tensor | None = None) -> Tensor:
     """L_self: half the binary cross-entropy from the mixture's scores to the network's, mean over valid pixels.
 
     Each image's mean is over the classes that have a Gaussian; an image without any contributes 0. Gradient flows into
@@ -52,9 +50,7 @@ def class_weights(labels: Tensor, classes: int, balance: float) -> Tensor:
 
 
 @full_precision
-def discrimination(
-    responses: Tensor, labels: Tensor, present: Tensor, weights: Tensor | None = None
-) -> Tensor:
+def discrimination(responses: Tensor, labels: Tensor, present: Tensor, weights: Tensor | None = None) -> Tensor:
     """L_mix: half the binary cross-entropy from labels to responses, mean over labelled pixels and present classes.
 
     Args:

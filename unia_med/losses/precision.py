@@ -19,7 +19,7 @@ def promoted(value: Any) -> Any:
 
 
 def full_precision(loss: Callable[Arguments, torch.Tensor]) -> Callable[Arguments, torch.Tensor]:
-    """Decorates a loss: half precision tensor arguments become float32 and autocast is off inside.
+    """Return decorates a loss: half precision tensor arguments become float32 and autocast is off inside.
 
     Sums over tens of thousands of token pairs lose their small terms in half precision and overflow beyond 65504.
     """

@@ -78,7 +78,7 @@ class Aalr(SegmenterMethod):
         self.exact_labels = True
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        """The weighted sum of section 7 and its unweighted parts; terms that are off are not computed.
+        """Return the weighted sum of section 7 and its unweighted parts; terms that are off are not computed.
 
         Raises:
             UserError: the batch has neither labels nor scores, and labels on line are off.

@@ -81,7 +81,7 @@ class AffinityNet(Method):
         return factors
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        """The three-way affinity loss [5] and, unless a classifier is given, its tag loss."""
+        """Return the three-way affinity loss [5] and, unless a classifier is given, its tag loss."""
         if self._fault is not None:
             raise self._fault
         output = self.network(batch.images)
@@ -92,7 +92,7 @@ class AffinityNet(Method):
         return {"loss": torch.stack([part.float() for part in parts.values()]).sum(), **parts}
 
     def predict(self, images: Tensor) -> Prediction:
-        """The walk of the classes that the classifier finds, from the image alone."""
+        """Return the walk of the classes that the classifier finds, from the image alone."""
         found = (self.classifier(images)[0] > 0).to(torch.int8)
         probabilities = self.walk(images, torch.where(found > 0, TAG_PRESENT, TAG_ABSENT))
         return Prediction(probabilities, 1 - probabilities.amax(1))
@@ -127,9 +127,7 @@ class AffinityNet(Method):
         scores = F.adaptive_avg_pool2d(scores, tuple(output.shape[-2:]))
         if self.settings.affinity == "boundary":
             scores = scores * (1 - output.float().sigmoid())  # published: maps start away from edges [8]
-        walked = random_walk(
-            self._weights(output), scores, self.walk_offsets, settings.log2_steps, settings.evaluation
-        )
+        walked = random_walk(self._weights(output), scores, self.walk_offsets, settings.log2_steps, settings.evaluation)
         if settings.background is not None:
             walked = walked / walked.amax((1, 2, 3), keepdim=True).clamp(min=_GUARD)
             walked = torch.cat((torch.full_like(walked[:, :1], settings.background), walked), 1)

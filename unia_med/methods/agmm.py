@@ -66,7 +66,7 @@ class Agmm(SegmenterMethod):
         )
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        """The weighted sum of section 6 and its unweighted parts; terms that are off are not computed.
+        """Return the weighted sum of section 6 and its unweighted parts; terms that are off are not computed.
 
         Raises:
             UserError: the batch has neither labels nor scores, and seeds are off.
@@ -94,7 +94,7 @@ class Agmm(SegmenterMethod):
         return weighted_sum(terms, weights)
 
     def label_maps(self, batch: Batch) -> dict[str, Tensor]:
-        """The activation maps and seeds where the run uses them, the mixture's labels where it has Gaussians.
+        """Return the activation maps and seeds where the run uses them, the mixture's labels where it has Gaussians.
 
         A slice without labels and seeds has no Gaussian, and the mixture abstains there.
         """
@@ -170,6 +170,4 @@ class Agmm(SegmenterMethod):
     def _dense_energy(self, batch: Batch, output: EmbeddedOutput, labels: Tensor) -> Tensor:
         allowed = torch.cat((torch.ones_like(batch.tags[:, :1]), batch.tags != TAG_ABSENT), 1).bool()
         probabilities = output.logits.float().softmax(1)
-        return dense_energy(
-            probabilities, batch.images, labels, allowed, batch.valid, self.settings.dense_energy_grid
-        )
+        return dense_energy(probabilities, batch.images, labels, allowed, batch.valid, self.settings.dense_energy_grid)

@@ -51,7 +51,7 @@ class Batch:
     index: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on another device.
+        """Return the same batch on another device.
 
         Args:
             device: where the tensors shall live; tensors already there are not copied.
@@ -127,10 +127,10 @@ class Method(nn.Module, ABC):
         return self.predict(images).probabilities
 
     def expect_exact_labels(self) -> None:
-        """Called before training on labels that are right by construction: leave off what corrects labels."""
+        """Prepare for training on labels that are right by construction: leave off what corrects labels."""
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        """The training step; the same as `losses`."""
+        """Return the training step; the same as `losses`."""
         return self.losses(batch, step)
 
     def label_maps(self, batch: Batch) -> dict[str, Tensor]:
@@ -161,7 +161,7 @@ class Method(nn.Module, ABC):
 
 
 def weighted_sum(terms: Mapping[str, Callable[[], Tensor]], weights: Mapping[str, float]) -> dict[str, Tensor]:
-    """The answer of `Method.losses`: the weighted sum as `loss`, and its unweighted parts.
+    """Return the answer of `Method.losses`: the weighted sum as `loss`, and its unweighted parts.
 
     Args:
         terms: computes a loss, by name; those without a weight are not computed.
@@ -268,7 +268,7 @@ def _check_prefixes(module: nn.Module, multipliers: Mapping[str, float]) -> None
 
 
 def batch_from_tensors(tensors: Mapping[str, Tensor]) -> Batch:
-    """A batch from a mapping with the field names of `Batch`; other keys are left out.
+    """Return a batch from a mapping with the field names of `Batch`; other keys are left out.
 
     Args:
         tensors: at least `images` and `tags`.

@@ -22,7 +22,7 @@ _UNLIKELY = 0.01  # no class is impossible because its map is 0
 
 
 def cam_network(settings: CamConfig, weights: str, classes: int, channels: int = 1) -> CamNetwork:
-    """The classifier that the settings describe.
+    """Return the classifier that the settings describe.
 
     Args:
         settings: of the method `cam`.

@@ -35,7 +35,7 @@ class Partial(SegmenterMethod):
         self.network = Segmenter(config.network, len(config.data.target_classes) + 1)
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        """The weighted sum and its unweighted parts; terms of weight 0 are not computed."""
+        """Return the weighted sum and its unweighted parts; terms of weight 0 are not computed."""
         targets = completed_labels(batch, self.settings.pseudo_confidence)
         logits = self.network(batch.images)
         terms = {
@@ -48,7 +48,7 @@ class Partial(SegmenterMethod):
         return weighted_sum(terms, weights)
 
     def label_maps(self, batch: Batch) -> dict[str, Tensor]:
-        """The network's own labels on its grid."""
+        """Return the network's own labels on its grid."""
         return {"prediction": self.network(batch.images).argmax(1)}
 
 

@@ -74,7 +74,7 @@ class SegmenterMethod(Method):
 
 
 def build_backbone(config: NetworkConfig) -> nn.Module:
-    """The backbone that the configuration names."""
+    """Return the backbone that the configuration names."""
     backbone = resolve(BACKBONES, config.backbone, "network.backbone")
     if config.backbone == "vit":
         return backbone(config.model, config.weights, channels=config.channels)
@@ -86,7 +86,7 @@ def build_backbone(config: NetworkConfig) -> nn.Module:
 
 
 def build_decoder(config: NetworkConfig, backbone: nn.Module, classes: int) -> nn.Module:
-    """The decoder that the configuration names, fitted to the backbone."""
+    """Return the decoder that the configuration names, fitted to the backbone."""
     if config.decoder == "unet":
         return SkipDecoder(backbone.width, backbone.skip_channels, classes, config.decoder_widths)
     form = LargeFieldOfView if config.decoder == "largefov" else AtrousPyramid

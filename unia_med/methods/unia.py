@@ -95,13 +95,13 @@ class UniA(Method):
         return Prediction(output.logits.float().softmax(1), uncertainty)
 
     def predict_samples(self, images: Tensor, samples: int) -> Prediction:
-        """The decoder on features moved by draws from each token's Gaussian about its mean; see `Method`."""
+        """Return the decoder on features moved by draws from each token's Gaussian about its mean; see `Method`."""
         generator = torch.Generator().manual_seed(_SAMPLING_SEED)
         output = self.network.forward_samples(images, samples, generator)
         return Prediction(output.probabilities, self._at_image_size(output.uncertainty_map, images))
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        """The weighted sum of section 16 and its unweighted parts; terms that are off are not computed."""
+        """Return the weighted sum of section 16 and its unweighted parts; terms that are off are not computed."""
         weights = self._active_weights(step)
         fused_labels = self._reached("final_labels", step)
         need_labels = fused_labels or any(term in weights for term in _PIXEL_TERMS)
@@ -137,7 +137,7 @@ class UniA(Method):
         return F.normalize(torch.cat((background, winner), 1), p=1, dim=1)
 
     def label_maps(self, batch: Batch) -> dict[str, Tensor]:
-        """The columns of section 20; the first four use the slices' tags, the last does not."""
+        """Return the columns of section 20; the first four use the slices' tags, the last does not."""
         output = self.network(batch.images, need_affinity=True)
         cam, auxiliary = self._activation_maps(batch, output)
         size = tuple(batch.images.shape[-2:])

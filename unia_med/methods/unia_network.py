@@ -96,7 +96,7 @@ class UniaNetwork(nn.Module):
         )
 
     def forward_samples(self, images: Tensor, samples: int, generator: torch.Generator) -> SampledOutput:
-        """The decoder on Z + sigma * noise, with the same noise for every image.
+        """Return the decoder on Z + sigma * noise, with the same noise for every image.
 
         The paper draws from the Gaussian for its distribution map only; the decoder there sees Z alone.
 

@@ -29,9 +29,7 @@ class Reliability:
     correct: np.ndarray
 
     def __add__(self, other: Reliability) -> Reliability:
-        return Reliability(
-            self.count + other.count, self.confidence + other.confidence, self.correct + other.correct
-        )
+        return Reliability(self.count + other.count, self.confidence + other.confidence, self.correct + other.correct)
 
     def mean_confidence(self) -> np.ndarray:
         """(M,) mean confidence of each bin; NaN where a bin is empty."""
@@ -135,7 +133,7 @@ class ErrorSearch:
 def neighbourhood(
     labels: Sequence[np.ndarray], spacing_mm: Sequence[float], margin_mm: float = 10.0
 ) -> tuple[slice, ...]:
-    """The box round everything that some label volumes mark, grown by a margin within the slices.
+    """Return the box round everything that some label volumes mark, grown by a margin within the slices.
 
     Most voxels of a scan are background of which any network is certain; over all of them a calibration error says
     little. This is where the question is open.

@@ -36,7 +36,7 @@ class ConfusionMatrix:
         self._cells = torch.zeros(classes**2 + 2, dtype=torch.int64, device=device)
 
     def add(self, predicted: Tensor, true: Tensor) -> None:
-        """Counts the pixels of some images.
+        """Return counts the pixels of some images.
 
         Args:
             predicted: Integer labels 0..K-1 of any shape.
@@ -54,7 +54,7 @@ class ConfusionMatrix:
         self._cells.index_add_(0, cells, torch.ones_like(cells))
 
     def counts(self) -> np.ndarray:
-        """Returns int64 (K, K) on the host; row: true class, column: predicted class."""
+        """Return int64 (K, K) on the host; row: true class, column: predicted class."""
         cells = self._cells.cpu().numpy()
         if cells[-1]:
             raise ValueError(f"{cells[-1]} pixels have labels that are neither 0 to {self.classes - 1} nor {IGNORE}")
@@ -63,7 +63,7 @@ class ConfusionMatrix:
 
 @dataclass(frozen=True)
 class RegionScores:
-    """Scores per class; None where a ratio is undefined, so that nothing is infinite and nothing silently 0.
+    """Score per class; None where a ratio is undefined, so that nothing is infinite and nothing silently 0.
 
     Attributes:
         iou: TP / (TP + FP + FN).
@@ -80,12 +80,12 @@ class RegionScores:
     occurs: list[bool]
 
     def mean(self, metric: str) -> float | None:
-        """Returns the mean over classes that occur and have a value; None where there is none."""
+        """Return the mean over classes that occur and have a value; None where there is none."""
         values = [v for v, occurs in zip(getattr(self, metric), self.occurs, strict=True) if occurs and v is not None]
         return float(np.mean(values)) if values else None
 
     def undefined(self, metric: str) -> int:
-        """Returns how many classes occur but have no value, and are therefore missing in the mean."""
+        """Return how many classes occur but have no value, and are therefore missing in the mean."""
         return sum(v is None and occurs for v, occurs in zip(getattr(self, metric), self.occurs, strict=True))
 
 
@@ -93,7 +93,7 @@ METRICS = ("iou", "precision", "recall", "confusion")
 
 
 def region_scores(counts: np.ndarray) -> RegionScores:
-    """Returns the scores of a confusion matrix (UniA specification, 20).
+    """Return the scores of a confusion matrix (UniA specification, 20).
 
     Args:
         counts: (K, K) pixels; row: true class, column: predicted class.

@@ -31,7 +31,7 @@ Scores = dict[str, float | None]
 
 @dataclass(frozen=True)
 class CaseScores:
-    """Scores of one volume: one number, or None, per class name."""
+    """Score of one volume: one number, or None, per class name."""
 
     case: str
     dice: Scores
@@ -51,7 +51,7 @@ def score_case(
     spacing_mm: Sequence[float],
     hd95: HausdorffKind = "max",
 ) -> CaseScores:
-    """Scores of one predicted volume against its label.
+    """Score of one predicted volume against its label.
 
     Args:
         case: name for the table.
@@ -72,7 +72,7 @@ def score_case(
 
 
 def summarise(classes: Sequence[str], cases: Iterable[CaseScores]) -> dict[str, Any]:
-    """The whole table as plain types, in the shape that ``evaluate`` writes as JSON.
+    """Return the whole table as plain types, in the shape that ``evaluate`` writes as JSON.
 
     ``mean`` and ``std`` are over the cases that have a score. Their entry ``mean`` is, in ``mean``, the mean of the
     class means, and in ``std`` the spread of the cases' own class averages. ``std`` is the population's (no Bessel
@@ -89,7 +89,7 @@ def summarise(classes: Sequence[str], cases: Iterable[CaseScores]) -> dict[str, 
 
 
 def write_table(table: Mapping[str, Any], path: Path) -> None:
-    """Writes what ``summarise`` gave, as CSV when the suffix is ``.csv`` and as JSON otherwise.
+    """Write what ``summarise`` gave, as CSV when the suffix is ``.csv`` and as JSON otherwise.
 
     The file appears whole or not at all.
     """
@@ -98,7 +98,7 @@ def write_table(table: Mapping[str, Any], path: Path) -> None:
 
 
 def write_text(text: str, path: Path) -> None:
-    """Writes a text file whole or not at all, line ends as they are; its folder is made when missing."""
+    """Write a text file whole or not at all, line ends as they are; its folder is made when missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

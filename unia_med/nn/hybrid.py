@@ -94,9 +94,7 @@ class HybridLite0(nn.Module):
         # The convolution tells tokens their surroundings and, through its zero border, their place, at any size. Its
         # rectified channels are evidence that is there or not, which a maximum over the slice can locate: without
         # them the auxiliary activation map found 0.58 of the heart, with them 0.70 (Dice, tags alone).
-        self.local = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
-        )
+        self.local = nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         # One norm over all tokens of a slice: a layer norm would make every token equally large, and the class
         # activation map of an empty corner as high as that of the heart.

@@ -33,7 +33,7 @@ _BLOCK_NAMES = {
 
 
 def timm_name(name: str) -> str:
-    """The timm name of a tensor of the packaged weights.
+    """Return the timm name of a tensor of the packaged weights.
 
     Example:
         >>> timm_name("_blocks.2._bn0.running_mean"), timm_name("_stem._conv_stem.weight")
@@ -53,7 +53,7 @@ def timm_name(name: str) -> str:
 
 
 def packaged_weights() -> dict[str, Tensor]:
-    """The ImageNet weights under timm's names.
+    """Return the ImageNet weights under timm's names.
 
     Raises:
         UserError: When the package that carries them is not installed.
@@ -71,7 +71,7 @@ def packaged_weights() -> dict[str, Tensor]:
 
 
 def load_state_file(path: Path) -> dict[str, Tensor]:
-    """A flat state dict from a local file, never executing code in it."""
+    """Return a flat state dict from a local file, never executing code in it."""
     if not path.is_file():
         raise UserError("no such weights file", where=path, remedy="set network.weights to a file, package or none")
     try:
@@ -86,7 +86,7 @@ def load_state_file(path: Path) -> dict[str, Tensor]:
 
 
 def filters_for_channels(weight: Tensor, channels: int) -> Tensor:
-    """Filters (F, C, h, w) for C image channels of filters (F, 3, h, w) for colour.
+    """Return filters (F, C, h, w) for C image channels of filters (F, 3, h, w) for colour.
 
     One image in all C channels gives what it gave in all three, exactly: colours are summed and shared out evenly.
     Three channels keep their filters.
@@ -110,7 +110,7 @@ class Lite0Stages(nn.Module):
 
     def __init__(self, weights: str = "package", channels: int = 1) -> None:
         super().__init__()
-        from unia_med.torchvision_compat import ensure_torchvision_operators
+        from unia_med.nn.torchvision_compat import ensure_torchvision_operators
 
         ensure_torchvision_operators()
         import timm

@@ -41,8 +41,7 @@ class SkipDecoder(nn.Module):
         inputs = (channels, *widths[:-2])[:steps]
         coarsest_first = reversed(tuple(skip_channels))
         self.steps = nn.ModuleList(
-            _double_convolution(c + skip, w)
-            for c, skip, w in zip(inputs, coarsest_first, widths[:steps], strict=True)
+            _double_convolution(c + skip, w) for c, skip, w in zip(inputs, coarsest_first, widths[:steps], strict=True)
         )
         self.width = widths[-2] if steps else channels
         self.last = _double_convolution(self.width, widths[-1])

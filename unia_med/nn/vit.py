@@ -16,7 +16,7 @@ from torch import nn
 from unia_med.errors import UserError, nearest
 from unia_med.nn.backbone import BackboneOutput
 from unia_med.nn.lite0 import filters_for_channels
-from unia_med.torchvision_compat import ensure_torchvision_operators
+from unia_med.nn.torchvision_compat import ensure_torchvision_operators
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -109,7 +109,7 @@ def attention_logits(attention: nn.Module, tokens: torch.Tensor) -> torch.Tensor
 def fold_channels(
     convolution: nn.Conv2d, mean: tuple[float, ...], std: tuple[float, ...], channels: int = 1
 ) -> nn.Conv2d:
-    """The same convolution for images in [0, 1], of which three standardised ones are no longer needed (B1).
+    """Return the same convolution for images in [0, 1], of which three standardised ones are no longer needed (B1).
 
     W'_c = W_c / std_c, b' = b - sum_c sum(W_c) mean_c / std_c: exact wherever no padding is read. One channel is seen
     with the sum of the three; any other number shares it out evenly, so that one image in all channels gives the same.
@@ -131,7 +131,7 @@ def fold_channels(
 
 
 def load_vit(model: str, weights: str | Path) -> VisionTransformer:
-    """A plain vision transformer of timm without its classifier; see `TimmViT` for the arguments."""
+    """Return a plain vision transformer of timm without its classifier; see `TimmViT` for the arguments."""
     ensure_torchvision_operators()
     import timm  # after the operators: importing it earlier fails where torchvision's are missing
     from timm.layers import Attention
@@ -170,7 +170,7 @@ def _created(create: Callable[..., nn.Module], model: str, weights: str | Path) 
 
 
 def _set_stride(convolution: nn.Conv2d, stride: int | None) -> int:
-    """Makes patches overlap; the margin keeps a grid of exactly side / stride tokens. Returns the stride."""
+    """Make patches overlap; the margin keeps a grid of exactly side / stride tokens. Returns the stride."""
     side = convolution.kernel_size[0]
     if stride is None or stride == side:
         return side

@@ -99,7 +99,7 @@ def run_recipe(recipe: Recipe, output: Path, device: str = "auto") -> int:
 
 
 def read_record(output: Path, stage: str) -> Record | None:
-    """The record of a stage, or None where there is none that can be read.
+    """Return the record of a stage, or None where there is none that can be read.
 
     Args:
         output: Folder of the pipeline.
@@ -169,7 +169,7 @@ def _steps(recipe: Recipe, place: Callable[[str], str]) -> dict[str, Step]:
 
 
 def _wanted_record(stage: StageConfig, step: Step, reads: dict[str, str]) -> Record:
-    """The record that an up-to-date stage has.
+    """Return the record that an up-to-date stage has.
 
     Args:
         stage: The stage.

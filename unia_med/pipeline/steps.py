@@ -44,7 +44,7 @@ class Step(ABC):
 
     @abstractmethod
     def described(self) -> dict[str, Any]:
-        """The settings that decide the outcome, as plain values."""
+        """Return the settings that decide the outcome, as plain values."""
 
     @abstractmethod
     def inputs(self) -> list[Path]:
@@ -52,7 +52,7 @@ class Step(ABC):
 
     @abstractmethod
     def run(self, folder: Path, device: str) -> int:
-        """Does the work, or goes on with what is in the folder, and returns an exit code."""
+        """Return does the work, or goes on with what is in the folder, and returns an exit code."""
 
     @abstractmethod
     def is_complete(self, folder: Path) -> bool:
@@ -61,7 +61,7 @@ class Step(ABC):
     @staticmethod
     @abstractmethod
     def fill(values: Mapping[str, Any], key: str, folder: str, earlier: Step) -> dict[str, Any]:
-        """A later stage's settings with the output of this kind of step filled in at a dotted key."""
+        """Return a later stage's settings with the output of this kind of step filled in at a dotted key."""
 
 
 class TrainStep(Step):
@@ -141,7 +141,7 @@ class LabelStep(Step):
         from rich.progress import track
 
         from unia_med.build import build_dataset, resolve_device
-        from unia_med.data.slices import build_slices
+        from unia_med.data.slices.dataset import build_slices
         from unia_med.data.splits import split_cases
 
         config = self._config()
@@ -153,11 +153,11 @@ class LabelStep(Step):
         for case in track(cases, "labels", disable=not _is_terminal()):
             target = _label_file(folder, case)
             if not target.is_file():
-                seeds = slices.labels.get(case.case) if self.settings.seeds == "labels" and slices.labels else None
-                self._label(predictor, case, slices.tags[slices.rows(case.case)], seeds, config.data, target)
+                seeds = slices.labels.get(case.name) if self.settings.seeds == "labels" and slices.labels else None
+                self._label(predictor, case, slices.tags[slices.rows(case.name)], seeds, config.data, target)
         if self.settings.score:
             _write_quality(folder, _quality(folder, [case for case in cases if case.mask], dataset, config.data))
-        (folder / "cases.txt").write_text("".join(f"{case.case}\n" for case in cases), encoding="utf-8")
+        (folder / "cases.txt").write_text("".join(f"{case.name}\n" for case in cases), encoding="utf-8")
         return 0
 
     def is_complete(self, folder: Path) -> bool:
@@ -173,7 +173,7 @@ class LabelStep(Step):
         return put(values, key, [{**source, "marks_every_class": False}])
 
     def _config(self) -> RunConfig:
-        """The run's config with the recipe's data folder and the stage's method settings."""
+        """Return the run's config with the recipe's data folder and the stage's method settings."""
         stored = self.settings.run / "config.yaml"
         values = merged(plain(load_config(stored)), {"method": self.settings.method})
         if self.root is not None:
@@ -184,7 +184,7 @@ class LabelStep(Step):
         from unia_med.build import build_method
         from unia_med.engine.checkpoint import load_checkpoint, load_weights
         from unia_med.inference.predictor import Predictor
-        from unia_med.trained import find_checkpoint
+        from unia_med.runs import find_checkpoint
 
         path = find_checkpoint(self.settings.run)
         bare = config.model_copy(update={"network": config.network.model_copy(update={"weights": "none"})})
@@ -229,7 +229,7 @@ def mask_values(data: DataConfig) -> np.ndarray:
 
 
 def _class_values(data: DataConfig) -> dict[str, int]:
-    from unia_med.data.acdc import CLASS_VALUES
+    from unia_med.data.layouts.acdc import CLASS_VALUES
 
     if data.name == "acdc" and data.class_values is None:
         return {name: CLASS_VALUES[name] for name in data.classes}
@@ -239,7 +239,7 @@ def _class_values(data: DataConfig) -> dict[str, int]:
 def _quality(folder: Path, cases: Sequence[CaseFiles], dataset: Any, data: DataConfig) -> dict[str, Any]:
     """Mean 3D Dice per class over the cases with a mask, and the share of voxels that are labelled at all."""
     from unia_med.data.io.nifti import read_volume
-    from unia_med.data.tags import group_labels
+    from unia_med.data.weak_labels.tags import group_labels
     from unia_med.metrics.overlap import dice
 
     table, names = mask_values(data), data.target_classes
@@ -269,7 +269,7 @@ def _write_quality(folder: Path, quality: Mapping[str, Any]) -> None:
 
 
 def _label_file(folder: Path, case: CaseFiles) -> Path:
-    return folder / f"{case.case}{LABELS_SUFFIX}.nii.gz"
+    return folder / f"{case.name}{LABELS_SUFFIX}.nii.gz"
 
 
 def _clear(folder: Path) -> None:

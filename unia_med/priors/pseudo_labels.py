@@ -44,7 +44,7 @@ def walked(
 
 
 def pseudo_scores(probabilities: np.ndarray, tags: np.ndarray | None, confidence: float) -> np.ndarray:
-    """Scores (Z, K, H, W) uint8, scaled by 255, of one volume's slices.
+    """Score (Z, K, H, W) uint8, scaled by 255, of one volume's slices.
 
     A pixel is sure where its class exceeds `confidence`, lies in the largest heart of the stack, and, for the two
     pools, in the largest piece of its slice. Where a tagged class wins nowhere in its slice, pixels that may be it are
@@ -72,7 +72,7 @@ def pseudo_scores(probabilities: np.ndarray, tags: np.ndarray | None, confidence
 def agreed_scores(
     probabilities: np.ndarray, tags: np.ndarray | None, completed: np.ndarray | None, confidence: float
 ) -> np.ndarray:
-    """Scores (Z, K, H, W) uint8, scaled by 255, where two labellings of one volume say the same.
+    """Score (Z, K, H, W) uint8, scaled by 255, where two labellings of one volume say the same.
 
     Args:
         probabilities: (Z, K, H, W) of the network, in [0, 1].

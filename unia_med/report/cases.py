@@ -95,8 +95,8 @@ def _examine_case(
     predicted = predictor.predict_in_detail(found.volume)
     known = truth != IGNORE
     truth = truth * known
-    done.scores.append(score_case(case.case, predicted.labels * known, truth, config.data.target_classes, spacing))
-    done.patients[case.case] = case.patient
+    done.scores.append(score_case(case.name, predicted.labels * known, truth, config.data.target_classes, spacing))
+    done.patients[case.name] = case.patient
     # Calibration is about what the network says, so its own labels count, not the cleaned ones.
     confidence, wrong = predicted.probabilities.max(0), predicted.probabilities.argmax(0) != truth
     everywhere = tuple(slice(None) for _ in truth.shape)
@@ -115,10 +115,10 @@ def _examine_case(
 
 
 def frames_of(cases: Sequence[CaseFiles], patient: str) -> list[CaseFiles]:
-    """The cases of a patient in order of time.
+    """Return the cases of a patient in order of time.
 
     Args:
         cases: of all patients.
         patient: its name.
     """
-    return sorted((case for case in cases if case.patient == patient), key=lambda case: (case.frame, case.case))
+    return sorted((case for case in cases if case.patient == patient), key=lambda case: (case.frame, case.name))

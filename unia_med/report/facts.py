@@ -18,7 +18,7 @@ _PARTS = {"train": "training", "val": "validation", "test": "test"}
 
 
 def training_section(run: RunRecord, counts: Mapping[str, int]) -> str:
-    """The facts as a list of terms.
+    """Return the facts as a list of terms.
 
     Args:
         run: record of the training.
@@ -43,7 +43,7 @@ def training_section(run: RunRecord, counts: Mapping[str, int]) -> str:
 
 
 def supervision(config: RunConfig) -> list[str]:
-    """The labels that training saw, a phrase for each source.
+    """Return the labels that training saw, a phrase for each source.
 
     Args:
         config: of the run.
@@ -61,7 +61,7 @@ def supervision(config: RunConfig) -> list[str]:
 
 
 def prior_sentence(config: RunConfig) -> str:
-    """The anatomical priors by name.
+    """Return the anatomical priors by name.
 
     Args:
         config: of the run.

@@ -49,7 +49,7 @@ class ReportContents:
 
 
 def render(contents: ReportContents) -> str:
-    """The page.
+    """Return the page.
 
     Args:
         contents: what to show; every text in it is escaped.
@@ -122,7 +122,11 @@ def _viewer(contents: ReportContents) -> str:
     keys = "".join(
         f"<li><kbd>{key}</kbd> {meaning}</li>"
         for key, meaning in (
-            ("↑ ↓", "slice"), ("← →", "frame"), ("P", "next patient"), ("0 … 9", "overlay"), ("O", "outline"),
+            ("↑ ↓", "slice"),
+            ("← →", "frame"),
+            ("P", "next patient"),
+            ("0 … 9", "overlay"),
+            ("O", "outline"),
             ("+ −", "opacity"),
         )
     )

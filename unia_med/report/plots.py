@@ -35,7 +35,7 @@ def colour_of(index: int) -> str:
 def line_chart(
     title: str, series: Mapping[str, Points], x_label: str, limits: tuple[float, float] | None = None
 ) -> str:
-    """A figure with one line per series, and their legend below.
+    """Return a figure with one line per series, and their legend below.
 
     Args:
         title: caption, also the text for those who cannot see it.
@@ -85,7 +85,7 @@ def reliability_diagram(title: str, table: Reliability) -> str:
     )
     legend = (
         f'<ul class="legend">{_sample("share of right voxels; fuller bars hold more of them", _BARS, 8)}'
-        f'{_sample("as it should be", _IDEAL, 3, "6 4")}</ul>'
+        f"{_sample('as it should be', _IDEAL, 3, '6 4')}</ul>"
     )
     return _figure(title, "; ".join(said), axes.grid("confidence") + "".join(bars) + diagonal, legend)
 
@@ -154,7 +154,7 @@ def _line(axes: _Axes, points: Points, index: int) -> str:
 
 
 def _sample(name: str, colour: str, thickness: int = 3, dash: str = "") -> str:
-    """An entry of a legend."""
+    """Return an entry of a legend."""
     return (
         f'<li><svg width="26" height="8" aria-hidden="true"><line x1="0" x2="26" y1="4" y2="4" '
         f'stroke-width="{thickness}" stroke="{colour}" stroke-dasharray="{dash}"/></svg> {escape(name)}</li>'
@@ -170,7 +170,7 @@ def _figure(title: str, description: str, body: str, legend: str) -> str:
 
 
 def bar_cell(value: float | None, colour: str, note: str = "") -> str:
-    """A table cell with a number in [0, 1], a bar of that length behind it, and a small note.
+    """Return a table cell with a number in [0, 1], a bar of that length behind it, and a small note.
 
     Args:
         value: None gives a dash.

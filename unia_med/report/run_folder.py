@@ -95,9 +95,7 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
 
 def _curves(rows: list[dict[str, float]], prefix: str) -> dict[str, Curve]:
     names = dict.fromkeys(name for row in rows for name in row if name.startswith(prefix))
-    return {
-        name.removeprefix(prefix): [(row["step"], row[name]) for row in rows if name in row] for name in names
-    }
+    return {name.removeprefix(prefix): [(row["step"], row[name]) for row in rows if name in row] for name in names}
 
 
 def _table_losses(rows: list[dict[str, float]]) -> dict[str, Curve]:

@@ -13,9 +13,9 @@ import numpy as np
 
 from unia_med.config.schema import RunConfig
 from unia_med.data.dataset import CaseDataset
-from unia_med.data.orientation import orient, orient_array
+from unia_med.data.io.orientation import orient, orient_array
 from unia_med.data.sample import CaseFiles
-from unia_med.data.slices import load_tags
+from unia_med.data.slices.dataset import load_tags
 from unia_med.engine.calibration import true_labels
 from unia_med.inference.predictor import Predictor
 from unia_med.metrics.calibration import neighbourhood
@@ -64,7 +64,7 @@ def read_layers(predictor: Predictor, config: RunConfig, dataset: CaseDataset, c
     predicted = predictor.predict_in_detail(found.volume)
     tags_from_masks = config.data.tags.model_copy(update={"source": "masks", "path": None})
     tags = load_tags(dataset, [case], config.data.model_copy(update={"tags": tags_from_masks}))
-    columns = predictor.label_maps(found.volume, tags[case.case])
+    columns = predictor.label_maps(found.volume, tags[case.name])
     columns.pop("prediction", None)  # the viewer has the cleaned one already
     labels = {"ground truth": true_labels(config, found.labels), "prediction": predicted.labels, **columns}
     maps = {"uncertainty (entropy)": predicted.entropy, "uncertainty (own map)": predicted.network}
@@ -76,7 +76,7 @@ def read_layers(predictor: Predictor, config: RunConfig, dataset: CaseDataset, c
     def turned(array: np.ndarray) -> np.ndarray:
         return orient_array(array, volume.affine, axis)
 
-    title = f"{case.case}, {case.phase}" if case.phase else case.case
+    title = f"{case.name}, {case.phase}" if case.phase else case.name
     return Layers(
         title,
         image.array,
@@ -88,7 +88,7 @@ def read_layers(predictor: Predictor, config: RunConfig, dataset: CaseDataset, c
 
 
 def pack(patient: str, frames: Sequence[Layers], limit_bytes: int) -> dict[str, Any]:
-    """A patient for the viewer as plain values, at most so large; thinned out where it would be larger.
+    """Return a patient for the viewer as plain values, at most so large; thinned out where it would be larger.
 
     Args:
         patient: title.
@@ -163,4 +163,3 @@ def _as_bytes(image: np.ndarray) -> np.ndarray:
 
 def _spread(count: int, most: int) -> list[int]:
     return np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()
-

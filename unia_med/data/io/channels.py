@@ -10,8 +10,8 @@ import numpy as np
 
 from unia_med.data.checks import grid_difference
 from unia_med.data.io.image import is_image, read_image, read_image_header
-from unia_med.data.io.nifti import VolumeInfo, read_header, read_volume, volume_stem
-from unia_med.data.volume import Volume
+from unia_med.data.io.nifti import read_header, read_volume, volume_stem
+from unia_med.data.io.volume import Volume, VolumeInfo
 from unia_med.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,14 +40,14 @@ class ChannelFiles:
         return cls(data.channels, tuple(data.volumes.channel_endings))
 
     def name(self, path: Path) -> str | None:
-        """Returns the file name of an image without suffix and channel ending; None for a file of a later channel."""
+        """Return the file name of an image without suffix and channel ending; None for a file of a later channel."""
         stem = volume_stem(path)
         if not self.endings:
             return stem
         return stem.removesuffix(self.endings[0]) if stem.endswith(self.endings[0]) else None
 
     def files(self, path: Path) -> tuple[Path, ...]:
-        """Returns the files of an image, given its first."""
+        """Return the files of an image, given its first."""
         if not self.endings:
             return (path,)
         name, suffix = self.name(path), path.name[len(volume_stem(path)) :]
@@ -57,7 +57,7 @@ class ChannelFiles:
         return tuple(path.with_name(f"{name}{ending}{suffix}") for ending in self.endings)
 
     def header(self, path: Path) -> VolumeInfo:
-        """Returns the header of an image, (X, Y, Z) or, of several channels, (X, Y, Z, C), checked as by `read`."""
+        """Return the header of an image, (X, Y, Z) or, of several channels, (X, Y, Z, C), checked as by `read`."""
         if is_image(path):
             return read_image_header(path, self.channels)
         infos = [read_header(file) for file in self.files(path)]
@@ -68,7 +68,7 @@ class ChannelFiles:
         return replace(infos[0], shape=shape)
 
     def read(self, path: Path) -> Volume:
-        """Returns an image (X, Y, Z), or (X, Y, Z, C) of several channels.
+        """Return an image (X, Y, Z), or (X, Y, Z, C) of several channels.
 
         Args:
             path: Its file, or that of its first channel; or a JPEG or PNG, which becomes one slice (H, W, 1, C).

@@ -26,7 +26,7 @@ from unia_med.data.io.nifti import (
     umask,
     volume_suffix,
 )
-from unia_med.data.volume import Volume
+from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
 
 _COMPRESSION = 1
@@ -110,7 +110,7 @@ class NiftiFrames:
 
 
 def open_volume(path: Path | str) -> FrameSource:
-    """A volume file ready to be read frame by frame, its geometry checked.
+    """Return a volume file ready to be read frame by frame, its geometry checked.
 
     3D files, and formats that can only be read whole, come as a `Volume`.
 
@@ -134,7 +134,7 @@ def open_volume(path: Path | str) -> FrameSource:
 
 
 def check_time_step(shape: tuple[int, ...], header: Any | None, path: Path) -> None:
-    """Refuses a cine whose frames have no distance in time, since results would inherit it.
+    """Refuse a cine whose frames have no distance in time, since results would inherit it.
 
     Args:
         shape: of the volume; one of three dimensions has no time.
@@ -153,7 +153,7 @@ def check_time_step(shape: tuple[int, ...], header: Any | None, path: Path) -> N
 
 
 def iterate_frames(source: FrameSource) -> Iterator[Volume]:
-    """The frames in order, one in memory at a time.
+    """Return the frames in order, one in memory at a time.
 
     Args:
         source: a volume or cine.
@@ -162,7 +162,7 @@ def iterate_frames(source: FrameSource) -> Iterator[Volume]:
 
 
 class FrameWriter(AbstractContextManager["FrameWriter"]):
-    """Writes a result as NIfTI in the geometry of its source, frame by frame; the file appears whole or not at all.
+    """Write a result as NIfTI in the geometry of its source, frame by frame; the file appears whole or not at all.
 
     NIfTI stores time as the slowest axis, so the file of a cine is its header followed by one frame after another.
 
@@ -205,7 +205,7 @@ class FrameWriter(AbstractContextManager["FrameWriter"]):
         return self
 
     def write(self, frame: np.ndarray) -> None:
-        """Appends the next frame.
+        """Return appends the next frame.
 
         Args:
             frame: (X, Y, Z), of the writer's type.

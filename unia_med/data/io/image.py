@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unia_med.data.io.nifti import VolumeInfo
-from unia_med.data.volume import Volume
+from unia_med.data.io.volume import Volume, VolumeInfo
 from unia_med.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ _COPY_AGAIN = "Copy the file again from its source, or leave it out"
 
 
 def is_image(path: Path | str) -> bool:
-    """Returns whether a file is a photograph (or a mask of one) by its suffix.
+    """Return whether a file is a photograph (or a mask of one) by its suffix.
 
     Example:
         >>> is_image("a/b.JPG"), is_image("b.nii.gz")
@@ -33,7 +32,7 @@ def is_image(path: Path | str) -> bool:
 
 
 def read_image(path: Path | str, channels: int = 3) -> Volume:
-    """Returns a photograph as uint8 (H, W, 1, C), or (H, W, 1) of one channel: axes X and Y are rows and columns.
+    """Return a photograph as uint8 (H, W, 1, C), or (H, W, 1) of one channel: axes X and Y are rows and columns.
 
     Pixels stay as they are stored: a camera's note to turn the picture (EXIF) is not followed, since masks and
     annotations of VOC and COCO do not follow it either. Of 16 bits the upper 8 are kept.
@@ -50,7 +49,7 @@ def read_image(path: Path | str, channels: int = 3) -> Volume:
 
 
 def read_image_header(path: Path | str, channels: int = 3) -> VolumeInfo:
-    """Returns shape (H, W, 1, C), or (H, W, 1) of one channel, and the identity, without decoding any pixel.
+    """Return shape (H, W, 1, C), or (H, W, 1) of one channel, and the identity, without decoding any pixel.
 
     Args:
         path, channels: As in `read_image`.
@@ -63,7 +62,7 @@ def read_image_header(path: Path | str, channels: int = 3) -> VolumeInfo:
 
 
 def check_decodes(path: Path | str) -> None:
-    """Decodes an image and forgets it; of a JPEG only what it takes to find that data are missing.
+    """Return decodes an image and forgets it; of a JPEG only what it takes to find that data are missing.
 
     Raises:
         UserError: The file is missing, foreign, damaged or cut off.
@@ -74,7 +73,7 @@ def check_decodes(path: Path | str) -> None:
 
 
 def read_mask(path: Path | str) -> Volume:
-    """Returns the label values of a mask PNG as uint8 (H, W, 1): palette indices or grey values, borders being 255.
+    """Return the label values of a mask PNG as uint8 (H, W, 1): palette indices or grey values, borders being 255.
 
     Args:
         path: PNG with a palette (`SegmentationClass`) or grey (`SegmentationClassAug`).
@@ -91,7 +90,7 @@ def read_mask(path: Path | str) -> Volume:
 
 
 def write_mask(labels: np.ndarray, path: Path | str) -> None:
-    """Writes labels as a PNG with VOC's palette; the file appears whole or not at all.
+    """Write labels as a PNG with VOC's palette; the file appears whole or not at all.
 
     Args:
         labels: uint8 (H, W).
@@ -106,7 +105,7 @@ def write_mask(labels: np.ndarray, path: Path | str) -> None:
 
 
 def write_grey(values: np.ndarray, path: Path | str) -> None:
-    """Writes numbers in [0, 1] as a grey PNG of 8 bits, 1 being white.
+    """Write numbers in [0, 1] as a grey PNG of 8 bits, 1 being white.
 
     Args:
         values: float (H, W).
@@ -118,7 +117,7 @@ def write_grey(values: np.ndarray, path: Path | str) -> None:
 
 
 def voc_palette() -> np.ndarray:
-    """Returns uint8 (256, 3), the colours of PASCAL VOC: the bits of an index, spread over red, green and blue.
+    """Return uint8 (256, 3), the colours of PASCAL VOC: the bits of an index, spread over red, green and blue.
 
     Example:
         >>> voc_palette()[[0, 1, 15, 255]].tolist()
@@ -142,7 +141,7 @@ def _pixels(image: Image, channels: int) -> np.ndarray:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image]:
-    """The file opened by pillow, with everything that reading it may raise told as a fault of the file."""
+    """Return the file opened by pillow, with everything that reading it may raise told as a fault of the file."""
     from PIL import Image
 
     if not path.is_file():

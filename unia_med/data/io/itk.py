@@ -8,7 +8,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from unia_med.data.volume import Volume
+from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
 
 # ITK's patient axes point to left and posterior, NIfTI's to right and anterior.
@@ -16,7 +16,7 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def read_itk(path: Path) -> Volume:
-    """Returns a volume in stored axis order (x first) with an RAS affine; geometry is not yet checked.
+    """Return a volume in stored axis order (x first) with an RAS affine; geometry is not yet checked.
 
     Args:
         path: A file SimpleITK can read.
@@ -34,7 +34,7 @@ def read_itk(path: Path) -> Volume:
 
 
 def read_itk_header(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
-    """Returns shape and RAS affine of a file without decoding its voxels.
+    """Return shape and RAS affine of a file without decoding its voxels.
 
     Args:
         path: A file SimpleITK can read.
@@ -88,7 +88,7 @@ def _affine(image: Any) -> np.ndarray:
 
 
 def _header(image: Any, array: np.ndarray, affine: np.ndarray) -> nib.Nifti1Header | None:
-    """Returns a NIfTI header that keeps the frame spacing; None where NIfTI has no place for this array."""
+    """Return a NIfTI header that keeps the frame spacing; None where NIfTI has no place for this array."""
     if array.ndim not in (2, 3, 4) or np.linalg.det(affine[:3, :3]) == 0:
         return None
     header = nib.Nifti1Header()

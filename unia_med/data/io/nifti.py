@@ -6,7 +6,7 @@ import os
 import tempfile
 import warnings
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
-from unia_med.data.volume import Volume
+from unia_med.data.io.volume import Volume, VolumeInfo
 from unia_med.errors import UserError
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
@@ -30,17 +30,8 @@ _COPY_AGAIN = "Copy the file again from its source, or leave it out"
 _FLAT_VOXEL = 1e-4
 
 
-@dataclass(frozen=True)
-class VolumeInfo:
-    """What the header says of a volume, known without decoding its voxels."""
-
-    shape: tuple[int, ...]
-    affine: np.ndarray
-    path: Path
-
-
 def volume_suffix(path: Path | str) -> str | None:
-    """Returns the suffix by which a file is known as a volume, or None when it is none.
+    """Return the suffix by which a file is known as a volume, or None when it is none.
 
     Example:
         >>> volume_suffix("scan.NII.gz"), volume_suffix("notes.txt")
@@ -51,14 +42,14 @@ def volume_suffix(path: Path | str) -> str | None:
 
 
 def volume_stem(path: Path | str) -> str:
-    """Returns the file name without its volume suffix; `scan.1.nii.gz` gives `scan.1`."""
+    """Return the file name without its volume suffix; `scan.1.nii.gz` gives `scan.1`."""
     name = Path(path).name
     suffix = volume_suffix(name)
     return name[: -len(suffix)] if suffix else name
 
 
 def read_header(path: Path | str) -> VolumeInfo:
-    """Returns shape and affine of a volume without decoding it, checked as by `read_volume`.
+    """Return shape and affine of a volume without decoding it, checked as by `read_volume`.
 
     Args:
         path: As in `read_volume`.
@@ -81,7 +72,7 @@ def read_header(path: Path | str) -> VolumeInfo:
 
 
 def read_volume(path: Path | str) -> Volume:
-    """Returns a volume in stored axis order with its geometry, all of it checked; a 2D image is one slice (X, Y, 1).
+    """Return a volume in stored axis order with its geometry, all of it checked; a 2D image is one slice (X, Y, 1).
 
     Args:
         path: `.nii`, `.nii.gz`, or, with SimpleITK installed, `.nrrd`, `.nhdr`, `.mha`, `.mhd`; or a `.png` of labels,
@@ -110,7 +101,7 @@ def read_volume(path: Path | str) -> Volume:
 
 
 def write_like(array: np.ndarray, source: Volume, path: Path | str) -> None:
-    """Writes an array as NIfTI in the geometry of `source`; the file appears whole or not at all.
+    """Write an array as NIfTI in the geometry of `source`; the file appears whole or not at all.
 
     Affine, sform and qform with their codes, units and the frame spacing are those of the source. The source's
     display window, intensity scaling and header extensions are left out: they describe its intensities.
@@ -153,7 +144,7 @@ def _existing_file(path: Path | str) -> Path:
 
 
 def open_nifti(path: Path, keep_open: bool = False) -> Any:
-    """Returns the nibabel image, header checked, voxels not yet decoded.
+    """Return the nibabel image, header checked, voxels not yet decoded.
 
     Args:
         path: The file.
@@ -180,7 +171,7 @@ def _at_least_3d(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def stored_voxels(stored: Any, path: Path, part: Any = ...) -> np.ndarray:
-    """Returns the voxels: integers as stored, anything scaled or floating as float32.
+    """Return the voxels: integers as stored, anything scaled or floating as float32.
 
     Args:
         stored: What nibabel has of the voxels in the file.
@@ -197,7 +188,7 @@ def stored_voxels(stored: Any, path: Path, part: Any = ...) -> np.ndarray:
 
 
 def check_geometry(shape: tuple[int, ...], affine: np.ndarray, path: Path) -> None:
-    """Refuses shapes that are no volume and affines that cannot place voxels.
+    """Refuse shapes that are no volume and affines that cannot place voxels.
 
     Args:
         shape: Of the voxels.
@@ -228,7 +219,7 @@ def check_geometry(shape: tuple[int, ...], affine: np.ndarray, path: Path) -> No
 
 
 def check_finite(array: np.ndarray, path: Path) -> None:
-    """Refuses voxels that are NaN or infinite.
+    """Refuse voxels that are NaN or infinite.
 
     Args:
         array: Voxels.
@@ -246,7 +237,7 @@ def check_finite(array: np.ndarray, path: Path) -> None:
 
 
 def result_header(dtype: np.dtype, shape: tuple[int, ...], source: Any) -> Any:
-    """Returns a copy of the source's header, or a new one, for a result on the same grid.
+    """Return a copy of the source's header, or a new one, for a result on the same grid.
 
     Args:
         dtype: Type of the result's voxels.
@@ -270,7 +261,7 @@ def result_header(dtype: np.dtype, shape: tuple[int, ...], source: Any) -> Any:
 
 
 def _save_whole(image: Any, path: Path, suffix: str) -> None:
-    """Saves under a temporary name in the same folder, then renames."""
+    """Save under a temporary name in the same folder, then renames."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing_", suffix=suffix)
     os.close(handle)
@@ -283,7 +274,7 @@ def _save_whole(image: Any, path: Path, suffix: str) -> None:
 
 
 def umask() -> int:
-    """Returns the process's umask."""
+    """Return the process's umask."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -27,18 +27,18 @@ class Box(NamedTuple):
     half: tuple[float, float]
 
     def distance(self, size: tuple[int, int]) -> np.ndarray:
-        """Returns (H, W): 0 in the middle of the inscribed ellipse, 1 on its outline, larger outside."""
+        """Return (H, W): 0 in the middle of the inscribed ellipse, 1 on its outline, larger outside."""
         rows, columns = ((np.arange(n) - c) / h for n, c, h in zip(size, self.centre, self.half, strict=True))
         return np.hypot(rows[:, None], columns[None])
 
     def rectangle(self, size: tuple[int, int]) -> np.ndarray:
-        """Returns bool (H, W): pixels whose centre lies in the box."""
+        """Return bool (H, W): pixels whose centre lies in the box."""
         rows, columns = (np.abs(np.arange(n) - c) <= h for n, c, h in zip(size, self.centre, self.half, strict=True))
         return rows[:, None] & columns[None]
 
 
 def boxes_on_grid(drawn: np.ndarray, grid: GridMap) -> list[list[Box]]:
-    """Returns the boxes of each slice, on the grid, with their exact sides.
+    """Return the boxes of each slice, on the grid, with their exact sides.
 
     Args:
         drawn: bool (T, X, Y, Z), filled boxes as stored; boxes of one class that touch count as one.
@@ -57,7 +57,7 @@ def boxes_on_grid(drawn: np.ndarray, grid: GridMap) -> list[list[Box]]:
 
 
 def fill_boxes(image: np.ndarray, boxes: Sequence[Box], names: Sequence[str]) -> np.ndarray:
-    """Returns dense labels uint8 (H, W) of one slice: background outside the boxes, a structure in each.
+    """Return dense labels uint8 (H, W) of one slice: background outside the boxes, a structure in each.
 
     Larger ellipses are painted first, so that what lies inside another stays visible. The box of a class called MYO
     holds the epicardium, and that of a class called RV, no ellipse, is divided by intensity where it lies beside one.

@@ -20,7 +20,7 @@ _STEPS = (((0, 1), 1.0), ((1, 0), 1.0), ((1, 1), 0.5), ((1, -1), 0.5))
 
 
 def fill_background(labels: np.ndarray, hull_margin_px: int = 2, marks_every_class: bool = True) -> np.ndarray:
-    """Returns a slice's scribbles (H, W) with the background outside the loop that is drawn round the structures.
+    """Return a slice's scribbles (H, W) with the background outside the loop that is drawn round the structures.
 
     The slice is flooded from its border up to the loop, widened by a pixel against gaps. Where the flood reaches a
     class the loop is open; then all that lies farther than a margin from the convex hull of everything drawn is
@@ -46,7 +46,7 @@ def fill_background(labels: np.ndarray, hull_margin_px: int = 2, marks_every_cla
 
 
 def fill_beyond_points(labels: np.ndarray, marks_every_class: bool = True) -> np.ndarray:
-    """Returns a slice's points (H, W) with background beyond the farthest background point.
+    """Return a slice's points (H, W) with background beyond the farthest background point.
 
     That is, what is farther from the convex hull of the class points than every background point is background: who
     marks background marks it round the structures. On ACDC, with three such points, that holds for all but 0.0004 of
@@ -70,7 +70,7 @@ def fill_beyond_points(labels: np.ndarray, marks_every_class: bool = True) -> np
 
 
 def flood(free: np.ndarray) -> np.ndarray:
-    """Returns bool (H, W): the free pixels that are connected, edge to edge, with the border of the slice."""
+    """Return bool (H, W): the free pixels that are connected, edge to edge, with the border of the slice."""
     pieces, count = ndimage.label(free)
     reached = np.zeros(count + 1, bool)
     for side in (pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]):
@@ -80,12 +80,12 @@ def flood(free: np.ndarray) -> np.ndarray:
 
 
 def grown(mask: np.ndarray, pixels: int) -> np.ndarray:
-    """Returns a mask grown by a number of pixels in all eight directions."""
+    """Return a mask grown by a number of pixels in all eight directions."""
     return ndimage.binary_dilation(mask, _EIGHT, iterations=pixels) if pixels else mask
 
 
 def convex_hull(mask: np.ndarray) -> np.ndarray:
-    """Returns bool (H, W): the pixels inside the convex hull of a mask; fewer than three pixels are their own hull."""
+    """Return bool (H, W): the pixels inside the convex hull of a mask; fewer than three pixels are their own hull."""
     from skimage.morphology import convex_hull_image  # slow to import, and only some labels need it
 
     if np.count_nonzero(mask) < 3:
@@ -97,7 +97,7 @@ def convex_hull(mask: np.ndarray) -> np.ndarray:
 
 
 def walker_probabilities(image: np.ndarray, labels: np.ndarray, classes: int, beta: float = 2000.0) -> np.ndarray:
-    """Returns float32 (K, H, W): the chance that a random walk from a pixel first meets a label of each class.
+    """Return float32 (K, H, W): the chance that a random walk from a pixel first meets a label of each class.
 
     Grady, IEEE TPAMI 2006, section 3: the Dirichlet problem on the pixel graph, one solve for all classes; edge
     weights exp(-beta (g - g')^2 / (10 sd)) as in scikit-image, sd being that of the slice. Eight neighbours instead
@@ -128,7 +128,7 @@ def walker_probabilities(image: np.ndarray, labels: np.ndarray, classes: int, be
 
 
 def _surroundings(mask: np.ndarray) -> tuple[slice, slice]:
-    """The bounding box of a mask with one pixel around it, as far as there is one."""
+    """Return the bounding box of a mask with one pixel around it, as far as there is one."""
     ranges = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
     rows, columns = (slice(max(0, at[0] - 1), at[-1] + 2) for at in ranges)
     return rows, columns

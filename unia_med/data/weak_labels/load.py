@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unia_med.cardiac.shape import shape_heart
 from unia_med.config.weak_labels import DEFAULT_BETA, LabelSource
-from unia_med.data.case_tags import sliced_labels
 from unia_med.data.checks import DataFault, faults_of, raise_faults
+from unia_med.data.grid.cache import Decode
 from unia_med.data.io.channels import ChannelFiles
 from unia_med.data.io.nifti import read_header
-from unia_med.data.orientation import orient, orient_array
+from unia_med.data.io.orientation import orient, orient_array
+from unia_med.data.io.volume import Volume
+from unia_med.data.masks import sliced_labels
 from unia_med.data.sample import CaseFiles
-from unia_med.data.tags import group_labels, unknown_tags
-from unia_med.data.volume import Volume
-from unia_med.data.volume_cache import Decode
 from unia_med.data.weak_labels.boxes import boxes_on_grid, fill_boxes
 from unia_med.data.weak_labels.complete import fill_background, fill_beyond_points, walker_probabilities
-from unia_med.data.weak_labels.hearts import shape_heart
 from unia_med.data.weak_labels.make import box_masks, make_labels, outside_boxes
 from unia_med.data.weak_labels.place import GridMap, grid_map
 from unia_med.data.weak_labels.read import find_files, read_boxes, read_labels
+from unia_med.data.weak_labels.tags import group_labels, unknown_tags
 from unia_med.errors import UserError, nearest
 from unia_med.labels import IGNORE, TAG_ABSENT, TAG_PRESENT, TAG_UNKNOWN
 
@@ -53,7 +53,7 @@ class Drawing:
     grid: GridMap
 
     def tags(self, classes: int, marks_every_class: bool) -> np.ndarray:
-        """Returns int8 tags (Z, T): a class that is drawn is present; others are absent where that is promised.
+        """Return int8 tags (Z, T): a class that is drawn is present; others are absent where that is promised.
 
         Args:
             classes: T.
@@ -71,7 +71,7 @@ class Drawing:
 def load_weak_labels(
     dataset: CaseDataset, cases: Sequence[CaseFiles], config: DataConfig, seed: int
 ) -> dict[str, np.ndarray] | None:
-    """Returns uint8 labels (Z, H, W) on the network's grid per case that has some, IGNORE where nothing is said.
+    """Return uint8 labels (Z, H, W) on the network's grid per case that has some, IGNORE where nothing is said.
 
     0 is background, 1..T the classes or, where they are merged, the groups. Of several sources, a later one fills
     only what earlier ones left open. None when the config names no source.
@@ -92,8 +92,8 @@ def load_weak_labels(
         count = 0
         for case, drawing in _drawings(dataset, cases, config, source, seed):
             labels, count = _on_grid(case, drawing, config, source), count + 1
-            before = merged.get(case.case)
-            merged[case.case] = labels if before is None else np.where(before == IGNORE, labels, before)
+            before = merged.get(case.name)
+            merged[case.name] = labels if before is None else np.where(before == IGNORE, labels, before)
         how = "" if source.fill == "none" else f", completed by {source.fill}"
         _LOG.info("%s of %d of %d volumes%s", source.kind, count, len(cases), how)
     if config.groups:
@@ -104,23 +104,23 @@ def load_weak_labels(
 def load_label_tags(
     dataset: CaseDataset, cases: Sequence[CaseFiles], config: DataConfig, seed: int
 ) -> dict[str, np.ndarray]:
-    """Returns int8 tags (Z, T) of all cases as far as the weak labels tell, unknown elsewhere; groups are not merged.
+    """Return int8 tags (Z, T) of all cases as far as the weak labels tell, unknown elsewhere; groups are not merged.
 
     Args:
         dataset, cases, config, seed: As for `load_weak_labels`.
     """
     counts = dataset.slice_counts(cases)
-    tags = {case.case: unknown_tags(counts[case.case], len(config.classes)) for case in cases}
+    tags = {case.name: unknown_tags(counts[case.name], len(config.classes)) for case in cases}
     for source in config.labels:
         for case, drawing in _drawings(dataset, cases, config, source, seed):
-            known = tags[case.case]
+            known = tags[case.name]
             said = drawing.tags(len(config.classes), source.marks_every_class)
-            tags[case.case] = np.where(known == TAG_UNKNOWN, said, known)
+            tags[case.name] = np.where(known == TAG_UNKNOWN, said, known)
     return tags
 
 
 def choose_patients(wanted: int | Sequence[str] | None, patients: Sequence[str], seed: int) -> set[str]:
-    """Returns the patients that a source is taken of.
+    """Return the patients that a source is taken of.
 
     Args:
         wanted: None takes all; a number draws that many, a larger number the same and more; or names.
@@ -147,20 +147,20 @@ def choose_patients(wanted: int | Sequence[str] | None, patients: Sequence[str],
 def _drawings(
     dataset: CaseDataset, cases: Sequence[CaseFiles], config: DataConfig, source: LabelSource, seed: int
 ) -> Iterator[tuple[CaseFiles, Drawing]]:
-    """Yields what a source says of each case that it speaks of; faults of all of them are raised at the end."""
+    """Yield what a source says of each case that it speaks of; faults of all of them are raised at the end."""
     from rich.progress import track
 
     files = find_files(source, cases) if source.source == "files" else {}
-    able = [case for case in cases if (case.case in files if files else case.mask is not None)]
+    able = [case for case in cases if (case.name in files if files else case.mask is not None)]
     patients = choose_patients(source.patients, [case.patient for case in able], seed)
     chosen = [case for case in able if case.patient in patients]
     faults: list[DataFault] = []
     # Transient and on a terminal only, as everywhere.
     for case in track(chosen, source.kind, disable=not sys.stderr.isatty(), transient=True):
         try:
-            yield case, _draw(dataset, case, files.get(case.case), config, source, seed)
+            yield case, _draw(dataset, case, files.get(case.name), config, source, seed)
         except UserError as error:
-            faults.extend(faults_of(error, files.get(case.case, case.image)))
+            faults.extend(faults_of(error, files.get(case.name, case.image)))
     raise_faults(faults, "data.labels")
 
 
@@ -172,7 +172,7 @@ def _draw(
     boxes = None
     if file is None:
         mask = sliced_labels(dataset.labels(case), case, config)
-        labels = make_labels(source.kind, mask, case.case, seed, source.make)
+        labels = make_labels(source.kind, mask, case.name, seed, source.make)
         boxes = box_masks(mask, len(config.classes)) if source.kind == "boxes" else None
     elif source.kind == "boxes":
         stored = read_boxes(file, case, dataset)

@@ -20,7 +20,7 @@ _EMPTY_LOOP = 0.2  # radius of the background loop in a slice without a class, a
 
 
 def make_labels(kind: LabelKind, mask: np.ndarray, case: str, seed: int, settings: MakeConfig) -> np.ndarray:
-    """Returns uint8 labels (X, Y, Z) of one case, IGNORE where nothing is drawn; for boxes, what lies outside them.
+    """Return uint8 labels (X, Y, Z) of one case, IGNORE where nothing is drawn; for boxes, what lies outside them.
 
     Args:
         kind: "points", "scribbles", "blocks", "boxes" or "masks".
@@ -41,7 +41,7 @@ def make_labels(kind: LabelKind, mask: np.ndarray, case: str, seed: int, setting
 
 
 def points(mask: np.ndarray, generator: np.random.Generator, settings: MakeConfig) -> np.ndarray:
-    """Returns points of one slice as uint8 (X, Y): some per class, well inside it, and some of the background.
+    """Return points of one slice as uint8 (X, Y): some per class, well inside it, and some of the background.
 
     Args:
         mask: uint8 (X, Y).
@@ -65,7 +65,7 @@ def points(mask: np.ndarray, generator: np.random.Generator, settings: MakeConfi
 
 
 def scribbles(mask: np.ndarray, generator: np.random.Generator, settings: MakeConfig) -> np.ndarray:
-    """Returns scribbles of one slice as uint8 (X, Y): a stroke along each piece's skeleton, a loop of background.
+    """Return scribbles of one slice as uint8 (X, Y): a stroke along each piece's skeleton, a loop of background.
 
     Args:
         mask: uint8 (X, Y).
@@ -88,7 +88,7 @@ def scribbles(mask: np.ndarray, generator: np.random.Generator, settings: MakeCo
 
 
 def background_loop(mask: np.ndarray, generator: np.random.Generator, settings: MakeConfig) -> np.ndarray:
-    """Returns bool (X, Y): a closed line one pixel wide round all structures; open only where it leaves the image.
+    """Return bool (X, Y): a closed line one pixel wide round all structures; open only where it leaves the image.
 
     Its distance from the structures varies along it, and is two pixels at least. Without a structure it is a circle
     about the middle of the slice.
@@ -111,7 +111,7 @@ def background_loop(mask: np.ndarray, generator: np.random.Generator, settings: 
 
 
 def blocks(mask: np.ndarray, generator: np.random.Generator, settings: MakeConfig) -> np.ndarray:
-    """Returns blocks of one slice as uint8 (X, Y): squares of a regular tiling, annotated pixel by pixel.
+    """Return blocks of one slice as uint8 (X, Y): squares of a regular tiling, annotated pixel by pixel.
 
     The kind of annotation is that of Lin et al., ICCV 2019 (block annotation).
 
@@ -134,7 +134,7 @@ def blocks(mask: np.ndarray, generator: np.random.Generator, settings: MakeConfi
 
 
 def box_masks(mask: np.ndarray, classes: int) -> np.ndarray:
-    """Returns bool (T, X, Y, Z): the tight box of each class in each slice, filled.
+    """Return bool (T, X, Y, Z): the tight box of each class in each slice, filled.
 
     Args:
         mask: uint8 (X, Y, Z) with labels up to T.
@@ -149,12 +149,12 @@ def box_masks(mask: np.ndarray, classes: int) -> np.ndarray:
 
 
 def outside_boxes(boxes: np.ndarray) -> np.ndarray:
-    """Returns uint8 (X, Y, Z): background outside all boxes (T, X, Y, Z), IGNORE inside."""
+    """Return uint8 (X, Y, Z): background outside all boxes (T, X, Y, Z), IGNORE inside."""
     return np.where(boxes.any(0), IGNORE, BACKGROUND).astype(np.uint8)
 
 
 def _span(hits: np.ndarray, axis: int) -> np.ndarray:
-    """True from the first to the last true value along an axis."""
+    """Return true from the first to the last true value along an axis."""
     before = np.logical_or.accumulate(hits, axis)
     after = np.flip(np.logical_or.accumulate(np.flip(hits, axis), axis), axis)
     return before & after
@@ -188,7 +188,7 @@ def _one_per_direction(offsets: np.ndarray, count: int, generator: np.random.Gen
 
 
 def _stroke(skeleton: np.ndarray, share: float, generator: np.random.Generator) -> np.ndarray:
-    """The part of a skeleton that lies next, along it, to one of its pixels drawn at random."""
+    """Return the part of a skeleton that lies next, along it, to one of its pixels drawn at random."""
     from skimage.graph import MCP_Geometric  # slow to import, and only scribbles need it
 
     pixels = np.argwhere(skeleton)

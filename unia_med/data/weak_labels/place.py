@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from unia_med.data.transforms import KEY, label_grid
+from unia_med.data.grid.transforms import KEY, label_grid
 from unia_med.labels import IGNORE
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class GridMap:
     size: tuple[int, int]
 
     def place(self, labels: np.ndarray) -> np.ndarray:
-        """Returns labels (Z, H, W) on the grid: of the nearest stored pixel or, where that has none, of any inside.
+        """Return labels (Z, H, W) on the grid: of the nearest stored pixel or, where that has none, of any inside.
 
         Of several labelled pixels inside one grid pixel, the one next to its centre counts.
 
@@ -49,14 +49,14 @@ class GridMap:
         return np.ascontiguousarray(placed.transpose(2, 0, 1))
 
     def _nearest(self, axis: int) -> tuple[np.ndarray, np.ndarray]:
-        """Stored index nearest to each grid pixel along an axis, and whether there is a stored pixel at all."""
+        """Return stored index nearest to each grid pixel along an axis, and whether there is a stored pixel at all."""
         position = (np.arange(self.size[axis]) - self.offset[axis]) / self.scale[axis]
         last = self.stored[axis] - 1
         inside = (position >= -0.5) & (position <= last + 0.5)
         return np.clip(np.rint(position), 0, last).astype(int), inside
 
     def _add_lost(self, labels: np.ndarray, placed: np.ndarray) -> None:
-        """Adds labels, in place, whose stored pixel is nearest to no grid pixel."""
+        """Add labels, in place, whose stored pixel is nearest to no grid pixel."""
         stored = np.argwhere(labels != IGNORE)
         exact = stored[:, :2] * self.scale + np.asarray(self.offset)
         cell = np.rint(exact).astype(int)
@@ -70,7 +70,7 @@ class GridMap:
 
 
 def grid_map(shape: tuple[int, ...], affine: np.ndarray, grid: GridConfig) -> GridMap:
-    """Returns the map of a volume's slices, from the chain that also brings its image to the grid.
+    """Return the map of a volume's slices, from the chain that also brings its image to the grid.
 
     Args:
         shape: (X, Y, Z) of the volume, turned so that Z counts slices.

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unia_med.config.weak_labels import DEFAULT_SUFFIXES, LabelSource
-from unia_med.data.acdc import KNOWN_VALUES, AcdcDataset
 from unia_med.data.checks import DataFault, raise_faults
 from unia_med.data.io.nifti import VOLUME_SUFFIXES, read_header, read_volume
+from unia_med.data.layouts.acdc import KNOWN_VALUES, AcdcDataset
 from unia_med.data.sample import CaseFiles
 from unia_med.errors import UserError
 from unia_med.labels import BACKGROUND, IGNORE
@@ -30,7 +30,7 @@ MOST_BOX_CLASSES = 8
 
 
 def encode(labels: np.ndarray, class_values: Sequence[int], ignore_value: int) -> np.ndarray:
-    """Returns the uint8 volume of labels 0..T and IGNORE, as it is written.
+    """Return the uint8 volume of labels 0..T and IGNORE, as it is written.
 
     Args:
         labels: uint8, any shape.
@@ -44,7 +44,7 @@ def encode(labels: np.ndarray, class_values: Sequence[int], ignore_value: int) -
 
 
 def encode_boxes(boxes: np.ndarray) -> np.ndarray:
-    """Returns the uint8 volume (X, Y, Z) of filled boxes (T, X, Y, Z): the sum of 2^t over those that cover a voxel."""
+    """Return the uint8 volume (X, Y, Z) of filled boxes (T, X, Y, Z): the sum of 2^t over those that cover a voxel."""
     if len(boxes) > MOST_BOX_CLASSES:
         raise UserError(
             f"boxes of {len(boxes)} classes do not fit into the {MOST_BOX_CLASSES} bits of a voxel",
@@ -56,19 +56,19 @@ def encode_boxes(boxes: np.ndarray) -> np.ndarray:
 
 
 def decode_boxes(volume: np.ndarray, classes: int) -> np.ndarray:
-    """Returns bool (T, ...): which voxels the boxes of each class cover."""
+    """Return bool (T, ...): which voxels the boxes of each class cover."""
     bits = np.uint8(1) << np.arange(classes, dtype=np.uint8)
     return (volume.astype(np.uint8) & bits.reshape(-1, *[1] * volume.ndim)) > 0
 
 
 def not_annotated(dataset: CaseDataset) -> int:
-    """Returns the value that stands for "not annotated": one above the highest class value, 255 where there is none."""
+    """Return the value that stands for "not annotated": one above the highest class value, 255 where there is none."""
     known = KNOWN_VALUES if isinstance(dataset, AcdcDataset) else ()
     return min(max((*dataset.class_values, *known)) + 1, IGNORE)
 
 
 def find_files(source: LabelSource, cases: Sequence[CaseFiles]) -> dict[str, Path]:
-    """Returns the label file of each case that has one.
+    """Return the label file of each case that has one.
 
     Args:
         source: Says the folder and the ending of the names, or leaves both to the data set.
@@ -80,10 +80,10 @@ def find_files(source: LabelSource, cases: Sequence[CaseFiles]) -> dict[str, Pat
     if source.folder is not None and not source.folder.is_dir():
         raise UserError("no such folder", where=source.folder, remedy="Correct data.labels: folder")
     endings = DEFAULT_SUFFIXES[source.kind] if source.suffix is None else (source.suffix,)
-    found = {case.case: path for case in cases if (path := _file_of(case, source, endings))}
+    found = {case.name: path for case in cases if (path := _file_of(case, source, endings))}
     if not found:
         place = source.folder or "beside the images"
-        names = " or ".join(f"{cases[0].case}{ending}.nii.gz" for ending in endings)
+        names = " or ".join(f"{cases[0].name}{ending}.nii.gz" for ending in endings)
         raise UserError(
             f"no {source.kind} for any of {len(cases)} cases; looked {place} for files such as {names}",
             where="data.labels",
@@ -93,7 +93,7 @@ def find_files(source: LabelSource, cases: Sequence[CaseFiles]) -> dict[str, Pat
 
 
 def read_labels(path: Path, case: CaseFiles, source: LabelSource, dataset: CaseDataset) -> np.ndarray:
-    """Returns uint8 labels (X, Y, Z) as stored, 0..T in the order of the classes and IGNORE.
+    """Return uint8 labels (X, Y, Z) as stored, 0..T in the order of the classes and IGNORE.
 
     Args:
         path: The file.
@@ -123,7 +123,7 @@ def read_labels(path: Path, case: CaseFiles, source: LabelSource, dataset: CaseD
 
 
 def read_boxes(path: Path, case: CaseFiles, dataset: CaseDataset) -> np.ndarray:
-    """Returns bool (T, X, Y, Z), the filled boxes of each class as stored."""
+    """Return bool (T, X, Y, Z), the filled boxes of each class as stored."""
     volume = _checked(path, case)
     classes = len(dataset.classes)
     if volume.min() < 0 or volume.max() >= 2**classes or (volume != np.rint(volume)).any():
@@ -138,8 +138,8 @@ def _file_of(case: CaseFiles, source: LabelSource, endings: Sequence[str]) -> Pa
         return case.labels[source.kind]
     folder = source.folder or case.image.parent
     # In a folder of its own a label may bear the name of the case; beside the image that is the image.
-    names = [f"{case.case if source.folder else case.case.rpartition('/')[2]}{ending}" for ending in endings]
-    names += [case.case] if source.folder else []
+    names = [f"{case.name if source.folder else case.name.rpartition('/')[2]}{ending}" for ending in endings]
+    names += [case.name] if source.folder else []
     paths = (folder / f"{name}{suffix}" for name in names for suffix in VOLUME_SUFFIXES)
     return next((path for path in paths if path.exists()), None)
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from unia_med.config.weak_labels import MakeConfig
-from unia_med.data.case_tags import sliced_labels
 from unia_med.data.io.nifti import read_header, read_volume, write_like
-from unia_med.data.orientation import orient_back
+from unia_med.data.io.orientation import orient_back
+from unia_med.data.masks import sliced_labels
 from unia_med.data.sample import CaseFiles
-from unia_med.data.tags import tags_from_mask
 from unia_med.data.weak_labels.make import box_masks, make_labels
 from unia_med.data.weak_labels.read import encode, encode_boxes, not_annotated
+from unia_med.data.weak_labels.tags import tags_from_mask
 from unia_med.labels import BACKGROUND, IGNORE
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def weaken_case(
     settings: MakeConfig,
     folder: Path,
 ) -> Weakened:
-    """Makes one case's weak labels and writes their volume `NAME_kind.nii.gz`, which appears whole or not at all.
+    """Make one case's weak labels and writes their volume `NAME_kind.nii.gz`, which appears whole or not at all.
 
     Args:
         dataset: Gives the mask.
@@ -69,19 +69,19 @@ def weaken_case(
     if kind == "boxes":
         boxes = np.stack([orient_back(part, affine, axis) for part in box_masks(mask, len(config.classes))])
         volume = encode_boxes(boxes)
-        rows = _box_rows(case.case, box_masks(mask, len(config.classes)), affine, config)
+        rows = _box_rows(case.name, box_masks(mask, len(config.classes)), affine, config)
     else:
-        labels = orient_back(make_labels(kind, mask, case.case, seed, settings), affine, axis)
+        labels = orient_back(make_labels(kind, mask, case.name, seed, settings), affine, axis)
         volume = encode(labels, dataset.class_values, not_annotated(dataset))
-        rows = _point_rows(case.case, labels, config.classes) if kind == "points" else []
+        rows = _point_rows(case.name, labels, config.classes) if kind == "points" else []
     image = read_volume(case.image)
     # An image of several channels has an axis more than its labels.
-    write_like(volume, image if image.array.ndim == 3 else image.frame(0), folder / f"{case.case}_{kind}.nii.gz")
+    write_like(volume, image if image.array.ndim == 3 else image.frame(0), folder / f"{case.name}_{kind}.nii.gz")
     return Weakened(tags, rows)
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Sequence[tuple]) -> None:
-    """Writes a CSV that appears whole or not at all."""
+    """Write a CSV that appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".writing_{os.getpid()}_{path.name}")
     try:

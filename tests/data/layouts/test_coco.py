@@ -1,0 +1,138 @@
+"""The data set `coco`: ids with gaps, polygons, run lengths, crowds, and all faults at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from unia_med.build import build_dataset
+from unia_med.config.images import COCO_CLASSES
+from unia_med.config.schema import DataConfig
+from unia_med.data.splits import split_cases
+from unia_med.data.weak_labels.case_tags import load_tags
+from unia_med.errors import UserError
+from unia_med.labels import IGNORE
+
+CAT, DOG, TOOTHBRUSH = (COCO_CLASSES.index(name) + 1 for name in ("cat", "dog", "toothbrush"))
+
+
+@pytest.fixture
+def root(tmp_path: Path, photographs: ModuleType) -> Path:
+    return photographs.make_coco(tmp_path / "coco")
+
+
+def _config(root: Path, **changes: Any) -> DataConfig:
+    return DataConfig(name="coco", root=root, **changes)
+
+
+def _expected(photographs: ModuleType) -> np.ndarray:
+    """The outlines of `coco_annotations` painted by hand; the crowd is IGNORE."""
+    labels = np.zeros(photographs.SIZE, np.uint8)
+    labels[4:24, 4:24] = DOG
+    labels[10:14, 10:14] = TOOTHBRUSH
+    labels[5:10, 30:34] = IGNORE
+    return labels
+
+
+def test_eighty_classes_in_the_order_of_their_ids() -> None:
+    assert len(set(COCO_CLASSES)) == 80 and (CAT, DOG, TOOTHBRUSH) == (16, 17, 80)
+
+
+def test_files_are_the_split_and_categories_go_by_name(root: Path) -> None:
+    config = _config(root)
+    dataset = build_dataset(config)
+    parts = split_cases(dataset.cases(), config.split, seed=0)
+    assert [case.name for case in parts["val"]] == ["COCO_val2014_000000000003"] and len(parts["train"]) == 2
+    tags = load_tags(dataset, dataset.cases(), config)
+    present = {case: (np.flatnonzero(rows[0]) + 1).tolist() for case, rows in tags.items()}
+    assert present == {
+        "COCO_train2014_000000000007": [CAT, DOG, TOOTHBRUSH],  # the cats are a crowd
+        "COCO_train2014_000000000009": [],
+        "COCO_val2014_000000000003": [DOG, TOOTHBRUSH],
+    }
+
+
+def test_outlines_become_masks(root: Path, photographs: ModuleType) -> None:
+    pytest.importorskip("pycocotools")
+    dataset = build_dataset(_config(root))
+    found = dataset.evaluation_case(dataset.cases()[0])
+    assert np.array_equal(found.labels[:, :, 0], _expected(photographs))
+    crowded = build_dataset(_config(root, coco={"crowd": "include"}))
+    assert (crowded.labels(crowded.cases()[0])[5:10, 30:34] == CAT).all()
+
+
+def test_packed_run_lengths_are_read(tmp_path: Path, photographs: ModuleType) -> None:
+    drawing = pytest.importorskip("pycocotools.mask")
+    mask = np.zeros(photographs.SIZE, np.uint8, order="F")
+    mask[2:9, 20:40] = 1
+    packed = drawing.encode(mask)
+    packed["counts"] = packed["counts"].decode()
+    one = [{"id": 1, "image_id": 7, "category_id": 18, "iscrowd": 0, "segmentation": packed}]
+    dataset = build_dataset(_config(photographs.make_coco(tmp_path / "coco", one)))
+    assert np.array_equal(dataset.labels(dataset.cases()[0])[:, :, 0], mask * DOG)
+
+
+def test_mask_images_replace_the_outlines(root: Path, photographs: ModuleType) -> None:
+    mask = np.zeros(photographs.SIZE, np.uint8)
+    mask[:5], mask[5] = 80, 255
+    photographs.write_palette_mask(root / "masks" / "COCO_val2014_000000000003.png", mask)
+    dataset = build_dataset(_config(root, coco={"masks": ["masks"]}))
+    *train, validation = dataset.cases()
+    assert np.array_equal(dataset.labels(validation)[:, :, 0], mask)
+    assert all(case.mask is None for case in train)
+
+
+def test_all_faults_are_told_at_once(tmp_path: Path, photographs: ModuleType) -> None:
+    annotations = photographs.coco_annotations()
+    annotations += [{**annotations[0], "category_id": 55}, {**annotations[0], "image_id": 1000}]
+    root = photographs.make_coco(tmp_path / "coco", annotations)
+    (root / "train2014" / "COCO_train2014_000000000009.jpg").unlink()
+    path = root / "annotations" / "instances_val2014.json"
+    content = json.loads(path.read_text())
+    content["categories"].append({"id": 91, "name": "kat"})
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError) as told:
+        build_dataset(_config(root)).cases()
+    for part in ("category id 55", "images that are not listed", "000000000009.jpg", "category 'kat'", "'cat'"):
+        assert part in str(told.value)
+    kept = {"other_categories": ["kat"]}
+    with pytest.raises(UserError, match=r"(?s)^(?!.*kat).*category id 55"):
+        build_dataset(_config(root, coco=kept)).cases()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"images": [], "annotations": []}', '{"images": [{"id": 1}]}'])
+def test_files_of_another_kind_are_explained(root: Path, content: str) -> None:
+    (root / "annotations" / "instances_train2014.json").write_text(content)
+    with pytest.raises(UserError, match="instances_train2014.json: (cannot be read as JSON|lacks the lists)"):
+        build_dataset(_config(root)).cases()
+
+
+def test_a_missing_file_names_those_that_are_there(root: Path) -> None:
+    with pytest.raises(UserError, match=r"no such annotation file.*instances_train2014.json"):
+        build_dataset(_config(root, coco={"train": "annotations/train.json"})).cases()
+
+
+def test_outlines_that_cannot_be_drawn_are_named(tmp_path: Path, photographs: ModuleType) -> None:
+    pytest.importorskip("pycocotools")
+    wrong = [{"id": 8, "image_id": 7, "category_id": 18, "segmentation": {"counts": [3, 4], "size": [2, 2]}}]
+    dataset = build_dataset(_config(photographs.make_coco(tmp_path / "coco", wrong)))
+    with pytest.raises(UserError, match="annotation 8, whose outline cannot be drawn"):
+        dataset.all_labels(dataset.cases())
+
+
+def test_the_real_sample_has_the_areas_that_its_file_states(coco_sample: Path) -> None:
+    pytest.importorskip("pycocotools")
+    config = _config(coco_sample, coco={"train": "annotations/instances_val2014.json", "val": "none.json"})
+    dataset = build_dataset(config)
+    content = json.loads((coco_sample / "annotations" / "instances_val2014.json").read_text())
+    bus = dataset.labels(dataset.cases()[2]) == COCO_CLASSES.index("bus") + 1
+    stated = sum(found["area"] for found in content["annotations"] if found["category_id"] == 6)
+    assert int(bus.sum()) == pytest.approx(stated, rel=0.01)
+    tags = load_tags(dataset, dataset.cases(), config)
+    names = [[COCO_CLASSES[k] for k in np.flatnonzero(rows[0])] for rows in tags.values()]
+    assert names == [["person", "bottle"], ["person", "chair", "couch"], ["car", "bus"]]

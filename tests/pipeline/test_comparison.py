@@ -1,0 +1,146 @@
+"""The comparison of configs: what is run, what is not run again, and the numbers of its tables."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unia_med.cli.main import build_parser
+from unia_med.config.shipped import shipped_configs
+from unia_med.errors import UserError
+from unia_med.pipeline.comparison import Comparison, Entry, Result, compare, patient_means, select, to_csv, to_markdown
+
+FULL = Entry("full", "acdc_cpu_full.yaml", "masks")
+UNIA = Entry("unia", "acdc_cpu.yaml", "tags", "phantom")
+PRIOR = Entry("phantom_alone", "unia", "none", "phantom", part="prior")
+ENTRIES = (FULL, UNIA, PRIOR)
+
+
+class Recorder:
+    """A command line that writes what the commands would, and scores 0.5 everywhere."""
+
+    def __init__(self, fails: str = "", code: int = 2) -> None:
+        self.calls: list[list[str]] = []
+        self.fails, self.code = fails, code
+
+    def __call__(self, arguments: Sequence[str]) -> int:
+        arguments = list(arguments)
+        build_parser().parse_args(arguments)  # leaves with an error where the command line has no such option
+        self.calls.append(arguments)
+        if arguments[0] == self.fails:
+            return self.code
+        target = Path(arguments[arguments.index("--output") + 1])
+        if arguments[0] == "train":
+            target.mkdir(parents=True, exist_ok=True)
+            (target / "config.yaml").write_text("seed: 0")
+        elif arguments[0] == "evaluate":
+            target.parent.mkdir(parents=True, exist_ok=True)
+            dice = {"RV": 0.5, "MYO": 0.5, "LV": 0.5}
+            cases = [{"case": f"patient0{p}_frame01", "dice": dice} for p in (13, 14)]
+            target.write_text(json.dumps({"classes": list(dice), "cases": cases}))
+        return 0
+
+    def named(self, command: str) -> list[list[str]]:
+        return [call for call in self.calls if call[0] == command]
+
+
+def _settings(call: list[str]) -> dict[str, str]:
+    return dict(call[i + 1].split("=", 1) for i, word in enumerate(call) if word == "--set")
+
+
+def test_every_row_is_trained_once_with_a_reference_of_equal_budget(tmp_path: Path) -> None:
+    command = Recorder()
+    comparison = Comparison(tmp_path / "data", tmp_path, command, scale=0.1)
+    compare(comparison, ENTRIES, [UNIA, PRIOR], [0, 1])
+    runs = [Path(call[call.index("--output") + 1]).name for call in command.named("train")]
+    # UniA has 60 iterations and its teacher 60: references of 120 and, for the teacher alone, of 60.
+    assert runs == ["unia_seed0", "unia_seed1", *(f"full_{n}_seed{s}" for n in (120, 60) for s in (0, 1))]
+    unia, full = _settings(command.named("train")[1]), _settings(command.named("train")[2])
+    assert unia["seed"] == "1" and unia["training.iterations"] == "60" and unia["prior.phantom.iterations"] == "60"
+    assert full["training.iterations"] == "120" and full["data.root"] == str(tmp_path / "data")
+    teacher = [call for call in command.named("predict") if "phantom_alone_seed0" in call[-1]]
+    assert teacher[0][teacher[0].index("--model") + 1] == str(tmp_path / "runs" / "unia_seed0" / "prior")
+    before = len(command.calls)
+    compare(comparison, ENTRIES, [UNIA, PRIOR], [0, 1])
+    assert len(command.calls) == before
+
+
+def test_an_interrupted_run_is_resumed_and_a_failed_one_named(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        compare(Comparison(tmp_path, tmp_path, Recorder("predict", 130)), ENTRIES, [FULL], [0])
+    command = Recorder()
+    compare(Comparison(tmp_path, tmp_path, command), ENTRIES, [FULL], [0])
+    assert "--resume" in command.named("train")[0]
+    with pytest.raises(UserError, match="unia-med train ended with code 2"):
+        compare(Comparison(tmp_path, tmp_path, Recorder("train")), ENTRIES, [UNIA], [0])
+
+
+def test_a_recipe_is_run_as_a_pipeline_and_its_stages_are_rows(tmp_path: Path) -> None:
+    recipe = Entry("psa", "affinitynet_acdc.yaml", "tags", recipe=True, part="segmentation")
+    alone = Entry("cam_alone", "psa", "tags", part="classifier")
+    for stage in ("segmentation", "classifier"):
+        (tmp_path / "runs" / "psa_seed0" / stage).mkdir(parents=True)
+        (tmp_path / "runs" / "psa_seed0" / stage / "config.yaml").write_text("seed: 0")
+    command = Recorder()
+    comparison = Comparison(tmp_path, tmp_path, command, scale=0.1)
+    entries = {entry.name: entry for entry in (FULL, recipe, alone)}
+    # 250, 200 and 500 iterations
+    assert comparison.result(recipe, 0, entries).iterations == 25 + 20 + 50
+    assert comparison.result(alone, 0, entries).iterations == 25
+    assert [call[0] for call in command.calls] == ["pipeline", "predict", "evaluate", "predict", "evaluate"]
+    assert command.calls[0][1] == "affinitynet_acdc.yaml"
+    assert _settings(command.calls[0])["stages.affinity.training.iterations"] == "20"
+    models = [call[call.index("--model") + 1] for call in command.named("predict")]
+    assert [Path(model).name for model in models] == ["segmentation", "classifier"]
+
+
+def _result(entry: Entry, seed: int, dice: list[list[float]]) -> Result:
+    return Result(entry, seed, 100, np.array(dice), ("RV", "LV"))
+
+
+def test_the_tables_hold_means_deviations_and_ratios() -> None:
+    results = [_result(UNIA, 0, [[0.2, 0.8], [0.6, np.nan]]), _result(UNIA, 1, [[0.5, 0.7], [0.7, 0.9]])]
+    references = {100: [_result(FULL, 0, [[0.8, 0.8]]), _result(FULL, 1, [[1.0, 1.0]])]}
+    # seed 0: RV .4 +- .2, LV .8 +- 0, mean .6; seed 1: RV .6 +- .1, LV .8 +- .1, mean .7; full .8 and 1
+    row = to_markdown(results, references, ["RV", "LV"]).splitlines()[2]
+    assert row == "| unia | tags | phantom | 100 | 0.500 ± 0.150 | 0.800 ± 0.050 | **0.650** | 0.600 / 0.700 | 0.722 |"
+    rows = list(csv.DictReader(to_csv(results, references, ["RV", "LV"]).splitlines()))
+    assert float(rows[0]["RV std"]) == pytest.approx(0.2) and float(rows[1]["mean"]) == pytest.approx(0.7)
+    assert [float(row["of full"]) for row in rows] == pytest.approx([0.75, 0.7])
+
+
+def test_merged_classes_have_no_ratio() -> None:
+    merged = Result(UNIA, 0, 100, np.array([[0.5]]), ("heart",))
+    text = to_markdown([merged], {100: [_result(FULL, 0, [[0.8, 0.8]])]}, ["RV", "heart"])
+    assert text.splitlines()[2].endswith("| - | 0.500 ± 0.000 | **0.500** | 0.500 | - |")
+
+
+def test_patients_count_once_whatever_the_number_of_their_volumes() -> None:
+    values = {"p1_frame01": 0.2, "p1_frame09": None, "p2_frame01": 0.4, "p2_frame07": 0.8, "p3_frame01": None}
+    means = patient_means([{"case": case, "dice": {"RV": value}} for case, value in values.items()], ["RV"])
+    np.testing.assert_allclose(means, [[0.2], [0.6], [np.nan]])
+
+
+def test_unknown_rows_are_refused_with_the_nearest() -> None:
+    assert select(ENTRIES, None) == list(ENTRIES) and select(ENTRIES, ["unia"]) == [UNIA]
+    with pytest.raises(UserError, match="'unja'.*unia"):
+        select(ENTRIES, ["unja"])
+
+
+def test_the_rows_of_the_example_name_shipped_configs_or_other_rows() -> None:
+    path = Path(__file__).parents[1] / "examples" / "compare_methods.py"
+    spec = importlib.util.spec_from_file_location("compare_methods", path)
+    assert spec is not None and spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    configs = {p.name for p in shipped_configs()} | {p.name for p in shipped_configs("pipelines")}
+    names = {entry.name for entry in example.ENTRIES}
+    assert len(names) == len(example.ENTRIES)
+    for entry in example.ENTRIES:
+        assert entry.config in (names if entry.part and not entry.recipe else configs), entry.name

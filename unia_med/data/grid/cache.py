@@ -1,0 +1,293 @@
+"""Keeps preprocessed volumes as slices, in memory or as memory-mapped files; each image is decoded once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
+
+import numpy as np
+import torch
+from monai.data import CacheDataset
+from monai.transforms import Transform
+from torch import Tensor
+
+from unia_med.data.checks import DataFault, as_fault, raise_faults
+from unia_med.data.grid.transforms import KEY, as_tensor, preprocess, to_slices
+from unia_med.data.io.channels import ChannelFiles
+from unia_med.data.io.image import check_decodes, is_image
+from unia_med.data.io.orientation import slice_count
+from unia_med.data.sample import CaseFiles
+from unia_med.errors import UserError
+
+if TYPE_CHECKING:
+    from unia_med.config.schema import GridConfig
+
+# To be raised when the chain of `preprocess` changes, since files of the old chain would be taken for new ones.
+FORMAT = 2
+# Half precision resolves 1/2048 near 1: finer than the 12 bits of a scanner once they are clipped to percentiles.
+STORED = np.float16
+
+
+class _Decoded(TypedDict):
+    slices: Tensor | None
+    fault: DataFault | None
+
+
+class VolumeCache(ABC):
+    """Slices (Z, C, H, W) of every case on the network's grid, stored as float16."""
+
+    @abstractmethod
+    def count(self, position: int) -> int:
+        """Return the number of slices of a case."""
+
+    @abstractmethod
+    def slices(self, position: int) -> Tensor:
+        """Return the float16 slices (Z, C, H, W) of a case, not to be changed in place."""
+
+    @abstractmethod
+    def slice(self, position: int, z: int) -> Tensor:
+        """Return one slice as float32 (C, H, W), free to be changed."""
+
+
+class MemoryCache(VolumeCache):
+    """Decodes all volumes at once and keeps them in memory, by MONAI's `CacheDataset`.
+
+    Args:
+        cases: Cases in order.
+        grid: The network's grid.
+        workers: Threads that decode; 0 decodes one volume after the other.
+        channels: How an image's channels are stored.
+
+    Raises:
+        UserError: Lists every image that cannot be used.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[CaseFiles],
+        grid: GridConfig,
+        workers: int = 0,
+        channels: ChannelFiles = ChannelFiles(),
+    ) -> None:
+        self._volumes = CacheDataset(
+            list(cases),
+            Decode(grid, channels),
+            num_workers=max(1, workers),
+            progress=sys.stderr.isatty(),
+            copy_cache=False,
+        )
+        raise_faults([item["fault"] for item in self._volumes if item["fault"]], "data")
+
+    def count(self, position: int) -> int:
+        """Return the number of slices of a case."""
+        return len(self.slices(position))
+
+    def slices(self, position: int) -> Tensor:
+        """Return the float16 slices (Z, C, H, W) of a case, not to be changed in place."""
+        return self._volumes[position]["slices"]
+
+    def slice(self, position: int, z: int) -> Tensor:
+        """Return one slice as float32 (C, H, W), free to be changed."""
+        return self.slices(position)[z].float()
+
+
+class DiskCache(VolumeCache):
+    """One memory-mapped `.npy` per volume, made when first needed and made again when its image or the grid changes.
+
+    A file's name holds a hash of the image's path, size and modification time and of the settings, so a changed
+    image is another file. Files appear whole or not at all, so several processes may share a folder.
+
+    Args:
+        cases: Cases in order.
+        grid: The network's grid.
+        folder: Where the files lie; made when missing.
+        decode: Replaces the decoding of a case, for tests.
+        channels: How an image's channels are stored.
+        workers: Threads that decode; 0 decodes one volume after the other.
+
+    Raises:
+        UserError: Lists every image that cannot be used.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[CaseFiles],
+        grid: GridConfig,
+        folder: Path | str,
+        decode: Callable[[CaseFiles], _Decoded] | None = None,
+        channels: ChannelFiles = ChannelFiles(),
+        workers: int = 0,
+    ) -> None:
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"cannot be made ({error})", where=folder, remedy="Set data.cache_dir to another folder"
+            ) from error
+        make = _Making(folder, grid, channels, decode or Decode(grid, channels))
+        with ThreadPoolExecutor(max(1, workers)) as threads:
+            made = list(threads.map(make, cases))
+        raise_faults([item for item in made if isinstance(item, DataFault)], "data")
+        self._files = [path for path, _ in made]
+        self._counts = [count for _, count in made]
+
+    def count(self, position: int) -> int:
+        """Return the number of slices of a case."""
+        return self._counts[position]
+
+    def slices(self, position: int) -> Tensor:
+        """Return the float16 slices (Z, C, H, W) of a case, not to be changed in place."""
+        return torch.from_numpy(np.array(self._open(position)))
+
+    def slice(self, position: int, z: int) -> Tensor:
+        """Return one slice as float32 (C, H, W), free to be changed."""
+        return torch.from_numpy(self._open(position)[z].astype(np.float32))
+
+    def _open(self, position: int) -> np.ndarray:
+        # Mapped at each call: cheap beside a training step, and nothing has to be handed to loader processes.
+        return np.load(self._files[position], mmap_mode="r", allow_pickle=False)
+
+
+class NoCache(VolumeCache):
+    """Keep nothing: an image is decoded whenever a slice of it is asked for, by the loader's processes.
+
+    For sets of photographs that fit neither memory nor disk once they are decoded (COCO: 100 GB).
+
+    Args:
+        cases: Cases in order.
+        grid: The network's grid.
+        channels: How an image's channels are stored.
+        workers: Threads that look through all images at the start; 0 does so one by one.
+
+    Raises:
+        UserError: Lists every image that cannot be decoded.
+    """
+
+    def __init__(
+        self, cases: Sequence[CaseFiles], grid: GridConfig, channels: ChannelFiles = ChannelFiles(), workers: int = 0
+    ) -> None:
+        self._cases, self._axis, self._channels = list(cases), grid.slice_axis, channels
+        self._decode = Decode(grid, channels)
+        with ThreadPoolExecutor(max(1, workers)) as threads:
+            looked = list(threads.map(self._look, self._cases))
+        raise_faults([item for item in looked if isinstance(item, DataFault)], "data")
+        self._counts = looked
+
+    def count(self, position: int) -> int:
+        """Return the number of slices of a case."""
+        return self._counts[position]
+
+    def slices(self, position: int) -> Tensor:
+        """Return the float16 slices (Z, C, H, W) of a case."""
+        decoded = self._decode(self._cases[position])
+        raise_faults([decoded["fault"]] if decoded["fault"] else [], "data")
+        return decoded["slices"]
+
+    def slice(self, position: int, z: int) -> Tensor:
+        """Return one slice as float32 (C, H, W), free to be changed."""
+        return self.slices(position)[z].float()
+
+    def _look(self, case: CaseFiles) -> int | DataFault:
+        try:
+            if is_image(case.image):
+                check_decodes(case.image)
+            info = self._channels.header(case.image)
+        except UserError as error:
+            return as_fault(error, case.image, "a readable image")
+        return slice_count(info.shape, info.affine, self._axis)
+
+
+@dataclass(frozen=True)
+class _Making:
+    """Make the file of a case unless it is there; returns its path and number of slices, or a fault."""
+
+    folder: Path
+    grid: GridConfig
+    channels: ChannelFiles
+    decode: Callable[[CaseFiles], _Decoded]
+
+    def __call__(self, case: CaseFiles) -> tuple[Path, int] | DataFault:
+        try:
+            name = f"{_file_name(case.name)}_{_fingerprint(case.image, self.grid, self.channels)}.npy"
+        except OSError as error:
+            return DataFault(case.image, f"no readable file ({error})", "a volume", "Check the path")
+        path = self.folder / name
+        count = _slices_if_whole(path)
+        if count is None:
+            decoded = self.decode(case)
+            if decoded["fault"] is not None:
+                return decoded["fault"]
+            count = len(decoded["slices"])
+            _save_whole(decoded["slices"].numpy(), path)
+        return path, count
+
+
+# A MONAI Transform, because CacheDataset takes any other callable for random and runs it again at every access.
+class Decode(Transform):
+    """Read and preprocesses the image of a case; a fault is returned, so that all of them can be told together.
+
+    Args:
+        grid: The network's grid.
+        channels: How an image's channels are stored.
+    """
+
+    def __init__(self, grid: GridConfig, channels: ChannelFiles = ChannelFiles()) -> None:
+        self._chain = preprocess(grid, load=False)
+        self._channels = channels
+
+    def __call__(self, case: CaseFiles) -> _Decoded:
+        try:
+            volume = self._channels.read(case.image)
+            slices = to_slices(self._chain({KEY: as_tensor(volume)})[KEY])
+        except UserError as error:
+            return {"slices": None, "fault": as_fault(error, case.image)}
+        return {"slices": slices.to(torch.float16), "fault": None}
+
+
+def _fingerprint(image: Path, grid: GridConfig, channels: ChannelFiles) -> str:
+    paths = channels.files(image)
+    files = [(str(path.resolve()), (status := path.stat()).st_size, status.st_mtime_ns) for path in paths]
+    percentiles = None if grid.percentiles is None else list(grid.percentiles)
+    settings = {"spacing_mm": grid.spacing_mm, "size": list(grid.size), "percentiles": percentiles}
+    if grid.resize != "none":  # files of the time before this setting stay good
+        settings["resize"] = grid.resize
+    key = [FORMAT, files, settings, grid.slice_axis, channels.channels]
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def _file_name(case: str) -> str:
+    """Return a case's name as part of a file name; the fingerprint beside it keeps files apart."""
+    return re.sub(r"[^\w.-]", "_", case)[-80:]
+
+
+def _slices_if_whole(path: Path) -> int | None:
+    """Return the number of slices in a file of this cache; None where there is no file, or a damaged one."""
+    try:
+        stored = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return len(stored) if stored.ndim == 4 and stored.dtype == STORED else None
+
+
+def _save_whole(array: np.ndarray, path: Path) -> None:
+    temporary = path.with_name(f".writing_{os.getpid()}_{path.name}")
+    try:
+        with temporary.open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(
+            f"cannot be written ({error})", where=path, remedy="Free some space or set data.cache_dir to another folder"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,220 @@
+"""DICOM Segmentation objects (SEG) of predicted labels, which point to the images they were made from.
+
+A cine gets one SEG instance per time frame, all in one series: a SEG's frames are told apart by segment and place, and
+viewers (3D Slicer, OHIF) read one instance as one 3D labelling. Each refers to the images of its own frame only.
+
+The patient and study of the source are copied into the object, as the standard demands; file names and messages hold
+none of it.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from copy import deepcopy
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unia_med import __version__
+from unia_med.data.io.dicom.series import INSTALL, DicomSeries, quiet
+from unia_med.data.io.nifti import umask
+from unia_med.errors import UserError
+
+if TYPE_CHECKING:
+    from highdicom.seg import SegmentDescription
+
+PRIVATE_SCHEME = "99UNIAMED"
+"""Coding scheme of classes for which no standard code is known here."""
+
+CODES = {
+    "RV": ("53085002", "Right ventricle"),
+    "MYO": ("49848007", "Myocardium of left ventricle"),
+    "LV": ("87878005", "Left ventricle"),
+    "LA": ("82471001", "Left atrium"),
+    "RA": ("73829009", "Right atrium"),
+    "AORTA": ("15825003", "Aorta"),
+    "HEART": ("80891009", "Heart"),
+}
+"""SNOMED CT code and meaning by class name in capitals (DICOM PS3.16, CID 7151)."""
+
+COLOURS = ((0.90, 0.62, 0.00), (0.34, 0.71, 0.91), (0.00, 0.62, 0.45), (0.80, 0.47, 0.65), (0.94, 0.89, 0.26))
+"""Display colours (sRGB) by class, of the colour-blind-safe palette of Okabe and Ito."""
+
+_SNOMED, _ANATOMY = "SCT", ("91723000", "Anatomical structure")
+# Type 2 in the standard (may be empty, must be there), yet often left out by anonymisation; highdicom reads them.
+_MAY_BE_EMPTY = "PatientID PatientName PatientBirthDate PatientSex AccessionNumber StudyID StudyDate StudyTime".split()
+
+
+def seg_names(series: DicomSeries) -> list[str]:
+    """File names of a series' SEG objects, one per time frame.
+
+    Args:
+        series: the source.
+    """
+    if series.frames == 1:
+        return [f"{series.name}_seg.dcm"]
+    return [f"{series.name}_frame{index + 1:02d}_seg.dcm" for index in range(series.frames)]
+
+
+class SegWriter(AbstractContextManager["SegWriter"]):
+    """Write the SEG objects of one source series, in a `with` block; they form one new series.
+
+    The files appear when the block ends, or none does when it ends with an error.
+
+    Args:
+        series: what was segmented.
+        classes: names of the labels 1, 2, 3, ...
+
+    Raises:
+        UserError: highdicom is not installed.
+    """
+
+    def __init__(self, series: DicomSeries, classes: Sequence[str]) -> None:
+        self._highdicom = import_highdicom(series.path)
+        self._series, self._classes = series, tuple(classes)
+        self._uid = str(self._highdicom.UID())
+        self._staged: list[tuple[Path, Path]] = []
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            for temporary, path in self._staged if kind is None else ():
+                os.chmod(temporary, 0o666 & ~umask())  # mkstemp makes private files, results are ordinary ones
+                os.replace(temporary, path)
+        finally:
+            for temporary, _ in self._staged:
+                temporary.unlink(missing_ok=True)
+
+    def write(self, index: int, labels: np.ndarray, path: Path) -> None:
+        """Write one frame, reads it back and compares.
+
+        Args:
+            index: time frame, 0 for a 3D series.
+            labels: uint8 (X, Y, Z) as predicted of `series.frame(index)`.
+            path: destination.
+        """
+        planes = np.ascontiguousarray(labels.transpose(2, 1, 0))  # (slices, rows, columns)
+        sources = [self._completed(dataset) for dataset in self._series.datasets(index)]
+        with quiet():
+            segmentation = self._build(sources, planes, index)
+        _refer_to_true_series(segmentation, self._series, index)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing_", suffix=".dcm")
+        self._staged.append((Path(name), path))
+        with os.fdopen(handle, "wb") as file, quiet():
+            segmentation.save_as(file)
+        if not np.array_equal(read_segmentation(Path(name), [source.SOPInstanceUID for source in sources]), planes):
+            raise RuntimeError("a DICOM SEG read back differs from what was written")
+
+    def _build(self, sources: list[Any], planes: np.ndarray, index: int) -> Any:
+        from highdicom.seg import Segmentation
+
+        number = self._series.stack.grid[0][0].series_number or 0
+        return Segmentation(
+            source_images=sources,
+            pixel_array=planes,
+            segmentation_type="BINARY",
+            segment_descriptions=[_describe(i, name) for i, name in enumerate(self._classes, start=1)],
+            series_instance_uid=self._uid,
+            series_number=number + 1000,
+            sop_instance_uid=str(self._highdicom.UID()),
+            instance_number=index + 1,
+            manufacturer="unia_med",
+            manufacturer_model_name="unia_med",
+            software_versions=__version__,
+            device_serial_number="none",
+            content_label="SEGMENTATION",
+            content_description=f"Automatic segmentation, frame {index + 1} of {self._series.frames}",
+            series_description="Automatic segmentation",
+            omit_empty_frames=bool(planes.any()),
+        )
+
+    def _completed(self, dataset: Any) -> Any:
+        """Return a source with the attributes that highdicom reads, all in one series as it expects."""
+        for name in _MAY_BE_EMPTY:
+            if name not in dataset:
+                setattr(dataset, name, "")
+        dataset.SeriesInstanceUID = self._series.stack.grid[0][0].series_uid
+        return dataset
+
+
+def import_highdicom(where: Path) -> Any:
+    """Return the package, or a message that says how to install it.
+
+    Args:
+        where: for the message.
+    """
+    try:
+        with quiet():
+            import highdicom
+            import highdicom.seg
+    except ImportError:
+        raise UserError("writing DICOM SEG needs highdicom", where, INSTALL) from None
+    return highdicom
+
+
+def read_segmentation(path: Path, source_uids: Sequence[str]) -> np.ndarray:
+    """Labels (slices, rows, columns) uint8 of a SEG file, in the order of the images it refers to.
+
+    Args:
+        path: SEG file whose segments do not overlap.
+        source_uids: SOP Instance UIDs of the source images, one per slice.
+    """
+    from highdicom.seg import segread
+
+    with quiet():
+        segmentation = segread(path)
+        pixels = segmentation.get_pixels_by_source_instance(
+            source_uids, combine_segments=True, assert_missing_frames_are_empty=True
+        )
+    return np.asarray(pixels, np.uint8)
+
+
+def _describe(number: int, name: str) -> SegmentDescription:
+    from highdicom import AlgorithmIdentificationSequence
+    from highdicom.color import CIELabColor
+    from highdicom.seg import SegmentDescription
+    from pydicom.sr.codedict import codes
+    from pydicom.sr.coding import Code
+
+    value, meaning = CODES.get(name.upper(), (f"CLASS{number}", name))
+    scheme = _SNOMED if name.upper() in CODES else PRIVATE_SCHEME
+    red, green, blue = (round(255 * part) for part in COLOURS[(number - 1) % len(COLOURS)])
+    return SegmentDescription(
+        segment_number=number,
+        segment_label=name[:64],
+        segmented_property_category=Code(_ANATOMY[0], _SNOMED, _ANATOMY[1]),
+        segmented_property_type=Code(value, scheme, meaning[:64]),
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=AlgorithmIdentificationSequence(
+            name="unia_med", version=__version__, family=codes.DCM.ArtificialIntelligence
+        ),
+        display_color=CIELabColor.from_rgb(red, green, blue),
+    )
+
+
+def _refer_to_true_series(segmentation: Any, series: DicomSeries, index: int) -> None:
+    """Sorts the references by the series each image is in, where a stack was joined from several."""
+    from pydicom.sequence import Sequence as DicomSequence
+
+    by_series: dict[str, set[str]] = defaultdict(set)
+    for instance in series.stack.grid[index]:
+        by_series[instance.series_uid].add(instance.sop_uid)
+    if len(by_series) == 1:
+        return
+    everything = segmentation.ReferencedSeriesSequence[0]
+    items = []
+    for uid, members in by_series.items():
+        item = deepcopy(everything)
+        item.SeriesInstanceUID = uid
+        kept = [entry for entry in item.ReferencedInstanceSequence if entry.ReferencedSOPInstanceUID in members]
+        item.ReferencedInstanceSequence = DicomSequence(kept)
+        items.append(item)
+    segmentation.ReferencedSeriesSequence = DicomSequence(items)

@@ -1,0 +1,196 @@
+"""COCO: annotation files with polygons, run lengths and crowds, to tags and, for scoring, to masks."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unia_med.data.checks import DataFault, raise_faults
+from unia_med.data.layouts.image_dataset import ImageDataset, first_file, refuse_doubles
+from unia_med.data.sample import CaseFiles
+from unia_med.data.splits import PARTS
+from unia_med.errors import UserError, nearest
+from unia_med.labels import BACKGROUND, IGNORE
+
+if TYPE_CHECKING:
+    from unia_med.config.schema import DataConfig
+
+_PARTS_OF_A_FILE = ("images", "annotations", "categories")
+
+Objects = dict[str, tuple[tuple[int, int], list[Mapping[str, Any]]]]
+"""Size (H, W) and annotations, with their category's name, by case."""
+
+
+class CocoDataset(ImageDataset):
+    """The images of COCO annotation files; each case is called like its file, as "COCO_val2014_000000000042".
+
+    Categories are known by their names, so that their ids, which have gaps, matter nowhere else.
+
+    Args:
+        config: See `CocoConfig`.
+    """
+
+    def __init__(self, config: DataConfig) -> None:
+        super().__init__(config, config.coco.other_values)
+        self._settings = config.coco
+        self._classes_of: dict[str, set[str]] = {}
+        self._objects: dict[Path, Objects] = {}
+
+    def found_cases(self, faults: list[DataFault]) -> list[CaseFiles]:
+        """Return the images of all files, train, val, test, adding what is wrong to `faults` and raising nothing."""
+        names = {part: getattr(self._settings, part) for part in PARTS}
+        files = {part: self.root / name for part, name in names.items() if name is not None}
+        if not files["train"].is_file():
+            there = sorted(path.relative_to(self.root).as_posix() for path in self.root.glob("annotations/*.json"))
+            remedy = f"Set data.coco.train to one of {there}" if there else "Set data.coco.train"
+            raise UserError("no such annotation file", where=files["train"], remedy=remedy)
+        cases = [case for part, path in files.items() if path.is_file() for case in self._annotated(part, path, faults)]
+        refuse_doubles(cases, files, faults)
+        return cases
+
+    def labels(self, case: CaseFiles) -> np.ndarray:
+        """Return the mask of a case as uint8 (H, W, 1): 0 background, 1..T classes, IGNORE on crowds and borders.
+
+        Where objects overlap, the smaller lies on top. Outlines are drawn by pycocotools.
+        """
+        if case.mask is None or case.mask.suffix != ".json":
+            return super().labels(case)
+        if case.mask not in self._objects:
+            self._objects[case.mask] = _objects(_read(case.mask))
+        (height, width), objects = self._objects[case.mask][case.name]
+        labels = np.full((height, width), BACKGROUND, np.uint8)
+        ignored = np.zeros((height, width), bool)
+        numbers = {name: label for label, name in enumerate(self.classes, 1)}
+        for found in sorted(objects, key=lambda found: -float(found.get("area", 0))):
+            if found["category"] not in numbers:
+                continue
+            inside = _drawn(found, height, width, case.mask)
+            if found.get("iscrowd") and self._settings.crowd == "ignore":
+                ignored |= inside
+            else:
+                labels[inside] = numbers[found["category"]]
+        labels[ignored & (labels == BACKGROUND)] = IGNORE
+        return labels[:, :, None]
+
+    def _annotated(self, part: str, path: Path, faults: list[DataFault]) -> list[CaseFiles]:
+        content = _read(path)
+        names = self._categories(content, path, faults)
+        classes: dict[int, set[str]] = {image["id"]: set() for image in content["images"]}
+        unknown: dict[int, int] = defaultdict(int)
+        homeless = 0
+        for found in content["annotations"]:
+            if found["image_id"] not in classes:
+                homeless += 1
+            elif found["category_id"] not in names:
+                unknown[found["category_id"]] += 1
+            else:
+                classes[found["image_id"]].add(names[found["category_id"]])
+        for number, count in sorted(unknown.items()):
+            text = f"{count} annotations of category id {number}"
+            faults.append(DataFault(path, text, "an id of its categories", "Add the category, or remove these"))
+        if homeless:
+            text = f"{homeless} annotations of images that are not listed"
+            faults.append(DataFault(path, text, "listed images", "Add the images, or remove these"))
+        return self._cases_of(part, path, content["images"], classes, faults)
+
+    def _categories(self, content: Mapping[str, Any], path: Path, faults: list[DataFault]) -> dict[int, str]:
+        names = {category["id"]: category["name"] for category in content["categories"]}
+        for name in sorted(set(names.values()) - set(self.classes) - set(self._settings.other_categories)):
+            close = nearest(name, self.classes)
+            remedy = f"Did you mean {close!r}? Else add it" if close else "Add it"
+            remedy += " to data.classes, or to data.coco.other_categories if it shall be background"
+            faults.append(DataFault(path, f"category {name!r}", "a class of data.classes", remedy))
+        return names
+
+    def _cases_of(
+        self,
+        part: str,
+        path: Path,
+        images: list[Mapping[str, Any]],
+        classes: Mapping[int, set[str]],
+        faults: list[DataFault],
+    ) -> list[CaseFiles]:
+        folder = self.root / (self._settings.images or path.stem.removeprefix("instances_"))
+        # One listing, since asking for 80,000 files one by one is slow on a network drive.
+        present = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
+        cases = []
+        for image in images:
+            name = Path(image["file_name"]).name
+            if name not in present:
+                expected, remedy = f"it in {folder}", "Add the image, or set data.coco.images to the folder"
+                faults.append(DataFault(path, f"the image {name}", expected, remedy))
+                continue
+            case = Path(name).stem
+            folders = [self.root / masks for masks in self._settings.masks]
+            mask = first_file(folders, f"{case}.png") if folders else path
+            self._classes_of[case] = classes[image["id"]]
+            cases.append(CaseFiles(case, case, folder / name, mask, part=part))
+        return sorted(cases, key=lambda case: case.name)
+
+    def _annotated_classes(self, case: CaseFiles, faults: list[DataFault]) -> set[str]:
+        return self._classes_of[case.name]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return an annotation file, with the entries that are used looked at."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot be read as JSON ({error})", where=path, remedy="Copy the file again") from error
+    found = content if isinstance(content, dict) else {}
+    missing = [key for key in _PARTS_OF_A_FILE if not isinstance(found.get(key), list)]
+    if missing:
+        remedy = "Give an instances_*.json; captions and keypoints have no outlines"
+        raise UserError(f"lacks the lists {', '.join(missing)}", where=path, remedy=remedy)
+    needed = {"images": ("id", "file_name"), "annotations": ("image_id", "category_id"), "categories": ("id", "name")}
+    for part, keys in needed.items():
+        for position, entry in enumerate(content[part]):
+            if not isinstance(entry, dict) or any(key not in entry for key in keys):
+                what = f"entry {position} of {part} lacks {' or '.join(keys)}"
+                raise UserError(what, where=path, remedy="Mend the entry, or copy the file again")
+    return content
+
+
+def _objects(content: Mapping[str, Any]) -> Objects:
+    """Size (H, W) and objects, with their category's name, by case."""
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    by_image: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
+    for found in content["annotations"]:
+        by_image[found["image_id"]].append({**found, "category": names.get(found["category_id"])})
+    return {
+        Path(image["file_name"]).stem: ((int(image["height"]), int(image["width"])), by_image[image["id"]])
+        for image in content["images"]
+    }
+
+
+def _drawn(found: Mapping[str, Any], height: int, width: int, path: Path) -> np.ndarray:
+    """Bool (H, W), the pixels of an object: polygons, run lengths as numbers, or packed run lengths."""
+    try:
+        from pycocotools import mask as drawing
+    except ImportError as error:
+        remedy = "Run: pip install 'unia-med[coco]', or name folders of mask PNGs in data.coco.masks"
+        raise UserError("masks from annotations need pycocotools", where=path, remedy=remedy) from error
+    shape = found.get("segmentation")
+    try:
+        if isinstance(shape, list):
+            if not shape:
+                return np.zeros((height, width), bool)
+            packed = drawing.merge(drawing.frPyObjects(shape, height, width))
+        elif isinstance(shape["counts"], list):
+            packed = drawing.frPyObjects(shape, height, width)
+        else:
+            packed = shape
+        inside = drawing.decode(packed).astype(bool)
+        if inside.shape != (height, width):
+            raise ValueError(f"run lengths of size {inside.shape}")
+    except Exception as error:  # pycocotools raises whatever its C code meets
+        number = f"annotation {found.get('id')}"
+        expected = f"polygons or run lengths of an image of {height} x {width}"
+        text = f"{number}, whose outline cannot be drawn ({error})"
+        raise_faults([DataFault(path, text, expected, "Mend or remove it")])
+    return inside

@@ -1,0 +1,242 @@
+"""Own data: any folder or table of NIfTI, NRRD or MetaImage volumes, with masks and weak labels beside them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unia_med.config.weak_labels import DEFAULT_SUFFIXES
+from unia_med.data.checks import DataFault, as_fault, grid_difference, raise_faults
+from unia_med.data.io.channels import ChannelFiles
+from unia_med.data.io.nifti import VOLUME_SUFFIXES, read_header, volume_stem, volume_suffix
+from unia_med.data.io.orientation import slice_count
+from unia_med.data.io.volume import VolumeInfo
+from unia_med.data.layouts.volumes_table import Row, read_rows
+from unia_med.data.masks import MaskedVolumes
+from unia_med.data.sample import CaseFiles, EvaluationCase
+from unia_med.errors import UserError
+
+if TYPE_CHECKING:
+    from unia_med.config.schema import DataConfig
+
+RESULTS = ("_seg", "_pred", "_uncertainty")
+"""Endings of results, which are never images."""
+
+_LABEL_KINDS = {kind: endings for kind, endings in DEFAULT_SUFFIXES.items() if kind != "masks"}
+
+
+class VolumesDataset(MaskedVolumes):
+    """The cases of one's own data, found by patterns or listed in a table; see `VolumesConfig`.
+
+    A case is called like its image, by the path below `root` without suffix and channel ending: "site1/scan 7". Images
+    may differ in size, spacing and orientation.
+
+    Args:
+        config: Needs `root`, `classes`, `volumes`, and reads `class_values`, `channels` and `grid.slice_axis`.
+    """
+
+    def __init__(self, config: DataConfig) -> None:
+        if config.root is None:
+            raise UserError("no data folder is named", where="data.root", remedy="Add --set data.root=DIR")
+        self.root = Path(config.root)
+        self.classes = list(config.classes)
+        self.class_values = tuple(config.mask_values.values())
+        self.channels = ChannelFiles.of(config)
+        self._settings = config.volumes
+        self._slice_axis = config.grid.slice_axis
+        self._cases: list[CaseFiles] | None = None
+        self._shapes: dict[str, VolumeInfo] = {}
+
+    def cases(self) -> list[CaseFiles]:
+        """Return all cases in order of their names, with every header checked and no voxel read.
+
+        Raises:
+            UserError: Lists all faults of the data set at once.
+        """
+        if self._cases is None:
+            faults: list[DataFault] = []
+            cases = self.found_cases(faults)
+            raise_faults(faults, self.root)
+            if not cases:
+                raise UserError(
+                    f"no image fits {self._settings.images!r}", where=self.root, remedy="Mend data.volumes.images"
+                )
+            self._cases = cases
+        return list(self._cases)
+
+    def found_cases(self, faults: list[DataFault]) -> list[CaseFiles]:
+        """Return the cases as `cases` does, adding what is wrong to `faults` in place of raising it."""
+        present = _volume_files(self.root)
+        rows = self._listed(present, faults) if self._settings.table else self._searched(present, faults)
+        cases = [case for row in rows if (case := self._case(row, present, faults)) is not None]
+        _refuse_doubles(cases, faults)
+        for case in cases:
+            self._check_case(case, faults)
+        return sorted(cases, key=lambda case: case.name)
+
+    def evaluation_case(self, case: CaseFiles) -> EvaluationCase:
+        """Return image and mask of one case, for validation and evaluation only."""
+        return EvaluationCase(case, self.channels.read(case.image), self.labels(case))
+
+    def slice_counts(self, cases: Sequence[CaseFiles]) -> dict[str, int]:
+        """Return the number of slices along `data.grid.slice_axis` by case name, from the headers alone."""
+        infos = {case.name: self._shapes.get(case.name) or self.channels.header(case.image) for case in cases}
+        return {case: slice_count(info.shape, info.affine, self._slice_axis) for case, info in infos.items()}
+
+    @property
+    def known_values(self) -> tuple[int, ...]:
+        """Background, the classes, and `data.volumes.other_values`."""
+        return (0, *self.class_values, *self._settings.other_values)
+
+    @property
+    def foreign_remedy(self) -> str:
+        """How to mend a mask with other values."""
+        return "Name these classes in data.classes and data.class_values, or list them in data.volumes.other_values"
+
+    def missing_mask(self, case: CaseFiles) -> DataFault:
+        """Return the fault of a case that has no mask."""
+        remedy = "Add the mask, take tags from a table (data.tags.source: csv), or leave this case out"
+        return DataFault(case.image, "no mask", f"one by data.volumes.masks {self._settings.masks}", remedy)
+
+    def _listed(self, present: Mapping[str, Path], faults: list[DataFault]) -> list[Row]:
+        """Return the rows of the table; volumes without a row and rows without a volume are faults."""
+        table = below(self.root, self._settings.table)
+        rows = read_rows(table, tuple(_LABEL_KINDS), faults)
+        named = {self._inside(self.root / text) for row in rows for text in row.files.values()}
+        for row in rows:
+            for column, text in row.files.items():
+                if self._inside(self.root / text) not in present and not (self.root / text).is_file():
+                    remedy = "Add the file, or mend the row; paths are relative to data.root"
+                    faults.append(DataFault(row.where, f"{column} {text!r}, which is no file", "a volume", remedy))
+        if self._settings.unlisted == "error":
+            for row in self._searched(present, []):
+                if row.files["image"] not in named:
+                    remedy = "Add a row, remove the file, or set data.volumes.unlisted to ignore"
+                    faults.append(DataFault(self.root / row.files["image"], "no row", f"one in {table.name}", remedy))
+        return [row for row in rows if (self.root / row.files["image"]).is_file()]
+
+    def _searched(self, present: Mapping[str, Path], faults: list[DataFault]) -> list[Row]:
+        """Return a row for every image that the pattern finds."""
+        inside = [path for path in self.root.glob(self._settings.images) if self._inside(path) in present]
+        paths = [path for path in inside if not volume_stem(path).endswith(RESULTS)]
+        named = {path: name for path in paths if (name := self.channels.name(path)) is not None}
+        used = {
+            found
+            for path, name in named.items()
+            for kind in ("mask", *_LABEL_KINDS)
+            if (found := self._beside(path, name, kind, present)) is not None and found != path
+        }
+        images = sorted(path for path in named if path not in used)
+        _refuse_orphans(images, faults)
+        return [Row(str(path), {"image": self._inside(path)}) for path in images]
+
+    def _case(self, row: Row, present: Mapping[str, Path], faults: list[DataFault]) -> CaseFiles | None:
+        image = self.root / row.files["image"]
+        name = self.channels.name(image)
+        if name is None:
+            expected = f"the file of the first channel, ending in {self.channels.endings[0]}"
+            faults.append(DataFault(row.where, image.name, expected, "Mend the row or data.volumes.channel_endings"))
+            return None
+        folder = Path(self._inside(image)).parent
+        case = name if str(folder) == "." else f"{folder.as_posix()}/{name}"
+        files = {
+            kind: self.root / row.files[kind] if kind in row.files else self._beside(image, name, kind, present)
+            for kind in ("mask", *_LABEL_KINDS)
+        }
+        labels = {"masks" if kind == "mask" else kind: path for kind, path in files.items() if path is not None}
+        patient = row.patient or self._patient(case, row, faults)
+        return CaseFiles(case, patient, image, files["mask"], part=row.part, labels=labels)
+
+    def _patient(self, case: str, row: Row, faults: list[DataFault]) -> str:
+        if self._settings.patient is None:
+            return case
+        match = re.search(self._settings.patient, case)
+        if match is None:
+            expected = f"a part that fits {self._settings.patient!r}"
+            faults.append(DataFault(row.where, f"case {case!r}", expected, "Mend data.volumes.patient"))
+            return case
+        return match[1] if match.re.groups else match[0]
+
+    def _beside(self, image: Path, name: str, kind: str, present: Mapping[str, Path]) -> Path | None:
+        """Return the mask or a weak label of an image where the patterns put it."""
+        folder = Path(self._inside(image)).parent.as_posix()
+        for pattern in self._patterns(kind):
+            stem = os.path.normpath(pattern.replace("{folder}", folder).replace("{name}", name))
+            for suffix in VOLUME_SUFFIXES:
+                if (found := present.get(Path(f"{stem}{suffix}").as_posix())) is not None:
+                    return found
+        return None
+
+    def _patterns(self, kind: str) -> Iterable[str]:
+        if kind == "mask":
+            return (self._settings.masks,)
+        if kind in self._settings.labels:
+            return (self._settings.labels[kind],)
+        return tuple(f"{{folder}}/{{name}}{ending}" for ending in _LABEL_KINDS[kind])
+
+    def _inside(self, path: Path) -> str:
+        """Return a path below the root as the key of `_volume_files`; one outside as it stands."""
+        inside = path.relative_to(self.root) if path.is_relative_to(self.root) else path
+        return Path(os.path.normpath(inside)).as_posix()
+
+    def _check_case(self, case: CaseFiles, faults: list[DataFault]) -> None:
+        try:
+            info = self.channels.header(case.image)
+        except UserError as error:
+            faults.append(as_fault(error, case.image))
+            return
+        self._shapes[case.name] = info
+        for path in case.labels.values():
+            check_same_grid(path, info, faults)
+
+
+def check_same_grid(path: Path, image: VolumeInfo, faults: list[DataFault]) -> None:
+    """Add a fault where a mask or weak label does not lie on the grid of its image."""
+    try:
+        info = read_header(path)
+    except UserError as error:
+        faults.append(as_fault(error, path))
+        return
+    difference = grid_difference(image.shape, image.affine, info.shape, info.affine)
+    if len(info.shape) != 3:
+        difference = f"shape {info.shape}", "3D"
+    if difference:
+        expected = f"{difference[1]} as in {image.path.name}"
+        faults.append(DataFault(path, difference[0], expected, "Export image and label on the same grid"))
+
+
+def below(root: Path, path: Path) -> Path:
+    """Return a path of a config: below the data folder where it is there, else as it stands."""
+    return root / path if (root / path).is_file() else path
+
+
+def _volume_files(root: Path) -> dict[str, Path]:
+    """All volumes below a folder by their path inside it; one walk, since asking file by file is slow for many."""
+    found = {}
+    for folder, _, names in os.walk(root, followlinks=True):
+        inside = Path(folder).relative_to(root)
+        for name in names:
+            if volume_suffix(name) and not name.startswith("."):
+                found[(inside / name).as_posix()] = Path(folder) / name
+    return found
+
+
+def _refuse_doubles(cases: Sequence[CaseFiles], faults: list[DataFault]) -> None:
+    first: dict[str, CaseFiles] = {}
+    for case in cases:
+        known = first.setdefault(case.name, case)
+        if known is not case:
+            found = f"a second image of case {case.name!r} (the first is {known.image.name})"
+            faults.append(DataFault(case.image, found, "one image per case", "Rename or remove one of the two"))
+
+
+def _refuse_orphans(images: Sequence[Path], faults: list[DataFault]) -> None:
+    """Files that are named like masks or weak labels but belong to no image."""
+    endings = tuple(ending for kind in DEFAULT_SUFFIXES.values() for ending in kind)
+    for path in images:
+        if volume_stem(path).endswith(endings):
+            remedy = "Add the image, remove the file, or mend data.volumes.images"
+            faults.append(DataFault(path, "no image of that name beside it", "an image for every label", remedy))

@@ -1,0 +1,94 @@
+"""The table of own volumes: one row per image, with its mask, weak labels, patient and part."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from unia_med.data.checks import DataFault
+from unia_med.data.splits import PARTS
+from unia_med.errors import UserError, nearest
+
+_REMEDY = "The table needs the column image, and may have mask, patient, split, scribbles, points, boxes, blocks"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image: where it was named, its files by column (paths below the data folder), patient and part."""
+
+    where: str
+    files: Mapping[str, str]
+    patient: str | None = None
+    part: Literal["train", "val", "test"] | None = None
+
+
+def read_rows(path: Path, kinds: Sequence[str], faults: list[DataFault]) -> list[Row]:
+    """Return one row per image; in a table of slices, the first row of an image speaks for it.
+
+    Args:
+        path: CSV in UTF-8.
+        kinds: Kinds of weak labels, which are columns.
+        faults: Receives every fault of the table.
+
+    Raises:
+        UserError: The file cannot be read as a table at all.
+    """
+    records, columns = _records(path)
+    if columns.count("image") != 1:
+        close = nearest("image", columns)
+        found = f"{columns.count('image') or 'no'} column 'image' among {columns}"
+        remedy = f"Rename {close!r}, if that is the one" if close else _REMEDY
+        faults.append(DataFault(path, found, "one column image", remedy))
+        return []
+    rows: dict[str, Row] = {}
+    for line, record in records:
+        row = _row(f"{path} line {line}", record, kinds, faults)
+        if row is None:
+            continue
+        image = row.files["image"]
+        if image not in rows:
+            rows[image] = row
+        elif not record.get("slice", ""):
+            found = f"a second row of image {image!r} (the first is {rows[image].where.rpartition(' ')[2]})"
+            faults.append(DataFault(row.where, found, "one row per image", "Remove one of the two"))
+        elif _differs(row, rows[image]):
+            expected = f"the same mask, patient, split and labels as in {rows[image].where}"
+            found = f"other files or another patient of {image!r}"
+            faults.append(DataFault(row.where, found, expected, "Mend one row"))
+    return list(rows.values())
+
+
+def _records(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
+    try:
+        # utf-8-sig, because spreadsheets put a mark at the head of the file that would become part of "image".
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            table = csv.DictReader(file, restval="", skipinitialspace=True)
+            columns = [(name or "").strip() for name in table.fieldnames or ()]
+            table.fieldnames = columns
+            lines = [(table.line_num, {k: (v or "").strip() for k, v in row.items() if k is not None}) for row in table]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        what = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read as CSV ({error})"
+        remedy = "Save the table as CSV in UTF-8; data.volumes.table is looked for below data.root"
+        raise UserError(what, where=path, remedy=remedy) from error
+    return [(line, record) for line, record in lines if any(record.values())], columns
+
+
+def _row(where: str, record: Mapping[str, str], kinds: Sequence[str], faults: list[DataFault]) -> Row | None:
+    files = {column: record[column] for column in ("image", "mask", *kinds) if record.get(column)}
+    if "image" not in files:
+        faults.append(DataFault(where, "no image", "the path of a volume below data.root", "Fill the cell"))
+        return None
+    part = record.get("split", "").lower() or None
+    if part not in (None, *PARTS):
+        close = nearest(part, PARTS)
+        remedy = f"Did you mean {close!r}?" if close else "Leave the cell empty for an image that is not used"
+        faults.append(DataFault(where, f"split {part!r}", "train, val, test or nothing", remedy))
+        part = None
+    return Row(where, files, record.get("patient") or None, part)
+
+
+def _differs(row: Row, other: Row) -> bool:
+    return (row.files, row.patient, row.part) != (other.files, other.patient, other.part)

@@ -1,0 +1,1 @@
+"""Training slices: data set, batches, augmentation, mixture with synthetic ones."""

@@ -1,0 +1,256 @@
+"""Image tags: which classes are present, absent or unknown in each slice of a volume."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from unia_med.data.checks import DataFault, raise_faults
+from unia_med.data.io.nifti import volume_stem, volume_suffix
+from unia_med.errors import UserError, nearest
+from unia_med.labels import TAG_ABSENT, TAG_PRESENT, TAG_UNKNOWN
+
+_VALUES = {"0": TAG_ABSENT, "1": TAG_PRESENT, "": TAG_UNKNOWN}
+
+
+def tags_from_mask(mask: np.ndarray, class_values: Sequence[int]) -> np.ndarray:
+    """Return int8 tags (Z, T) of a mask: 1 where a slice holds the class, 0 where it does not.
+
+    Args:
+        mask: (X, Y, Z) label values.
+        class_values: Value of each of the T classes in the mask.
+    """
+    present = [(mask == value).any(axis=(0, 1)) for value in class_values]
+    return np.where(np.stack(present, axis=1), TAG_PRESENT, TAG_ABSENT).astype(np.int8)
+
+
+def unknown_tags(slices: int, classes: int) -> np.ndarray:
+    """Return int8 tags (Z, T) of a volume about which nothing is said."""
+    return np.full((slices, classes), TAG_UNKNOWN, np.int8)
+
+
+def group_members(classes: Sequence[str], groups: Mapping[str, Sequence[str]]) -> list[list[int]]:
+    """Return returns, per group, the positions of its classes.
+
+    Raises:
+        UserError: A group is empty or names an unknown class, or a class is in no group or in two.
+    """
+    where = "data.groups"
+    for name, members in groups.items():
+        for member in members:
+            if member not in classes:
+                close = nearest(member, classes)
+                remedy = f"Did you mean {close!r}?" if close else f"The classes are {list(classes)}"
+                raise UserError(f"group {name!r} names {member!r}, which is no class", where=where, remedy=remedy)
+        if not members:
+            raise UserError(f"group {name!r} is empty", where=where, remedy="List its classes, or remove it")
+    flat = [member for members in groups.values() for member in members]
+    for name in classes:
+        if flat.count(name) != 1:
+            remedy = "Put each class into one group; a class that is not wanted can be left out of data.classes"
+            raise UserError(f"class {name!r} is in {flat.count(name)} groups, expected one", where=where, remedy=remedy)
+    return [[list(classes).index(member) for member in members] for members in groups.values()]
+
+
+def group_tags(tags: np.ndarray, classes: Sequence[str], groups: Mapping[str, Sequence[str]]) -> np.ndarray:
+    """Return int8 tags (..., G) of merged classes by a three-valued OR.
+
+    A group is present when any member is, absent when all members are, and otherwise unknown.
+
+    Args:
+        tags: (..., T) tags in the order of `classes`.
+        classes: The T class names.
+        groups: Members of each of the G groups.
+    """
+    merged = []
+    for members in group_members(classes, groups):
+        part = tags[..., members]
+        some, none = (part == TAG_PRESENT).any(-1), (part == TAG_ABSENT).all(-1)
+        merged.append(np.where(some, TAG_PRESENT, np.where(none, TAG_ABSENT, TAG_UNKNOWN)))
+    return np.stack(merged, axis=-1).astype(np.int8)
+
+
+def group_labels(labels: np.ndarray, classes: Sequence[str], groups: Mapping[str, Sequence[str]]) -> np.ndarray:
+    """Return uint8 labels 0..G of merged classes from labels 0..T; values above T (such as IGNORE) are kept."""
+    table = np.arange(256, dtype=np.uint8)
+    for group, members in enumerate(group_members(classes, groups), start=1):
+        table[[member + 1 for member in members]] = group
+    return table[labels.astype(np.uint8)]
+
+
+def read_tags_csv(
+    path: Path | str, classes: Sequence[str], slices_per_case: Mapping[str, int]
+) -> dict[str, np.ndarray]:
+    """Return int8 tags (Z, T) of every case, from a table that opens in a spreadsheet.
+
+    The columns are `image`, optionally `slice`, and one per class with 1 present, 0 absent, empty unknown; further
+    columns are ignored. `image` is a case's name, with or without `.nii.gz`. `slice` counts from 0 along the third
+    stored axis. A row without a slice speaks of the whole volume: absent holds for every slice, while present leaves
+    each slice unknown (save in a volume of one slice), since it does not say where. Rows of slices add to that.
+    Slices and cases without a row are unknown.
+
+    Args:
+        path: The table.
+        classes: The T class names, as in the head of the table.
+        slices_per_case: Number of slices of every known case.
+
+    Raises:
+        UserError: Lists all faults of the table at once.
+    """
+    path = Path(path)
+    faults: list[DataFault] = []
+    rows = _read_rows(path, classes, slices_per_case, faults)
+    tags = {case: unknown_tags(slices, len(classes)) for case, slices in slices_per_case.items()}
+    whole = [row for row in rows if row.slice_index is None]
+    for row in whole:
+        volume = tags[row.case]
+        volume[:, row.tags == TAG_ABSENT] = TAG_ABSENT
+        if len(volume) == 1:
+            volume[:, row.tags == TAG_PRESENT] = TAG_PRESENT
+    for row in rows:
+        if row.slice_index is not None:
+            _add_slice_row(row, tags[row.case][row.slice_index], classes, path, faults)
+    for row in whole:
+        _check_some_slice_left(row, tags[row.case], classes, path, faults)
+    raise_faults(faults, path)
+    return tags
+
+
+def write_tags_csv(path: Path | str, tags: Mapping[str, np.ndarray], classes: Sequence[str]) -> None:
+    """Write tags (Z, T) per case as a table that `read_tags_csv` reads back; it appears whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = {value: text for text, value in _VALUES.items()}
+    temporary = path.with_name(f".writing_{os.getpid()}_{path.name}")
+    try:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file)
+            table.writerow(["image", "slice", *classes])
+            for case, volume in tags.items():
+                table.writerows([case, z, *(names[int(tag)] for tag in row)] for z, row in enumerate(volume))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One row of the table: its line, case, slice (None for the whole volume) and tags (T,)."""
+
+    line: int
+    case: str
+    slice_index: int | None
+    tags: np.ndarray
+
+
+def _read_rows(
+    path: Path, classes: Sequence[str], slices_per_case: Mapping[str, int], faults: list[DataFault]
+) -> list[_Row]:
+    rows: list[_Row] = []
+    first_lines: dict[tuple[str, int | None], int] = {}
+    for line, record in _records(path, classes):
+        row = _parse(line, record, path, classes, slices_per_case, faults)
+        if row is None:
+            continue
+        key = (row.case, row.slice_index)
+        if key in first_lines:
+            found = f"a second row for {_place(row)} (the first is line {first_lines[key]})"
+            faults.append(DataFault(f"{path} line {line}", found, "one row each", "Remove one of the two"))
+            continue
+        first_lines[key] = line
+        rows.append(row)
+    return rows
+
+
+def _records(path: Path, classes: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    """Return (line, record) of each row that is not blank."""
+    try:
+        # utf-8-sig, because spreadsheets put a mark at the head of the file that would become part of "image".
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            table = csv.DictReader(file, restval="", skipinitialspace=True)
+            columns = [(name or "").strip() for name in table.fieldnames or ()]
+            table.fieldnames = columns
+            records = [(table.line_num, record) for record in table]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(
+            f"cannot be read as CSV ({error})", where=path, remedy="Save the table as CSV in UTF-8"
+        ) from error
+    faults = []
+    for name in ("image", *classes):
+        if columns.count(name) != 1:
+            close = nearest(name, [column for column in columns if column not in classes])
+            remedy = f"Rename {close!r}, if that is the one" if close else f"The columns are {columns}"
+            found = f"{columns.count(name) or 'no'} column {name!r}"
+            faults.append(DataFault(path, found, "image, optionally slice, and one column per class", remedy))
+    raise_faults(faults, path)
+    return [(line, record) for line, record in records if any(str(cell).strip() for cell in record.values())]
+
+
+def _parse(
+    line: int,
+    record: Mapping[str, str],
+    path: Path,
+    classes: Sequence[str],
+    slices_per_case: Mapping[str, int],
+    faults: list[DataFault],
+) -> _Row | None:
+    where, before = f"{path} line {line}", len(faults)
+    case = _case_name(record["image"].strip(), slices_per_case)
+    if case not in slices_per_case:
+        close = nearest(case, slices_per_case)
+        remedy = f"Did you mean {close!r}?" if close else "Use the name of an image of the data set"
+        faults.append(DataFault(where, f"image {case!r}", "a case of the data set", remedy))
+    index = _slice_index(record.get("slice", ""), slices_per_case.get(case), where, faults)
+    cells = {name: record[name].strip() for name in classes}
+    for name, cell in cells.items():
+        if cell not in _VALUES:
+            faults.append(DataFault(where, f"{cell!r} for {name}", "0, 1 or nothing", "Mend the cell"))
+    if len(faults) > before:
+        return None
+    return _Row(line, case, index, np.array([_VALUES[cell] for cell in cells.values()], np.int8))
+
+
+def _case_name(text: str, known: Mapping[str, int]) -> str:
+    """Return the case that a cell names: by its full name, by its path, or by its file name alone."""
+    suffix = volume_suffix(text)
+    path = text[: -len(suffix)] if suffix else text
+    return next((name for name in (text, path) if name in known), volume_stem(text))
+
+
+def _slice_index(text: str, slices: int | None, where: str, faults: list[DataFault]) -> int | None:
+    text = text.strip()
+    if not text:
+        return None
+    if text.isdecimal() and (slices is None or int(text) < slices):
+        return int(text)
+    expected = "a whole number from 0" + (f" to {slices - 1}" if slices else "")
+    faults.append(DataFault(where, f"slice {text!r}", expected, "Slices count from 0 along the third stored axis"))
+    return None
+
+
+def _add_slice_row(row: _Row, target: np.ndarray, classes: Sequence[str], path: Path, faults: list[DataFault]) -> None:
+    """Write a slice's tags into `target` (T,), which holds what its volume's row said."""
+    known = row.tags != TAG_UNKNOWN
+    clash = known & (target != TAG_UNKNOWN) & (target != row.tags)
+    for position in np.flatnonzero(clash):
+        found = f"{classes[position]} {row.tags[position]} in {_place(row)}"
+        expected = f"{target[position]}, as the row of the whole volume says"
+        faults.append(DataFault(f"{path} line {row.line}", found, expected, "Mend one of the two rows"))
+    target[known] = row.tags[known]
+
+
+def _check_some_slice_left(
+    row: _Row, volume: np.ndarray, classes: Sequence[str], path: Path, faults: list[DataFault]
+) -> None:
+    for position in np.flatnonzero((row.tags == TAG_PRESENT) & (volume == TAG_ABSENT).all(axis=0)):
+        found = f"{classes[position]} present in {row.case}, while every slice of it says absent"
+        faults.append(DataFault(f"{path} line {row.line}", found, "at least one slice left", "Mend one of the rows"))
+
+
+def _place(row: _Row) -> str:
+    return row.case if row.slice_index is None else f"{row.case} slice {row.slice_index}"

@@ -1,0 +1,127 @@
+"""The one way to write a file: under a temporary name, forced to the disk, then put in place.
+
+No reader ever sees half a file, a process killed at any instant leaves the earlier file as it was, and a place that
+cannot be written is reported with its path.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from unia_med.errors import UserError
+
+_PREFIX = ".writing_"
+_WRITABLE = "Name another place with --output, or give write permission and free space there"
+
+
+@contextmanager
+def replacing(path: Path, suffix: str = "") -> Iterator[Path]:
+    """Yield a temporary path next to `path`; what is written there takes the place of `path` when the block ends.
+
+    Args:
+        path: final place; its folder is made.
+        suffix: of the temporary name, for libraries that choose a format by it.
+
+    Raises:
+        UserError: the place cannot be written (missing permission, full disk, a file where a folder is needed).
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=_PREFIX, suffix=suffix)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        # mkstemp makes files that only their owner can read; results are ordinary files.
+        os.chmod(temporary, 0o666 & ~umask())
+        os.replace(temporary, path)
+    except BaseException as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise unwritable(path, error) from error
+        raise
+    _sync_folder(path.parent)
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a binary file through `replacing`.
+
+    Args:
+        path: final place; its folder is made.
+        write: called with the open binary file.
+
+    Raises:
+        UserError: the place cannot be written.
+    """
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        write(file)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, stored as UTF-8, through `replacing`.
+
+    Args:
+        path: final place; its folder is made.
+        text: whole content.
+    """
+    write_atomically(path, lambda file: file.write(text.encode("utf-8")))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write plain values as indented JSON through `replacing`.
+
+    Args:
+        path: final place; its folder is made.
+        value: dicts, lists, strings, finite numbers, booleans and None.
+    """
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what a killed process left of `replacing` in a folder.
+
+    Args:
+        folder: where files were written; may be missing.
+    """
+    for part in folder.glob(f"{_PREFIX}*"):
+        part.unlink(missing_ok=True)
+
+
+def unwritable(path: Path, error: OSError) -> UserError:
+    """Return the message for a place that cannot be written.
+
+    Args:
+        path: the place.
+        error: what the system said.
+    """
+    return UserError(f"cannot be written: {error.strerror or error}", where=path, remedy=_WRITABLE)
+
+
+def umask() -> int:
+    """Return the process's file mode creation mask."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    """Force the new name to the disk where the system can."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass  # some network file systems cannot; the file itself is safe
+    finally:
+        os.close(handle)
