@@ -142,7 +142,7 @@ def test_an_error_while_predicting_says_nothing_of_the_patient_and_leaves_nothin
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from unia_med.data.io.dicom.series import seg as dicom_seg
+    from unia_med.data.io.dicom import seg as dicom_seg
 
     def fail(*args: object, **kwargs: object) -> None:
         raise ValueError(f"bad value in {dicom_files.SECRETS}")

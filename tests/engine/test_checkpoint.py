@@ -13,16 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from unia_med.engine.checkpoint import (
-    check_plain,
-    load_checkpoint,
-    load_weights,
-    remove_leftovers,
-    save_checkpoint,
-    write_atomically,
-    write_text_atomically,
-)
+from unia_med.engine.checkpoint import check_plain, load_checkpoint, load_weights, save_checkpoint
 from unia_med.errors import UserError
+from unia_med.files import remove_leftovers, write_atomically, write_text
 
 STATE = {"ema": {"w": torch.arange(3.0)}, "config": {"a": [1, None]}, "classes": ["RV"], "step": 4}
 
@@ -91,7 +84,7 @@ def test_missing_foreign_old_and_incomplete_files_are_told_apart(tmp_path: Path)
 
 def test_a_failing_write_leaves_the_old_file_and_no_rubbish(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
-    write_text_atomically(path, "old")
+    write_text(path, "old")
 
     def fail(file: object) -> None:
         file.write(b"half")
@@ -108,7 +101,7 @@ def test_a_kill_in_the_middle_of_a_save_leaves_the_old_checkpoint(tmp_path: Path
     save_checkpoint(STATE, path)
     code = (
         "import os, signal, sys, pathlib\n"
-        "from unia_med.engine.checkpoint import write_atomically\n"
+        "from unia_med.files import write_atomically\n"
         "def die(file):\n"
         "    file.write(b'half'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
         "write_atomically(pathlib.Path(sys.argv[1]), die)\n"
@@ -124,7 +117,7 @@ def test_a_kill_in_the_middle_of_a_save_leaves_the_old_checkpoint(tmp_path: Path
 
 
 def test_files_have_the_usual_permissions(tmp_path: Path) -> None:
-    write_text_atomically(tmp_path / "a", "x")
+    write_text(tmp_path / "a", "x")
     (tmp_path / "b").write_text("x")
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
 

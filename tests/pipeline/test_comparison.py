@@ -134,7 +134,7 @@ def test_unknown_rows_are_refused_with_the_nearest() -> None:
 
 
 def test_the_rows_of_the_example_name_shipped_configs_or_other_rows() -> None:
-    path = Path(__file__).parents[1] / "examples" / "compare_methods.py"
+    path = Path(__file__).parents[2] / "examples" / "compare_methods.py"
     spec = importlib.util.spec_from_file_location("compare_methods", path)
     assert spec is not None and spec.loader is not None
     example = importlib.util.module_from_spec(spec)

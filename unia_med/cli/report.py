@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: no run, no checkpoint, no metrics, or data that was named and cannot be used.
     """
-    from unia_med.engine.checkpoint import write_text_atomically
+    from unia_med.files import write_text
     from unia_med.report.page import ReportContents, render
     from unia_med.report.run_folder import read_run
     from unia_med.runs import find_checkpoint, load_run_config
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     _add_cases(contents, config, args)
     page = render(contents)
     output.parent.mkdir(parents=True, exist_ok=True)
-    write_text_atomically(output, page)
+    write_text(output, page)
     if contents.missing:
         print(contents.missing)
     print(f"written to {output} ({len(page.encode()) / 1e6:.1f} MB)")

@@ -21,8 +21,9 @@ from unia_med import distributed
 from unia_med.config.schema import RunConfig
 from unia_med.data.sample import CaseFiles
 from unia_med.data.weak_labels.tags import group_labels
-from unia_med.engine.checkpoint import load_checkpoint, load_weights, write_text_atomically
+from unia_med.engine.checkpoint import load_checkpoint, load_weights
 from unia_med.errors import UserError
+from unia_med.files import write_text
 from unia_med.inference.predictor import Predictor
 from unia_med.inference.uncertainty import apply_temperature, fit_temperature
 from unia_med.labels import IGNORE
@@ -77,7 +78,7 @@ def calibrate(
     device = next(method.parameters()).device
     found = fit(method, config, dataset, masked, device)
     if distributed.is_main():
-        write_text_atomically(run / FILE, json.dumps(asdict(found), indent=2) + "\n")
+        write_text(run / FILE, json.dumps(asdict(found), indent=2) + "\n")
         _LOG.info(
             "temperature %.3f fitted on %d validation volumes; calibration error %.4f, before %.4f",
             found.temperature,

@@ -2,62 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from unia_med.errors import UserError
+from unia_med.files import write_atomically
 
 FORMAT = 1  # raised when a stored key changes its meaning
 _PLAIN = (str, int, float, bool, type(None))
-
-
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file under a temporary name, force it to the disk, then put it in place.
-
-    A process killed at any instant leaves the earlier file as it was.
-
-    Args:
-        path: final place; its folder must exist.
-        write: called with the open binary file.
-    """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        _give_usual_permissions(name)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def write_text_atomically(path: Path, text: str) -> None:
-    """Write a text file the way `write_atomically` does.
-
-    Args:
-        path: final place.
-        text: whole content, stored as UTF-8.
-    """
-    write_atomically(path, lambda file: file.write(text.encode("utf-8")))
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Delete what a killed process left of `write_atomically` in a folder.
-
-    Args:
-        folder: where files were written; may be missing.
-    """
-    for part in folder.glob(".*.part"):
-        part.unlink(missing_ok=True)
 
 
 def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:
@@ -144,20 +100,3 @@ def _read(path: Path) -> Any:
     except Exception as error:  # torch names no common class: pickle, zip, EOF, key and runtime errors all occur
         what = "the checkpoint is damaged, cut short, or holds code instead of weights; it was not loaded"
         raise UserError(what, path, "Use another checkpoint of the run, or train again") from error
-
-
-def _give_usual_permissions(name: str) -> None:
-    # mkstemp makes files that only their owner can read; a run folder is often shared in a group.
-    mask = os.umask(0)
-    os.umask(mask)
-    os.chmod(name, 0o666 & ~mask)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

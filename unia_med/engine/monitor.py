@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from unia_med import __version__, distributed
-from unia_med.engine.checkpoint import write_text_atomically
+from unia_med.files import write_text
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -177,7 +177,7 @@ class MetricsTable:
         writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(self._rows)
-        write_text_atomically(self._path, text.getvalue())
+        write_text(self._path, text.getvalue())
 
 
 class _Screen(logging.Handler):
@@ -235,7 +235,7 @@ def write_environment(path: Path, device: torch.device, seed: int) -> None:
         "processes": distributed.world_size(),
         "seed": seed,
     }
-    write_text_atomically(path, json.dumps(facts, indent=2) + "\n")
+    write_text(path, json.dumps(facts, indent=2) + "\n")
 
 
 def _cell(value: Number) -> str:

@@ -26,8 +26,8 @@ from unia_med.config.schema import RunConfig
 from unia_med.data.sample import CaseFiles
 from unia_med.data.slices.dataset import SliceDataset
 from unia_med.data.slices.mixed import MixedSlices
-from unia_med.engine.checkpoint import write_atomically
 from unia_med.engine.trainer import Trainer
+from unia_med.files import write_atomically
 from unia_med.labels import TAG_UNKNOWN
 from unia_med.methods.base import Method
 from unia_med.priors.pseudo_labels import agreed_scores, pseudo_scores, walked

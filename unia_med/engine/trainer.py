@@ -23,7 +23,7 @@ from unia_med import distributed
 from unia_med.config.schema import AugmentConfig, TrainingConfig
 from unia_med.data.slices.augment import BatchAugmentation, step_generator
 from unia_med.engine.average import WeightAverage
-from unia_med.engine.checkpoint import load_checkpoint, load_weights, remove_leftovers, save_checkpoint
+from unia_med.engine.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from unia_med.engine.interrupt import Interrupted, StopRequest
 from unia_med.engine.monitor import Monitor
 from unia_med.engine.randomness import seed_everything, step_seed
@@ -31,6 +31,7 @@ from unia_med.engine.schedule import rate_scheduler, restarted_factor
 from unia_med.engine.stream import BatchStream, SliceSource, item_name
 from unia_med.engine.watch import LossWatch, RunningMeans
 from unia_med.errors import UserError
+from unia_med.files import remove_leftovers
 from unia_med.methods.base import Batch, Method
 
 _STATE_KEYS = ("model", "ema", "ema_updates", "optimizer", "scheduler", "scaler", "step", "best", "means")

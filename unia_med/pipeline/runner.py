@@ -119,11 +119,11 @@ def write_record(output: Path, record: Record) -> None:
         output: Folder of the pipeline.
         record: What to keep.
     """
-    from unia_med.engine.checkpoint import write_text_atomically
+    from unia_med.files import write_text
 
     folder = output / RECORDS
     folder.mkdir(parents=True, exist_ok=True)
-    write_text_atomically(folder / f"{record.stage}.json", json.dumps(asdict(record), indent=2) + "\n")
+    write_text(folder / f"{record.stage}.json", json.dumps(asdict(record), indent=2) + "\n")
 
 
 def files_digest(paths: list[Path]) -> str:

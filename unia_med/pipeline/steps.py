@@ -261,9 +261,9 @@ def _quality(folder: Path, cases: Sequence[CaseFiles], dataset: Any, data: DataC
 
 
 def _write_quality(folder: Path, quality: Mapping[str, Any]) -> None:
-    from unia_med.engine.checkpoint import write_text_atomically
+    from unia_med.files import write_text
 
-    write_text_atomically(folder / QUALITY_FILE, json.dumps(quality, indent=2) + "\n")
+    write_text(folder / QUALITY_FILE, json.dumps(quality, indent=2) + "\n")
     scores = ", ".join(f"{name} {value:.3f}" for name, value in quality["dice"].items())
     print(f"  labels of {quality['cases']} cases with masks: Dice {scores}; {quality['labelled']} of voxels labelled")
 
