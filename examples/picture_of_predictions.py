@@ -20,7 +20,7 @@ ZOOM, SLICES, SIDE = 2, 6, 110
 
 
 def load(path: Path) -> np.ndarray:
-    """A volume as float32 (X, Y, Z), cropped to the middle."""
+    """Read a volume as float32 (X, Y, Z), cropped to the middle."""
     volume = nibabel.load(path).get_fdata(dtype=np.float32)
     starts = [max(0, (n - SIDE) // 2) for n in volume.shape[:2]]
     volume = volume[starts[0] : starts[0] + SIDE, starts[1] : starts[1] + SIDE]
@@ -28,7 +28,7 @@ def load(path: Path) -> np.ndarray:
 
 
 def outlined(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """A grey slice (H, W) as RGB with each class outlined in its colour."""
+    """Draw a grey slice (H, W) as RGB with each class outlined in its colour."""
     picture = np.repeat(image[..., None], 3, -1)
     for label, colour in COLOURS.items():
         picture[find_boundaries(labels == label, mode="inner")] = colour

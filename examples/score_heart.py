@@ -23,7 +23,7 @@ from unia_med.runs import load_predictor, load_run_config
 
 
 def main(run: Path, root: str) -> None:
-    """Prints the share of peaks inside the heart, and the mean Dice of maps and prediction."""
+    """Print the share of peaks inside the heart, and the mean Dice of maps and prediction."""
     config, predictor = load_run_config(run), load_predictor(run)
     data = config.data.model_copy(update={"root": Path(root)})
     dataset, chain = build_dataset(data), preprocess(data.grid, load=False)

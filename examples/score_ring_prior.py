@@ -24,7 +24,7 @@ from unia_med.metrics.overlap import dice
 
 
 def main(name: str, root: str) -> None:
-    """Prints mean Dice of whole volumes at native resolution."""
+    """Print mean Dice of whole volumes at native resolution."""
     config = load_config(name, [f"data.root={root}"])
     dataset, chain = build_dataset(config.data), preprocess(config.data.grid, load=False)
     parts = split_cases(dataset.cases(), config.data.split, config.seed)

@@ -93,7 +93,7 @@ def load_run_config(run: Path) -> RunConfig:
 
 
 def with_fitted_temperature(config: RunConfig, run: Path) -> RunConfig:
-    """The config with `inference.temperature` from `RUN/calibration.json`, unless it names one itself or none is there.
+    """Return the config with `inference.temperature` from `RUN/calibration.json`, unless set in the config or missing.
 
     Args:
         config: of the run.

@@ -170,8 +170,9 @@ class DataConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _own_data(cls, values: Any) -> Any:
-        """ACDC's defaults fit neither photographs nor own volumes, whose classes have to be named, whose patients have
-        no numbers, and of which rows go missing.
+        """Replace ACDC's defaults for other data.
+
+        The classes of own volumes have to be named, their patients have no numbers, and a missing row is an error.
         """
         if isinstance(values, dict) and values.get("name") in IMAGE_DATASETS:
             return image_defaults(values)

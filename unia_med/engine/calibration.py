@@ -92,7 +92,7 @@ def calibrate(
 def fit(
     method: Method, config: RunConfig, dataset: CaseDataset, cases: Sequence[CaseFiles], device: torch.device
 ) -> Calibration:
-    """The temperature that makes a method's probabilities likeliest; 1 where it would make them calibrated worse.
+    """Fit the temperature that makes a method's probabilities likeliest; 1 where calibration would get worse.
 
     The likelihood is ruled by the worst voxels: where a method gives right classes a probability of 0, as a random walk
     or a network of few iterations may, it asks for probabilities that are nearly even everywhere.

@@ -17,7 +17,8 @@ WARMUP_START_RATIO = 1e-6  # the published "warm-up rate" acts as a ratio of the
 class RateFactor(Protocol):
     """Factor on the base learning rate at a step."""
 
-    def __call__(self, step: int) -> float: ...
+    def __call__(self, step: int) -> float:
+        """Return the factor at a step, counted from 0."""
 
 
 def poly_factor(step: int, total: int, warmup: int, power: float = 0.9, continuous: bool = True) -> float:

@@ -112,7 +112,7 @@ class SelfTraining:
         write_atomically(self._file(index), lambda file: np.save(file, scores))
 
     def _teacher(self) -> Method:
-        """A method trained on synthetic slices alone; finished or interrupted work in `prior/` is taken up again."""
+        """Return a method trained on synthetic slices alone; work found in `prior/` is used or continued."""
         settings, config = self.prior.phantom, self.config
         training = config.training.model_copy(
             update={
@@ -189,7 +189,7 @@ class SelfTraining:
             yield walked(found, tags, volume.float().numpy(), self.prior.walker)
 
     def _ring_probabilities(self) -> Iterator[np.ndarray]:
-        """The ring's scores of each training volume; its RV direction is voted over all of them, without masks."""
+        """Return the ring's scores of each training volume; all of them vote on its RV direction, without masks."""
         settings = RingSettings(spacing_mm=self.config.data.grid.spacing_mm or RingSettings.spacing_mm)
         found = [(case, volume[:, 0].float().numpy()) for case, volume in self.slices.volumes()]
         ring = RingPrior(settings).fit(volume for _, volume in found)

@@ -82,7 +82,7 @@ def card(config: RunConfig, run: Path, step: int | None, name: str) -> dict[str,
 
 
 def read_scores(path: Path, step: int | None) -> dict[str, float]:
-    """The validation Dice of the exported weights, by column of `metrics.csv`, with their `step`; empty without any.
+    """Return the exported weights' validation Dice by column of `metrics.csv`, and their `step`; empty without any.
 
     Args:
         path: of the file.

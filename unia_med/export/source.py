@@ -130,7 +130,7 @@ class _Names:
 
 
 def network_weights(program: ExportedProgram) -> dict[str, Tensor]:
-    """What the graph reads, by the names of training: contiguous CPU copies of parameters, buffers and constants.
+    """Return what the graph reads, by training names: contiguous CPU copies of parameters, buffers, constants.
 
     Args:
         program: of `trace.trace_prediction`.

@@ -181,7 +181,7 @@ class Predictor:
         return DetailedSegmentation(cleaned, np.ascontiguousarray(np.moveaxis(last, 3, 0)), entropy, doubt)
 
     def label_maps(self, stored: Volume, tags: np.ndarray, labels: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """The method's label columns (CAM, fused, ...) of a 3D volume, uint8 (X, Y, Z) with `IGNORE` where it abstains.
+        """Return the method's label columns (CAM, fused, ...) of a 3D volume, uint8 (X, Y, Z), `IGNORE` where unsure.
 
         They measure pseudo labels, which may use tags; nothing here is a prediction.
 

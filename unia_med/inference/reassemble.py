@@ -41,7 +41,7 @@ class PlaneMap:
 
 
 def plane_map(image: MetaTensor, affine: Tensor, shape: tuple[int, ...]) -> PlaneMap | None:
-    """The way back for a preprocessed image, or None when its slices were tilted and resampling was not in plane.
+    """Return the way back for a preprocessed image; None if its slices were tilted: resampling was not in plane.
 
     MONAI drops the shear of an affine when it changes the spacing; only then are slices tilted.
 

@@ -163,5 +163,5 @@ def _shared_images(facts: Sequence[CaseFacts], parts: dict[str, str]) -> list[Da
 
 
 def _without_repeats(faults: Sequence[DataFault]) -> list[DataFault]:
-    """The first of the faults that tell the same of one file, such as its header and its voxels being unreadable."""
+    """Keep the first of the faults with one cause in one file, such as an unreadable header and unreadable voxels."""
     return list({(str(fault.file), fault.found): fault for fault in reversed(faults)}.values())[::-1]

@@ -21,7 +21,7 @@ GUARD = 1e-6
 
 @detached
 def possible_maps(maps: Tensor, tags: Tensor) -> Tensor:
-    """`maps` (B, T, H, W) with the classes that tags (B, T) call absent set to 0; unknown ones stay."""
+    """Set the classes that tags (B, T) call absent to 0 in maps (B, T, H, W); unknown ones stay."""
     return maps * (tags != TAG_ABSENT)[:, :, None, None]
 
 

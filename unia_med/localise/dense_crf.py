@@ -94,7 +94,7 @@ def _appearance(image: Tensor, settings: CrfSettings) -> Callable[[Tensor], Tens
     sources = features[:, start::stride, start::stride].flatten(1).T.contiguous()
 
     def send(values: Tensor) -> Tensor:
-        """Sums (N, K) at all pixels of values (M, K) at the senders; each stands for the same number of pixels."""
+        """Sum, at all pixels (N, K), the values (M, K) of the senders; each stands for the same number of pixels."""
         rows = max(1, _PAIRS_AT_ONCE // len(sources))
         squares = sources.square().sum(1)
         parts = []

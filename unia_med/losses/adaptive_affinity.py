@@ -125,7 +125,7 @@ def _shift_sums(
 
 
 def _pair(maps: Tensor, shift: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Views of maps (..., H, W): each pixel, and its neighbour at `shift`; pairs that leave the image do not exist."""
+    """Return views of maps (..., H, W): each pixel, and its neighbour at `shift`, inside the image."""
     height, width = maps.shape[-2:]
     down, right = shift
     rows = slice(0, max(height - down, 0)), slice(down, height)

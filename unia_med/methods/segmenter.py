@@ -37,7 +37,7 @@ class Segmenter(nn.Module):
         return self.decode(features.tokens, features.skips, tuple(images.shape[-2:]))
 
     def features(self, images: Tensor, need_affinity: bool = False) -> BackboneOutput:
-        """The backbone's features of images (B, C, H, W) in [0, 1], enlarged first where `input_size` says so."""
+        """Compute features of images (B, C, H, W) in [0, 1], enlarged first where `input_size` says so."""
         if self.input_size is not None:
             images = F.interpolate(images, size=self.input_size, mode="bilinear", align_corners=False)
         return self.backbone(images, need_affinity)

@@ -275,8 +275,9 @@ def write_tables(output: Path, results: Sequence[Result], references: Mapping[in
 
 
 def to_markdown(results: Sequence[Result], references: Mapping[int, Sequence[Result]], classes: Sequence[str]) -> str:
-    """A row per entry: mean and standard deviation over patients, both averaged over seeds, the mean of every seed, and
-    the ratio of the mean to that of full supervision with as many iterations.
+    """Write a Markdown row per entry: mean and standard deviation over patients, both averaged over seeds.
+
+    The mean of every seed and the ratio of the mean to full supervision with as many iterations follow.
     """
     heads = ["row", "labels", "extra knowledge", "iterations", *classes, "mean", "by seed", "of full"]
     lines = [_line(heads), _line(["---"] * len(heads))]

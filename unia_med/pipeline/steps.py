@@ -48,11 +48,11 @@ class Step(ABC):
 
     @abstractmethod
     def inputs(self) -> list[Path]:
-        """Files and folders, other than outputs of stages, that decide the outcome."""
+        """Return files and folders, other than outputs of stages, that decide the outcome."""
 
     @abstractmethod
     def run(self, folder: Path, device: str) -> int:
-        """Return does the work, or goes on with what is in the folder, and returns an exit code."""
+        """Do the work, or continue what is in the folder; return an exit code."""
 
     @abstractmethod
     def is_complete(self, folder: Path) -> bool:
@@ -76,6 +76,7 @@ class TrainStep(Step):
         self.config = parse_config(values, where)
 
     def described(self) -> dict[str, Any]:
+        """Return the config without what may change on resume."""
         from unia_med.engine.session import FREE_ON_RESUME
 
         values = plain(self.config)
@@ -88,11 +89,13 @@ class TrainStep(Step):
         return values
 
     def inputs(self) -> list[Path]:
+        """Return the data folder, its tables and labels, and a weights file."""
         data, weights = self.config.data, Path(self.config.network.weights)
         paths = [data.root, data.tags.path, *(source.folder for source in data.labels)]
         return [path for path in paths if path is not None] + ([weights] if weights.is_file() else [])
 
     def run(self, folder: Path, device: str) -> int:
+        """Train, or continue from the last checkpoint."""
         from unia_med.engine.session import train
 
         resume = (folder / "checkpoints" / "last.pt").is_file() and (folder / "config.yaml").is_file()
@@ -101,10 +104,12 @@ class TrainStep(Step):
         return train(self.config, folder, resume, device)
 
     def is_complete(self, folder: Path) -> bool:
+        """Return whether the best checkpoint is there."""
         return (folder / "checkpoints" / "best.pt").is_file()
 
     @staticmethod
     def fill(values: Mapping[str, Any], key: str, folder: str, earlier: Step) -> dict[str, Any]:
+        """Name the run folder; a classifier brings the settings of its network."""
         filled = put(values, key, folder)
         if key == "method.classifier" and isinstance(earlier, TrainStep):
             # The settings of that network are its stage's; here they would have to be typed again.
@@ -132,12 +137,15 @@ class LabelStep(Step):
         self.root = parse_config({"data": values.get("data", {})}, where).data.root
 
     def described(self) -> dict[str, Any]:
+        """Return the stage's settings."""
         return plain(self.settings)
 
     def inputs(self) -> list[Path]:
+        """Return the data folder."""
         return [] if self.root is None else [self.root]
 
     def run(self, folder: Path, device: str) -> int:
+        """Label every training volume."""
         from rich.progress import track
 
         from unia_med.build import build_dataset, resolve_device
@@ -161,6 +169,7 @@ class LabelStep(Step):
         return 0
 
     def is_complete(self, folder: Path) -> bool:
+        """Return whether every case that `cases.txt` lists has its labels."""
         listing = folder / "cases.txt"
         if not listing.is_file():
             return False
@@ -169,6 +178,7 @@ class LabelStep(Step):
 
     @staticmethod
     def fill(values: Mapping[str, Any], key: str, folder: str, earlier: Step) -> dict[str, Any]:
+        """Name the labels as masks that leave pixels unknown."""
         source = {"kind": "masks", "source": "files", "folder": folder, "suffix": LABELS_SUFFIX}
         return put(values, key, [{**source, "marks_every_class": False}])
 

@@ -27,7 +27,7 @@ def enlarge(grid: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def smooth_field(rng: np.random.Generator, shape: tuple[int, int], knots: int, count: int | None = None) -> np.ndarray:
-    """Standard normal noise that varies over `knots` cells per side: (H, W), or (count, H, W) when `count` is given."""
+    """Draw normal noise that varies over `knots` cells per side: (H, W), or (count, H, W) when `count` is given."""
     size = (knots, knots) if count is None else (count, knots, knots)
     return enlarge(rng.standard_normal(size, dtype=np.float32), shape)
 

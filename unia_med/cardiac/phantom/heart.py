@@ -165,7 +165,7 @@ def _right_ventricle(heart: Heart, lv: LeftVentricle, depth: float, contraction:
 
 
 def heart_slice(heart: Heart, depth: float, contraction: float) -> HeartShape:
-    """The heart's shape in mm at a depth, centred on the LV; above the base the thin-walled atrium takes its place."""
+    """Return the heart's shape in mm at a depth, centred on the LV; above the base, the thin-walled atrium's."""
     lv = left_ventricle(heart, contraction)
     inner, outer = lv.radii(depth)
     rv = _right_ventricle(heart, lv, depth, contraction)

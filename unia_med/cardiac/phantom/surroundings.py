@@ -44,7 +44,7 @@ def add_chest_wall(
 def thorax(
     rng: np.random.Generator, shape: tuple[int, int], centre: tuple[float, float], rv_direction: float, reach: float
 ) -> np.ndarray:
-    """A plausible thorax (H, W): dark lung on the free-wall side, tissue patches elsewhere, liver towards one side.
+    """Render a thorax (H, W): dark lung on the free-wall side, tissue patches elsewhere, liver towards one side.
 
     Args:
         rng: Source of randomness.

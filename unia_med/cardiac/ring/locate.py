@@ -48,7 +48,7 @@ def ring_response(volume: np.ndarray, settings: RingSettings) -> np.ndarray:
 
 
 def expected_centre(heat: np.ndarray, settings: RingSettings) -> tuple[float, float]:
-    """The brightest place (row, column) of a localisation map (Z, H, W), after smoothing and summing over slices."""
+    """Find the brightest point (row, column) of a localisation map (Z, H, W), smoothed and summed over slices."""
     summed = ndimage.gaussian_filter(heat.astype(np.float64).sum(axis=0), settings.pixels(8.0))
     row, column = np.unravel_index(int(summed.argmax()), summed.shape)
     return float(row), float(column)

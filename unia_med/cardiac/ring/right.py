@@ -62,7 +62,7 @@ def bloodlike(contrast: np.ndarray, settings: RingSettings, blood: float = 1.0) 
 
 
 def runs(profile: np.ndarray, settings: RingSettings) -> np.ndarray:
-    """The first blood-like stretch of each ray (ANGLES, DEPTHS) bool, if it begins near the epicardium and ends."""
+    """Find the first blood-like stretch of each ray (ANGLES, DEPTHS) bool that begins near the epicardium and ends."""
     step_mm = settings.rv_reach_mm / DEPTHS
     bright = bloodlike(profile, settings) > 0.5
     begun = np.maximum.accumulate(bright, axis=1)
@@ -96,7 +96,7 @@ def turn(rays: np.ndarray, direction: float) -> np.ndarray:
 
 
 def geometric_prior() -> np.ndarray:
-    """The atlas before any data: (levels, ANGLES, DEPTHS), a lobe of 75 degrees either side that fades outwards."""
+    """Return the prior atlas (levels, ANGLES, DEPTHS): a lobe of 75 degrees either side that fades outwards."""
     offset = np.abs(np.angle(np.exp(1j * np.arange(ANGLES) * 2 * np.pi / ANGLES)))
     lobe = 1 / (1 + np.exp((offset - 1.3) / 0.15))
     depth = (np.arange(DEPTHS) + 0.5) / DEPTHS

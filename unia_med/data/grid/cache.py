@@ -246,6 +246,7 @@ class Decode(Transform):
         self._channels = channels
 
     def __call__(self, case: CaseFiles) -> _Decoded:
+        """Decode one case; a fault of its file is returned, not raised."""
         try:
             volume = self._channels.read(case.image)
             slices = to_slices(self._chain({KEY: as_tensor(volume)})[KEY])

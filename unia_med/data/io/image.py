@@ -52,7 +52,8 @@ def read_image_header(path: Path | str, channels: int = 3) -> VolumeInfo:
     """Return shape (H, W, 1, C), or (H, W, 1) of one channel, and the identity, without decoding any pixel.
 
     Args:
-        path, channels: As in `read_image`.
+        path: As in `read_image`.
+        channels: As in `read_image`.
     """
     path = Path(path)
     with _opened(path) as image:

@@ -49,7 +49,11 @@ def shared_batches(
     Where all slices are labelled or none is, or a batch cannot be divided, these are the batches of `batch_indices`.
 
     Args:
-        seed, epoch, tags, batch_size, discordant_weight: As in `batch_indices`.
+        seed: As in `batch_indices`.
+        epoch: As in `batch_indices`.
+        tags: As in `batch_indices`.
+        batch_size: As in `batch_indices`.
+        discordant_weight: As in `batch_indices`.
         labelled: bool (N,): which slices have weak labels.
         share: Share of them in a batch, above 0 and below 1; at least one slice of each sort is in every batch.
     """

@@ -88,7 +88,7 @@ def _ellipse(box: Box, size: tuple[int, int]) -> np.ndarray:
 
 
 def _bright_part(image: np.ndarray, region: np.ndarray) -> np.ndarray:
-    """The largest piece of a region brighter than a limit just above the darker of Otsu's two classes, holes filled.
+    """Find the largest piece of a region brighter than a limit just above the darker of Otsu's classes, holes filled.
 
     Otsu's own threshold (IEEE TSMC 1979) loses the rim of the pool, whose pixels are partly wall, and its trabeculae:
     on 14 validation volumes of ACDC it gave a Dice of 0.77 (0.68 of the ventricle's size), this limit 0.89.

@@ -107,7 +107,10 @@ def load_label_tags(
     """Return int8 tags (Z, T) of all cases as far as the weak labels tell, unknown elsewhere; groups are not merged.
 
     Args:
-        dataset, cases, config, seed: As for `load_weak_labels`.
+        dataset: As for `load_weak_labels`.
+        cases: As for `load_weak_labels`.
+        config: As for `load_weak_labels`.
+        seed: As for `load_weak_labels`.
     """
     counts = dataset.slice_counts(cases)
     tags = {case.name: unknown_tags(counts[case.name], len(config.classes)) for case in cases}
