@@ -15,7 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from unia_med.data.io.nifti import read_volume, volume_stem, write_like
+from unia_med.data.io.nifti import write_like
+from unia_med.data.io.read import read_volume
+from unia_med.data.io.suffixes import volume_stem
 from unia_med.runs import load_predictor, load_run_config
 
 LOOKED_AT = 0.01  # of all voxels

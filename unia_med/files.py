@@ -21,12 +21,13 @@ _WRITABLE = "Name another place with --output, or give write permission and free
 
 
 @contextmanager
-def replacing(path: Path, suffix: str = "") -> Iterator[Path]:
+def replacing(path: Path, suffix: str = "", remedy: str = _WRITABLE) -> Iterator[Path]:
     """Yield a temporary path next to `path`; what is written there takes the place of `path` when the block ends.
 
     Args:
         path: final place; its folder is made.
         suffix: of the temporary name, for libraries that choose a format by it.
+        remedy: what the user can do where the place cannot be written.
 
     Raises:
         UserError: the place cannot be written (missing permission, full disk, a file where a folder is needed).
@@ -47,7 +48,7 @@ def replacing(path: Path, suffix: str = "") -> Iterator[Path]:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise unwritable(path, error) from error
+            raise unwritable(path, error, remedy) from error
         raise
     _sync_folder(path.parent)
 
@@ -96,14 +97,15 @@ def remove_leftovers(folder: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def unwritable(path: Path, error: OSError) -> UserError:
+def unwritable(path: Path, error: OSError, remedy: str = _WRITABLE) -> UserError:
     """Return the message for a place that cannot be written.
 
     Args:
         path: the place.
         error: what the system said.
+        remedy: what the user can do.
     """
-    return UserError(f"cannot be written: {error.strerror or error}", where=path, remedy=_WRITABLE)
+    return UserError(f"cannot be written: {error.strerror or error}", where=path, remedy=remedy)
 
 
 def umask() -> int:

@@ -87,7 +87,8 @@ def test_later_rounds_learn_the_annotations_as_drawn(
 def test_no_mask_is_read_for_training_where_labels_and_tags_are_files(
     tiny_acdc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from unia_med.data.io.nifti import read_volume, write_like
+    from unia_med.data.io.nifti import write_like
+    from unia_med.data.io.read import read_volume
     from unia_med.data.layouts.acdc import AcdcDataset
 
     for path in sorted(tiny_acdc.rglob("*_gt.nii.gz")):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unia_med.data.io.nifti import read_volume
+from unia_med.data.io.read import read_volume
 from unia_med.runs import load_predictor
 
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "score_heart.py"

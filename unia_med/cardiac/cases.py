@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unia_med.cardiac.indices import CardiacIndices, Phases, measure
-from unia_med.data.io.nifti import read_volume, volume_stem, volume_suffix
+from unia_med.data.io.read import read_volume
+from unia_med.data.io.suffixes import volume_stem, volume_suffix
 from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from unia_med.cardiac.cases import MeasuredCase
+from unia_med.files import write_text
 
 Cell = str | int | float | None
 
@@ -21,7 +21,6 @@ def write_tables(cases: Sequence[MeasuredCase], path: Path) -> Path:
         path: of the first file.
     """
     frames = path.with_name(f"{path.stem}_frames{path.suffix}")
-    path.parent.mkdir(parents=True, exist_ok=True)
     _write(frame_rows(cases), frames)
     _write([case_row(case) for case in cases], path)
     return frames
@@ -42,11 +41,8 @@ def case_row(case: MeasuredCase) -> dict[str, Cell]:
         "es_frame": None if systole is None else case.numbers[systole],
     }
     for name in ("LV", "RV"):
-        ventricle, prefix = found.ventricles.get(name), name.lower()
-        row[f"{prefix}_edv_ml"] = ventricle and ventricle.edv_ml
-        row[f"{prefix}_esv_ml"] = ventricle and ventricle.esv_ml
-        row[f"{prefix}_stroke_volume_ml"] = ventricle and ventricle.stroke_volume_ml
-        row[f"{prefix}_ef_percent"] = ventricle and ventricle.ef_percent
+        for quantity in ("edv_ml", "esv_ml", "stroke_volume_ml", "ef_percent"):
+            row[f"{name.lower()}_{quantity}"] = getattr(found.ventricles.get(name), quantity, None)
     row["myo_mass_ed_g"] = found.mass_g
     row["wall_thickness_mean_ed_mm"] = found.wall and found.wall.mean_mm
     row["wall_thickness_max_ed_mm"] = found.wall and found.wall.max_mm
@@ -75,12 +71,7 @@ def _write(rows: Sequence[dict[str, Cell]], path: Path) -> None:
     writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows({name: _text(value) for name, value in row.items()} for row in rows)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(stream.getvalue(), encoding="utf-8", newline="")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(path, stream.getvalue())
 
 
 def _text(value: Cell) -> str:

@@ -170,7 +170,7 @@ def _channel_files(args: argparse.Namespace) -> ChannelFiles:
 
 def _unreadable(images: Mapping[str, Path | DicomSeries], args: argparse.Namespace) -> dict[str, str]:
     """Reasons of the images whose header is already wrong: known before the weights are loaded."""
-    from unia_med.data.io.nifti import read_header
+    from unia_med.data.io.read import read_header
 
     failures: dict[str, str] = {}
     files = _channel_files(args)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from unia_med.config.schema import RunConfig
 from unia_med.config.shipped import find_config
 from unia_med.errors import UserError, suggestion
+from unia_med.files import write_text
 
 MAX_BYTES = 1 << 20
 """A config is a page of text; anything larger is a wrong file."""
@@ -105,15 +105,7 @@ def dump_config(config: BaseModel, path: str | Path) -> None:
         path: the file; it appears whole or not at all.
     """
     text = yaml.safe_dump(plain(config), sort_keys=False, default_flow_style=None, width=100, allow_unicode=True)
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # No mkstemp: its files are readable by their owner alone, and a run folder is there to be shared.
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(Path(path), text)
 
 
 def apply_override(values: dict[str, Any], text: str) -> None:

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from unia_med.errors import UserError
-
-GRID_TOLERANCE_MM = 0.1
-"""How far apart the worst corners of two volumes may lie that share a grid: rounding of a header, not a shift."""
 
 
 @dataclass(frozen=True)
@@ -51,44 +45,8 @@ def as_fault(error: UserError, file: Path | str, expected: str = "a readable vol
     return DataFault(error.where or file, error.what, expected, error.remedy or "Copy the file again")
 
 
-def corner_distance_mm(shape: Sequence[int], one: np.ndarray, other: np.ndarray) -> float:
-    """Return how far apart, in mm, two affines put the same corner of a volume, at the worst corner.
-
-    Args:
-        shape: (X, Y, Z) of the volume.
-        one: 4x4 affine.
-        other: 4x4 affine.
-
-    Example:
-        >>> shifted = np.eye(4); shifted[0, 3] = 2.5
-        >>> corner_distance_mm((4, 4, 4), np.eye(4), shifted)
-        2.5
-    """
-    corners = np.array([[*corner, 1.0] for corner in itertools.product(*((0, size - 1) for size in shape[:3]))])
-    return float(np.linalg.norm((corners @ (one - other).T)[:, :3], axis=1).max())
-
-
-def grid_difference(
-    shape: Sequence[int], affine: np.ndarray, other_shape: Sequence[int], other_affine: np.ndarray
-) -> tuple[str, str] | None:
-    """Return what the second of two volumes has and what the first has, or None where they share a grid.
-
-    Args:
-        shape: (X, Y, Z, ...) of the first.
-        affine: its 4x4 affine.
-        other_shape: of the second; only three axes count.
-        other_affine: of the second.
-    """
-    if tuple(shape[:3]) != tuple(other_shape[:3]):
-        return f"shape {tuple(other_shape)}", str(tuple(shape[:3]))
-    apart = corner_distance_mm(shape, affine, other_affine)
-    if apart > GRID_TOLERANCE_MM:
-        return f"a corner {apart:.2f} mm away by its affine", f"at most {GRID_TOLERANCE_MM} mm"
-    return None
-
-
 def raise_faults(faults: Sequence[DataFault], where: Path | str | None = None) -> None:
-    """Return raises one `UserError` that lists every fault; returns quietly when there is none.
+    """Raise one `UserError` that lists every fault; returns quietly when there is none.
 
     Args:
         faults: All faults found, in the order in which they are to be listed.

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unia_med.data.checks import DataFault, as_fault, raise_faults
-from unia_med.data.io.nifti import read_header, read_volume
 from unia_med.data.io.orientation import orient_array
+from unia_med.data.io.read import read_header, read_volume
 from unia_med.data.sample import CaseFiles
 from unia_med.errors import UserError
 

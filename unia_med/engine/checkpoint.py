@@ -25,7 +25,6 @@ def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:
         path: final place; its folder is made.
     """
     check_plain(state)
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda file: torch.save({"format": FORMAT, **state}, file))
 
 

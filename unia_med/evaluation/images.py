@@ -14,9 +14,9 @@ import numpy as np
 
 from unia_med.data.io.image import read_mask
 from unia_med.errors import UserError
+from unia_med.files import write_text
 from unia_med.labels import IGNORE
 from unia_med.metrics.confusion import METRICS, ConfusionMatrix, RegionScores, region_scores
-from unia_med.metrics.table import write_text
 
 PREDICTION_ENDINGS = ("_seg", "_pred", "")
 """Endings of a prediction's name, in order of preference; the empty one is a file named like its image."""
@@ -148,7 +148,7 @@ def summary(classes: Sequence[str], done: ImageEvaluation) -> dict[str, Any]:
 def write_summary(table: Mapping[str, Any], path: Path) -> None:
     """Write what `summary` gave, as CSV when the suffix is `.csv` and as JSON otherwise; whole or not at all."""
     text = _csv(table) if path.suffix.lower() == ".csv" else json.dumps(table, indent=2, allow_nan=False) + "\n"
-    write_text(text, path)
+    write_text(path, text)
 
 
 def _csv(table: Mapping[str, Any]) -> str:

@@ -5,14 +5,15 @@ A case that cannot be scored is reported with its reason and never left out in s
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from unia_med.data.io.nifti import read_volume, volume_stem, volume_suffix
+from unia_med.data.io.geometry import GRID_TOLERANCE_MM, corner_distance_mm
+from unia_med.data.io.read import read_volume
+from unia_med.data.io.suffixes import volume_stem, volume_suffix
 from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
 from unia_med.metrics.surface import HausdorffKind
@@ -25,9 +26,6 @@ LABEL_SUFFIX = "_gt"
 
 NO_LABELS = ("_scribble", "_uncertainty", "_seg", "_pred", "_4d")
 """Endings of files that lie beside labels and are none."""
-
-CORNER_TOLERANCE_MM = 0.1
-"""How far the worst corner of a prediction may lie from that of its label: rounding of a header, not a shift."""
 
 
 @dataclass(frozen=True)
@@ -190,9 +188,8 @@ def _check_grid(prediction: Volume, label: Volume) -> None:
             f"the prediction has shape {prediction.shape}, the label {label.shape}",
             remedy="Bring the prediction to the grid of its image and label, by nearest neighbour",
         )
-    corners = np.array([[*corner, 1.0] for corner in itertools.product(*((0, size - 1) for size in label.shape[:3]))])
-    apart = float(np.linalg.norm((corners @ (prediction.affine - label.affine).T)[:, :3], axis=1).max())
-    if apart > CORNER_TOLERANCE_MM:
+    apart = corner_distance_mm(label.shape, prediction.affine, label.affine)
+    if apart > GRID_TOLERANCE_MM:
         raise UserError(
             f"prediction and label lie up to {apart:.2f} mm apart by their affines",
             remedy="Write the prediction with its image's affine",

@@ -20,8 +20,9 @@ from monai.transforms import Compose, MapTransform
 from torch import Tensor, nn
 
 from unia_med.data.grid.transforms import from_slices, restore, to_slices
-from unia_med.data.io.nifti import NIFTI_SUFFIXES, open_nifti, volume_stem, volume_suffix, write_like
+from unia_med.data.io.nifti import open_nifti, write_like
 from unia_med.data.io.orientation import orient, orient_array, orient_back
+from unia_med.data.io.suffixes import NIFTI_SUFFIXES, volume_stem, volume_suffix
 from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
 from unia_med.inference.inputs import find_images

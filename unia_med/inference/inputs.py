@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unia_med.data.io.nifti import VOLUME_SUFFIXES, volume_stem, volume_suffix
+from unia_med.data.io.suffixes import VOLUME_SUFFIXES, volume_stem, volume_suffix
 from unia_med.errors import UserError
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from unia_med.data.io.image import IMAGE_SUFFIXES, is_image, read_image, write_grey, write_mask
+from unia_med.data.io.image import read_image, write_grey, write_mask
+from unia_med.data.io.suffixes import IMAGE_SUFFIXES, is_image
 from unia_med.errors import UserError
 
 if TYPE_CHECKING:

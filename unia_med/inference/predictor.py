@@ -135,7 +135,7 @@ class Predictor:
             UserError: the network gives NaN, or memory runs out even with half the batch.
         """
         if self._files.channels > 1:
-            return next(self.predict_frames([volume]))
+            return next(self.predict_frames([volume.with_channels()]))
         labels = np.zeros(volume.shape, np.uint8)
         uncertainty = np.zeros(volume.shape, np.float32)
         frames = (volume.frame(index) for index in range(volume.frames))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from unia_med.data.checks import DataFault
 from unia_med.errors import UserError
+from unia_med.files import write_text
 
 SUFFIXES = (".json", ".html")
 
@@ -62,15 +62,7 @@ def write(plain: dict[str, Any], title: str, path: Path) -> None:
         path: Ends in one of `SUFFIXES`.
     """
     text = json.dumps(plain, indent=2) + "\n" if path.suffix.lower() == ".json" else page(plain, title)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot be written ({error})", where=path, remedy="Name another --output") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(path, text)
 
 
 def tables(plain: dict[str, Any]) -> Iterator[ReportTable]:

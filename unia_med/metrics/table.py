@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from unia_med.files import write_text
 from unia_med.metrics.overlap import dice
 from unia_med.metrics.surface import (
     HausdorffKind,
@@ -94,18 +94,7 @@ def write_table(table: Mapping[str, Any], path: Path) -> None:
     The file appears whole or not at all.
     """
     text = to_csv(table) if path.suffix.lower() == ".csv" else json.dumps(table, indent=2, allow_nan=False) + "\n"
-    write_text(text, path)
-
-
-def write_text(text: str, path: Path) -> None:
-    """Write a text file whole or not at all, line ends as they are; its folder is made when missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(path, text)
 
 
 def to_csv(table: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unia_med.errors import UserError, suggestion
-from unia_med.metrics.table import write_text
+from unia_med.files import write_text
 
 if TYPE_CHECKING:
     from unia_med.config.schema import RunConfig
@@ -270,8 +270,8 @@ def write_tables(output: Path, results: Sequence[Result], references: Mapping[in
         references: full supervision by number of iterations.
     """
     classes = list(dict.fromkeys(name for result in results for name in result.classes))
-    write_text(to_markdown(results, references, classes), output / "table.md")
-    write_text(to_csv(results, references, classes), output / "table.csv")
+    write_text(output / "table.md", to_markdown(results, references, classes))
+    write_text(output / "table.csv", to_csv(results, references, classes))
 
 
 def to_markdown(results: Sequence[Result], references: Mapping[int, Sequence[Result]], classes: Sequence[str]) -> str:

@@ -212,7 +212,8 @@ class LabelStep(Step):
         target: Path,
     ) -> None:
         from unia_med.data.io.channels import ChannelFiles
-        from unia_med.data.io.nifti import read_volume, write_like
+        from unia_med.data.io.nifti import write_like
+        from unia_med.data.io.read import read_volume
 
         volume = read_volume(case.image) if data.channels == 1 else ChannelFiles.of(data).read(case.image)
         maps = predictor.label_maps(volume, tags, seeds)
@@ -220,7 +221,7 @@ class LabelStep(Step):
             where, remedy = f"{self.settings.run}: column", suggestion(self.settings.column, maps)
             raise UserError(f"the method makes no labels called '{self.settings.column}'", where, remedy)
         labels = mask_values(data)[maps[self.settings.column]]
-        write_like(labels, replace(volume, array=labels), target)
+        write_like(labels, replace(volume, array=labels, axes=""), target)
 
 
 def mask_values(data: DataConfig) -> np.ndarray:
@@ -248,7 +249,7 @@ def _class_values(data: DataConfig) -> dict[str, int]:
 
 def _quality(folder: Path, cases: Sequence[CaseFiles], dataset: Any, data: DataConfig) -> dict[str, Any]:
     """Mean 3D Dice per class over the cases with a mask, and the share of voxels that are labelled at all."""
-    from unia_med.data.io.nifti import read_volume
+    from unia_med.data.io.read import read_volume
     from unia_med.data.weak_labels.tags import group_labels
     from unia_med.metrics.overlap import dice
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import nibabel
@@ -69,8 +69,7 @@ def read_layers(predictor: Predictor, config: RunConfig, dataset: CaseDataset, c
     labels = {"ground truth": true_labels(config, found.labels), "prediction": predicted.labels, **columns}
     maps = {"uncertainty (entropy)": predicted.entropy, "uncertainty (own map)": predicted.network}
     volume, axis = found.volume, config.data.grid.slice_axis
-    if volume.array.ndim > 3:
-        volume = replace(volume, array=volume.array[..., 0])  # the first channel stands for all
+    volume = volume.channel(0)  # the first stands for all
     image = orient(volume, axis)
 
     def turned(array: np.ndarray) -> np.ndarray:

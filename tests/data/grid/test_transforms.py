@@ -21,7 +21,7 @@ from unia_med.data.grid.transforms import (
     restore,
     to_slices,
 )
-from unia_med.data.io.nifti import read_volume
+from unia_med.data.io.read import read_volume
 from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
 from unia_med.labels import IGNORE

@@ -11,7 +11,7 @@ import torch
 from unia_med.config.schema import DataConfig, GridConfig
 from unia_med.data.grid.cache import Decode, DiskCache, MemoryCache
 from unia_med.data.grid.transforms import KEY, as_tensor, preprocess, to_slices
-from unia_med.data.io.nifti import read_volume
+from unia_med.data.io.read import read_volume
 from unia_med.data.layouts.acdc import AcdcDataset
 from unia_med.data.sample import CaseFiles
 from unia_med.errors import UserError

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from unia_med.data.io.frames import FrameWriter, NiftiFrames, iterate_frames, open_volume
-from unia_med.data.io.nifti import read_volume, write_like
+from unia_med.data.io.nifti import write_like
+from unia_med.data.io.read import read_volume
 from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from unia_med.data.io import nifti
-from unia_med.data.io.nifti import read_header, read_volume, volume_stem, write_like
+from unia_med.data.io.nifti import write_like
+from unia_med.data.io.read import read_header, read_volume
+from unia_med.data.io.suffixes import volume_stem
 from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
 

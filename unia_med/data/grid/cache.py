@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import sys
 from abc import ABC, abstractmethod
@@ -23,10 +22,12 @@ from torch import Tensor
 from unia_med.data.checks import DataFault, as_fault, raise_faults
 from unia_med.data.grid.transforms import KEY, as_tensor, preprocess, to_slices
 from unia_med.data.io.channels import ChannelFiles
-from unia_med.data.io.image import check_decodes, is_image
+from unia_med.data.io.image import check_decodes
 from unia_med.data.io.orientation import slice_count
+from unia_med.data.io.suffixes import is_image
 from unia_med.data.sample import CaseFiles
 from unia_med.errors import UserError
+from unia_med.files import replacing
 
 if TYPE_CHECKING:
     from unia_med.config.schema import GridConfig
@@ -35,10 +36,11 @@ if TYPE_CHECKING:
 FORMAT = 2
 # Half precision resolves 1/2048 near 1: finer than the 12 bits of a scanner once they are clipped to percentiles.
 STORED = np.float16
+_ELSEWHERE = "Free some space, or set data.cache_dir to another folder"
 
 
 class _Decoded(TypedDict):
-    slices: Tensor | None
+    slices: Tensor
     fault: DataFault | None
 
 
@@ -85,7 +87,8 @@ class MemoryCache(VolumeCache):
             progress=sys.stderr.isatty(),
             copy_cache=False,
         )
-        raise_faults([item["fault"] for item in self._volumes if item["fault"]], "data")
+        faults = [self._volumes[position]["fault"] for position in range(len(self._volumes))]
+        raise_faults([fault for fault in faults if fault], "data")
 
     def count(self, position: int) -> int:
         """Return the number of slices of a case."""
@@ -138,8 +141,8 @@ class DiskCache(VolumeCache):
         with ThreadPoolExecutor(max(1, workers)) as threads:
             made = list(threads.map(make, cases))
         raise_faults([item for item in made if isinstance(item, DataFault)], "data")
-        self._files = [path for path, _ in made]
-        self._counts = [count for _, count in made]
+        whole = [item for item in made if not isinstance(item, DataFault)]
+        self._files, self._counts = [path for path, _ in whole], [count for _, count in whole]
 
     def count(self, position: int) -> int:
         """Return the number of slices of a case."""
@@ -181,7 +184,7 @@ class NoCache(VolumeCache):
         with ThreadPoolExecutor(max(1, workers)) as threads:
             looked = list(threads.map(self._look, self._cases))
         raise_faults([item for item in looked if isinstance(item, DataFault)], "data")
-        self._counts = looked
+        self._counts = [item for item in looked if not isinstance(item, DataFault)]
 
     def count(self, position: int) -> int:
         """Return the number of slices of a case."""
@@ -251,7 +254,7 @@ class Decode(Transform):
             volume = self._channels.read(case.image)
             slices = to_slices(self._chain({KEY: as_tensor(volume)})[KEY])
         except UserError as error:
-            return {"slices": None, "fault": as_fault(error, case.image)}
+            return {"slices": torch.empty(0), "fault": as_fault(error, case.image)}
         return {"slices": slices.to(torch.float16), "fault": None}
 
 
@@ -259,7 +262,7 @@ def _fingerprint(image: Path, grid: GridConfig, channels: ChannelFiles) -> str:
     paths = channels.files(image)
     files = [(str(path.resolve()), (status := path.stat()).st_size, status.st_mtime_ns) for path in paths]
     percentiles = None if grid.percentiles is None else list(grid.percentiles)
-    settings = {"spacing_mm": grid.spacing_mm, "size": list(grid.size), "percentiles": percentiles}
+    settings: dict[str, object] = {"spacing_mm": grid.spacing_mm, "size": list(grid.size), "percentiles": percentiles}
     if grid.resize != "none":  # files of the time before this setting stay good
         settings["resize"] = grid.resize
     key = [FORMAT, files, settings, grid.slice_axis, channels.channels]
@@ -281,14 +284,5 @@ def _slices_if_whole(path: Path) -> int | None:
 
 
 def _save_whole(array: np.ndarray, path: Path) -> None:
-    temporary = path.with_name(f".writing_{os.getpid()}_{path.name}")
-    try:
-        with temporary.open("wb") as file:
-            np.save(file, array, allow_pickle=False)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(
-            f"cannot be written ({error})", where=path, remedy="Free some space or set data.cache_dir to another folder"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path, remedy=_ELSEWHERE) as temporary, temporary.open("wb") as file:
+        np.save(file, array, allow_pickle=False)

@@ -8,7 +8,7 @@ along the third stored axis.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,8 +30,8 @@ from monai.transforms import (
 )
 from torch import Tensor
 
-from unia_med.data.io.nifti import read_volume
 from unia_med.data.io.orientation import AXIS_CODES, orient
+from unia_med.data.io.read import read_volume
 from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
 from unia_med.labels import IGNORE
@@ -63,9 +63,11 @@ def as_tensor(volume: Volume) -> MetaTensor:
     Args:
         volume: (X, Y, Z), or (X, Y, Z, C) of several channels; of a cine, one frame: `volume.frame(t)`.
     """
-    array = volume.array[None] if volume.array.ndim == 3 else np.moveaxis(volume.array, 3, 0)
-    array = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
-    return MetaTensor(array, affine=torch.from_numpy(np.array(volume.affine, dtype=np.float64)))
+    if "T" in volume.axes:
+        raise ValueError(f"{volume!r} has an axis of time; give one frame")
+    array = np.moveaxis(volume.array, 3, 0) if "C" in volume.axes else volume.array[None]
+    voxels = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+    return MetaTensor(voxels, affine=torch.from_numpy(np.array(volume.affine, dtype=np.float64)))
 
 
 def to_slices(image: Tensor) -> Tensor:
@@ -89,7 +91,7 @@ def restore(probabilities: Tensor, image: MetaTensor, chain: Compose) -> Tensor:
         image: What `chain` made of the image; it remembers what was done to it.
         chain: The chain itself.
     """
-    item = {KEY: image, "pred": MetaTensor(probabilities.float(), affine=image.affine)}
+    item: dict[Hashable, MetaTensor] = {KEY: image, "pred": MetaTensor(probabilities.float(), affine=image.affine)}
     native = Invertd("pred", chain, orig_keys=KEY, nearest_interp=False, to_tensor=True)(item)["pred"].as_tensor()
     native = native.clamp(0, 1)
     total = native.sum(0)
@@ -184,12 +186,14 @@ def _scaling(grid: GridConfig) -> ScaleIntensityRangePercentilesd | ScaleIntensi
 def _to_grid(grid: GridConfig, mode: str, padding: int) -> list[Transform]:
     spacing = grid.spacing_mm
     # -1 keeps the distance between slices. Beyond the rim, by half a pixel at most, the rim is repeated.
-    resample = [Spacingd(KEY, pixdim=(spacing, spacing, -1.0), mode=mode, padding_mode="border")] if spacing else []
+    resample: list[Transform] = (
+        [Spacingd(KEY, pixdim=(spacing, spacing, -1.0), mode=mode, padding_mode="border")] if spacing else []
+    )
     if grid.resize == "stretch":
         linear = mode == "bilinear"
         # MONAI's own anti-aliasing pads with 0 and leaves a dark rim; its `nearest` would be half a pixel off.
-        names = {"mode": "trilinear" if linear else "nearest-exact", "align_corners": False if linear else None}
         resample += [SmoothBeforeShrinking(grid.size)] if linear else []
-        resample.append(Resized(KEY, spatial_size=(*grid.size, -1), **names))
+        mode, corners = ("trilinear", False) if linear else ("nearest-exact", None)
+        resample.append(Resized(KEY, spatial_size=(*grid.size, -1), mode=mode, align_corners=corners))
     crop = ResizeWithPadOrCropd(KEY, spatial_size=(*grid.size, -1), mode="constant", value=padding)
     return [*resample, crop]

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unia_med.data.checks import grid_difference
-from unia_med.data.io.image import is_image, read_image, read_image_header
-from unia_med.data.io.nifti import read_header, read_volume, volume_stem
+from unia_med.data.io.geometry import grid_difference
+from unia_med.data.io.image import read_image, read_image_header
+from unia_med.data.io.read import read_header, read_volume
+from unia_med.data.io.suffixes import is_image, volume_stem
 from unia_med.data.io.volume import Volume, VolumeInfo
 from unia_med.errors import UserError
 
@@ -83,9 +84,10 @@ class ChannelFiles:
             _same_grid(volumes[0], other)
         first = volumes[0]
         if len(volumes) > 1:
-            first = replace(first, array=np.stack([volume.array for volume in volumes], axis=3))
+            stacked = np.stack([volume.array for volume in volumes], axis=3)
+            first = replace(first, array=stacked, axes="XYZC" if stacked.ndim == 4 else "")
         self._check(first.shape, path)
-        return first
+        return first.with_channels()
 
     def _check(self, shape: tuple[int, ...], path: Path) -> None:
         if self.channels == 1 and len(shape) != 3:
@@ -93,7 +95,7 @@ class ChannelFiles:
             raise UserError(f"shape {shape}, expected 3D", where=path, remedy=remedy)
         if self.channels > 1 and (len(shape) != 4 or shape[3] != self.channels):
             what = f"shape {shape}, expected a fourth axis of {self.channels} channels"
-            raise UserError(what, where=path, remedy="Mend data.channels, or set data.volumes.channel_endings")
+            raise UserError(what, where=path, remedy="Correct data.channels, or set data.volumes.channel_endings")
 
 
 def _same_grid(one: VolumeInfo | Volume, other: VolumeInfo | Volume) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,19 +13,13 @@ from typing import Any, Protocol
 import nibabel as nib
 import numpy as np
 
-from unia_med.data.io.nifti import (
-    ITK_SUFFIXES,
-    check_finite,
-    check_geometry,
-    open_nifti,
-    read_volume,
-    result_header,
-    stored_voxels,
-    umask,
-    volume_suffix,
-)
+from unia_med.data.io.geometry import check_geometry
+from unia_med.data.io.nifti import check_finite, open_nifti, result_header, stored_voxels
+from unia_med.data.io.read import read_volume
+from unia_med.data.io.suffixes import NIFTI_SUFFIXES, volume_suffix
 from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
+from unia_med.files import replacing
 
 _COMPRESSION = 1
 """gzip level, nibabel's own: masks hardly shrink with more, and it is several times slower."""
@@ -121,7 +113,7 @@ def open_volume(path: Path | str) -> FrameSource:
         UserError: as `read_volume`; and a 4D file whose time step is zero or unknown.
     """
     path = Path(path)
-    if path.is_dir() or not path.exists() or volume_suffix(path) in (None, *ITK_SUFFIXES):
+    if path.is_dir() or not path.exists() or volume_suffix(path) not in NIFTI_SUFFIXES:
         volume = read_volume(path)
         check_time_step(volume.shape, volume.header, path)
         return volume
@@ -193,19 +185,18 @@ class FrameWriter(AbstractContextManager["FrameWriter"]):
         self._header = image.header
 
     def __enter__(self) -> FrameWriter:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=".writing_", suffix=".nii.gz")
-        self._temporary, self._raw = Path(name), os.fdopen(handle, "wb")
-        # No time stamp and no name: the same result gives the same bytes.
-        self._file = gzip.GzipFile("", "wb", _COMPRESSION, self._raw, mtime=0)
-        self._header["vox_offset"] = offset = len(self._header.binaryblock) + 4  # 4 bytes: no extensions follow
-        self._header["magic"] = self._header.single_magic
-        self._header["scl_slope"], self._header["scl_inter"] = 1, 0
-        self._file.write(self._header.binaryblock.ljust(offset, b"\0"))
+        with ExitStack() as stack:
+            temporary = stack.enter_context(replacing(self.path, ".nii.gz"))
+            raw = stack.enter_context(temporary.open("wb"))
+            # No time stamp and no name: the same result gives the same bytes.
+            self._file = stack.enter_context(gzip.GzipFile("", "wb", _COMPRESSION, raw, mtime=0))
+            self._write_header()
+            stack.push(self._check_complete)
+            self._open = stack.pop_all()
         return self
 
     def write(self, frame: np.ndarray) -> None:
-        """Return appends the next frame.
+        """Append the next frame.
 
         Args:
             frame: (X, Y, Z), of the writer's type.
@@ -219,13 +210,14 @@ class FrameWriter(AbstractContextManager["FrameWriter"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            self._file.close()
-            self._raw.close()
-            if kind is None:
-                if self._left:
-                    raise ValueError(f"{self._left} frames were not written")
-                os.chmod(self._temporary, 0o666 & ~umask())  # mkstemp makes private files, results are ordinary ones
-                os.replace(self._temporary, self.path)
-        finally:
-            self._temporary.unlink(missing_ok=True)
+        self._open.__exit__(kind, error, trace)
+
+    def _write_header(self) -> None:
+        self._header["vox_offset"] = offset = len(self._header.binaryblock) + 4  # 4 bytes: no extensions follow
+        self._header["magic"] = self._header.single_magic
+        self._header["scl_slope"], self._header["scl_inter"] = 1, 0
+        self._file.write(self._header.binaryblock.ljust(offset, b"\0"))
+
+    def _check_complete(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is None and self._left:
+            raise ValueError(f"{self._left} frames were not written")

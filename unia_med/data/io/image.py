@@ -1,8 +1,7 @@
-"""Photographs and their masks: JPEG and PNG as volumes of one slice, row by row, so that nothing is turned."""
+"""Photographs and their masks: JPEG, PNG and TIFF as volumes of one slice, row by row, so that nothing is turned."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,23 +11,41 @@ import numpy as np
 
 from unia_med.data.io.volume import Volume, VolumeInfo
 from unia_med.errors import UserError
+from unia_med.files import replacing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _MASK_MODES = {"1", "L", "P"}
+_GREY_MODES = {"L", "F", "I", "I;16", "I;16B", "I;16L"}
+_FORMATS = ("JPEG", "PNG", "TIFF")
 _COPY_AGAIN = "Copy the file again from its source, or leave it out"
 
 
-def is_image(path: Path | str) -> bool:
-    """Return whether a file is a photograph (or a mask of one) by its suffix.
+def read_picture(path: Path) -> Volume:
+    """Return a picture as it is stored: (H, W, 1) of grey values, 8 or 16 bits or float, or (H, W, 1, 3) of colours.
 
-    Example:
-        >>> is_image("a/b.JPG"), is_image("b.nii.gz")
-        (True, False)
+    Axes X and Y are rows and columns, a pixel counts as 1 mm. Transparency is dropped, a palette becomes its colours.
+
+    Args:
+        path: JPEG, PNG or TIFF of one page.
     """
-    return Path(path).suffix.lower() in IMAGE_SUFFIXES
+    with _opened(path) as image:
+        array = np.array(image if image.mode in _GREY_MODES else image.convert(_plain_mode(image)))
+    if array.ndim == 2:
+        return Volume(array[:, :, None], np.eye(4), path=path)
+    return Volume(array[:, :, None, :], np.eye(4), path=path, axes="XYZC")
+
+
+def read_picture_header(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
+    """Return the shape that `read_picture` gives, and the identity, without decoding any pixel.
+
+    Args:
+        path: JPEG, PNG or TIFF of one page.
+    """
+    with _opened(path) as image:
+        (width, height), grey = image.size, image.mode in _GREY_MODES or _plain_mode(image) == "L"
+    return ((height, width, 1) if grey else (height, width, 1, 3)), np.eye(4)
 
 
 def read_image(path: Path | str, channels: int = 3) -> Volume:
@@ -38,14 +55,15 @@ def read_image(path: Path | str, channels: int = 3) -> Volume:
     annotations of VOC and COCO do not follow it either. Of 16 bits the upper 8 are kept.
 
     Args:
-        path: JPEG or PNG; grey, colour, palette or with transparency, which is dropped.
+        path: JPEG, PNG or TIFF; grey, colour, palette or with transparency, which is dropped.
         channels: 3 for colour, grey images being repeated, or 1 for grey.
     """
     path = Path(path)
     with _opened(path) as image:
         array = _pixels(image, channels)
-    array = array[:, :, None] if channels == 1 else array[:, :, None, :]
-    return Volume(array, np.eye(4), path=path)
+    if channels == 1:
+        return Volume(array[:, :, None], np.eye(4), path=path)
+    return Volume(array[:, :, None, :], np.eye(4), path=path, axes="XYZC")
 
 
 def read_image_header(path: Path | str, channels: int = 3) -> VolumeInfo:
@@ -63,7 +81,7 @@ def read_image_header(path: Path | str, channels: int = 3) -> VolumeInfo:
 
 
 def check_decodes(path: Path | str) -> None:
-    """Return decodes an image and forgets it; of a JPEG only what it takes to find that data are missing.
+    """Decode an image and forget it; of a JPEG only what it takes to find that data are missing.
 
     Raises:
         UserError: The file is missing, foreign, damaged or cut off.
@@ -142,26 +160,32 @@ def _pixels(image: Image, channels: int) -> np.ndarray:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image]:
-    """Return the file opened by pillow, with everything that reading it may raise told as a fault of the file."""
+    """Return the file opened by pillow; whatever reading it may raise becomes a fault of the file."""
     from PIL import Image
 
     if not path.is_file():
         raise UserError("no such file", where=path, remedy="Check the path")
     try:
-        with Image.open(path, formats=("JPEG", "PNG")) as image:
+        with Image.open(path, formats=_FORMATS) as image:
+            _check_pages(image, path)
             yield image
     # Pillow raises all of these on foreign, damaged or cut-off files; the bomb is an image of 180 megapixels.
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise UserError(f"cannot be decoded as JPEG or PNG ({error})", where=path, remedy=_COPY_AGAIN) from error
+        raise UserError(f"cannot be decoded as JPEG, PNG or TIFF ({error})", where=path, remedy=_COPY_AGAIN) from error
+
+
+def _check_pages(image: Image, path: Path) -> None:
+    pages = getattr(image, "n_frames", 1)
+    if pages > 1:
+        remedy = "Save each page as a picture of its own, or the stack as NIfTI with its spacing"
+        raise UserError(f"a file of {pages} pages, expected one picture", where=path, remedy=remedy)
+
+
+def _plain_mode(image: Image) -> str:
+    """Return "L" for pictures without colour, else "RGB"."""
+    return "L" if image.mode in ("1", "LA", "La") else "RGB"
 
 
 def _save(image: Image, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".writing_{os.getpid()}_{path.name}")
-    try:
+    with replacing(path, ".png") as temporary:
         image.save(temporary, format="PNG")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"cannot be written ({error})", where=path, remedy="Free some space") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,12 +1,9 @@
-"""Reads volumes with their geometry checked, and writes results in the geometry of their source."""
+"""NIfTI files: reading them, and writing results in the geometry of their source."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 import warnings
 import zlib
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,89 +12,36 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
-from unia_med.data.io.volume import Volume, VolumeInfo
+from unia_med.data.io.suffixes import NIFTI_SUFFIXES, volume_suffix
+from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
+from unia_med.files import replacing
 
-NIFTI_SUFFIXES = (".nii.gz", ".nii")
-ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
-VOLUME_SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES
 WRITTEN_TYPES = (np.dtype(np.uint8), np.dtype(np.float32))
 
 # What nibabel, gzip and numpy raise between them on foreign, damaged or cut-off files.
 _READ_ERRORS = (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError, ValueError, TypeError, OverflowError)
 _COPY_AGAIN = "Copy the file again from its source, or leave it out"
-# Below this, the volume of a voxel relative to the product of its edges means that two axes coincide.
-_FLAT_VOXEL = 1e-4
 
 
-def volume_suffix(path: Path | str) -> str | None:
-    """Return the suffix by which a file is known as a volume, or None when it is none.
-
-    Example:
-        >>> volume_suffix("scan.NII.gz"), volume_suffix("notes.txt")
-        ('.nii.gz', None)
-    """
-    name = Path(path).name.lower()
-    return next((suffix for suffix in VOLUME_SUFFIXES if name.endswith(suffix)), None)
-
-
-def volume_stem(path: Path | str) -> str:
-    """Return the file name without its volume suffix; `scan.1.nii.gz` gives `scan.1`."""
-    name = Path(path).name
-    suffix = volume_suffix(name)
-    return name[: -len(suffix)] if suffix else name
-
-
-def read_header(path: Path | str) -> VolumeInfo:
-    """Return shape and affine of a volume without decoding it, checked as by `read_volume`.
+def read_nifti(path: Path) -> Volume:
+    """Return a volume in stored axis order; geometry and voxels are not yet checked.
 
     Args:
-        path: As in `read_volume`.
+        path: `.nii` or `.nii.gz`.
     """
-    path = _existing_file(path)
-    if path.suffix.lower() in (".png", ".jpg", ".jpeg"):
-        from unia_med.data.io.image import read_image_header  # it needs `VolumeInfo` from here
-
-        return read_image_header(path, channels=1)
-    if volume_suffix(path) in ITK_SUFFIXES:
-        from unia_med.data.io.itk import read_itk_header  # SimpleITK is optional and slow to import
-
-        shape, affine = read_itk_header(path)
-    else:
-        image = open_nifti(path)
-        shape, affine = tuple(image.shape), np.asarray(image.affine, dtype=np.float64)
-    shape = _at_least_3d(shape)
-    check_geometry(shape, affine, path)
-    return VolumeInfo(shape, affine, path)
+    image = open_nifti(path)
+    return Volume(stored_voxels(image.dataobj, path), np.asarray(image.affine, np.float64), image.header, path)
 
 
-def read_volume(path: Path | str) -> Volume:
-    """Return a volume in stored axis order with its geometry, all of it checked; a 2D image is one slice (X, Y, 1).
+def read_nifti_header(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
+    """Return shape and RAS affine of a file without decoding its voxels.
 
     Args:
-        path: `.nii`, `.nii.gz`, or, with SimpleITK installed, `.nrrd`, `.nhdr`, `.mha`, `.mhd`; or a `.png` of labels,
-            see `data.io.image.read_mask`.
-
-    Raises:
-        UserError: The file is missing, foreign, cut off, not 2D to 4D, complex or coloured, has voxels
-            that are NaN or infinite, or an affine that cannot place its voxels.
+        path: `.nii` or `.nii.gz`.
     """
-    path = _existing_file(path)
-    if path.suffix.lower() == ".png":
-        from unia_med.data.io.image import read_mask  # it needs `VolumeInfo` from here
-
-        return read_mask(path)
-    if volume_suffix(path) in ITK_SUFFIXES:
-        from unia_med.data.io.itk import read_itk  # SimpleITK is optional and slow to import
-
-        volume = read_itk(path)
-    else:
-        image = open_nifti(path)
-        volume = Volume(stored_voxels(image.dataobj, path), np.asarray(image.affine, np.float64), image.header, path)
-    volume = replace(volume, array=volume.array.reshape(_at_least_3d(volume.shape)))
-    check_geometry(volume.shape, volume.affine, path)
-    check_finite(volume.array, path)
-    return volume
+    image = open_nifti(path)
+    return tuple(image.shape), np.asarray(image.affine, dtype=np.float64)
 
 
 def write_like(array: np.ndarray, source: Volume, path: Path | str) -> None:
@@ -125,22 +69,8 @@ def write_like(array: np.ndarray, source: Volume, path: Path | str) -> None:
         array = array[:, :, 0]
     header = result_header(array.dtype, array.shape, source)
     kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-    _save_whole(kind(array, source.affine, header), path, suffix)
-
-
-def _existing_file(path: Path | str) -> Path:
-    path = Path(path)
-    if path.is_dir():
-        raise UserError("this is a folder, expected a volume file", where=path, remedy="Name a file inside it")
-    if not path.exists():
-        raise UserError("no such file", where=path, remedy="Check the path")
-    if volume_suffix(path) is None:
-        raise UserError(
-            f"not known as a volume by its suffix {path.suffix!r}",
-            where=path,
-            remedy=f"Convert it to one of {', '.join(VOLUME_SUFFIXES)}",
-        )
-    return path
+    with replacing(path, suffix) as temporary:
+        nib.save(kind(array, source.affine, header), temporary)
 
 
 def open_nifti(path: Path, keep_open: bool = False) -> Any:
@@ -151,7 +81,7 @@ def open_nifti(path: Path, keep_open: bool = False) -> Any:
         keep_open: Keep its handle, so that frames read in order need no second decompression.
     """
     try:
-        image = nib.load(path, keep_file_open=keep_open)
+        image: Any = nib.load(path, keep_file_open=keep_open)
         np.asarray(image.affine, dtype=np.float64)
     except _READ_ERRORS as error:
         raise UserError(f"cannot be read as NIfTI ({_first_line(error)})", where=path, remedy=_COPY_AGAIN) from error
@@ -164,10 +94,6 @@ def open_nifti(path: Path, keep_open: bool = False) -> Any:
             remedy="Convert it to a grey-value volume, e.g. the magnitude",
         )
     return image
-
-
-def _at_least_3d(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return (*shape, 1) if len(shape) == 2 else shape
 
 
 def stored_voxels(stored: Any, path: Path, part: Any = ...) -> np.ndarray:
@@ -185,37 +111,6 @@ def stored_voxels(stored: Any, path: Path, part: Any = ...) -> np.ndarray:
             return array.astype(np.float32) if array.dtype.kind == "f" else np.array(array)
     except _READ_ERRORS as error:
         raise UserError(f"the voxels cannot be read ({_first_line(error)})", where=path, remedy=_COPY_AGAIN) from error
-
-
-def check_geometry(shape: tuple[int, ...], affine: np.ndarray, path: Path) -> None:
-    """Refuse shapes that are no volume and affines that cannot place voxels.
-
-    Args:
-        shape: Of the voxels.
-        affine: 4x4 matrix.
-        path: Their file, for the message.
-    """
-    if len(shape) not in (3, 4) or 0 in shape:
-        raise UserError(
-            f"array of {len(shape)} dimensions {shape}, "
-            "expected 2, 3 (x, y, slice) or 4 (x, y, slice, time or channel), none empty",
-            where=path,
-            remedy="Split what has further dimensions into several files",
-        )
-    matrix = affine[:3, :3]
-    if not np.isfinite(affine).all():
-        found = "NaN or infinite numbers"
-    elif not (lengths := np.linalg.norm(matrix, axis=0)).all():
-        found = "an axis with a voxel size of 0 mm"
-    elif abs(np.linalg.det(matrix / lengths)) < _FLAT_VOXEL:
-        found = "axes that coincide (singular matrix)"
-    else:
-        return
-    raise UserError(
-        f"the affine has {found}, so millimetres cannot be known",
-        where=path,
-        remedy="Write the true spacing and directions into the header (sform), or export the scan again",
-    )
 
 
 def check_finite(array: np.ndarray, path: Path) -> None:
@@ -258,26 +153,6 @@ def result_header(dtype: np.dtype, shape: tuple[int, ...], source: Any) -> Any:
         header.set_sform(source.affine, code=1)
         header.set_qform(source.affine, code=1)
     return header
-
-
-def _save_whole(image: Any, path: Path, suffix: str) -> None:
-    """Save under a temporary name in the same folder, then renames."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing_", suffix=suffix)
-    os.close(handle)
-    try:
-        nib.save(image, temporary)
-        os.chmod(temporary, 0o666 & ~umask())  # mkstemp makes private files, results are ordinary ones
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
-def umask() -> int:
-    """Return the process's umask."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _first_line(error: BaseException) -> str:

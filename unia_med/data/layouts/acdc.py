@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unia_med.data.checks import DataFault, as_fault, grid_difference, raise_faults
-from unia_med.data.io.nifti import NIFTI_SUFFIXES, read_header, read_volume
+from unia_med.data.checks import DataFault, as_fault, raise_faults
+from unia_med.data.io.geometry import grid_difference
 from unia_med.data.io.orientation import slice_count
+from unia_med.data.io.read import read_header, read_volume
+from unia_med.data.io.suffixes import NIFTI_SUFFIXES
 from unia_med.data.io.volume import VolumeInfo
 from unia_med.data.masks import MaskedVolumes
 from unia_med.data.sample import CaseFiles, EvaluationCase

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from unia_med.config.images import VOC_CLASSES
 from unia_med.data.checks import DataFault, as_fault
-from unia_med.data.io.image import IMAGE_SUFFIXES, read_image_header
+from unia_med.data.io.image import read_image_header
+from unia_med.data.io.suffixes import IMAGE_SUFFIXES
 from unia_med.data.layouts.image_dataset import ImageDataset, first_file, refuse_doubles
 from unia_med.data.sample import CaseFiles
 from unia_med.data.splits import PARTS

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unia_med.config.weak_labels import DEFAULT_SUFFIXES
-from unia_med.data.checks import DataFault, as_fault, grid_difference, raise_faults
+from unia_med.data.checks import DataFault, as_fault, raise_faults
 from unia_med.data.io.channels import ChannelFiles
-from unia_med.data.io.nifti import VOLUME_SUFFIXES, read_header, volume_stem, volume_suffix
+from unia_med.data.io.geometry import grid_difference
 from unia_med.data.io.orientation import slice_count
+from unia_med.data.io.read import read_header
+from unia_med.data.io.suffixes import VOLUME_SUFFIXES, volume_stem, volume_suffix
 from unia_med.data.io.volume import VolumeInfo
 from unia_med.data.layouts.volumes_table import Row, read_rows
 from unia_med.data.masks import MaskedVolumes

@@ -17,8 +17,8 @@ from unia_med.config.weak_labels import DEFAULT_BETA, LabelSource
 from unia_med.data.checks import DataFault, faults_of, raise_faults
 from unia_med.data.grid.cache import Decode
 from unia_med.data.io.channels import ChannelFiles
-from unia_med.data.io.nifti import read_header
 from unia_med.data.io.orientation import orient, orient_array
+from unia_med.data.io.read import read_header
 from unia_med.data.io.volume import Volume
 from unia_med.data.masks import sliced_labels
 from unia_med.data.sample import CaseFiles

@@ -16,7 +16,8 @@ import numpy as np
 
 from unia_med.config.weak_labels import DEFAULT_SUFFIXES, LabelSource
 from unia_med.data.checks import DataFault, raise_faults
-from unia_med.data.io.nifti import VOLUME_SUFFIXES, read_header, read_volume
+from unia_med.data.io.read import read_header, read_volume
+from unia_med.data.io.suffixes import VOLUME_SUFFIXES
 from unia_med.data.layouts.acdc import KNOWN_VALUES, AcdcDataset
 from unia_med.data.sample import CaseFiles
 from unia_med.errors import UserError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from unia_med.data.checks import DataFault, raise_faults
-from unia_med.data.io.nifti import volume_stem, volume_suffix
+from unia_med.data.io.suffixes import volume_stem, volume_suffix
 from unia_med.errors import UserError, nearest
+from unia_med.files import write_text
 from unia_med.labels import TAG_ABSENT, TAG_PRESENT, TAG_UNKNOWN
 
 _VALUES = {"0": TAG_ABSENT, "1": TAG_PRESENT, "": TAG_UNKNOWN}
@@ -35,7 +36,7 @@ def unknown_tags(slices: int, classes: int) -> np.ndarray:
 
 
 def group_members(classes: Sequence[str], groups: Mapping[str, Sequence[str]]) -> list[list[int]]:
-    """Return returns, per group, the positions of its classes.
+    """Return, per group, the positions of its classes.
 
     Raises:
         UserError: A group is empty or names an unknown class, or a class is in no group or in two.
@@ -123,19 +124,13 @@ def read_tags_csv(
 
 def write_tags_csv(path: Path | str, tags: Mapping[str, np.ndarray], classes: Sequence[str]) -> None:
     """Write tags (Z, T) per case as a table that `read_tags_csv` reads back; it appears whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     names = {value: text for text, value in _VALUES.items()}
-    temporary = path.with_name(f".writing_{os.getpid()}_{path.name}")
-    try:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
-            table.writerow(["image", "slice", *classes])
-            for case, volume in tags.items():
-                table.writerows([case, z, *(names[int(tag)] for tag in row)] for z, row in enumerate(volume))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(["image", "slice", *classes])
+    for case, volume in tags.items():
+        table.writerows([case, z, *(names[int(tag)] for tag in row)] for z, row in enumerate(volume))
+    write_text(Path(path), text.getvalue())
 
 
 @dataclass(frozen=True)
@@ -237,7 +232,7 @@ def _add_slice_row(row: _Row, target: np.ndarray, classes: Sequence[str], path: 
     """Write a slice's tags into `target` (T,), which holds what its volume's row said."""
     known = row.tags != TAG_UNKNOWN
     clash = known & (target != TAG_UNKNOWN) & (target != row.tags)
-    for position in np.flatnonzero(clash):
+    for position in np.flatnonzero(clash).tolist():
         found = f"{classes[position]} {row.tags[position]} in {_place(row)}"
         expected = f"{target[position]}, as the row of the whole volume says"
         faults.append(DataFault(f"{path} line {row.line}", found, expected, "Mend one of the two rows"))
@@ -247,7 +242,7 @@ def _add_slice_row(row: _Row, target: np.ndarray, classes: Sequence[str], path: 
 def _check_some_slice_left(
     row: _Row, volume: np.ndarray, classes: Sequence[str], path: Path, faults: list[DataFault]
 ) -> None:
-    for position in np.flatnonzero((row.tags == TAG_PRESENT) & (volume == TAG_ABSENT).all(axis=0)):
+    for position in np.flatnonzero((row.tags == TAG_PRESENT) & (volume == TAG_ABSENT).all(axis=0)).tolist():
         found = f"{classes[position]} present in {row.case}, while every slice of it says absent"
         faults.append(DataFault(f"{path} line {row.line}", found, "at least one slice left", "Mend one of the rows"))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from unia_med.config.weak_labels import MakeConfig
-from unia_med.data.io.nifti import read_header, read_volume, write_like
+from unia_med.data.io.nifti import write_like
 from unia_med.data.io.orientation import orient_back
+from unia_med.data.io.read import read_header, read_volume
 from unia_med.data.masks import sliced_labels
 from unia_med.data.sample import CaseFiles
 from unia_med.data.weak_labels.make import box_masks, make_labels
 from unia_med.data.weak_labels.read import encode, encode_boxes, not_annotated
 from unia_med.data.weak_labels.tags import tags_from_mask
+from unia_med.files import write_text
 from unia_med.labels import BACKGROUND, IGNORE
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ def weaken_case(
     settings: MakeConfig,
     folder: Path,
 ) -> Weakened:
-    """Make one case's weak labels and writes their volume `NAME_kind.nii.gz`, which appears whole or not at all.
+    """Make one case's weak labels and write their volume `NAME_kind.nii.gz`, which appears whole or not at all.
 
     Args:
         dataset: Gives the mask.
@@ -82,16 +84,11 @@ def weaken_case(
 
 def write_table(path: Path, columns: Sequence[str], rows: Sequence[tuple]) -> None:
     """Write a CSV that appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".writing_{os.getpid()}_{path.name}")
-    try:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
-            table.writerow(columns)
-            table.writerows(rows)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(columns)
+    table.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def _point_rows(case: str, labels: np.ndarray, classes: Sequence[str]) -> list[tuple]:

@@ -115,11 +115,11 @@ def _is_one_place(series: Sequence[Instance]) -> bool:
 def _kind(series: Sequence[Instance]) -> tuple:
     """Return what series of one stack share."""
     first = series[0]
-    directions = tuple(np.round(first.orientation, 3).tolist())
+    directions = tuple(np.round(first.directions, 3).ravel().tolist())
     return first.study_uid, first.description, first.frame_of_reference, directions, first.size, len(series)
 
 
 def _are_apart(group: Sequence[Sequence[Instance]]) -> bool:
     normal = normal_of(group[0][0])
-    depths = np.sort([float(normal @ np.asarray(series[0].position)) for series in group])
+    depths = np.sort([float(normal @ series[0].place) for series in group])
     return bool((np.diff(depths) > SAME_PLACE_MM).all())

@@ -9,11 +9,9 @@ none of it.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from copy import deepcopy
 from pathlib import Path
 from types import TracebackType
@@ -23,8 +21,8 @@ import numpy as np
 
 from unia_med import __version__
 from unia_med.data.io.dicom.series import INSTALL, DicomSeries, quiet
-from unia_med.data.io.nifti import umask
 from unia_med.errors import UserError
+from unia_med.files import replacing
 
 if TYPE_CHECKING:
     from highdicom.seg import SegmentDescription
@@ -79,21 +77,15 @@ class SegWriter(AbstractContextManager["SegWriter"]):
         self._highdicom = import_highdicom(series.path)
         self._series, self._classes = series, tuple(classes)
         self._uid = str(self._highdicom.UID())
-        self._staged: list[tuple[Path, Path]] = []
+        self._staged = ExitStack()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            for temporary, path in self._staged if kind is None else ():
-                os.chmod(temporary, 0o666 & ~umask())  # mkstemp makes private files, results are ordinary ones
-                os.replace(temporary, path)
-        finally:
-            for temporary, _ in self._staged:
-                temporary.unlink(missing_ok=True)
+        self._staged.__exit__(kind, error, trace)
 
     def write(self, index: int, labels: np.ndarray, path: Path) -> None:
-        """Write one frame, reads it back and compares.
+        """Write one frame, read it back and compare.
 
         Args:
             index: time frame, 0 for a 3D series.
@@ -105,12 +97,10 @@ class SegWriter(AbstractContextManager["SegWriter"]):
         with quiet():
             segmentation = self._build(sources, planes, index)
         _refer_to_true_series(segmentation, self._series, index)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing_", suffix=".dcm")
-        self._staged.append((Path(name), path))
-        with os.fdopen(handle, "wb") as file, quiet():
+        temporary = self._staged.enter_context(replacing(path, ".dcm"))
+        with temporary.open("wb") as file, quiet():
             segmentation.save_as(file)
-        if not np.array_equal(read_segmentation(Path(name), [source.SOPInstanceUID for source in sources]), planes):
+        if not np.array_equal(read_segmentation(temporary, [source.SOPInstanceUID for source in sources]), planes):
             raise RuntimeError("a DICOM SEG read back differs from what was written")
 
     def _build(self, sources: list[Any], planes: np.ndarray, index: int) -> Any:
@@ -201,7 +191,7 @@ def _describe(number: int, name: str) -> SegmentDescription:
 
 
 def _refer_to_true_series(segmentation: Any, series: DicomSeries, index: int) -> None:
-    """Sorts the references by the series each image is in, where a stack was joined from several."""
+    """Sort the references by the series each image is in, where a stack was joined from several."""
     from pydicom.sequence import Sequence as DicomSequence
 
     by_series: dict[str, set[str]] = defaultdict(set)

@@ -77,6 +77,25 @@ class Instance:
     pixels: bool = True
     transfer_syntax: str = ""
 
+    @property
+    def place(self) -> np.ndarray:
+        """Return `position` as an array, of an image that is known to have one."""
+        assert self.position is not None
+        return np.asarray(self.position, np.float64)
+
+    @property
+    def directions(self) -> np.ndarray:
+        """Return `orientation` as rows (2, 3), of an image that is known to have one."""
+        assert self.orientation is not None
+        return np.asarray(self.orientation, np.float64).reshape(2, 3)
+
+    @property
+    def pixel_mm(self) -> tuple[float, float]:
+        """Return `pixel_spacing_mm` of an image that is known to have one."""
+        assert self.pixel_spacing_mm is not None
+        rows, columns = self.pixel_spacing_mm
+        return rows, columns
+
 
 @dataclass(frozen=True)
 class Stack:
@@ -109,7 +128,7 @@ def stack_instances(instances: Sequence[Instance], where: Path) -> Stack:
     _check_alike(instances, where)
     places = _places(instances)
     _check_counts(places, where)
-    positions = np.array([place[0].position for place in places], np.float64)
+    positions = np.array([place[0].place for place in places], np.float64)
     step, notes = _slice_step(positions, instances[0], where)
     places, time_step, more = _in_time(places, where)
     grid = tuple(tuple(place[frame] for place in places) for frame in range(len(places[0])))
@@ -122,7 +141,7 @@ def normal_of(instance: Instance) -> np.ndarray:
     Args:
         instance: with an orientation.
     """
-    directions = np.asarray(instance.orientation, np.float64).reshape(2, 3)
+    directions = instance.directions
     return np.cross(directions[0], directions[1])
 
 
@@ -148,8 +167,8 @@ def _check_each(instances: Sequence[Instance], where: Path) -> None:
         remedy = "Export the original images; screenshots and secondary captures have no place in the patient"
         raise UserError(f"geometry is missing: {', '.join(found)}", where, remedy)
     for item in instances:
-        directions = np.asarray(item.orientation, np.float64).reshape(2, 3)
-        if np.abs(directions @ directions.T - np.eye(2)).max() > _ANGLE_TOLERANCE or min(item.pixel_spacing_mm) <= 0:
+        directions = item.directions
+        if np.abs(directions @ directions.T - np.eye(2)).max() > _ANGLE_TOLERANCE or min(item.pixel_mm) <= 0:
             what = "row and column directions are no unit vectors at right angles, or a pixel has no size"
             raise UserError(f"{_numbers([item])}: {what}", where, "Export the series again")
 
@@ -160,12 +179,12 @@ def _check_alike(instances: Sequence[Instance], where: Path) -> None:
     if len(sizes) > 1:
         found = ", ".join(f"{rows} x {columns}" for rows, columns in sizes)
         raise UserError(f"images of different sizes in one series: {found} (rows x columns)", where, _SPLIT)
-    spacings = sorted({tuple(round(float(mm), 4) for mm in item.pixel_spacing_mm) for item in instances})
+    spacings = sorted({tuple(round(float(mm), 4) for mm in item.pixel_mm) for item in instances})
     if len(spacings) > 1:
         found = ", ".join(f"{a:g} x {b:g}" for a, b in spacings)
         raise UserError(f"mixed pixel spacing in one series: {found} mm", where, _SPLIT)
-    first = np.asarray(instances[0].orientation, np.float64)
-    turned = [i for i in instances if np.abs(np.asarray(i.orientation) - first).max() > _ANGLE_TOLERANCE]
+    first = instances[0].directions
+    turned = [i for i in instances if np.abs(i.directions - first).max() > _ANGLE_TOLERANCE]
     if turned:
         what = f"slices in different directions in one series (e.g. a localiser): {len(turned)} differ from the first"
         raise UserError(what, where, _SPLIT)
@@ -179,7 +198,7 @@ _SPLIT = "Export each stack of parallel slices as a series of its own"
 def _places(instances: Sequence[Instance]) -> list[list[Instance]]:
     """Instances by slice location, rising along the normal."""
     normal = normal_of(instances[0])
-    depth = {id(item): float(normal @ np.asarray(item.position)) for item in instances}
+    depth = {id(item): float(normal @ item.place) for item in instances}
     places: list[list[Instance]] = []
     for item in sorted(instances, key=lambda item: depth[id(item)]):
         if places and depth[id(item)] - depth[id(places[-1][0])] < SAME_PLACE_MM:
@@ -219,7 +238,7 @@ def _slice_step(positions: np.ndarray, first: Instance, where: Path) -> tuple[np
     line = positions[0] + np.arange(len(positions))[:, None] * step
     shift = (positions - line) - np.outer((positions - line) @ normal, normal)
     worst = float(np.linalg.norm(shift, axis=1).max())
-    if worst > SHIFT_TOLERANCE_PX * min(first.pixel_spacing_mm):
+    if worst > SHIFT_TOLERANCE_PX * min(first.pixel_mm):
         what = f"slices are shifted against one another in plane, by up to {worst:.1f} mm"
         raise UserError(what, where, "Give the series resampled to one stack, e.g. as NIfTI")
     return step, ()
@@ -255,7 +274,7 @@ def _in_time(places: list[list[Instance]], where: Path) -> tuple[list[list[Insta
     if key is None:
         what = f"{len(places[0])} images at each place, and no Trigger Time, Temporal Position or number orders them"
         raise UserError(what, where, "Export the series again, each image once")
-    ordered = [sorted(place, key=key) for place in places]
+    ordered = [sorted(place, key=lambda item: key(item) or 0.0) for place in places]
     step, notes = _time_step(ordered, key is _trigger)
     return ordered, step, notes
 
@@ -298,8 +317,8 @@ def _time_step(places: Sequence[Sequence[Instance]], triggered: bool) -> tuple[f
 
 def _affine(first: Instance, origin: np.ndarray, step: np.ndarray) -> np.ndarray:
     """From (column, row, slice) to RAS mm; DICOM PS3.3 C.7.6.2.1.1, equation C.7.6.2.1-1, with axes turned."""
-    along_row, along_column = np.asarray(first.orientation, np.float64).reshape(2, 3)
-    between_rows, between_columns = first.pixel_spacing_mm
+    along_row, along_column = first.directions
+    between_rows, between_columns = first.pixel_mm
     affine = np.eye(4)
     affine[:3] = np.stack((along_row * between_columns, along_column * between_rows, step, origin), axis=1)
     # Rounded as a NIfTI file stores it, so that a series and its conversion are resampled to the very same voxels.

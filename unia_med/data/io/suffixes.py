@@ -1,0 +1,59 @@
+"""By which suffix a file is known as an image, and its name without it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
+ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
+VOLUME_SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES
+"""Files with a geometry in millimetres."""
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
+"""Photographs, X-rays and masks in pixels."""
+
+
+def volume_suffix(path: Path | str) -> str | None:
+    """Return the suffix by which a file is known as a volume, or None when it is none.
+
+    Example:
+        >>> volume_suffix("scan.NII.gz"), volume_suffix("notes.txt")
+        ('.nii.gz', None)
+    """
+    return _suffix(path, VOLUME_SUFFIXES)
+
+
+def readable_suffix(path: Path | str) -> str | None:
+    """Return the suffix by which `read_volume` chooses a reader, of a volume or of a picture; None when there is none.
+
+    Example:
+        >>> readable_suffix("X.PNG"), readable_suffix("scan.nii"), readable_suffix("notes.txt")
+        ('.png', '.nii', None)
+    """
+    return _suffix(path, VOLUME_SUFFIXES + IMAGE_SUFFIXES)
+
+
+def volume_stem(path: Path | str) -> str:
+    """Return the file name without the suffix of a volume or picture.
+
+    Example:
+        >>> volume_stem("a/scan.1.nii.gz"), volume_stem("X.PNG"), volume_stem("case 3")
+        ('scan.1', 'X', 'case 3')
+    """
+    name = Path(path).name
+    return name[: len(name) - len(readable_suffix(name) or "")]
+
+
+def is_image(path: Path | str) -> bool:
+    """Return whether a file is a photograph (or a mask of one) by its suffix.
+
+    Example:
+        >>> is_image("a/b.JPG"), is_image("b.nii.gz")
+        (True, False)
+    """
+    return _suffix(path, IMAGE_SUFFIXES) is not None
+
+
+def _suffix(path: Path | str, known: tuple[str, ...]) -> str | None:
+    name = Path(path).name.lower()
+    return next((suffix for suffix in known if name.endswith(suffix)), None)
