@@ -5,6 +5,7 @@ A case that cannot be scored is reported with its reason and never left out in s
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

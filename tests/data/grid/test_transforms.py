@@ -121,9 +121,11 @@ def test_slices_and_volumes_round_trip() -> None:
 
 
 def test_the_fourth_axis_becomes_the_channels() -> None:
-    found = volume((4, 5, 3, 2))
+    found = volume((4, 5, 3, 2)).with_channels()
     assert as_tensor(found).shape == (2, 4, 5, 3)
     assert np.array_equal(as_tensor(found)[1].numpy(), found.array[..., 1].astype(np.float32))
+    with pytest.raises(ValueError, match="2 frames"):
+        as_tensor(volume((4, 5, 3, 2)))
 
 
 def test_labels_land_where_the_image_lands_and_invent_no_value(tmp_path: Path) -> None:

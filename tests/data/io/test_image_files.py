@@ -13,6 +13,7 @@ from unia_med.config.schema import DataConfig
 from unia_med.data.grid.transforms import KEY, as_tensor, place_labels, preprocess, restore, to_slices
 from unia_med.data.io.channels import ChannelFiles
 from unia_med.data.io.image import check_decodes, read_image, read_image_header, read_mask, voc_palette, write_mask
+from unia_med.data.io.read import read_header, read_volume
 from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
 from unia_med.inference.reassemble import plane_map
@@ -88,7 +89,7 @@ def test_stretched_to_the_grid_and_back() -> None:
     rows, columns = np.meshgrid(np.arange(64), np.arange(72), indexing="ij")
     picture = np.stack([2 * rows, 3 * columns, np.full_like(rows, 255)], 2).astype(np.uint8)
     chain = preprocess(grid, load=False)
-    image = chain({KEY: as_tensor(Volume(picture[:, :, None], np.eye(4)))})[KEY]
+    image = chain({KEY: as_tensor(Volume(picture[:, :, None], np.eye(4), axes="XYZC"))})[KEY]
     assert image.shape == (3, 32, 48, 1)
     # Of a ramp the pixel (r, c) shows the middle of its 2 x 1.5 source pixels; smoothing changes only the rim.
     expected_rows = 2 * (2 * np.arange(32) + 0.5) / 255
@@ -111,3 +112,29 @@ def test_labels_are_placed_where_the_image_is() -> None:
     expected[0, 8:16, 16:24] = 5
     expected[0, 20:24] = IGNORE
     assert np.array_equal(placed, expected)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "stored", "axes"),
+    [
+        (".png", np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000, "XYZ"),
+        (".tif", np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000, "XYZ"),
+        (".TIFF", np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4), "XYZ"),
+        (".png", np.arange(12, dtype=np.uint8).reshape(3, 4), "XYZ"),
+        (".png", np.arange(36, dtype=np.uint8).reshape(3, 4, 3), "XYZC"),
+    ],
+)
+def test_pictures_are_read_as_they_are_stored(tmp_path: Path, suffix: str, stored: np.ndarray, axes: str) -> None:
+    path = tmp_path / f"x{suffix}"
+    Image.fromarray(stored).save(path)
+    volume, header = read_volume(path), read_header(path)
+    assert volume.axes == axes and volume.array.dtype == stored.dtype
+    assert np.array_equal(volume.array[:, :, 0], stored) and header.shape == volume.shape
+    assert np.array_equal(volume.affine, np.eye(4)) and np.array_equal(header.affine, np.eye(4))
+
+
+def test_a_file_of_many_pages_is_refused(tmp_path: Path) -> None:
+    pages = [Image.fromarray(np.full((3, 4), value, np.uint8)) for value in range(3)]
+    pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(UserError, match=r"stack\.tif: a file of 3 pages, expected one picture"):
+        read_volume(tmp_path / "stack.tif")

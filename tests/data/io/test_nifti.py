@@ -119,10 +119,10 @@ def test_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path: Path, monk
 
     def broken(image: object, path: str) -> None:
         Path(path).write_bytes(b"half")
-        raise OSError("disk full")
+        raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(nifti.nib, "save", broken)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match="seg.nii.gz: cannot be written: No space left on device"):
         write_like(np.zeros((4, 5, 3), np.uint8), source, target)
     assert target.read_bytes() == before and list(tmp_path.iterdir()) == [target]
 
