@@ -41,10 +41,15 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     return predictions, labels
 
 
+HEART = ["--classes", "RV,MYO,LV"]
+
+
 def evaluate(predictions: Path, labels: Path, *more: str) -> tuple[int, dict]:
     output = predictions.parent / "scores.json"
     output.unlink(missing_ok=True)
-    arguments = ["evaluate", "--predictions", str(predictions), "--labels", str(labels), "--output", str(output), *more]
+    named = [] if "--config" in more or "--classes" in more else HEART
+    arguments = ["evaluate", "--predictions", str(predictions), "--labels", str(labels), "--output", str(output)]
+    arguments += [*named, *more]
     code = main(arguments)
     return code, json.loads(output.read_text()) if output.exists() else {}
 
@@ -210,7 +215,10 @@ def test_pooled_hd95_and_csv(folders: tuple[Path, Path], tmp_path: Path) -> None
     largest, pooled = (evaluate(*folders, "--hd95", kind)[1]["mean"]["hd95_mm"]["RV"] for kind in ("max", "pooled"))
     assert pooled <= largest
     path = tmp_path / "scores.csv"
-    assert main(["evaluate", "--predictions", str(folders[0]), "--labels", str(folders[1]), "--output", str(path)]) == 0
+    assert (
+        main(["evaluate", "--predictions", str(folders[0]), "--labels", str(folders[1]), *HEART, "--output", str(path)])
+        == 0
+    )
     assert path.read_text().startswith("case,RV dice,")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from types import ModuleType
@@ -48,7 +49,7 @@ def test_train_predict_evaluate_on_voc(tmp_path: Path, photographs: ModuleType, 
     scores = tmp_path / "scores.json"
     labels = str(year / "SegmentationClass")
     assert main(["evaluate", "--predictions", str(masks), "--labels", labels, "--output", str(scores)]) == 0
-    assert "mIoU" in capsys.readouterr().out and json.loads(scores.read_text())["images"] == 3
+    assert "mIoU" in capsys.readouterr().out and json.loads(scores.read_text())["set"]["cases"] == 3
 
 
 def _switch_crf_on(run: Path) -> None:
@@ -68,14 +69,20 @@ def test_scores_of_known_masks(tmp_path: Path, photographs: ModuleType, capsys: 
     scores = tmp_path / "scores.csv"
     call = ["evaluate", "--predictions", str(tmp_path / "masks"), "--output", str(scores)]
     assert main([*call, "--labels", str(year), "--config", "voc_tiny", "--split", "val"]) == 0
-    rows = {row.split(",")[0]: row.split(",")[1:] for row in scores.read_text().splitlines()}
-    assert rows["background"] == ["1.0", "1.0", "1.0", "0.0"]
-    assert rows["cat"] == ["0.5", "1.0", "0.5", "0.0"]
-    assert rows["dog"] == ["0.0", "0.0", "", ""]  # predicted, never true
-    assert rows["mean"] == ["0.75", "1.0", "0.75", "0.0"]
+    with scores.open(newline="") as file:
+        rows = {row["case"]: row for row in csv.DictReader(file)}
+    whole = {
+        n: [rows["set"][f"{n} {m}"] for m in ("iou", "precision", "recall", "confusion")]
+        for n in ("background", "cat", "dog", "mean")
+    }
+    assert whole["background"] == ["1.0", "1.0", "1.0", "0.0"]
+    assert whole["cat"] == ["0.5", "1.0", "0.5", "0.0"]
+    assert whole["dog"] == ["0.0", "0.0", "", ""]  # predicted, never true
+    assert whole["mean"] == ["0.75", "1.0", "0.75", "0.0"]
+    assert float(rows[name]["cat dice"]) == pytest.approx(2 / 3) and rows[name]["dog dice"] == "0.0"
     capsys.readouterr()
     assert main([*call, "--labels", str(year / "SegmentationClass")]) == 1  # the two others have no prediction
-    assert "2 of 3 images could not be scored" in capsys.readouterr().err
+    assert "2 of 3 cases could not be scored" in capsys.readouterr().err
     assert main([*call, "--labels", str(year / "SegmentationClass"), "--split", "val"]) == 2
 
 
@@ -89,8 +96,8 @@ def test_coco_is_scored_from_its_annotations(tmp_path: Path, photographs: Module
     assert main([*call, "--split", "val", "--output", str(tmp_path / "scores.json")]) == 0
     found = json.loads((tmp_path / "scores.json").read_text())
     # The dog of 400 pixels lacks the 16 of the toothbrush that lies on it.
-    assert found["classes"]["dog"]["iou"] == pytest.approx(384 / 400)
-    assert found["classes"]["toothbrush"]["iou"] == 0 and found["mean"]["iou"] == pytest.approx((1 + 0.96 + 0) / 3)
+    assert found["set"]["iou"]["dog"] == pytest.approx(384 / 400)
+    assert found["set"]["iou"]["toothbrush"] == 0 and found["set"]["iou"]["mean"] == pytest.approx((1 + 0.96 + 0) / 3)
 
 
 @pytest.mark.slow

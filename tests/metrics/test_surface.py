@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from unia_med.metrics.surface import (
-    average_surface_distance_mm,
-    hausdorff95_mm,
+    average_surface_distance,
+    hausdorff95,
     surface,
     surface_distances,
 )
@@ -74,9 +74,9 @@ def test_agrees_with_all_pairs(shape: tuple[int, ...], spacing: tuple[float, ...
     assert found is not None
     assert sorted(found.to_label) == pytest.approx(sorted(there))
     assert sorted(found.to_prediction) == pytest.approx(sorted(back))
-    assert hausdorff95_mm(found) == pytest.approx(max(percentile(there, 95), percentile(back, 95)))
-    assert hausdorff95_mm(found, "pooled") == pytest.approx(percentile(there + back, 95))
-    assert average_surface_distance_mm(found) == pytest.approx(sum(there + back) / len(there + back))
+    assert hausdorff95(found) == pytest.approx(max(percentile(there, 95), percentile(back, 95)))
+    assert hausdorff95(found, "pooled") == pytest.approx(percentile(there + back, 95))
+    assert average_surface_distance(found) == pytest.approx(sum(there + back) / len(there + back))
 
 
 @pytest.mark.parametrize(("shape", "spacing"), SHAPES)
@@ -90,8 +90,8 @@ def test_agrees_with_monai(shape: tuple[int, ...], spacing: tuple[float, ...]) -
     options = {"include_background": True, "spacing": list(spacing)}
     hd95 = metrics.compute_hausdorff_distance(*pair, percentile=95, **options).item()
     asd = metrics.compute_average_surface_distance(*pair, symmetric=True, **options).item()
-    assert hausdorff95_mm(found) == pytest.approx(hd95, rel=1e-5)
-    assert average_surface_distance_mm(found) == pytest.approx(asd, rel=1e-5)
+    assert hausdorff95(found) == pytest.approx(hd95, rel=1e-5)
+    assert average_surface_distance(found) == pytest.approx(asd, rel=1e-5)
 
 
 def test_known_shift_uses_the_spacing_of_its_own_axis() -> None:
@@ -101,15 +101,15 @@ def test_known_shift_uses_the_spacing_of_its_own_axis() -> None:
         moved = np.roll(label, 3, axis=axis)  # the cubes touch: the farthest faces are 3 voxels apart
         distances = surface_distances(moved, label, (0.5, 2.0, 10.0))
         assert distances is not None
-        assert hausdorff95_mm(distances) == pytest.approx(3 * spacing)
+        assert hausdorff95(distances) == pytest.approx(3 * spacing)
 
 
 def test_identical_masks_are_at_distance_zero() -> None:
     mask = blobs((8, 8, 4), 5)
     distances = surface_distances(mask, mask, (1.0, 1.0, 5.0))
     assert distances is not None
-    assert hausdorff95_mm(distances) == 0.0
-    assert average_surface_distance_mm(distances) == 0.0
+    assert hausdorff95(distances) == 0.0
+    assert average_surface_distance(distances) == 0.0
 
 
 def test_pooled_forgives_a_false_blob_and_max_does_not() -> None:
@@ -120,8 +120,8 @@ def test_pooled_forgives_a_false_blob_and_max_does_not() -> None:
     assert (surface(label).sum(), surface(prediction).sum()) == (416, 446)
     distances = surface_distances(prediction, label, (1.0, 1.0, 1.0))
     assert distances is not None
-    assert hausdorff95_mm(distances, "pooled") == 0.0
-    assert hausdorff95_mm(distances, "max") > 20.0
+    assert hausdorff95(distances, "pooled") == 0.0
+    assert hausdorff95(distances, "max") > 20.0
 
 
 def test_an_empty_mask_has_no_distance() -> None:
@@ -139,11 +139,11 @@ def test_the_end_of_the_array_is_outside() -> None:
 
 def test_spacing_has_no_default_and_must_fit() -> None:
     mask = np.ones((3, 3, 3), bool)
-    with pytest.raises(ValueError, match="spacing_mm"):
+    with pytest.raises(ValueError, match="spacing has 2 numbers"):
         surface_distances(mask, mask, (1.0, 1.0))
     with pytest.raises(ValueError, match="shape"):
         surface_distances(mask, mask[:2], (1.0, 1.0, 1.0))
     distances = surface_distances(mask, mask, (1.0, 1.0, 1.0))
     assert distances is not None
     with pytest.raises(ValueError, match="pooled"):
-        hausdorff95_mm(distances, "mean")  # type: ignore[arg-type]
+        hausdorff95(distances, "mean")  # type: ignore[arg-type]

@@ -33,13 +33,13 @@ NO_RV = volume((2, slice(10, 16)))
 def test_values_of_one_case() -> None:
     scores = score_case("a", SHIFTED, GOOD, CLASSES, SPACING)
     assert scores.dice == {"RV": pytest.approx(5 / 6), "MYO": 1.0}
-    assert scores.hd95_mm == {"RV": pytest.approx(1.0), "MYO": 0.0}
+    assert scores.hd95 == {"RV": pytest.approx(1.0), "MYO": 0.0}
     assert not scores.failed("RV")
 
 
 def test_absent_in_both_has_no_score_and_is_no_failure() -> None:
     scores = score_case("a", NO_RV, NO_RV, CLASSES, SPACING)
-    assert scores.dice["RV"] is None and scores.hd95_mm["RV"] is None and scores.asd_mm["RV"] is None
+    assert scores.dice["RV"] is None and scores.hd95["RV"] is None and scores.asd["RV"] is None
     table = summarise(CLASSES, [scores, score_case("b", SHIFTED, GOOD, CLASSES, SPACING)])
     assert table["failures"] == {"RV": 0, "MYO": 0}
     assert table["mean"]["dice"]["RV"] == pytest.approx(5 / 6)
@@ -49,7 +49,7 @@ def test_absent_in_both_has_no_score_and_is_no_failure() -> None:
 def test_absent_in_one_scores_zero_and_is_counted(prediction: np.ndarray, label: np.ndarray) -> None:
     scores = score_case("a", prediction, label, CLASSES, SPACING)
     assert scores.dice["RV"] == 0.0
-    assert scores.hd95_mm["RV"] is None and scores.asd_mm["RV"] is None
+    assert scores.hd95["RV"] is None and scores.asd["RV"] is None
     assert summarise(CLASSES, [scores])["failures"] == {"RV": 1, "MYO": 0}
 
 

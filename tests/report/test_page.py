@@ -167,7 +167,7 @@ def test_what_users_write_stays_text(run_dir: Path) -> None:
     run = read_run(run_dir, config.model_copy(update={"data": data}))
     run.losses[hostile] = [(1, 1.0)]
     case = CaseScores(hostile, {hostile: 0.5, "B": 0.1}, {hostile: 1.0, "B": None}, {})
-    case.asd_mm.update(case.hd95_mm)
+    case.asd.update(case.hd95)
     done = Examination("val", [case], {hostile: hostile})
     volume = {"title": hostile, "labels": [hostile], "maps": [], "frames": [{"title": hostile, "data": ""}]}
     page = render(ReportContents(run, hostile, examination=done, volumes=[volume]))

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from unia_med.config.images import IMAGE_DATASETS, CocoConfig, VocConfig, image_defaults
 from unia_med.config.section import Section
-from unia_med.config.volumes import VolumesConfig
+from unia_med.config.volumes import VolumesConfig, picture_grid
 from unia_med.config.weak_labels import LabelSource
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -110,6 +110,10 @@ class GridConfig(Section):
     """Axis along which slices are taken: `stored`: the third as stored, whatever it is in the body; the others: the
     axis nearest to it, after turning every volume the same way (RAS order), for sets of mixed orientation. Results are
     turned back. Slice numbers of tags count along it: up, forward or to the right."""
+    units: Literal["mm", "pixels"] = "mm"
+    """What image files measure in: `mm`: a scan's geometry; `pixels`: pictures such as PNG, JPEG and TIFF, which have
+    none, or scans taken as if they had none: `spacing_mm` is null, and validation counts the pixels of all cases
+    together. The default of `voc`, of `coco`, and of `volumes` in a folder of pictures alone."""
     spacing_mm: Positive | None = 1.875
     """Pixel size in plane after resampling, mm; null keeps the stored pixels."""
     size: tuple[int, int] = (128, 128)
@@ -142,8 +146,9 @@ class DataConfig(Section):
     """Folder of the data set; usually given as `--set data.root=DIR`."""
     classes: list[str] = ["RV", "MYO", "LV"]
     """Class names without background, in label order."""
-    class_values: list[Annotated[int, Field(ge=1, le=254)]] | None = None
-    """Value of each class in the masks; null means 1, 2, 3, ..."""
+    class_values: list[Annotated[int, Field(ge=1, le=255)]] | None = None
+    """Value of each class in the masks; null means 1, 2, 3, ... In PNG masks 255 marks pixels that do not count,
+    unless it is given to a class here."""
     groups: dict[str, list[str]] | None = None
     """Classes merged into one, as name: members; every class is in exactly one group. For classes that tags cannot
     tell apart."""
@@ -183,7 +188,7 @@ class DataConfig(Section):
         split, tags = values.get("split") or {}, values.get("tags") or {}
         split = {"kind": "fractions", **split} if isinstance(split, dict) else split
         tags = {"missing": "error", **tags} if isinstance(tags, dict) else tags
-        return {**values, "split": split, "tags": tags}
+        return {**values, "split": split, "tags": tags, "grid": picture_grid(values)}
 
     @model_validator(mode="after")
     def _check(self) -> DataConfig:
@@ -196,8 +201,11 @@ class DataConfig(Section):
                 raise ValueError(f"class_values has {len(self.class_values)} entries for {len(self.classes)} classes")
         if self.groups is not None:
             self._check_groups(self.groups)
-        if self.of_images and (self.grid.spacing_mm is not None or self.grid.slice_axis != "stored"):
-            raise ValueError("photographs have no millimetres: grid.spacing_mm must be null, slice_axis stored")
+        in_pixels = self.grid.units == "pixels"
+        if in_pixels and (self.grid.spacing_mm is not None or self.grid.slice_axis != "stored"):
+            raise ValueError("pictures have no millimetres: grid.spacing_mm must be null, slice_axis stored")
+        if self.name in IMAGE_DATASETS and not in_pixels:
+            raise ValueError(f"{self.name} has no millimetres: grid.units must be pixels")
         if self.volumes.channel_endings and len(self.volumes.channel_endings) != self.channels:
             found = len(self.volumes.channel_endings)
             raise ValueError(f"{found} volumes.channel_endings for {self.channels} channels")
@@ -217,8 +225,14 @@ class DataConfig(Section):
 
     @property
     def of_images(self) -> bool:
-        """Whether the cases are photographs, scored by mIoU and written as PNG."""
-        return self.name in IMAGE_DATASETS
+        """Whether the cases are pictures, scored by mIoU and written as PNG."""
+        return self.grid.units == "pixels"
+
+    @property
+    def background_values(self) -> list[int]:
+        """Values of the mask files that are no class and count as background, next to 0."""
+        own = {"volumes": self.volumes.other_values, "voc": self.voc.other_values, "coco": self.coco.other_values}
+        return list(own.get(self.name, []))
 
     @property
     def mask_values(self) -> dict[str, int]:

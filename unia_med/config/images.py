@@ -27,7 +27,13 @@ COCO_CLASSES = (
 IMAGE_DATASETS = {"voc": VOC_CLASSES, "coco": COCO_CLASSES}
 """Data sets of photographs, with their classes."""
 
-IMAGE_GRID: dict[str, Any] = {"spacing_mm": None, "percentiles": None, "resize": "stretch", "size": [448, 448]}
+IMAGE_GRID: dict[str, Any] = {
+    "units": "pixels",
+    "spacing_mm": None,
+    "percentiles": None,
+    "resize": "stretch",
+    "size": [448, 448],
+}
 """What a photograph needs in place of a scan's grid: no millimetres, intensities / 255, any size to one square."""
 
 MaskValue = Annotated[int, Field(ge=1, le=254)]
@@ -106,7 +112,7 @@ def image_defaults(values: dict[str, Any]) -> dict[str, Any]:
         values: as written; `name` is one of `IMAGE_DATASETS`.
     """
     tags = {"source": "annotations" if values["name"] == "coco" else "masks"}
-    defaults = {
+    defaults: dict[str, Any] = {
         "classes": list(IMAGE_DATASETS[values["name"]]),
         "channels": 3,
         "split": {"kind": "given"},

@@ -263,8 +263,8 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _crf_of_photographs(self) -> RunConfig:
-        if self.inference.crf.iterations and not self.data.of_images:
-            raise ValueError("inference.crf is for photographs (data.name voc or coco); set its iterations to 0")
+        if self.inference.crf.iterations and self.data.grid.units != "pixels":
+            raise ValueError("inference.crf is for pictures (data.grid.units: pixels); set its iterations to 0")
         return self
 
     @model_validator(mode="after")

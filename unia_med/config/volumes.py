@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
 from unia_med.config.section import Section
 from unia_med.config.weak_labels import LabelKind
 
+_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+_SCANS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+
 
 class VolumesConfig(Section):
-    """Own volumes: a folder searched by patterns, or a table with one row per image.
+    """Own volumes or pictures: a folder searched by patterns, or a table with one row per image.
 
     In patterns `{folder}` stands for the image's folder below `data.root` and `{name}` for its file name without
     suffix (and without `channel_endings`). Patterns have no suffix: any of the known ones fits.
@@ -57,3 +62,40 @@ class VolumesConfig(Section):
             if "{name}" not in pattern:
                 raise ValueError(f"{pattern!r} lacks {{name}}, so every image would have the same file")
         return value
+
+
+def picture_grid(values: Mapping[str, Any]) -> Any:
+    """Return the grid of own data as written, with what pictures need where they are the data.
+
+    They are where `units` says `pixels`, or where it says nothing and the data folder holds pictures and no scan. Then
+    there are no millimetres, whatever a template says, and images of any size are stretched to one.
+
+    Args:
+        values: The data part of a config as written.
+    """
+    grid = values.get("grid") or {}
+    if not isinstance(grid, Mapping):
+        return grid
+    units = grid.get("units") or ("pixels" if holds_pictures_alone(values.get("root")) else "mm")
+    if units != "pixels":
+        return grid
+    return {"resize": "stretch", **grid, "units": "pixels", "spacing_mm": None}
+
+
+def holds_pictures_alone(root: Any) -> bool:
+    """Return whether a folder holds PNG, JPEG or TIFF files and no file of a volume.
+
+    Args:
+        root: Folder, as written; None or what is no folder holds nothing.
+    """
+    if not isinstance(root, str | Path) or not Path(root).is_dir():
+        return False
+    found = False
+    for _, _, names in os.walk(root, followlinks=True):
+        for name in names:
+            if name.startswith("."):
+                continue
+            if name.lower().endswith(_SCANS):
+                return False
+            found = found or name.lower().endswith(_PICTURES)
+    return found

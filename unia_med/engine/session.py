@@ -26,7 +26,6 @@ from unia_med.engine.randomness import seed_everything
 from unia_med.engine.self_training import SelfTraining
 from unia_med.engine.trainer import Trainer
 from unia_med.engine.validation import Validation
-from unia_med.engine.validation_images import ImageValidation
 from unia_med.errors import UserError
 
 _LOG = logging.getLogger(__name__)
@@ -83,8 +82,7 @@ def _train(
     _LOG.info("%d training slices of %d volumes", len(slices), len(parts["train"]))
     if config.training.keep_best_by == "none":
         _LOG.info("best.pt will be the last state: validation masks are looked at, but choose nothing")
-    scorer = ImageValidation if config.data.of_images else Validation
-    validation = scorer(config, dataset, parts["val"], device)
+    validation = Validation(config, dataset, parts["val"], device)
     validation.prepare()
     method = build_method(config)
     plan = None

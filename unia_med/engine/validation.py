@@ -1,9 +1,10 @@
-"""Validation during training: 3D Dice of whole volumes, and the table that shows label quality apart from it."""
+"""Validation during training: Dice of whole volumes or pictures, and a table that shows label quality apart from it."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,10 +19,12 @@ from unia_med.data.io.volume import Volume
 from unia_med.data.sample import CaseFiles
 from unia_med.data.slices.dataset import build_slices
 from unia_med.data.weak_labels.tags import group_labels
+from unia_med.evaluation.images import SetAccumulator
+from unia_med.evaluation.volumes import CaseAccumulator, column_means
 from unia_med.inference.predictor import Predictor
 from unia_med.labels import IGNORE
 from unia_med.methods.base import Batch, Method
-from unia_med.metrics.overlap import dice
+from unia_med.metrics.confusion import METRICS
 
 if TYPE_CHECKING:
     from unia_med.data.slices.dataset import SliceDataset
@@ -30,7 +33,11 @@ _LOG = logging.getLogger(__name__)
 
 
 class Validation:
-    """Score a method on the validation cases.
+    """Score a method on the validation cases, case by case, or over all pixels together where these are the unit.
+
+    Dice of volumes is the mean over cases. Of pictures, in which classes are rare, pixels of all are counted together:
+    Dice of a class is then 2 IoU / (1 + IoU) of the whole set, and the mean IoU, precision, recall and confusion ratio,
+    background included, are scored next to it (`val_miou`, `val_mprecision`, `val_mrecall`, `val_mconfusion`).
 
     Volumes are predicted from the images alone. The table's label columns (CAM, affinity, fused, ...) use the slices'
     tags, as training does; it tells how good the labels are, not how good the method is (UniA specification, 20).
@@ -64,7 +71,7 @@ class Validation:
         if not self.cases:
             return {}
         method.eval()
-        volumes = self._volume_scores(method)
+        volumes, whole = self._set_scores(method) if self._in_pixels else (self._case_scores(method), {})
         columns = self._label_scores(method)
         if distributed.is_main():
             _LOG.info("validation at step %d\n%s", step, self._table(volumes, columns))
@@ -72,19 +79,43 @@ class Validation:
         known = [value for value in volumes.values() if not np.isnan(value)]
         scores["val_dice"] = float(np.mean(known)) if known else float("nan")
         for column, values in columns.items():
-            scores[f"label_dice_{column.replace(' ', '_')}"] = _means(np.array([values]).T)[0]
-        return scores
+            scores[f"label_dice_{column.replace(' ', '_')}"] = column_means(np.array([values]).T)[0]
+        if whole and distributed.is_main():
+            listed = ", ".join(f"{name.removeprefix('val_')} {value:.4f}" for name, value in whole.items())
+            _LOG.info("whole images at step %d: %s", step, listed)
+        return {**scores, **whole}
 
-    def _volume_scores(self, method: Method) -> dict[str, float]:
+    @property
+    def _in_pixels(self) -> bool:
+        return self.config.data.grid.units == "pixels"
+
+    def _case_scores(self, method: Method) -> dict[str, float]:
+        cases = CaseAccumulator(self.classes, distances=False)
+        for case, predicted, true in self._predictions(method):
+            cases.add(case.name, predicted, true, (1.0,) * true.ndim)
+        together = CaseAccumulator(self.classes, distances=False)
+        together.extend(distributed.gather(cases.cases))
+        return together.means()
+
+    def _set_scores(self, method: Method) -> tuple[dict[str, float], dict[str, float]]:
+        """Return Dice by class, and the means of the other scores."""
+        counted = SetAccumulator(len(self.classes))
+        for _, predicted, true in self._predictions(method):
+            counted.add(predicted, true)
+        together = SetAccumulator(len(self.classes))
+        for counts in distributed.gather([counted.counts]):
+            together.extend(counts)
+        found = together.scores()
+        values = [_number(iou) for iou in found.iou[1:]]
+        by_class = {name: 2 * iou / (1 + iou) for name, iou in zip(self.classes, values, strict=True)}
+        return by_class, {f"val_m{metric}": _number(found.mean(metric)) for metric in METRICS}
+
+    def _predictions(self, method: Method) -> Iterator[tuple[CaseFiles, np.ndarray, np.ndarray]]:
+        """Yield this process's cases with predicted and true labels (X, Y, Z)."""
         predictor = Predictor(method, self.config, self.device)
-        rows = []
         for case in distributed.share(self.cases):
             found = self.dataset.evaluation_case(case)
-            prediction, _ = predictor.predict_volume(found.volume)
-            truth = self._grouped(found.labels)
-            rows.append([dice(prediction == k, truth == k) for k in range(1, len(self.classes) + 1)])
-        table = np.array(distributed.gather(rows), dtype=float)
-        return dict(zip(self.classes, _means(table), strict=True))
+            yield case, predictor.predict_volume(found.volume).labels, self._grouped(found.labels)
 
     def _grouped(self, labels: np.ndarray) -> np.ndarray:
         groups = self.config.data.groups
@@ -133,11 +164,8 @@ class Validation:
         return "\n".join(lines)
 
 
-def _means(table: np.ndarray) -> list[float]:
-    """Column means over what is not NaN; NaN where nothing is."""
-    return [
-        float(np.mean(column[~np.isnan(column)])) if (~np.isnan(column)).any() else float("nan") for column in table.T
-    ]
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _counts(labels: np.ndarray, truth: np.ndarray, classes: int) -> np.ndarray:

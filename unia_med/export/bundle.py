@@ -83,7 +83,7 @@ def _check_output(output: Path) -> None:
 
 def _check_settings(config: RunConfig) -> list[str]:
     """Return what a bundle does differently from `unia-med predict`; what it cannot do is refused."""
-    if config.data.of_images or config.data.grid.percentiles is None or config.data.grid.resize != "none":
+    if config.data.grid.units == "pixels" or config.data.grid.percentiles is None or config.data.grid.resize != "none":
         raise UserError(
             "a bundle reads NIfTI volumes and scales them by percentiles, this run takes photographs",
             where="data.name",

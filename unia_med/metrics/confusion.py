@@ -1,4 +1,4 @@
-"""Scores of label images from one confusion matrix that grows image by image on the device.
+"""Scores of label images from one confusion matrix that grows image by image.
 
 As the evaluation of PASCAL VOC: pixels of all images are counted together, background is a class, and pixels labelled
 IGNORE do not count.
@@ -6,59 +6,42 @@ IGNORE do not count.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from unia_med.labels import IGNORE
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
 
 class ConfusionMatrix:
-    """Counts pixels by true and by predicted class; nothing leaves the device before `counts` is read.
+    """Counts pixels by true and by predicted class.
 
     Args:
         classes: K, with background.
-        device: Where to count.
+
+    Attributes:
+        counts: int64 (K, K); row: true class, column: predicted class.
     """
 
-    def __init__(self, classes: int, device: torch.device | str = "cpu") -> None:
-        import torch
+    def __init__(self, classes: int) -> None:
+        self.counts = np.zeros((classes, classes), np.int64)
 
-        self.classes = classes
-        # After the matrix come a cell for ignored pixels and one for labels that are no class: nothing is selected and
-        # nothing checked on the way, since both would wait for the device.
-        self._cells = torch.zeros(classes**2 + 2, dtype=torch.int64, device=device)
-
-    def add(self, predicted: Tensor, true: Tensor) -> None:
-        """Return counts the pixels of some images.
+    def add(self, predicted: np.ndarray, true: np.ndarray) -> None:
+        """Count the pixels of an image or volume.
 
         Args:
             predicted: Integer labels 0..K-1 of any shape.
             true: The same shape; IGNORE where nothing is known.
         """
-        import torch
-
         if predicted.shape != true.shape:
-            raise ValueError(f"labels differ in shape: predicted {tuple(predicted.shape)}, true {tuple(true.shape)}")
-        device, size = self._cells.device, self.classes
-        predicted, true = predicted.to(device).flatten().long(), true.to(device).flatten().long()
-        foreign = (predicted < 0) | (predicted >= size) | (true < 0) | (true >= size)
-        cells = torch.where(foreign, size**2 + 1, true * size + predicted)
-        cells = torch.where(true == IGNORE, size**2, cells)
-        self._cells.index_add_(0, cells, torch.ones_like(cells))
-
-    def counts(self) -> np.ndarray:
-        """Return int64 (K, K) on the host; row: true class, column: predicted class."""
-        cells = self._cells.cpu().numpy()
-        if cells[-1]:
-            raise ValueError(f"{cells[-1]} pixels have labels that are neither 0 to {self.classes - 1} nor {IGNORE}")
-        return cells[:-2].reshape(self.classes, self.classes)
+            raise ValueError(f"labels differ in shape: predicted {predicted.shape}, true {true.shape}")
+        classes = len(self.counts)
+        known = true != IGNORE
+        found, real = predicted[known].astype(np.int64), true[known].astype(np.int64)
+        foreign = (found < 0) | (found >= classes) | (real < 0) | (real >= classes)
+        if foreign.any():
+            raise ValueError(f"{foreign.sum()} pixels have labels that are neither 0 to {classes - 1} nor {IGNORE}")
+        self.counts += np.bincount(real * classes + found, minlength=classes**2).reshape(classes, classes)
 
 
 @dataclass(frozen=True)
@@ -114,5 +97,5 @@ def region_scores(counts: np.ndarray) -> RegionScores:
     )
 
 
-def _ratios(above: Sequence[int], below: Sequence[int]) -> list[float | None]:
+def _ratios(above: np.ndarray, below: np.ndarray) -> list[float | None]:
     return [float(a / b) if b else None for a, b in zip(above, below, strict=True)]

@@ -1,4 +1,4 @@
-"""Distances between the surfaces of two binary masks, in mm.
+"""Distances between the surfaces of two binary masks, in the unit of their spacing: mm, or pixels of a picture.
 
 The surface of a mask is its voxels that touch a voxel outside it through a face; the outside of the array counts
 as outside. This is MONAI's ``get_mask_edges``, so numbers agree with ``monai.metrics``. In a one-slice volume every
@@ -17,7 +17,7 @@ HausdorffKind = Literal["max", "pooled"]
 
 
 class SurfaceDistances(NamedTuple):
-    """Distance in mm from each surface voxel of one mask to the nearest surface voxel of the other, both ways."""
+    """Distance from each surface voxel of one mask to the nearest surface voxel of the other, both ways."""
 
     to_label: np.ndarray
     to_prediction: np.ndarray
@@ -33,35 +33,33 @@ def surface(mask: np.ndarray) -> np.ndarray:
     return mask & ~ndimage.binary_erosion(mask)
 
 
-def surface_distances(
-    prediction: np.ndarray, label: np.ndarray, spacing_mm: Sequence[float]
-) -> SurfaceDistances | None:
+def surface_distances(prediction: np.ndarray, label: np.ndarray, spacing: Sequence[float]) -> SurfaceDistances | None:
     """Both directed sets of surface distances, or None when either mask is empty.
 
     Args:
         prediction: bool mask, shape (X, Y, Z).
         label: bool mask of the same shape.
-        spacing_mm: voxel size along each array axis, in the order of the axes. There is no default: a distance
-            without the header's spacing is no distance.
+        spacing: voxel size along each array axis, in the order of the axes. There is no default: a distance
+            without a spacing is no distance.
     """
     prediction, label = np.asarray(prediction, dtype=bool), np.asarray(label, dtype=bool)
     if prediction.shape != label.shape:
         raise ValueError(f"masks differ in shape: prediction {prediction.shape}, label {label.shape}")
-    if len(spacing_mm) != prediction.ndim:
-        raise ValueError(f"spacing_mm has {len(spacing_mm)} numbers for {prediction.ndim} axes")
+    if len(spacing) != prediction.ndim:
+        raise ValueError(f"spacing has {len(spacing)} numbers for {prediction.ndim} axes")
     if not prediction.any() or not label.any():
         return None
     box = _bounding_box(prediction | label)
     # Outside the box both masks are empty, so the array's end there and the true outside look the same to the erosion.
     prediction_surface, label_surface = surface(prediction[box]), surface(label[box])
     return SurfaceDistances(
-        to_label=_distance_to(label_surface, spacing_mm)[prediction_surface],
-        to_prediction=_distance_to(prediction_surface, spacing_mm)[label_surface],
+        to_label=_distance_to(label_surface, spacing)[prediction_surface],
+        to_prediction=_distance_to(prediction_surface, spacing)[label_surface],
     )
 
 
-def hausdorff95_mm(distances: SurfaceDistances, kind: HausdorffKind = "max") -> float:
-    """95 % Hausdorff distance in mm.
+def hausdorff95(distances: SurfaceDistances, kind: HausdorffKind = "max") -> float:
+    """Return the 95 % Hausdorff distance, in the unit of the spacing.
 
     Args:
         distances: from ``surface_distances``.
@@ -76,8 +74,8 @@ def hausdorff95_mm(distances: SurfaceDistances, kind: HausdorffKind = "max") -> 
     raise ValueError(f"unknown kind of HD95 {kind!r}: 'max' or 'pooled'")
 
 
-def average_surface_distance_mm(distances: SurfaceDistances) -> float:
-    """Average symmetric surface distance in mm: the mean over the surface voxels of both masks together.
+def average_surface_distance(distances: SurfaceDistances) -> float:
+    """Return the average symmetric surface distance: the mean over the surface voxels of both masks together.
 
     ``(sum d(P, L) + sum d(L, P)) / (|P| + |L|)`` as in Heimann et al. 2009; MONAI's
     ``compute_average_surface_distance(symmetric=True)``. medpy's ``assd`` averages the two directed means instead.
@@ -89,5 +87,5 @@ def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
     return ndimage.find_objects(mask.view(np.uint8))[0]
 
 
-def _distance_to(surface_mask: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
-    return ndimage.distance_transform_edt(~surface_mask, sampling=[float(size) for size in spacing_mm])
+def _distance_to(surface_mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    return ndimage.distance_transform_edt(~surface_mask, sampling=[float(size) for size in spacing])

@@ -1,46 +1,59 @@
 """Scores of many cases, and the table, JSON and CSV made from them.
 
 Nothing here lets a score rise because a model found less. A structure in one mask only has Dice 0, no distances, and
-counts as a failure, printed beside the mean; a structure in neither mask has no score at all.
+counts as a failure, printed next to the mean; a structure in neither mask has no score at all.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from unia_med.files import write_text
+from unia_med import files
+from unia_med.metrics.confusion import METRICS as REGION_METRICS
+from unia_med.metrics.confusion import RegionScores
 from unia_med.metrics.overlap import dice
 from unia_med.metrics.surface import (
     HausdorffKind,
-    average_surface_distance_mm,
-    hausdorff95_mm,
+    average_surface_distance,
+    hausdorff95,
     surface_distances,
 )
 
-METRICS = ("dice", "hd95_mm", "asd_mm")
+LengthUnit = Literal["mm", "px"]
+"""Unit of the distances of a case: mm where its files have a geometry, pixels where they have none."""
+
 Scores = dict[str, float | None]
+
+BACKGROUND_NAME = "background"
+
+SET_ROW = "set"
+"""Name of the CSV row that holds what is counted over all cases together."""
 
 
 @dataclass(frozen=True)
 class CaseScores:
-    """Score of one volume: one number, or None, per class name."""
+    """Scores of one volume or image: one number, or None, per class name; distances in `unit`."""
 
     case: str
     dice: Scores
-    hd95_mm: Scores
-    asd_mm: Scores
+    hd95: Scores
+    asd: Scores
+    unit: LengthUnit = "mm"
 
     def failed(self, name: str) -> bool:
         """Whether class ``name`` is in one of the two masks only."""
-        return self.dice[name] is not None and self.hd95_mm[name] is None
+        return self.dice[name] is not None and self.hd95[name] is None
+
+    def values(self) -> dict[str, Scores]:
+        """Return the scores by the name of their metric, such as `dice` and `hd95_mm`."""
+        return {"dice": self.dice, f"hd95_{self.unit}": self.hd95, f"asd_{self.unit}": self.asd}
 
 
 def score_case(
@@ -48,70 +61,124 @@ def score_case(
     prediction: np.ndarray,
     label: np.ndarray,
     classes: Sequence[str],
-    spacing_mm: Sequence[float],
+    spacing: Sequence[float],
     hd95: HausdorffKind = "max",
+    unit: LengthUnit = "mm",
 ) -> CaseScores:
-    """Score of one predicted volume against its label.
+    """Score one predicted volume against its label.
 
     Args:
-        case: name for the table.
-        prediction: integer volume (X, Y, Z), values 0 (background) to T.
-        label: the same shape and codes.
-        classes: the T class names; the first has value 1.
-        spacing_mm: voxel size along X, Y, Z.
-        hd95: definition of HD95, see ``hausdorff95_mm``.
+        case: Name for the table.
+        prediction: Integer volume (X, Y, Z), values 0 (background) to T.
+        label: The same shape and codes.
+        classes: The T class names; the first has value 1.
+        spacing: Voxel size along X, Y, Z, in ``unit``.
+        hd95: Definition of HD95, see ``hausdorff95``.
+        unit: Of the distances.
     """
-    scores = CaseScores(case, {}, {}, {})
+    scores = CaseScores(case, {}, {}, {}, unit)
     for value, name in enumerate(classes, start=1):
         predicted, true = prediction == value, label == value
         scores.dice[name] = dice(predicted, true)
-        distances = surface_distances(predicted, true, spacing_mm)
-        scores.hd95_mm[name] = None if distances is None else hausdorff95_mm(distances, hd95)
-        scores.asd_mm[name] = None if distances is None else average_surface_distance_mm(distances)
+        distances = surface_distances(predicted, true, spacing)
+        scores.hd95[name] = None if distances is None else hausdorff95(distances, hd95)
+        scores.asd[name] = None if distances is None else average_surface_distance(distances)
     return scores
 
 
 def summarise(classes: Sequence[str], cases: Iterable[CaseScores]) -> dict[str, Any]:
-    """Return the whole table as plain types, in the shape that ``evaluate`` writes as JSON.
+    """Return the table of cases as plain types, in the shape that ``evaluate`` writes as JSON.
 
     ``mean`` and ``std`` are over the cases that have a score. Their entry ``mean`` is, in ``mean``, the mean of the
     class means, and in ``std`` the spread of the cases' own class averages. ``std`` is the population's (no Bessel
-    correction), as in numpy. ``failures`` counts, per class, the cases where it is in one mask only.
+    correction), as in numpy. ``failures`` counts, per class, the cases where it is in one mask only. A set of both
+    units has both kinds of distance, each null where a case has the other.
     """
     rows = list(cases)
+    metrics = _metrics(rows)
+    nothing: Scores = dict.fromkeys(classes)
+    columns = {metric: [row.values().get(metric, nothing) for row in rows] for metric in metrics}
     return {
         "classes": list(classes),
-        "cases": [{"case": row.case, **{metric: dict(getattr(row, metric)) for metric in METRICS}} for row in rows],
-        "mean": {metric: _means(classes, [getattr(row, metric) for row in rows]) for metric in METRICS},
-        "std": {metric: _deviations(classes, [getattr(row, metric) for row in rows]) for metric in METRICS},
+        "cases": [
+            {"case": row.case, **{metric: dict(columns[metric][index]) for metric in metrics}}
+            for index, row in enumerate(rows)
+        ],
+        "mean": {metric: _means(classes, columns[metric]) for metric in metrics},
+        "std": {metric: _deviations(classes, columns[metric]) for metric in metrics},
         "failures": {name: sum(row.failed(name) for row in rows) for name in classes},
     }
 
 
-def write_table(table: Mapping[str, Any], path: Path) -> None:
-    """Write what ``summarise`` gave, as CSV when the suffix is ``.csv`` and as JSON otherwise.
+def summarise_set(classes: Sequence[str], found: RegionScores, cases: int) -> dict[str, Any]:
+    """Return the scores of all pixels counted together, as plain types: the entry ``set`` of the JSON.
 
-    The file appears whole or not at all.
+    Per metric (IoU, precision, recall, FP / TP) and class, background being one; ``mean`` is over the classes that
+    occur in the true masks, and ``undefined`` counts those of them that have no value and are missing in it.
+
+    Args:
+        classes: Names of the T classes without background.
+        found: Of the confusion matrix.
+        cases: How many were counted.
     """
-    text = to_csv(table) if path.suffix.lower() == ".csv" else json.dumps(table, indent=2, allow_nan=False) + "\n"
-    write_text(path, text)
+    names = (BACKGROUND_NAME, *classes)
+    metrics = {
+        metric: {**dict(zip(names, getattr(found, metric), strict=True)), "mean": found.mean(metric)}
+        for metric in REGION_METRICS
+    }
+    return {
+        "cases": cases,
+        **metrics,
+        "occurs": dict(zip(names, found.occurs, strict=True)),
+        "undefined": {metric: found.undefined(metric) for metric in REGION_METRICS},
+    }
+
+
+def write_table(table: Mapping[str, Any], path: Path) -> None:
+    """Write a table, as CSV when the suffix is ``.csv`` and as JSON otherwise; the file appears whole or not at all."""
+    if path.suffix.lower() == ".csv":
+        files.write_text(path, to_csv(table))
+    else:
+        files.write_json(path, dict(table))
 
 
 def to_csv(table: Mapping[str, Any]) -> str:
-    """One row per case, then ``mean``, ``std`` and ``failures``; an empty cell is a null.
+    """Return a row per case, then ``mean``, ``std`` and ``failures``, then ``set``; an empty cell is a null.
 
-    A class named X has the columns ``X dice``, ``X hd95_mm`` and ``X asd_mm``; its failures stand below its Dice.
+    A class named X has the columns ``X dice``, ``X hd95_mm`` and ``X asd_mm``; its failures stand below its Dice. What
+    is counted over the whole set (``X iou``, ...) has columns of its own, with values in the row ``set``.
     """
-    classes = table["classes"]
+    rows = [*_case_rows(table), *_set_rows(table)]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["case", *(f"{name} {metric}" for metric in METRICS for name in classes)])
+    writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def _case_rows(table: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    if "mean" not in table:
+        return
+    classes, metrics = table["classes"], list(table["mean"])
     rows = [*table["cases"], {"case": "mean", **table["mean"]}, {"case": "std", **table["std"]}]
     for row in rows:
-        writer.writerow([row["case"], *(_cell(row[metric][name]) for metric in METRICS for name in classes)])
-    blanks = [""] * (len(classes) * (len(METRICS) - 1))
-    writer.writerow(["failures", *(table["failures"][name] for name in classes), *blanks])
-    return stream.getvalue()
+        cells = {f"{name} {metric}": _cell(row[metric][name]) for metric in metrics for name in classes}
+        yield {"case": row["case"], **cells}
+    yield {"case": "failures", **{f"{name} dice": table["failures"][name] for name in classes}}
+
+
+def _set_rows(table: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    found = table.get("set")
+    if found is not None:
+        cells = {f"{name} {m}": _cell(value) for m in REGION_METRICS for name, value in found[m].items()}
+        yield {"case": SET_ROW, **cells}
+
+
+def _metrics(rows: Sequence[CaseScores]) -> list[str]:
+    """Names of the metrics that the cases have; those of mm where there is no case."""
+    units = [unit for unit in ("mm", "px") if any(row.unit == unit for row in rows)] or ["mm"]
+    return ["dice", *(f"{metric}_{unit}" for unit in units for metric in ("hd95", "asd"))]
 
 
 def _cell(value: float | None) -> str:

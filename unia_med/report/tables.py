@@ -165,7 +165,7 @@ def _case_row(scores: CaseScores, classes: Sequence[str], patient: str, shown: S
 
 
 def _note(scores: CaseScores, name: str) -> str:
-    return "missed or invented" if scores.failed(name) else _millimetres(scores.hd95_mm[name])
+    return "missed or invented" if scores.failed(name) else _millimetres(scores.hd95[name])
 
 
 def _millimetres(value: float | None) -> str:

@@ -148,7 +148,7 @@ def test_what_suits_hearts_is_off_for_photographs() -> None:
     }
     with pytest.raises(ValueError, match="no millimetres"):
         RunConfig(data={"name": "voc", "grid": {"spacing_mm": 1.0, "resize": "none"}})
-    with pytest.raises(ValueError, match="crf is for photographs"):
+    with pytest.raises(ValueError, match="crf is for pictures"):
         RunConfig(inference={"crf": {"iterations": 10}})
 
 

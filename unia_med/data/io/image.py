@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unia_med.data.io.suffixes import MASK_IMAGE_SUFFIXES
 from unia_med.data.io.volume import Volume, VolumeInfo
 from unia_med.errors import UserError
 from unia_med.files import replacing
@@ -92,20 +93,29 @@ def check_decodes(path: Path | str) -> None:
 
 
 def read_mask(path: Path | str) -> Volume:
-    """Return the label values of a mask PNG as uint8 (H, W, 1): palette indices or grey values, borders being 255.
+    """Return the label values of a mask as uint8 (H, W, 1): palette indices or grey values, VOC's borders being 255.
 
     Args:
-        path: PNG with a palette (`SegmentationClass`) or grey (`SegmentationClassAug`).
+        path: PNG or TIFF with a palette (`SegmentationClass`) or grey (`SegmentationClassAug`).
+
+    Raises:
+        UserError: The file is none of these, has several colours, or a value beyond 255.
     """
     path = Path(path)
-    if path.suffix.lower() != ".png":
-        raise UserError("masks are PNG files; JPEG would change label values", where=path, remedy="Save it as PNG")
+    if path.suffix.lower() not in MASK_IMAGE_SUFFIXES:
+        raise UserError(
+            "masks are PNG or TIFF files; JPEG would change label values", where=path, remedy="Save it as PNG"
+        )
     with _opened(path) as image:
-        if image.mode not in _MASK_MODES:
+        if image.mode not in _MASK_MODES | _GREY_MODES:
             remedy = "Save it with a palette or in grey, pixels being class numbers"
             raise UserError(f"a mask of mode {image.mode}, expected palette or grey", where=path, remedy=remedy)
-        array = np.array(image).astype(np.uint8)
-    return Volume(array[:, :, None], np.eye(4), path=path)
+        array = np.array(image)
+    labels = array.astype(np.uint8)
+    if not np.array_equal(labels, array):
+        found = f"label values from {array.min():g} to {array.max():g}, expected whole numbers from 0 to 255"
+        raise UserError(found, where=path, remedy="Save it with the class numbers as grey values")
+    return Volume(labels[:, :, None], np.eye(4), path=path)
 
 
 def write_mask(labels: np.ndarray, path: Path | str) -> None:

@@ -12,6 +12,9 @@ VOLUME_SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 """Photographs, X-rays and masks in pixels."""
 
+MASK_IMAGE_SUFFIXES = (".png", ".tif", ".tiff")
+"""Pictures that keep label values as they are."""
+
 
 def volume_suffix(path: Path | str) -> str | None:
     """Return the suffix by which a file is known as a volume, or None when it is none.
@@ -52,6 +55,16 @@ def is_image(path: Path | str) -> bool:
         (True, False)
     """
     return _suffix(path, IMAGE_SUFFIXES) is not None
+
+
+def is_mask(path: Path | str) -> bool:
+    """Return whether a file can hold label values: a volume, a PNG or a TIFF; JPEG changes them.
+
+    Example:
+        >>> is_mask("b_gt.nii.gz"), is_mask("b.png"), is_mask("b.jpg")
+        (True, True, False)
+    """
+    return _suffix(path, VOLUME_SUFFIXES + MASK_IMAGE_SUFFIXES) is not None
 
 
 def _suffix(path: Path | str, known: tuple[str, ...]) -> str | None:

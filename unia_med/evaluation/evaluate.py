@@ -1,0 +1,241 @@
+"""Scores predicted masks against true ones, volumes and pictures alike: the one path of command and library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from unia_med.errors import UserError, suggestion
+from unia_med.evaluation.images import SetAccumulator
+from unia_med.evaluation.labels import LabelScheme, classes_next_to, parse_classes, plain_labels
+from unia_med.evaluation.pairs import Labels, chosen_prediction, find_predictions, on_one_grid, read_labels
+from unia_med.evaluation.truth import Truth, truths
+from unia_med.evaluation.volumes import CaseAccumulator
+from unia_med.metrics.surface import HausdorffKind
+from unia_med.metrics.table import CaseScores, summarise, summarise_set, write_table
+
+if TYPE_CHECKING:
+    from unia_med.config.schema import RunConfig
+
+Wanted = Literal["case", "set", "both"]
+"""Scores of each case by itself, of all pixels of the set together, or both."""
+
+_SHOWN_FAULTS = 10
+
+
+@dataclass(eq=False)
+class Evaluation(Mapping[str, Any]):
+    """Scores of the cases that could be scored, and the reasons why others could not.
+
+    As a mapping it is the table that `unia-med evaluate` writes as JSON: `scores["mean"]["dice"]["LV"]`.
+
+    Attributes:
+        table: What is written as JSON.
+        cases: Scores case by case; each frame of a 4D volume is a case of its own, `NAME#t01` being the first.
+        faults: Reason by case that could not be scored.
+        unused: Predictions for which there was no label.
+        hd95: Definition of HD95.
+    """
+
+    table: dict[str, Any]
+    cases: list[CaseScores] = field(default_factory=list)
+    faults: dict[str, str] = field(default_factory=dict)
+    unused: list[Path] = field(default_factory=list)
+    hd95: HausdorffKind = "max"
+
+    def __getitem__(self, key: str) -> Any:
+        return self.table[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.table)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the scored classes, without background."""
+        return tuple(self.table["classes"])
+
+    @property
+    def scored(self) -> int:
+        """How many cases were scored, a frame being one."""
+        return len(self.cases) if "cases" in self.table else int(self.table["set"]["cases"])
+
+    def write(self, path: Path | str) -> None:
+        """Write the table as .json or .csv, by the suffix; the file appears whole or not at all.
+
+        Args:
+            path: The file.
+        """
+        check_output(Path(path))
+        write_table(self.table, Path(path))
+
+    def listing(self, most: int = _SHOWN_FAULTS) -> str:
+        """Return the cases that could not be scored with their reasons, a line each."""
+        lines = [f"\n  {case}: {reason}" for case, reason in list(self.faults.items())[:most]]
+        more = f"\n  and {len(self.faults) - most} more" if len(self.faults) > most else ""
+        return "".join(lines) + more
+
+    def __repr__(self) -> str:
+        """Return how many cases were scored, and the mean of each class."""
+        parts = [f"{self.scored} cases"]
+        if "mean" in self.table:
+            means = self.table["mean"]["dice"]
+            parts += [f"Dice {', '.join(f'{name} {_shown(value)}' for name, value in means.items())}"]
+        if "set" in self.table:
+            parts += [f"mIoU {_shown(self.table['set']['iou']['mean'])}"]
+        parts += [f"{len(self.faults)} could not be scored"] if self.faults else []
+        return f"Evaluation({'; '.join(parts)})"
+
+
+def evaluate(
+    predictions: Path | str,
+    labels: Path | str,
+    *,
+    classes: Sequence[str] | Mapping[int, str] | None = None,
+    config: RunConfig | Path | str | None = None,
+    split: str | None = None,
+    hd95: HausdorffKind = "max",
+    scores: Wanted | None = None,
+    track: Callable[[Sequence[str]], Iterable[str]] = lambda cases: cases,
+) -> Evaluation:
+    """Score predicted masks against true ones; every case is scored or has a reason, none is left out in silence.
+
+    Class names are those of `config`, of `classes`, or of a `classes.json` next to the predictions, in this order;
+    else classes are called `class 1`, `class 2`, ... up to the largest value found.
+
+    Args:
+        predictions: Folder of masks, searched in sub-folders, or one file: `X_seg`, `X_pred` or `X` of case X.
+        labels: Folder of true masks or one file: `X_gt` or `X`; or, with `config`, the folder of its data set.
+        classes: Names of the label values 1, 2, 3, ...; or name by value.
+        config: A run's config (the object, its file, or the name of a shipped one); it also says what values mean.
+        split: `train`, `val` or `test`: score only these cases of the data set in `labels`. Needs `config`.
+        hd95: `max`: the larger of the two directed 95th percentiles, as MONAI; `pooled`: that of both directions.
+        scores: `case`: Dice, HD95 and ASD of each case; `set`: IoU, precision and recall over all pixels together;
+            `both`. None: `case`, and for pictures `both`.
+        track: Wraps the case names while they are worked off, to show progress.
+
+    Raises:
+        UserError: No case could be scored, or the request makes no sense.
+
+    Example:
+        `evaluate("masks/", "truth/", classes=["RV", "MYO", "LV"])["mean"]["dice"]["LV"]`
+    """
+    _check_request(classes, config, split, hd95, scores)
+    run = _config_of(config)
+    scheme = _scheme(run, classes, Path(predictions))
+    found = find_predictions(Path(predictions))
+    truth = truths(Path(labels), scheme, run, split)
+    scoring = _Scoring(scheme, hd95, scores)
+    faults: dict[str, str] = {}
+    for case in track(list(truth)):
+        try:
+            scoring.add(case, chosen_prediction(found, case), truth[case])
+        except UserError as error:
+            faults[case] = str(error)
+    used = {path for case in truth for path in found.get(case, [])}
+    unused = sorted({path for paths in found.values() for path in paths} - used)
+    done = Evaluation(scoring.table(), scoring.cases.cases, faults, unused, hd95)
+    if len(faults) == len(truth):
+        raise UserError(f"no case could be scored:{done.listing()}", where=predictions)
+    return done
+
+
+def check_output(path: Path | None) -> None:
+    """Refuse a file of a kind that cannot be written, before anything is read.
+
+    Args:
+        path: As for `Evaluation.write`; None: nothing will be written.
+    """
+    if path is not None and path.suffix.lower() not in (".json", ".csv"):
+        raise UserError(f"the suffix is {path.suffix!r}", where=path, remedy="Use .json or .csv")
+
+
+class _Scoring:
+    """Gathers the wanted scores of one pair after the other."""
+
+    def __init__(self, scheme: LabelScheme | None, hd95: HausdorffKind, wanted: Wanted | None) -> None:
+        self.scheme, self.wanted = scheme, wanted
+        self.cases = CaseAccumulator(None if scheme is None else scheme.names, hd95)
+        self.set = SetAccumulator(None if scheme is None else len(scheme.names))
+        self._of_volumes = 0
+
+    def add(self, case: str, prediction: Path, truth: Truth) -> None:
+        """Score a pair of files; an unusable one raises before anything is counted."""
+        true = truth()
+        predicted = on_one_grid(self._prediction(prediction), true)
+        self._of_volumes += true.unit == "mm"
+        for name, one, other in _frames(case, predicted.array, true.array):
+            if self.wanted != "set":
+                self.cases.add(name, one, other, true.spacing, true.unit)
+            if self.wanted in ("set", "both") or (self.wanted is None and true.unit == "px"):
+                self.set.add(one, other)
+
+    def table(self) -> dict[str, Any]:
+        """Return the wanted scores as plain types."""
+        names = self.cases.names if self.wanted != "set" else self._set_names()
+        table: dict[str, Any] = {"classes": list(names)}
+        if self.wanted != "set":
+            table = summarise(names, self.cases.cases)
+        if self.wanted in ("set", "both") or (self.wanted is None and not self._of_volumes and self.set.cases):
+            found = summarise_set(names, self.set.scores(), self.set.cases)
+            table["set"] = {**found, "confusion_matrix": self.set.counts.tolist()}
+        return table
+
+    def _set_names(self) -> tuple[str, ...]:
+        from unia_med.evaluation.volumes import numbered_names
+
+        return numbered_names(len(self.set.counts) - 1) if self.scheme is None else self.scheme.names
+
+    def _prediction(self, path: Path) -> Labels:
+        found = read_labels(path)
+        if self.scheme is None:
+            return Labels(plain_labels(found.array, "the prediction"), found.affine)
+        return Labels(self.scheme.prediction(found.array), found.affine)
+
+
+def _frames(case: str, predicted: np.ndarray, true: np.ndarray) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    if true.ndim < 4:
+        yield case, predicted, true
+        return
+    for index in range(true.shape[3]):
+        yield f"{case}#t{index + 1:02d}", predicted[..., index], true[..., index]
+
+
+def _check_request(classes: Any, config: Any, split: str | None, hd95: str, scores: str | None) -> None:
+    if split is not None and config is None:
+        raise UserError("--split needs a config", where="--split", remedy="Add --config")
+    if classes is not None and config is not None:
+        raise UserError("the config names the classes already", where="--classes", remedy="Leave out one of the two")
+    if isinstance(classes, str):
+        raise UserError(f"classes is the text {classes!r}", remedy=f"Give a list: classes={classes.split(',')!r}")
+    for name, value, known in (
+        ("hd95", hd95, get_args(HausdorffKind)),
+        ("scores", scores, (None, *get_args(Wanted))),
+        ("split", split, (None, "train", "val", "test")),
+    ):
+        if value not in known:
+            raise UserError(f"unknown {name} {value!r}", remedy=suggestion(str(value), [k for k in known if k]))
+
+
+def _config_of(config: RunConfig | Path | str | None) -> RunConfig | None:
+    if not isinstance(config, str | Path):
+        return config
+    from unia_med.config.load import load_config
+
+    return load_config(config)
+
+
+def _scheme(config: RunConfig | None, classes: Any, predictions: Path) -> LabelScheme | None:
+    if config is not None:
+        return LabelScheme.configured(config.data)
+    return classes_next_to(predictions) if classes is None else parse_classes(classes)
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

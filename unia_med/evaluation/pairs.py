@@ -1,0 +1,170 @@
+"""Finds the masks of cases and the predictions that belong to them, and reads both on one grid."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from unia_med.data.io.geometry import GRID_TOLERANCE_MM, corner_distance_mm, spacing_of
+from unia_med.data.io.image import read_mask
+from unia_med.data.io.read import read_volume
+from unia_med.data.io.suffixes import is_image, is_mask, volume_stem
+from unia_med.data.io.volume import Volume
+from unia_med.errors import UserError
+from unia_med.metrics.table import LengthUnit
+
+PREDICTION_ENDINGS = ("_seg", "_pred", "")
+"""Endings of a prediction's name, in order of preference; the empty one is a file named like its case."""
+
+LABEL_ENDING = "_gt"
+
+NO_LABELS = ("_scribble", "_scribbles", "_points", "_boxes", "_blocks", "_uncertainty", "_seg", "_pred", "_4d")
+"""Endings of files that lie next to labels and are none."""
+
+_FORMATS = ".nii.gz, .nii, .nrrd, .mha, .mhd, .png, .tif"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Voxels of a label file or a prediction, with what is known of their size.
+
+    Attributes:
+        array: (X, Y, Z), (X, Y, Z, T) of a cine, or (H, W) of a picture.
+        affine: 4x4 to millimetres; None of a picture.
+    """
+
+    array: np.ndarray
+    affine: np.ndarray | None
+
+    @property
+    def unit(self) -> LengthUnit:
+        """Unit of `spacing`."""
+        return "px" if self.affine is None else "mm"
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Size of a voxel along the axes of space."""
+        return (1.0, 1.0) if self.affine is None else spacing_of(self.affine)
+
+
+def find_labels(folder: Path) -> dict[str, Path]:
+    """Return label files by case, in order of their names, searched in sub-folders too.
+
+    Where any file is called `X_gt`, the `X_gt` are the labels (of cases X) and all other files are not, as in ACDC's
+    folders, where images lie next to them. Otherwise every volume and every PNG or TIFF is a label, but for results and
+    weak labels. A case is called by its file's name, or, where names occur twice, by its path below the folder.
+
+    Args:
+        folder: Folder of labels, or one label file.
+    """
+    found = _mask_files(folder, "labels")
+    marked = [path for path in found if volume_stem(path).endswith(LABEL_ENDING)]
+    chosen = marked or [path for path in found if not volume_stem(path).endswith(NO_LABELS)]
+    if not chosen:
+        raise UserError(f"holds no label, only {len(found)} results or weak labels", where=folder)
+    by_stem = defaultdict(list)
+    for path in chosen:
+        by_stem[volume_stem(path).removesuffix(LABEL_ENDING)].append(path)
+    if all(len(paths) == 1 for paths in by_stem.values()):
+        return {case: paths[0] for case, paths in by_stem.items()}
+    labels: dict[str, Path] = {}
+    for path in chosen:
+        case = path.parent.relative_to(folder).joinpath(volume_stem(path).removesuffix(LABEL_ENDING)).as_posix()
+        if case in labels:
+            raise UserError(f"two labels of case {case}: {labels[case]} and this", path, "Remove or rename one")
+        labels[case] = path
+    return labels
+
+
+def find_predictions(folder: Path) -> dict[str, list[Path]]:
+    """Return prediction files by case, of the preferred ending; more than one path: the name is not unique.
+
+    Args:
+        folder: Folder of predictions, or one file.
+    """
+    found: dict[str, dict[str, list[Path]]] = {}
+    for path in _mask_files(folder, "predictions"):
+        stem = volume_stem(path)
+        if stem.endswith(("_uncertainty", LABEL_ENDING)):
+            continue
+        ending = next(ending for ending in PREDICTION_ENDINGS if stem.endswith(ending))
+        name = stem.removesuffix(ending)
+        inside = Path(name) if folder.is_file() else path.parent.relative_to(folder) / name
+        # In a sub-folder a file goes by its path, for cases that are called "site1/scan", and by its name alone.
+        for case in {name, inside.as_posix()}:
+            found.setdefault(case, {}).setdefault(ending, []).append(path)
+    return {case: next(paths[e] for e in PREDICTION_ENDINGS if e in paths) for case, paths in found.items()}
+
+
+def chosen_prediction(predictions: Mapping[str, list[Path]], case: str) -> Path:
+    """Return the one prediction of a case.
+
+    Args:
+        predictions: As `find_predictions` gives them.
+        case: Name of the case.
+
+    Raises:
+        UserError: There is none, or more than one.
+    """
+    found = predictions.get(case, [])
+    if not found:
+        raise UserError(f"there is no prediction (a file {case}_seg, {case} or {case}_pred)")
+    if len(found) > 1:
+        raise UserError(f"there are {len(found)} predictions: {', '.join(map(str, found))}", remedy="Keep one")
+    return found[0]
+
+
+def read_labels(path: Path) -> Labels:
+    """Return the voxels of a label file or a prediction as they are stored."""
+    if is_image(path):
+        return Labels(read_mask(path).array[:, :, 0], None)
+    return labels_of(read_volume(path))
+
+
+def labels_of(volume: Volume) -> Labels:
+    """Return a volume as labels in millimetres."""
+    return Labels(volume.array, np.asarray(volume.affine, np.float64))
+
+
+def on_one_grid(prediction: Labels, truth: Labels) -> Labels:
+    """Return the prediction on the grid of the truth.
+
+    Args:
+        prediction: As read.
+        truth: As read; a picture and a volume of one slice are compared pixel by pixel, without millimetres.
+
+    Raises:
+        UserError: The two do not lie on the same grid.
+    """
+    array = prediction.array
+    if (truth.affine is None) != (prediction.affine is None):
+        array = array[:, :, 0] if truth.affine is None and array.ndim == 3 and array.shape[2] == 1 else array
+        array = array[:, :, None] if truth.affine is not None and array.ndim == 2 else array
+    if array.shape != truth.array.shape:
+        raise UserError(
+            f"the prediction has shape {array.shape}, the label {truth.array.shape}",
+            remedy="Bring the prediction to the grid of its image and label, by nearest neighbour",
+        )
+    if truth.affine is not None and prediction.affine is not None:
+        apart = corner_distance_mm(truth.array.shape, prediction.affine, truth.affine)
+        if apart > GRID_TOLERANCE_MM:
+            raise UserError(
+                f"prediction and label lie up to {apart:.2f} mm apart by their affines",
+                remedy="Write the prediction with its image's affine",
+            )
+    return Labels(array, truth.affine)
+
+
+def _mask_files(folder: Path, what: str) -> list[Path]:
+    if folder.is_file():
+        return [folder]
+    if not folder.is_dir():
+        raise UserError("no such folder", where=folder, remedy=f"Check --{what}")
+    found = sorted(p for p in folder.rglob("*") if is_mask(p) and not p.name.startswith(".") and p.is_file())
+    if not found:
+        raise UserError(f"holds no mask ({_FORMATS})", where=folder, remedy=f"Check --{what}")
+    return found
