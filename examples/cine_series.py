@@ -18,7 +18,7 @@ import numpy as np
 from unia_med.cardiac.indices import CardiacIndices, measure
 from unia_med.cardiac.phantom.dataset import write_dataset
 from unia_med.data.io.frames import FrameWriter, iterate_frames, open_volume
-from unia_med.runs import load_predictor
+from unia_med.runs import Run
 
 
 def phantom_cine(output: Path, frames: int = 8) -> Path:
@@ -29,7 +29,7 @@ def phantom_cine(output: Path, frames: int = 8) -> Path:
 
 def segment(run: Path, cine: Path, mask: Path) -> CardiacIndices:
     """Write the 4D mask of a cine and returns its cardiac indices."""
-    predictor, source = load_predictor(run), open_volume(cine)
+    predictor, source = Run.open(run).predictor(), open_volume(cine)
     with FrameWriter(source, np.uint8, mask) as writer:
         for found in predictor.predict_frames(iterate_frames(source)):
             writer.write(found.labels)

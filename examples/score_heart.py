@@ -19,12 +19,12 @@ from unia_med.data.grid.transforms import KEY, as_tensor, load_label_slices, pre
 from unia_med.data.slices.dataset import load_tags
 from unia_med.data.splits import split_cases
 from unia_med.metrics.overlap import dice
-from unia_med.runs import load_predictor, load_run_config
+from unia_med.runs import Run
 
 
 def main(run: Path, root: str) -> None:
     """Print the share of peaks inside the heart, and the mean Dice of maps and prediction."""
-    config, predictor = load_run_config(run), load_predictor(run)
+    config, predictor = Run.open(run).config, Run.open(run).predictor()
     data = config.data.model_copy(update={"root": Path(root)})
     dataset, chain = build_dataset(data), preprocess(data.grid, load=False)
     cases = split_cases(dataset.cases(), data.split, config.seed)["val"]

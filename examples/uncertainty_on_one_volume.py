@@ -18,16 +18,16 @@ import numpy as np
 from unia_med.data.io.nifti import write_like
 from unia_med.data.io.read import read_volume
 from unia_med.data.io.suffixes import volume_stem
-from unia_med.runs import load_predictor, load_run_config
+from unia_med.runs import Run
 
 LOOKED_AT = 0.01  # of all voxels
 
 
 def main(run: Path, image: Path, output: Path) -> None:
     """Predicts one 3D volume in detail."""
-    classes = load_run_config(run).data.target_classes
+    classes = Run.open(run).config.data.target_classes
     volume = read_volume(image)
-    found = load_predictor(run, tta=True).predict_in_detail(volume)
+    found = Run.open(run).predictor(tta=True).predict_in_detail(volume)
     voxel_ml = float(np.prod(volume.spacing_mm)) / 1000
     for label, name in enumerate(classes, start=1):
         inside = found.labels == label

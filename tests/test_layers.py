@@ -17,6 +17,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "labels": set(),
     "files": set(),
+    "run_files": set(),
     "registry": set(),
     "distributed": set(),
     "config": {"registry", "files"},
@@ -25,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "losses": set(),
     "localise": set(),
     "data": {"config", "files", "cardiac.shape"},  # not for long
-    "methods": {"nn", "losses", "localise", "config", "registry", "data.sample"},
+    "methods": {"nn", "losses", "localise", "config", "registry", "data.sample", "run_files"},
     "inference": {"config", "data", "methods.base", "files", "localise"},
     "priors": {"config", "data", "registry", "localise", "inference", "methods.base"},
     "cardiac": {"config", "data", "nn", "localise", "methods.base", "inference", "priors", "files"},
@@ -42,10 +43,11 @@ ALLOWED: dict[str, set[str]] = {
         "build",
         "distributed",
         "files",
+        "run_files",
         "cardiac",
     },
     "inspection": {"config", "data", "files"},
-    "report": {"config", "data", "metrics", "inference", "engine", "evaluation", "runs", "files"},
+    "report": {"config", "data", "metrics", "inference", "engine", "evaluation", "runs", "run_files", "files"},
 }
 """What each room may import beside itself and the free modules; rooms not named here stand on top of all."""
 

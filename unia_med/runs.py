@@ -1,130 +1,204 @@
-"""What `unia-med train` left in a run folder, ready to predict."""
+"""A run folder, opened once and handed down: config, weights, scores, and the predictor made of them."""
 
 from __future__ import annotations
 
+import os
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unia_med.config.load import load_config, parse_config
 from unia_med.config.schema import RunConfig
 from unia_med.errors import UserError, suggestion
+from unia_med.run_files import RunFiles
 
 if TYPE_CHECKING:
     import torch
 
     from unia_med.inference.predictor import Predictor
-
-CHECKPOINTS = ("best.pt", "last.pt")
-"""In order of preference."""
+    from unia_med.methods.base import Method
 
 UNCERTAINTIES = ("entropy", "network")
 """Kinds that `inference.uncertainty` knows."""
 
-
-def find_checkpoint(run: Path) -> Path:
-    """Return the checkpoint of a run folder that predicts best; nothing is opened.
-
-    Args:
-        run: what `unia-med train --output` named.
-
-    Raises:
-        UserError: there is no such folder, or no checkpoint in it.
-    """
-    if not run.is_dir():
-        found = "is a file, not a run folder" if run.exists() else "no such run folder"
-        raise UserError(found, where=run, remedy="Give the folder that `unia-med train --output` named")
-    for name in CHECKPOINTS:
-        if (run / "checkpoints" / name).is_file():
-            return run / "checkpoints" / name
-    raise UserError(
-        "holds no checkpoints/best.pt and no checkpoints/last.pt",
-        where=run,
-        remedy="Give the folder that `unia-med train --output` named; one that was interrupted goes on with --resume",
-    )
+_MODELS = Path(__file__).resolve().parent / "models"
+_TRAINED = "Give the folder that `unia-med train --output` named"
 
 
-def load_predictor(
-    run: Path | str,
-    device: torch.device | str = "cpu",
-    *,
-    tta: bool = False,
-    postprocess: bool = True,
-    uncertainty: str | None = None,
-) -> Predictor:
-    """Return the predictor of a trained run, weights loaded and averaged ones preferred.
+class Run:
+    """What `unia-med train` left in a folder, or a model that came with the package; read when it is asked for.
 
     Args:
-        run: run folder.
-        device: where to compute.
-        tta: average over several views, see `Predictor`.
-        postprocess: clean the masks.
-        uncertainty: `entropy` or `network`, in place of the config's `inference.uncertainty`.
+        folder: run folder.
+        shipped: name of the shipped model that it is.
 
-    Raises:
-        UserError: no run, or a checkpoint that is damaged, holds code, or does not fit the config.
+    Attributes:
+        folder: as given.
+        files: names of what lies in it.
+        shipped: as given.
+
+    Example:
+        >>> Run.open("runs/acdc").predictor(tta=True)  # doctest: +SKIP
     """
-    from unia_med.build import build_method
-    from unia_med.engine.checkpoint import load_checkpoint, load_weights
-    from unia_med.inference.predictor import Predictor
 
-    path = find_checkpoint(Path(run))
-    state = load_checkpoint(path, keys=("config", "classes"))
-    config = _run_config(Path(run), state, path)
-    if uncertainty is not None:
-        config = _with_uncertainty(config, uncertainty)
-    # The weights are about to be replaced: pre-trained ones need not be there, and are not looked for.
-    method = build_method(config.model_copy(update={"network": config.network.model_copy(update={"weights": "none"})}))
-    load_weights(method, _weights(state, path), path)
-    return Predictor(method, config, device, tta=tta, postprocess=postprocess)
+    def __init__(self, folder: Path, shipped: str | None = None) -> None:
+        self.folder, self.shipped = folder, shipped
+        self.files = RunFiles(folder)
+
+    @classmethod
+    def open(cls, source: Path | str | os.PathLike[str] | Run) -> Run:
+        """Return a run by its folder, or a shipped model by its name; an existing folder wins.
+
+        Args:
+            source: run folder, or a name as `unia-med models` lists it; a run is returned as it is.
+
+        Raises:
+            UserError: there is no such folder and no such model.
+        """
+        if isinstance(source, Run):
+            return source
+        folder = Path(source)
+        if folder.is_dir():
+            return cls(folder)
+        if folder.exists():
+            raise UserError("is a file, not a run folder", where=folder, remedy=_TRAINED)
+        models = shipped_models()
+        if str(source) in models:
+            return cls(models[str(source)], str(source))
+        raise UserError("no such run folder", where=folder, remedy=_known_models(str(source), models))
+
+    @property
+    def name(self) -> str:
+        """Of the folder, or of the shipped model."""
+        return self.shipped or self.folder.resolve().name
+
+    @cached_property
+    def checkpoint(self) -> Path:
+        """Checkpoint that predicts best; it is not opened.
+
+        Raises:
+            UserError: the folder holds none.
+        """
+        found = self.files.to_predict_with()
+        if found is None:
+            what = "holds no checkpoints/best.pt and no checkpoints/last.pt"
+            remedy = f"{_TRAINED}; one that was interrupted goes on with --resume"
+            raise UserError(what, where=self.folder, remedy=remedy)
+        return found
+
+    @cached_property
+    def config(self) -> RunConfig:
+        """Resolved config with the temperature that was fitted, unless it names one.
+
+        It is `config.yaml`, in which a user may have changed the inference settings; a folder without one, as a
+        teacher's is, has it in its checkpoint.
+        """
+        from unia_med.engine.calibration import read_temperature
+
+        config = load_config(self.files.config) if self.files.config.is_file() else self._stored_config()
+        fitted = None if config.inference.temperature is not None else read_temperature(self.folder)
+        return config if fitted is None else _with_inference(config, temperature=fitted)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes that are predicted, without background, in label order."""
+        return tuple(self.config.data.target_classes)
+
+    @property
+    def metrics(self) -> list[dict[str, float]]:
+        """Rows of metrics.csv with the cells that hold a number; a run writes one at each validation.
+
+        Raises:
+            UserError: there is no metrics.csv, or it is no table of numbers.
+        """
+        from unia_med.report.run_folder import read_metrics
+
+        return read_metrics(self.files.metrics)
+
+    def predictor(
+        self,
+        device: torch.device | str = "cpu",
+        *,
+        tta: bool = False,
+        postprocess: bool = True,
+        uncertainty: str | None = None,
+    ) -> Predictor:
+        """Return what segments images with this run's weights, averaged ones preferred.
+
+        Args:
+            device: where to compute.
+            tta: average over several views, see `Predictor`.
+            postprocess: clean the masks.
+            uncertainty: `entropy` or `network`, in place of the config's `inference.uncertainty`.
+
+        Raises:
+            UserError: no checkpoint, or one that is damaged, holds code, or does not fit the config.
+        """
+        from unia_med.inference.predictor import Predictor
+
+        method = self.method()
+        config = self.config
+        if uncertainty is not None:
+            if uncertainty not in UNCERTAINTIES:
+                raise UserError(f"unknown uncertainty '{uncertainty}'", remedy=suggestion(uncertainty, UNCERTAINTIES))
+            config = _with_inference(config, uncertainty=uncertainty)
+        return Predictor(method, config, device, tta=tta, postprocess=postprocess)
+
+    def method(self) -> Method:
+        """Return the trained method with its weights, on the CPU.
+
+        Raises:
+            UserError: as `predictor`.
+        """
+        from unia_med import build
+        from unia_med.engine.checkpoint import load_checkpoint, load_weights
+
+        state = load_checkpoint(self.checkpoint, keys=("config", "classes"))
+        _check_classes(list(state["classes"]), self.config, self.checkpoint)
+        # The weights are about to be replaced: pre-trained ones need not be there, and are not looked for.
+        network = self.config.network.model_copy(update={"weights": "none"})
+        method = build.build_method(self.config.model_copy(update={"network": network}))
+        load_weights(method, _weights(state, self.checkpoint), self.checkpoint)
+        return method
+
+    def __repr__(self) -> str:
+        """Return where it lies, the method and the classes."""
+        try:
+            known = f", {self.config.method.name}, classes {', '.join(self.classes)}"
+        except UserError:
+            known = ""
+        return f"Run({self.shipped or self.folder}{known})"
+
+    def _stored_config(self) -> RunConfig:
+        from unia_med.engine.checkpoint import load_checkpoint
+
+        return parse_config(load_checkpoint(self.checkpoint, keys=("config",))["config"], self.checkpoint)
 
 
-def load_run_config(run: Path) -> RunConfig:
-    """Return the resolved config of a run folder, with the temperature that was fitted for it.
-
-    Args:
-        run: run folder; one without `config.yaml`, as a teacher's is, has it in its checkpoint.
-    """
-    if (run / "config.yaml").is_file():
-        return with_fitted_temperature(load_config(run / "config.yaml"), run)
-    from unia_med.engine.checkpoint import load_checkpoint
-
-    path = find_checkpoint(run)
-    return with_fitted_temperature(parse_config(load_checkpoint(path, keys=("config",))["config"], path), run)
+def shipped_models() -> dict[str, Path]:
+    """Return the folders of the models that came with the package, by the name that a user types."""
+    folders = sorted(_MODELS.iterdir()) if _MODELS.is_dir() else []
+    return {path.name.replace("_", "-"): path for path in folders if RunFiles(path).config.is_file()}
 
 
-def with_fitted_temperature(config: RunConfig, run: Path) -> RunConfig:
-    """Return the config with `inference.temperature` from `RUN/calibration.json`, unless set in the config or missing.
-
-    Args:
-        config: of the run.
-        run: run folder.
-    """
-    from unia_med.engine.calibration import read_temperature
-
-    fitted = None if config.inference.temperature is not None else read_temperature(run)
-    if fitted is None:
-        return config
-    return config.model_copy(update={"inference": config.inference.model_copy(update={"temperature": fitted})})
+def _known_models(name: str, models: dict[str, Path]) -> str:
+    # A path was meant where it has a folder in it; a bare name may be a misspelt model.
+    if len(Path(name).parts) > 1 or not models:
+        return _TRAINED
+    return f"{_TRAINED}, or the name of a shipped model. {suggestion(name, models)}"
 
 
-def _with_uncertainty(config: RunConfig, kind: str) -> RunConfig:
-    if kind not in UNCERTAINTIES:
-        raise UserError(f"unknown uncertainty '{kind}'", remedy=suggestion(kind, UNCERTAINTIES))
-    return config.model_copy(update={"inference": config.inference.model_copy(update={"uncertainty": kind})})
+def _with_inference(config: RunConfig, **changes: Any) -> RunConfig:
+    return config.model_copy(update={"inference": config.inference.model_copy(update=changes)})
 
 
-def _run_config(run: Path, state: dict[str, Any], path: Path) -> RunConfig:
-    """`config.yaml`, in which a user may have changed the inference settings, or else the checkpoint's own config."""
-    named = (run / "config.yaml").is_file()
-    config = load_run_config(run) if named else with_fitted_temperature(parse_config(state["config"], path), run)
-    stored = list(state["classes"])
+def _check_classes(stored: list[str], config: RunConfig, path: Path) -> None:
     if stored not in (config.data.target_classes, ["background", *config.data.target_classes]):
         raise UserError(
             f"the checkpoint has the classes {stored}, its config {config.data.target_classes}",
             where=path,
             remedy="Put back the config.yaml with which the run was trained",
         )
-    return config
 
 
 def _weights(state: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -14,11 +14,11 @@ from unia_med.config.load import dump_config
 from unia_med.config.schema import RunConfig
 from unia_med.data.io.volume import Volume
 from unia_med.data.sample import CaseFiles, EvaluationCase
-from unia_med.engine.calibration import FILE, calibrate, fit, read_temperature
+from unia_med.engine.calibration import calibrate, fit, read_temperature
 from unia_med.engine.checkpoint import save_checkpoint
 from unia_med.errors import UserError
 from unia_med.methods.base import Batch, Method, Prediction
-from unia_med.runs import load_run_config
+from unia_med.runs import Run
 
 TRUE_TEMPERATURE = 2.5
 CONFIG = {"data": {"grid": {"spacing_mm": None, "size": [64, 64], "percentiles": [0, 100]}}}
@@ -90,16 +90,20 @@ def test_what_is_fitted_is_kept_and_used_unless_the_user_says_otherwise(tmp_path
     save_checkpoint({"ema": method.state_dict()}, tmp_path / "best.pt")
     dump_config(config, tmp_path / "config.yaml")
     arguments = (method, tmp_path / "best.pt", config, Drawn())
-    assert load_run_config(tmp_path).inference.temperature is None
+    assert Run.open(tmp_path).config.inference.temperature is None
     assert calibrate(*arguments, [CaseFiles("a", "b", Path("x"))], tmp_path) is None  # no mask, nothing to fit on
-    assert not (tmp_path / FILE).exists()
+    assert not (tmp_path / "calibration.json").exists()
     found = calibrate(*arguments, CASES, tmp_path)
-    assert json.loads((tmp_path / FILE).read_text())["temperature"] == found.temperature == read_temperature(tmp_path)
-    assert load_run_config(tmp_path).inference.temperature == found.temperature
+    assert (
+        json.loads((tmp_path / "calibration.json").read_text())["temperature"]
+        == found.temperature
+        == read_temperature(tmp_path)
+    )
+    assert Run.open(tmp_path).config.inference.temperature == found.temperature
     assert calibrate(*arguments, CASES, tmp_path) is None  # a resumed run keeps it
     own = RunConfig.model_validate({**CONFIG, "inference": {"temperature": 1.0}})
     dump_config(own, tmp_path / "config.yaml")
-    assert load_run_config(tmp_path).inference.temperature == 1.0
+    assert Run.open(tmp_path).config.inference.temperature == 1.0
 
 
 @pytest.mark.parametrize(
@@ -107,7 +111,7 @@ def test_what_is_fitted_is_kept_and_used_unless_the_user_says_otherwise(tmp_path
     ["{", "[]", '{"temperature": 2}', '{"temperature": -1, "cases": 1, "voxels": 1, "ece_before": 0, "ece_after": 0}'],
 )
 def test_a_damaged_record_is_named(tmp_path: Path, text: str) -> None:
-    (tmp_path / FILE).write_text(text)
+    (tmp_path / "calibration.json").write_text(text)
     with pytest.raises(UserError, match=r"calibration\.json.*no record"):
         read_temperature(tmp_path)
 

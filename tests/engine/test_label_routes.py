@@ -18,7 +18,7 @@ from unia_med.engine import session
 from unia_med.engine.checkpoint import load_checkpoint
 from unia_med.methods.base import Batch
 from unia_med.methods.partial import Partial
-from unia_med.runs import load_run_config
+from unia_med.runs import Run
 
 
 def _config(root: Path, source: dict[str, object], **training: object) -> RunConfig:
@@ -79,7 +79,7 @@ def test_later_rounds_learn_the_annotations_as_drawn(
     config = _config(tiny_acdc, {"kind": "scribbles", "fill": "walker"})
     session.train(config, tmp_path / "run", device="cpu")
     (tmp_path / "run" / "config.yaml").unlink()  # as in a teacher's folder
-    assert load_run_config(tmp_path / "run").data == config.data
+    assert Run.open(tmp_path / "run").config.data == config.data
     assert all(not scored and share > 0.5 for share, scored in (seen[step] for step in range(3)))
     assert all(scored and share < 0.4 for share, scored in (seen[step] for step in range(3, 6)))
 

@@ -15,6 +15,7 @@ from unia_med.cardiac.phantom.dataset import patient_of
 from unia_med.cardiac.phantom.render import frame_labels, true_volumes_ml
 from unia_med.data.io.volume import Volume
 from unia_med.inference.predictor import Segmentation
+from unia_med.runs import Run
 
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "cine_series.py"
 
@@ -46,7 +47,8 @@ def test_it_prints_the_phantoms_own_numbers(
     example: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     predictor = Knowing(frames=8)
-    monkeypatch.setattr(example, "load_predictor", lambda run: predictor)
+    monkeypatch.setattr(Run, "predictor", lambda self: predictor)
+    monkeypatch.setattr(Run, "open", Run)
     example.main(tmp_path / "run", tmp_path / "out")
     printed = capsys.readouterr().out
     truth = true_volumes_ml(predictor.patient)

@@ -28,7 +28,7 @@ from unia_med.cli.main import main
 from unia_med.errors import UserError
 from unia_med.export.bundle import export_bundle, load_network
 from unia_med.metrics.overlap import dice
-from unia_med.runs import load_predictor
+from unia_med.runs import Run
 
 SCHEMA = Path(__file__).parent / "metadata_schema.json"
 
@@ -238,7 +238,7 @@ def test_a_bad_image_is_named(bundle: Path, tmp_path: Path, shape: tuple, value:
 def test_torchscript_equals_the_method_for_any_number_of_slices(bundle: Path, run: Path) -> None:
     files = {"metadata.json": "", "inference.json": ""}
     script = torch.jit.load(bundle / "models" / "model.ts", _extra_files=files)
-    method, network = load_predictor(run).method.eval(), load_network(bundle)
+    method, network = Run.open(run).predictor().method.eval(), load_network(bundle)
     for count in (1, 2, 7):
         images = torch.rand(count, 1, 48, 48)
         with torch.no_grad():

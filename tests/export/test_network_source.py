@@ -17,7 +17,7 @@ from unia_med.export.source import network_source, network_weights
 from unia_med.export.trace import trace_prediction
 from unia_med.methods.base import Batch, Method, Prediction
 from unia_med.registry import METHODS
-from unia_med.runs import load_predictor
+from unia_med.runs import Run
 
 
 class Odd(Method):
@@ -132,7 +132,7 @@ def test_onnx_agrees_with_torch(tmp_path: Path) -> None:
 @pytest.mark.slow
 @needs_onnx
 def test_onnx_of_a_whole_network_agrees_with_torch(run: Path, tmp_path: Path) -> None:
-    method = load_predictor(run).method.eval().to(memory_format=torch.contiguous_format)
+    method = Run.open(run).predictor().method.eval().to(memory_format=torch.contiguous_format)
     _assert_onnx_agrees(method, tmp_path, (48, 48))
 
 

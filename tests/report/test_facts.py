@@ -7,7 +7,7 @@ from pathlib import Path
 from unia_med.config.schema import RunConfig
 from unia_med.report.facts import supervision, training_section
 from unia_med.report.run_folder import read_run
-from unia_med.runs import load_run_config
+from unia_med.runs import Run
 
 
 def test_every_source_of_labels_is_named() -> None:
@@ -29,7 +29,7 @@ def test_every_source_of_labels_is_named() -> None:
 
 def test_the_temperature_says_where_it_is_from(run_dir: Path) -> None:
     def section() -> str:
-        return training_section(read_run(run_dir, load_run_config(run_dir)), {"train": 2, "val": 1, "test": 0})
+        return training_section(read_run(run_dir, Run.open(run_dir).config), {"train": 2, "val": 1, "test": 0})
 
     assert "1.500, fitted on 2 validation volumes" in section()
     assert "2 training, 1 validation</dd>" in section()

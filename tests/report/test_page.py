@@ -23,7 +23,7 @@ from unia_med.metrics.table import CaseScores
 from unia_med.report.cases import Examination, choose_patients, examine, frames_of
 from unia_med.report.page import ReportContents, render
 from unia_med.report.run_folder import read_run
-from unia_med.runs import load_run_config
+from unia_med.runs import Run
 
 VOID = {"meta", "link", "input", "br"}
 
@@ -162,7 +162,7 @@ def test_wrong_arguments_are_named(run_dir: Path, arguments: list[str], capsys: 
 
 def test_what_users_write_stays_text(run_dir: Path) -> None:
     hostile = '</script><img src=x onerror=alert(1)>"&'
-    config = load_run_config(run_dir)
+    config = Run.open(run_dir).config
     data = config.data.model_copy(update={"classes": [hostile, "B"], "name": hostile})
     run = read_run(run_dir, config.model_copy(update={"data": data}))
     run.losses[hostile] = [(1, 1.0)]
@@ -203,7 +203,7 @@ class ByIntensity(Method):
 
 def test_calibration_is_that_of_the_probabilities(run_dir: Path) -> None:
     """Over whole volumes, by a plain loop over bins; near the structures there are fewer voxels."""
-    config = load_run_config(run_dir)
+    config = Run.open(run_dir).config
     dataset, predictor = build_dataset(config.data), Predictor(ByIntensity(), config)
     cases = split_cases(dataset.cases(), config.data.split, config.seed)["val"]
     done = examine(predictor, config, dataset, cases, "val")

@@ -8,11 +8,11 @@ import pytest
 
 from unia_med.errors import UserError
 from unia_med.report.run_folder import read_metrics, read_run
-from unia_med.runs import load_run_config
+from unia_med.runs import Run
 
 
 def test_tables_become_curves(run_dir: Path) -> None:
-    run = read_run(run_dir, load_run_config(run_dir))
+    run = read_run(run_dir, Run.open(run_dir).config)
     assert run.name == "first_run"
     assert run.scores == {"RV": [(10, 0.1), (20, 0.4)], "MYO": [(10, 0.2)], "LV": [(10, 0.3), (20, 0.6)]}
     assert run.losses == {"loss": [(10, 2.5), (20, 1.25)], "segmentation": [(10, 1.5), (20, 0.5)]}
@@ -28,13 +28,13 @@ def test_tensorboard_is_finer_and_a_repeated_step_counts_once(run_dir: Path) -> 
             board.add_scalar("train/loss", value, step)
             board.add_scalar("train/learning_rate", 0.1, step)
             board.add_scalar("validation/val_dice", 0.1, step)
-    assert read_run(run_dir, load_run_config(run_dir)).losses == {"loss": [(5, 3.0), (10, 1.5)]}
+    assert read_run(run_dir, Run.open(run_dir).config).losses == {"loss": [(5, 3.0), (10, 1.5)]}
 
 
 def test_a_run_without_environment_or_calibration_is_read(run_dir: Path) -> None:
     (run_dir / "environment.json").write_text("{")
     (run_dir / "calibration.json").unlink()
-    run = read_run(run_dir, load_run_config(run_dir))
+    run = read_run(run_dir, Run.open(run_dir).config)
     assert run.environment == {} and run.calibration is None and run.config.inference.temperature is None
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from unia_med.data.io.read import read_volume
-from unia_med.runs import load_predictor
+from unia_med.runs import Run
 
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "score_heart.py"
 
@@ -26,7 +26,7 @@ def test_it_prints_the_dice_of_all_classes_together(
     expected = []
     for mask in sorted(tiny_acdc.rglob("patient013*_gt.nii.gz")):
         image = read_volume(mask.with_name(mask.name.replace("_gt", "")))
-        found, real = load_predictor(run_dir).predict_volume(image).labels > 0, read_volume(mask).array > 0
+        found, real = Run.open(run_dir).predictor().predict_volume(image).labels > 0, read_volume(mask).array > 0
         expected.append(2 * (found & real).sum() / (found.sum() + real.sum()))
     assert prediction == pytest.approx(np.mean(expected), abs=6e-4)
     assert 0 <= peak <= 1 and 0 <= maps <= 1

@@ -90,13 +90,13 @@ def run(args: argparse.Namespace) -> int:
     """
     from unia_med import distributed
     from unia_med.build import resolve_device
-    from unia_med.runs import find_checkpoint
+    from unia_med.runs import Run
 
     if args.output.exists() and not args.output.is_dir():
         raise UserError("is a file, expected a folder", where=args.output, remedy="Choose another --output")
     photographs = _run_on_photographs(args.model)
     images = {} if photographs else _images(args)
-    find_checkpoint(args.model)
+    Run.open(args.model).checkpoint  # noqa: B018
     device = distributed.device_of_this_process(resolve_device(args.device))
     if photographs:
         from unia_med.cli import predict_images
@@ -122,9 +122,9 @@ def _run_on_photographs(run: Path) -> RunConfig | None:
     """Return the config of a run on photographs; None for any other."""
     if not (run / "config.yaml").is_file():
         return None
-    from unia_med.runs import load_run_config
+    from unia_med.runs import Run
 
-    config = load_run_config(run)
+    config = Run.open(run).config
     return config if config.data.of_images else None
 
 
@@ -148,9 +148,9 @@ def _images(args: argparse.Namespace) -> dict[str, Path | DicomSeries]:
         return dict(by_name((name, path) for path in paths if (name := files.name(path)) is not None))
     from unia_med.build import build_dataset
     from unia_med.data.splits import split_cases
-    from unia_med.runs import load_run_config
+    from unia_med.runs import Run
 
-    config = load_run_config(args.model)
+    config = Run.open(args.model).config
     dataset = build_dataset(config.data.model_copy(update={"root": args.input}))
     cases = split_cases(dataset.cases(), config.data.split, config.seed)[args.split]
     if not cases:
@@ -161,11 +161,11 @@ def _images(args: argparse.Namespace) -> dict[str, Path | DicomSeries]:
 def _channel_files(args: argparse.Namespace) -> ChannelFiles:
     """How the run's images store their channels; one channel, where the run has no config (of an older version)."""
     from unia_med.data.io.channels import ChannelFiles
-    from unia_med.runs import load_run_config
+    from unia_med.runs import Run
 
     if not (args.model / "config.yaml").is_file():
         return ChannelFiles()
-    return ChannelFiles.of(load_run_config(args.model).data)
+    return ChannelFiles.of(Run.open(args.model).config.data)
 
 
 def _unreadable(images: Mapping[str, Path | DicomSeries], args: argparse.Namespace) -> dict[str, str]:
@@ -199,10 +199,10 @@ def _prepare_dicom(series: DicomSeries, channels: int) -> None:
 
 
 def _load(args: argparse.Namespace, device: torch.device) -> Predictor:
-    from unia_med.runs import load_predictor
+    from unia_med.runs import Run
 
     kind = args.uncertainty if isinstance(args.uncertainty, str) else None
-    return load_predictor(args.model, device, tta=args.tta, postprocess=not args.no_postprocess, uncertainty=kind)
+    return Run.open(args.model).predictor(device, tta=args.tta, postprocess=not args.no_postprocess, uncertainty=kind)
 
 
 def _predict_all(

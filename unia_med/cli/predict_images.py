@@ -64,13 +64,15 @@ def _predict_all(
 
     from unia_med.distributed import is_main
     from unia_med.inference.prediction_images import result_files, segment_image, write_results
-    from unia_med.runs import load_predictor
+    from unia_med.runs import Run
 
     failures: dict[str, str] = {}
     if not images:
         return failures
     kind = args.uncertainty if isinstance(args.uncertainty, str) else None
-    predictor = load_predictor(args.model, device, tta=args.tta, postprocess=not args.no_postprocess, uncertainty=kind)
+    predictor = Run.open(args.model).predictor(
+        device, tta=args.tta, postprocess=not args.no_postprocess, uncertainty=kind
+    )
     quiet = not (sys.stdout.isatty() and is_main())
     for name, path in track(images.items(), "predicting", disable=quiet, transient=True):
         try:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from unia_med.data.dataset import CaseDataset
     from unia_med.data.sample import CaseFiles
     from unia_med.report.page import ReportContents
+    from unia_med.runs import Run
 
 EXAMPLE = """unia-med report runs/acdc
 unia-med report runs/acdc --data ACDC --output acdc.html --cases 5"""
@@ -55,14 +56,14 @@ def run(args: argparse.Namespace) -> int:
     from unia_med.files import write_text
     from unia_med.report.page import ReportContents, render
     from unia_med.report.run_folder import read_run
-    from unia_med.runs import find_checkpoint, load_run_config
+    from unia_med.runs import Run
 
     output = _check(args)
-    find_checkpoint(args.run_dir)
-    config = load_run_config(args.run_dir)
-    text = (args.run_dir / "config.yaml").read_text(encoding="utf-8")
-    contents = ReportContents(read_run(args.run_dir, config), text)
-    _add_cases(contents, config, args)
+    trained = Run.open(args.run_dir)
+    trained.checkpoint  # noqa: B018  asked for now: without one there is nothing to show
+    text = trained.files.config.read_text(encoding="utf-8")
+    contents = ReportContents(read_run(args.run_dir, trained.config), text)
+    _add_cases(contents, trained, args)
     page = render(contents)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_text(output, page)
@@ -83,11 +84,12 @@ def _check(args: argparse.Namespace) -> Path:
     return output
 
 
-def _add_cases(contents: ReportContents, config: RunConfig, args: argparse.Namespace) -> None:
+def _add_cases(contents: ReportContents, run: Run, args: argparse.Namespace) -> None:
     """Predict the cases of the split; without reachable data, say why there are none."""
     from unia_med.build import build_dataset
     from unia_med.data.splits import split_cases
 
+    config = run.config
     if args.data is not None:
         config = config.model_copy(update={"data": config.data.model_copy(update={"root": args.data})})
     elif config.data.root is None or not config.data.root.is_dir():
@@ -103,20 +105,24 @@ def _add_cases(contents: ReportContents, config: RunConfig, args: argparse.Names
     if not masked:
         contents.missing = f"No cases: the {args.split} part of the split holds no case with a mask."
         return
-    _predict(contents, config, dataset, masked, args)
+    _predict(contents, run, config, dataset, masked, args)
 
 
 def _predict(
-    contents: ReportContents, config: RunConfig, dataset: CaseDataset, cases: list[CaseFiles], args: argparse.Namespace
+    contents: ReportContents,
+    run: Run,
+    config: RunConfig,
+    dataset: CaseDataset,
+    cases: list[CaseFiles],
+    args: argparse.Namespace,
 ) -> None:
     from rich.progress import track
 
     from unia_med.build import resolve_device
     from unia_med.report.cases import choose_patients, examine, frames_of
     from unia_med.report.volumes import PAGE_BYTES, pack, read_layers
-    from unia_med.runs import load_predictor
 
-    predictor = load_predictor(args.run_dir, resolve_device(args.device))
+    predictor = run.predictor(resolve_device(args.device))
     shown = track(cases, "predicting", disable=not sys.stdout.isatty(), transient=True)
     contents.examination = examine(predictor, config, dataset, shown, args.split)
     patients = choose_patients(contents.examination, args.cases)

@@ -29,11 +29,11 @@ from unia_med.inference.uncertainty import apply_temperature, fit_temperature
 from unia_med.labels import IGNORE
 from unia_med.methods.base import Method
 from unia_med.metrics.calibration import expected_calibration_error, neighbourhood, reliability
+from unia_med.run_files import RunFiles
 
 if TYPE_CHECKING:
     from unia_med.data.dataset import CaseDataset
 
-FILE = "calibration.json"
 VOXELS_PER_CASE = 20_000  # drawn at random; 40 volumes then give 800,000, and the fit takes seconds
 
 _LOG = logging.getLogger(__name__)
@@ -72,13 +72,13 @@ def calibrate(
         run: gets `calibration.json`; one that is there already is kept.
     """
     masked = [case for case in cases if case.mask is not None]
-    if not masked or (run / FILE).is_file():
+    if not masked or RunFiles(run).calibration.is_file():
         return None
     load_weights(method, load_checkpoint(checkpoint, keys=("ema",))["ema"], checkpoint)
     device = next(method.parameters()).device
     found = fit(method, config, dataset, masked, device)
     if distributed.is_main():
-        write_text(run / FILE, json.dumps(asdict(found), indent=2) + "\n")
+        write_text(RunFiles(run).calibration, json.dumps(asdict(found), indent=2) + "\n")
         _LOG.info(
             "temperature %.3f fitted on %d validation volumes; calibration error %.4f, before %.4f",
             found.temperature,
@@ -142,7 +142,7 @@ def read_calibration(run: Path) -> Calibration | None:
     Raises:
         UserError: the file is no record of a calibration.
     """
-    path = run / FILE
+    path = RunFiles(run).calibration
     if not path.is_file():
         return None
     try:

@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from unia_med import __version__, distributed
 from unia_med.files import write_text
+from unia_med.run_files import RunFiles
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -46,7 +47,7 @@ class Monitor:
             title: shown beside the progress bar.
         """
         self._run_dir, self._iterations, self._title = run_dir, iterations, title
-        self._table = MetricsTable(run_dir / "metrics.csv")
+        self._table = MetricsTable(RunFiles(run_dir).metrics)
         self._board: SummaryWriter | None = None
         self._progress: Progress | None = None
         self._task = TaskID(0)
@@ -66,7 +67,7 @@ class Monitor:
 
         self._run_dir.mkdir(parents=True, exist_ok=True)
         self._table.continue_at(step)
-        self._board = SummaryWriter(str(self._run_dir / "tensorboard"), purge_step=step + 1)
+        self._board = SummaryWriter(str(RunFiles(self._run_dir).board), purge_step=step + 1)
         self._show_progress(step)
         try:
             yield

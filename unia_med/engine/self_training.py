@@ -31,6 +31,7 @@ from unia_med.files import write_atomically
 from unia_med.labels import TAG_UNKNOWN
 from unia_med.methods.base import Method
 from unia_med.priors.pseudo_labels import agreed_scores, pseudo_scores, walked
+from unia_med.run_files import RunFiles
 
 _LOG = logging.getLogger(__name__)
 _TEACHER_SEED = 101  # keeps the teacher's slices apart from those mixed into the run
@@ -61,7 +62,7 @@ class SelfTraining:
         annotations: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         self.config, self.prior, self.device, self._build = config, config.prior, device, build
-        self.run_dir, self.labels_dir = run_dir, run_dir / "labels"
+        self.run_dir, self.labels_dir = run_dir, RunFiles(run_dir).labels
         self.slices = slices
         self._completed, self._annotations = slices.labels, annotations
         self.dataset: SliceDataset | MixedSlices = slices
@@ -132,7 +133,7 @@ class SelfTraining:
             bank,
             training,
             config.augment,
-            self.run_dir / "prior",
+            RunFiles(self.run_dir).prior,
             self.device,
             seed,
             metadata={"config": plain(config), "classes": list(config.data.target_classes)},

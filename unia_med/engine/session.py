@@ -27,6 +27,7 @@ from unia_med.engine.self_training import SelfTraining
 from unia_med.engine.trainer import Trainer
 from unia_med.engine.validation import Validation
 from unia_med.errors import UserError
+from unia_med.run_files import RunFiles
 
 _LOG = logging.getLogger(__name__)
 # What may change between the parts of a run without changing its weights.
@@ -59,7 +60,7 @@ def train(config: RunConfig, output: Path, resume: bool = False, device: str = "
         raise UserError("no patient is left to train on", "data.split", "Give fewer patients to val and test")
     with distributed.process_group(where):
         _prepare_folder(config, output, resume, where)
-        with log_to(output / "train.log"):
+        with log_to(RunFiles(output).log):
             try:
                 _train(config, output, where, dataset, parts)
             except Interrupted as stop:
@@ -75,7 +76,7 @@ def _train(
     torch.backends.cudnn.benchmark = True  # slices have one size, so the search for fast kernels pays
     labels = load_weak_labels(dataset, parts["train"], config.data, config.seed)
     slices = build_slices(
-        dataset, parts["train"], config.data, cache_dir=output / "cache", labels=labels, seed=config.seed
+        dataset, parts["train"], config.data, cache_dir=RunFiles(output).cache, labels=labels, seed=config.seed
     )
     slices.discordant_weight = _BALANCED_WEIGHT if config.training.balanced else 1.0
     slices.labelled_share = config.training.labelled_share
@@ -129,19 +130,19 @@ def _prepare_folder(config: RunConfig, output: Path, resume: bool, device: torch
         elif output.exists() and (not output.is_dir() or any(output.iterdir())):
             raise _occupied(output)
         output.mkdir(parents=True, exist_ok=True)
-        write_environment(output / "environment.json", device, config.seed)
-        dump_config(config, output / "config.yaml")
+        write_environment(RunFiles(output).environment, device, config.seed)
+        dump_config(config, RunFiles(output).config)
     distributed.barrier()
 
 
 def _occupied(output: Path) -> UserError:
-    if (output / "config.yaml").is_file():
+    if (RunFiles(output).config).is_file():
         return UserError("a run is here already", output, "Add --resume to continue it, or name another --output")
     return UserError("this is not an empty folder, and no run either", output, "Name another --output")
 
 
 def _check_resumable(config: RunConfig, output: Path) -> None:
-    stored = output / "config.yaml"
+    stored = RunFiles(output).config
     if not stored.is_file():
         raise UserError("there is no run to resume", output, "Leave out --resume to start one")
     changed = sorted(set(differences(plain(config), plain(load_config(stored)))) - FREE_ON_RESUME)

@@ -33,6 +33,7 @@ from unia_med.engine.watch import LossWatch, RunningMeans
 from unia_med.errors import UserError
 from unia_med.files import remove_leftovers
 from unia_med.methods.base import Batch, Method
+from unia_med.run_files import RunFiles
 
 _STATE_KEYS = ("model", "ema", "ema_updates", "optimizer", "scheduler", "scaler", "step", "best", "means")
 _MEMORY_REMEDY = "Lower training.batch_size (now {}), data.grid.size or network.input_size"
@@ -113,16 +114,16 @@ class Trainer:
     @property
     def last_path(self) -> Path:
         """Checkpoint from which a run continues."""
-        return self.run_dir / "checkpoints" / "last.pt"
+        return RunFiles(self.run_dir).last
 
     @property
     def best_path(self) -> Path:
         """Checkpoint to predict with."""
-        return self.run_dir / "checkpoints" / "best.pt"
+        return RunFiles(self.run_dir).best
 
     @property
     def _start_path(self) -> Path:
-        return self.run_dir / "checkpoints" / "start.pt"
+        return RunFiles(self.run_dir).start
 
     def run(self) -> None:
         """Train up to the budget, from the folder's checkpoint if there is one.

@@ -30,7 +30,7 @@ from unia_med.export.source import network_source, network_weights
 from unia_med.export.templates import filled_json, filled_text, template
 from unia_med.export.trace import trace_prediction
 from unia_med.methods.base import Method
-from unia_med.runs import find_checkpoint, load_predictor, load_run_config
+from unia_med.runs import Run
 
 LOG = logging.getLogger(__name__)
 
@@ -40,11 +40,11 @@ _SAME = 1e-5
 """Largest difference of a probability between the method and the bundle's network, which compute the same."""
 
 
-def export_bundle(run: Path, output: Path, onnx: bool | None = None) -> list[str]:
+def export_bundle(run: Run | Path | str, output: Path, onnx: bool | None = None) -> list[str]:
     """Write a bundle; the folder appears whole, checked against the run, or not at all.
 
     Args:
-        run: run folder of `unia-med train`.
+        run: what is exported, or its folder.
         output: folder of the bundle; must be new or empty.
         onnx: write `model.onnx`, too; None does where the packages are there.
 
@@ -56,19 +56,20 @@ def export_bundle(run: Path, output: Path, onnx: bool | None = None) -> list[str
             or ONNX is asked for and its packages are missing.
     """
     _check_output(output)
-    checkpoint = find_checkpoint(run)
+    run = Run.open(run)
+    checkpoint = run.checkpoint
     missing = missing_packages()
     if onnx and missing:
         raise UserError(f"ONNX needs {', '.join(missing)}", where="--onnx", remedy=INSTALL)
     with_onnx = not missing if onnx is None else onnx
-    config = load_run_config(run)
+    config = run.config
     notes = _check_settings(config)
     if onnx is None and missing:
         notes.append(f"model.onnx was left out: {', '.join(missing)} not installed. {INSTALL}")
     step = load_checkpoint(checkpoint, keys=()).get("step")
     with _whole(output) as folder:
-        values = {**_path_values(config), **card(config, run, step, output.resolve().name)}
-        _write(folder, load_predictor(run).method, config, values, with_onnx)
+        values = {**_path_values(config), **card(config, run.folder, step, output.resolve().name)}
+        _write(folder, run.method(), config, values, with_onnx)
     if "segmentation" not in output.name.lower():
         notes.append(f"MONAI Label reads the kind of task from the folder's name: {output.name}_segmentation would do")
     return notes

@@ -14,6 +14,7 @@ from unia_med import __version__
 from unia_med.config.load import plain
 from unia_med.config.schema import RunConfig
 from unia_med.data.io.orientation import AXIS_CODES
+from unia_med.run_files import RunFiles
 
 REQUIRED_PACKAGES = ("nibabel", "pytorch-ignite", "fire", "scipy")
 """What a bundle needs beside MONAI, PyTorch and numpy."""
@@ -47,7 +48,7 @@ def card(config: RunConfig, run: Path, step: int | None, name: str) -> dict[str,
         name: of the bundle's folder.
     """
     classes = config.data.target_classes
-    scores = read_scores(run / "metrics.csv", step)
+    scores = read_scores(RunFiles(run).metrics, step)
     cine = config.data.channels == 1
     return {
         "bundle_name": name.replace("_", " "),

@@ -33,6 +33,7 @@ from unia_med.methods.base import Batch, Method, Prediction
 from unia_med.methods.cam import activation_maps, cam_network, confident_from_maps
 from unia_med.nn.affinity_network import AffinityNetwork
 from unia_med.nn.lite0 import load_state_file
+from unia_med.run_files import RunFiles
 
 _SMALLEST_LINK = 1e-4  # keeps unlabelled islands of the absorbing walk linked to their surroundings
 _GUARD = 1e-6
@@ -204,7 +205,7 @@ class AffinityNet(Method):
 
     def _load_classifier(self, run: Path) -> None:
         """Take the averaged weights of a finished classifier run; its stages start those of the affinity network."""
-        path = run / "checkpoints" / "best.pt"
+        path = RunFiles(run).best
         state = load_state_file(path).get("ema", {})
         weights = {name.removeprefix("network."): value for name, value in state.items()}
         own = self.classifier.state_dict()

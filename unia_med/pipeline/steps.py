@@ -18,6 +18,7 @@ from unia_med.config.schema import DataConfig, RunConfig
 from unia_med.errors import UserError, suggestion
 from unia_med.labels import IGNORE
 from unia_med.pipeline.recipe import merged, put
+from unia_med.run_files import RunFiles
 
 if TYPE_CHECKING:
     from unia_med.data.sample import CaseFiles
@@ -98,14 +99,14 @@ class TrainStep(Step):
         """Train, or continue from the last checkpoint."""
         from unia_med.engine.session import train
 
-        resume = (folder / "checkpoints" / "last.pt").is_file() and (folder / "config.yaml").is_file()
+        resume = RunFiles(folder).last.is_file() and RunFiles(folder).config.is_file()
         if not resume:
             _clear(folder)  # killed before its first checkpoint
         return train(self.config, folder, resume, device)
 
     def is_complete(self, folder: Path) -> bool:
         """Return whether the best checkpoint is there."""
-        return (folder / "checkpoints" / "best.pt").is_file()
+        return RunFiles(folder).best.is_file()
 
     @staticmethod
     def fill(values: Mapping[str, Any], key: str, folder: str, earlier: Step) -> dict[str, Any]:
@@ -156,7 +157,7 @@ class LabelStep(Step):
         dataset = build_dataset(config.data)
         cases = split_cases(dataset.cases(), config.data.split, config.seed)["train"]
         labelled = config.data if self.settings.seeds == "labels" else config.data.model_copy(update={"labels": []})
-        slices = build_slices(dataset, cases, labelled, cache_dir=folder / "cache")
+        slices = build_slices(dataset, cases, labelled, cache_dir=RunFiles(folder).cache)
         predictor = self._predictor(config, str(resolve_device(device)))
         for case in track(cases, "labels", disable=not _is_terminal()):
             target = _label_file(folder, case)
@@ -184,7 +185,7 @@ class LabelStep(Step):
 
     def _config(self) -> RunConfig:
         """Return the run's config with the recipe's data folder and the stage's method settings."""
-        stored = self.settings.run / "config.yaml"
+        stored = RunFiles(self.settings.run).config
         values = merged(plain(load_config(stored)), {"method": self.settings.method})
         if self.root is not None:
             values = put(values, "data.root", str(self.root))
@@ -194,9 +195,9 @@ class LabelStep(Step):
         from unia_med.build import build_method
         from unia_med.engine.checkpoint import load_checkpoint, load_weights
         from unia_med.inference.predictor import Predictor
-        from unia_med.runs import find_checkpoint
+        from unia_med.runs import Run
 
-        path = find_checkpoint(self.settings.run)
+        path = Run.open(self.settings.run).checkpoint
         bare = config.model_copy(update={"network": config.network.model_copy(update={"weights": "none"})})
         method = build_method(bare)
         load_weights(method, load_checkpoint(path, keys=("ema",))["ema"], path)

@@ -13,6 +13,7 @@ from typing import Any
 from unia_med.config.schema import RunConfig
 from unia_med.engine.calibration import Calibration, read_calibration
 from unia_med.errors import UserError
+from unia_med.run_files import RunFiles
 
 Curve = list[tuple[float, float]]
 """Points (step, value) in order of the steps."""
@@ -61,14 +62,15 @@ def read_run(run: Path, config: RunConfig) -> RunRecord:
     Raises:
         UserError: there is no metrics.csv, or it is no table of numbers.
     """
-    rows = read_metrics(run / "metrics.csv")
+    files = RunFiles(run)
+    rows = read_metrics(files.metrics)
     return RunRecord(
         name=run.resolve().name,
         config=config,
-        losses=_board_losses(run / "tensorboard") or _table_losses(rows),
+        losses=_board_losses(files.board) or _table_losses(rows),
         scores=_curves(rows, DICE_PREFIX),
         rows=rows,
-        environment=_environment(run / "environment.json"),
+        environment=_environment(files.environment),
         calibration=read_calibration(run),
     )
 

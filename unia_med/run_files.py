@@ -1,0 +1,100 @@
+"""The names of the files in a run folder, spelled here and nowhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """Where the parts of a run lie; nothing is opened or made.
+
+    Args:
+        folder: what `unia-med train --output` named.
+
+    Example:
+        >>> RunFiles(Path("runs/acdc")).best.as_posix()
+        'runs/acdc/checkpoints/best.pt'
+    """
+
+    folder: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved config."""
+        return self.folder / "config.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.folder / "checkpoints"
+
+    @property
+    def best(self) -> Path:
+        """Checkpoint to predict with."""
+        return self.checkpoints / "best.pt"
+
+    @property
+    def last(self) -> Path:
+        """Checkpoint from which a run continues."""
+        return self.checkpoints / "last.pt"
+
+    @property
+    def start(self) -> Path:
+        """Weights with which the run began, for rounds that start again from them."""
+        return self.checkpoints / "start.pt"
+
+    @property
+    def weights(self) -> Path:
+        """Weights of a model that came with the package, which has no checkpoints."""
+        return self.folder / "weights.pt"
+
+    @property
+    def metrics(self) -> Path:
+        """Table with a row per validation."""
+        return self.folder / "metrics.csv"
+
+    @property
+    def calibration(self) -> Path:
+        """The fitted temperature."""
+        return self.folder / "calibration.json"
+
+    @property
+    def log(self) -> Path:
+        """What the training printed."""
+        return self.folder / "train.log"
+
+    @property
+    def board(self) -> Path:
+        """Folder of the TensorBoard files."""
+        return self.folder / "tensorboard"
+
+    @property
+    def environment(self) -> Path:
+        """Versions, device and seed."""
+        return self.folder / "environment.json"
+
+    @property
+    def labels(self) -> Path:
+        """Folder of the soft labels of each round of self-training."""
+        return self.folder / "labels"
+
+    @property
+    def prior(self) -> Path:
+        """Folder of the anatomical prior: a run of its own."""
+        return self.folder / "prior"
+
+    @property
+    def cache(self) -> Path:
+        """Folder of preprocessed slices, where they are kept on the disk."""
+        return self.folder / "cache"
+
+    @property
+    def report(self) -> Path:
+        """The HTML page of `unia-med report`."""
+        return self.folder / "report.html"
+
+    def to_predict_with(self) -> Path | None:
+        """Return the checkpoint that predicts best of those that are there, or None."""
+        return next((path for path in (self.best, self.last, self.weights) if path.is_file()), None)
