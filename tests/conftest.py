@@ -20,6 +20,19 @@ TINY_SHAPE = (40, 36, 4)
 TINY_AFFINE = np.diag([1.5, 1.5, 10.0, 1.0])
 
 
+SHARED_FIXTURE_SECONDS = 1800
+"""Time limit of a test whose fixtures are shared: the first one pays for a whole training, also on a slow machine."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests of fixtures shared by a module or the session a generous time limit, unless they name one."""
+    for item in items:
+        definitions = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})
+        shared = any(chain[-1].scope in ("module", "session") for chain in definitions.values())
+        if shared and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(SHARED_FIXTURE_SECONDS))
+
+
 @pytest.fixture
 def tiny_acdc(tmp_path: Path) -> Path:
     """Root of an ACDC-layout data set: 3 patients, 2 frames each, 40x36x4 voxels of 1.5x1.5x10 mm.
