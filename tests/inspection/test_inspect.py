@@ -83,7 +83,7 @@ def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
     for number in range(6):
         save(tmp_path / f"p{number}.nii.gz", image(number))
     shifted = AFFINE.copy()
-    shifted[0, 3] = 3.0
+    shifted[0, 3] += 300
     save(tmp_path / "p0_gt.nii.gz", np.ones((20, 18, 3)), shifted)
     save(tmp_path / "p1_gt.nii.gz", np.full((20, 18, 3), 9))
     save(tmp_path / "p2.nii.gz", np.full((20, 18, 3), 5))
@@ -99,7 +99,7 @@ def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
     )
     text = "\n".join(str(fault) for fault in found.faults)
     expected = (
-        "p0_gt.nii.gz: found a corner 3.00 mm",
+        "p0_gt.nii.gz: found the labels (shape (20, 18, 3)) do not overlap",
         "p1_gt.nii.gz: found label values 9",
         "p2.nii.gz: found the value 5",
         "p3.nii.gz: found the voxels cannot be read",

@@ -11,7 +11,8 @@ import numpy as np
 
 from unia_med.data.checks import DataFault, as_fault, raise_faults
 from unia_med.data.io.orientation import orient_array
-from unia_med.data.io.read import read_header, read_volume
+from unia_med.data.io.read import read_header
+from unia_med.data.io.read_labels import read_mask_on
 from unia_med.data.sample import CaseFiles
 from unia_med.errors import UserError
 
@@ -24,10 +25,12 @@ class MaskedVolumes(ABC):
 
     Attributes:
         root: Folder of the data set.
+        classes: Names of the classes, by which a viewer's segments are told.
         class_values: Value of each class in the mask files.
     """
 
     root: Path
+    classes: list[str]
     class_values: tuple[int, ...]
 
     @property
@@ -60,7 +63,7 @@ class MaskedVolumes(ABC):
             faults.append(self.missing_mask(case))
             return np.zeros((0, 0, 0), np.uint8)
         try:
-            mask = read_volume(case.mask).array
+            mask = read_mask_on(case.mask, read_header(case.image), self.classes, self.class_values)
         except UserError as error:
             faults.append(as_fault(error, case.mask))
             return np.zeros((0, 0, 0), np.uint8)

@@ -119,7 +119,7 @@ def _add_labels(facts: CaseFacts, dataset: CaseDataset, config: DataConfig, posi
     source: LabelSource = config.labels[position]
     try:
         if source.kind == "boxes":
-            boxes = read_boxes(path, facts.files, dataset)
+            boxes = read_boxes(path, facts.files, dataset, source)
             inside = [int(box.sum()) for box in boxes]
             pixels, labelled = np.array([boxes[0].size - int(boxes.any(0).sum()), *inside]), boxes.any(0)
         else:

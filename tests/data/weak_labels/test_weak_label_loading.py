@@ -81,12 +81,33 @@ def test_a_class_that_nobody_asked_for_is_background(tiny_acdc: Path) -> None:
 
 
 def test_faults_are_told_together_and_name_the_files(tiny_acdc: Path) -> None:
-    write_beside(tiny_acdc, "_scribble", np.full((40, 36, 3), 4))
+    write_beside(tiny_acdc, "_scribble", np.full((40, 36, 4, 2), 4))
     write_beside(tiny_acdc, "_scribble", np.full((40, 36, 4), 7), ("patient002",))
     with pytest.raises(UserError) as error:
         load(tiny_acdc, SCRIBBLES)
     text = str(error.value)
-    assert "4 faults" in text and "patient001_frame07_scribble" in text and "(40, 36, 3)" in text and "values 7" in text
+    for words in ("4 faults", "patient001_frame07_scribble", "(40, 36, 4, 2)", "values 7"):
+        assert words in text
+
+
+def test_background_with_a_value_of_its_own_leaves_0_as_not_drawn(tiny_acdc: Path) -> None:
+    drawn = np.zeros((40, 36, 4))
+    drawn[5, 5:30, :3], drawn[18:20, 20, :3] = 4, 3  # 4 is also what "not annotated" is when nothing is said
+    write_beside(tiny_acdc, "_scribble", drawn)
+    expected = np.where(drawn == 4, 0, np.where(drawn == 3, 3, IGNORE)).transpose(2, 0, 1)
+    for labels in load(tiny_acdc, {**SCRIBBLES, "background_value": 4}).values():
+        assert np.array_equal(labels, expected)
+
+
+def test_boxes_of_a_viewer_hold_one_value_per_class(tiny_acdc: Path) -> None:
+    drawn = np.zeros((40, 36, 4))
+    drawn[4:20, 6:20, 1], drawn[21:30, 8:14, 1] = 3, 1  # as bits, 3 would be both RV and MYO
+    write_beside(tiny_acdc, "_boxes", drawn)
+    boxes = {"kind": "boxes", "values": {"RV": 1, "MYO": 2, "LV": 3}}
+    config = DataConfig(root=tiny_acdc, labels=[boxes], tags={"source": "labels"}, grid=GRID)
+    dataset = AcdcDataset(config)
+    tags = load_tags(dataset, dataset.cases(), config)["patient001_frame01"]
+    assert tags[1].tolist() == [1, 0, 1]
 
 
 def test_missing_files_and_folders_are_told(tiny_acdc: Path, tmp_path: Path) -> None:

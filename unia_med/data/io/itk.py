@@ -101,11 +101,11 @@ def _header(image: Any, array: np.ndarray, affine: np.ndarray) -> nib.Nifti1Head
     return header
 
 
-def read_segments(path: Path) -> tuple[np.ndarray, np.ndarray, Path, dict[int, str]]:
-    """Return what a `.seg.nrrd` of 3D Slicer holds: labels (X, Y, Z), RAS affine, the path, and names by value.
+def read_segments(path: Path) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+    """Return what a `.seg.nrrd` of 3D Slicer holds: labels (X, Y, Z), RAS affine, and names by value.
 
-    Overlapping segments lie in layers; of two that cover a voxel, the later one wins. Values that two layers share are
-    told apart: the k-th segment gets the value that the header names, or, where layers repeat values, k + 1.
+    Overlapping segments lie in layers; of two that cover a voxel, the later one wins. In a file with layers, which
+    repeat values, segments are numbered in their order, from 1.
 
     Args:
         path: the file, possibly cropped to what is drawn.
@@ -120,13 +120,13 @@ def read_segments(path: Path) -> tuple[np.ndarray, np.ndarray, Path, dict[int, s
     layers = np.transpose(layers, (2, 1, 0, 3))
     entries = _segment_entries(image)
     if layers.shape[3] == 1:
-        return np.ascontiguousarray(layers[..., 0]), _affine(image), path, {e[0]: e[2] for e in entries}
+        return np.ascontiguousarray(layers[..., 0]), _affine(image), {e[0]: e[2] for e in entries}
     labels = np.zeros(layers.shape[:3], np.uint16)
     names = {}
     for number, (value, layer, name) in enumerate(entries, start=1):
         labels[layers[..., layer] == value] = number
         names[number] = name
-    return labels, _affine(image), path, names
+    return labels, _affine(image), names
 
 
 def _segment_entries(image: Any) -> list[tuple[int, int, str]]:
@@ -136,6 +136,7 @@ def _segment_entries(image: Any) -> list[tuple[int, int, str]]:
     for number in range(len(keys)):
         if f"Segment{number}_Name" not in keys:
             break
-        read = {part: image.GetMetaData(key) for part in ("LabelValue", "Layer", "Name") if (key := f"Segment{number}_{part}") in keys}
+        stored = {part: f"Segment{number}_{part}" for part in ("LabelValue", "Layer", "Name")}
+        read = {part: image.GetMetaData(key) for part, key in stored.items() if key in keys}
         entries.append((int(read.get("LabelValue", number + 1)), int(read.get("Layer", 0)), read["Name"].strip()))
     return entries

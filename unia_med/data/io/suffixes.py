@@ -15,6 +15,12 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 MASK_IMAGE_SUFFIXES = (".png", ".tif", ".tiff")
 """Pictures that keep label values as they are."""
 
+SEGMENTATION_SUFFIXES = (".seg.nrrd", ".seg.nhdr")
+"""Files of 3D Slicer's segment editor, which are never images."""
+
+LABEL_SUFFIXES = (*SEGMENTATION_SUFFIXES, *VOLUME_SUFFIXES, *MASK_IMAGE_SUFFIXES, ".dcm")
+"""Files that can hold labels, in the order in which they are looked for; `.dcm` is a DICOM SEG or RTSTRUCT."""
+
 
 def volume_suffix(path: Path | str) -> str | None:
     """Return the suffix by which a file is known as a volume, or None when it is none.
@@ -45,6 +51,32 @@ def volume_stem(path: Path | str) -> str:
     """
     name = Path(path).name
     return name[: len(name) - len(readable_suffix(name) or "")]
+
+
+def label_suffix(path: Path | str) -> str | None:
+    """Return the ending by which a file can hold labels, or None.
+
+    Example:
+        >>> label_suffix("a/Tumor.SEG.nrrd"), label_suffix("x.nii.gz"), label_suffix("x.txt")
+        ('.seg.nrrd', '.nii.gz', None)
+    """
+    return _suffix(path, LABEL_SUFFIXES)
+
+
+def label_stem(path: Path | str) -> str:
+    """Return the name of a label file without its ending.
+
+    Example:
+        >>> label_stem("a/Tumor.seg.nrrd"), label_stem("x_gt.nii.gz")
+        ('Tumor', 'x_gt')
+    """
+    name = Path(path).name
+    return name[: len(name) - len(label_suffix(name) or "")]
+
+
+def is_segmentation(path: Path | str) -> bool:
+    """Return whether a file is a viewer's segmentation by its name, so that it is no image."""
+    return _suffix(path, SEGMENTATION_SUFFIXES) is not None
 
 
 def is_image(path: Path | str) -> bool:

@@ -11,10 +11,16 @@ from typing import TYPE_CHECKING
 from unia_med.config.weak_labels import DEFAULT_SUFFIXES
 from unia_med.data.checks import DataFault, as_fault, raise_faults
 from unia_med.data.io.channels import ChannelFiles
-from unia_med.data.io.geometry import grid_difference
 from unia_med.data.io.orientation import slice_count
-from unia_med.data.io.read import read_header
-from unia_med.data.io.suffixes import VOLUME_SUFFIXES, volume_stem, volume_suffix
+from unia_med.data.io.read_labels import check_label_header
+from unia_med.data.io.suffixes import (
+    LABEL_SUFFIXES,
+    is_segmentation,
+    label_stem,
+    label_suffix,
+    readable_suffix,
+    volume_stem,
+)
 from unia_med.data.io.volume import VolumeInfo
 from unia_med.data.layouts.volumes_table import Row, read_rows
 from unia_med.data.masks import MaskedVolumes
@@ -123,7 +129,7 @@ class VolumesDataset(MaskedVolumes):
     def _searched(self, present: Mapping[str, Path], faults: list[DataFault]) -> list[Row]:
         """Return a row for every image that the pattern finds."""
         inside = [path for path in self.root.glob(self._settings.images) if self._inside(path) in present]
-        paths = [path for path in inside if not volume_stem(path).endswith(RESULTS)]
+        paths = [path for path in inside if is_candidate(path)]
         named = {path: name for path in paths if (name := self.channels.name(path)) is not None}
         used = {
             found
@@ -167,7 +173,7 @@ class VolumesDataset(MaskedVolumes):
         folder = Path(self._inside(image)).parent.as_posix()
         for pattern in self._patterns(kind):
             stem = os.path.normpath(pattern.replace("{folder}", folder).replace("{name}", name))
-            for suffix in VOLUME_SUFFIXES:
+            for suffix in LABEL_SUFFIXES:
                 if (found := present.get(Path(f"{stem}{suffix}").as_posix())) is not None:
                     return found
         return None
@@ -192,22 +198,25 @@ class VolumesDataset(MaskedVolumes):
             return
         self._shapes[case.name] = info
         for path in case.labels.values():
-            check_same_grid(path, info, faults)
+            check_label(path, info, faults)
 
 
-def check_same_grid(path: Path, image: VolumeInfo, faults: list[DataFault]) -> None:
-    """Add a fault where a mask or weak label does not lie on the grid of its image."""
+def is_candidate(path: Path) -> bool:
+    """Return whether a file can be an image by its name: no result, and nothing that a viewer segmented."""
+    if is_segmentation(path) or readable_suffix(path) is None:
+        return False
+    return not volume_stem(path).endswith(RESULTS)
+
+
+def check_label(path: Path, image: VolumeInfo, faults: list[DataFault]) -> None:
+    """Add a fault where a mask or weak label cannot be brought to the grid of its image.
+
+    Another extent, spacing or orientation is none: such labels are brought to the image's grid when they are read.
+    """
     try:
-        info = read_header(path)
+        check_label_header(path, image)
     except UserError as error:
-        faults.append(as_fault(error, path))
-        return
-    difference = grid_difference(image.shape, image.affine, info.shape, info.affine)
-    if len(info.shape) != 3:
-        difference = f"shape {info.shape}", "3D"
-    if difference:
-        expected = f"{difference[1]} as in {image.path.name}"
-        faults.append(DataFault(path, difference[0], expected, "Export image and label on the same grid"))
+        faults.append(as_fault(error, path, f"labels that overlap {image.path.name} in mm"))
 
 
 def below(root: Path, path: Path) -> Path:
@@ -221,7 +230,7 @@ def _volume_files(root: Path) -> dict[str, Path]:
     for folder, _, names in os.walk(root, followlinks=True):
         inside = Path(folder).relative_to(root)
         for name in names:
-            if volume_suffix(name) and not name.startswith("."):
+            if (label_suffix(name) or readable_suffix(name)) and not name.startswith("."):
                 found[(inside / name).as_posix()] = Path(folder) / name
     return found
 
@@ -239,6 +248,6 @@ def _refuse_orphans(images: Sequence[Path], faults: list[DataFault]) -> None:
     """Files that are named like masks or weak labels but belong to no image."""
     endings = tuple(ending for kind in DEFAULT_SUFFIXES.values() for ending in kind)
     for path in images:
-        if volume_stem(path).endswith(endings):
+        if label_stem(path).endswith(endings):
             remedy = "Add the image, remove the file, or mend data.volumes.images"
             faults.append(DataFault(path, "no image of that name beside it", "an image for every label", remedy))

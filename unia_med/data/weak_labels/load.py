@@ -178,7 +178,7 @@ def _draw(
         labels = make_labels(source.kind, mask, case.name, seed, source.make)
         boxes = box_masks(mask, len(config.classes)) if source.kind == "boxes" else None
     elif source.kind == "boxes":
-        stored = read_boxes(file, case, dataset)
+        stored = read_boxes(file, case, dataset, source)
         boxes = np.stack([orient_array(part, header.affine, axis) for part in stored])
         labels = outside_boxes(boxes)
     else:

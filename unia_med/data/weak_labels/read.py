@@ -8,7 +8,7 @@ voxel and 0 outside all of them: overlapping boxes stay apart, and a viewer show
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,10 @@ import numpy as np
 
 from unia_med.config.weak_labels import DEFAULT_SUFFIXES, LabelSource
 from unia_med.data.checks import DataFault, raise_faults
-from unia_med.data.io.read import read_header, read_volume
-from unia_med.data.io.suffixes import VOLUME_SUFFIXES
+from unia_med.data.io.label_file import LabelFile, by_class_values, onto_image
+from unia_med.data.io.read import read_header
+from unia_med.data.io.read_labels import read_label_file
+from unia_med.data.io.suffixes import LABEL_SUFFIXES
 from unia_med.data.layouts.acdc import KNOWN_VALUES, AcdcDataset
 from unia_med.data.sample import CaseFiles
 from unia_med.errors import UserError
@@ -28,6 +30,14 @@ if TYPE_CHECKING:
 
 MOST_BOX_CLASSES = 8
 """Bits of a voxel."""
+
+STROKES = ("scribbles", "points")
+"""Kinds that are thinner than a voxel of a coarser grid."""
+
+BACKGROUND_NAMES = ("background", "bg")
+"""Names of a segment in which a viewer's user marks background."""
+
+_NAMED = 1 << 20  # value of such a segment, which no file holds
 
 
 def encode(labels: np.ndarray, class_values: Sequence[int], ignore_value: int) -> np.ndarray:
@@ -94,44 +104,87 @@ def find_files(source: LabelSource, cases: Sequence[CaseFiles]) -> dict[str, Pat
 
 
 def read_labels(path: Path, case: CaseFiles, source: LabelSource, dataset: CaseDataset) -> np.ndarray:
-    """Return uint8 labels (X, Y, Z) as stored, 0..T in the order of the classes and IGNORE.
+    """Return uint8 labels (X, Y, Z) on the grid of the image, 0..T in the order of the classes and IGNORE.
+
+    Segments that the file names like classes are told by their names, and one that is called background is background;
+    else values count.
 
     Args:
-        path: The file.
-        case: Whose it is; its image says the shape.
+        path: The file, on any grid that overlaps the image's; see `read_label_file`.
+        case: Whose it is.
         source: Settings of its values.
         dataset: Gives classes and their values in masks.
 
     Raises:
-        UserError: A file that cannot be read, another shape than the image, or values that mean nothing.
+        UserError: A file that cannot be read, that does not overlap the image, or values that mean nothing.
     """
-    volume = _checked(path, case)
-    table = _values(source, dataset)
+    image = read_header(case.image)
+    file = read_label_file(path, image)
+    values, table = class_values(source, dataset), _values(source, dataset)
+    names = [*dataset.classes]
+    if background := named_background(file):
+        names, values, table = [*names, background], [*values, _NAMED], table | {_NAMED: BACKGROUND, 0.0: IGNORE}
+    volume = by_class_values(file, names, values)
     found = np.unique(volume)
     foreign = [float(value) for value in found if value not in table]
     if foreign:
         fault = DataFault(
             path,
-            f"values {', '.join(f'{value:g}' for value in foreign[:8])}",
-            f"only {sorted(table)}",
+            f"values {', '.join(f'{value:g}' for value in foreign[:8])}{_names_of(foreign, volume, file)}",
+            f"only {sorted(value for value in table if value != _NAMED)}",
             "Set values, background_value and ignore_value of this entry of data.labels",
         )
         raise_faults([fault])
     labels = np.full(volume.shape, IGNORE, np.uint8)
     for value in found:
         labels[volume == value] = table[value]
-    return labels
+    # What a viewer cropped away is what it writes where nothing is drawn; beyond any other file nobody looked.
+    outside = table[0.0] if file.cropped or source.kind == "masks" else IGNORE
+    return onto_image(labels, file, image, outside, IGNORE if source.kind in STROKES else None)
 
 
-def read_boxes(path: Path, case: CaseFiles, dataset: CaseDataset) -> np.ndarray:
-    """Return bool (T, X, Y, Z), the filled boxes of each class as stored."""
-    volume = _checked(path, case)
+def read_boxes(path: Path, case: CaseFiles, dataset: CaseDataset, source: LabelSource | None = None) -> np.ndarray:
+    """Return bool (T, X, Y, Z), the filled boxes of each class on the grid of the image.
+
+    Args:
+        path: The file.
+        case: Whose it is.
+        dataset: Gives the classes.
+        source: Settings; where it gives `values`, or where the file names its segments, a voxel holds the value of one
+            class, as viewers write it. Else it holds a bit per class.
+    """
+    image = read_header(case.image)
+    file = read_label_file(path, image)
+    if (source is not None and source.values is not None) or file.names:
+        values = class_values(source or LabelSource(kind="boxes"), dataset)
+        volume = onto_image(by_class_values(file, dataset.classes, values), file, image)
+        return np.stack([volume == value for value in values])
+    volume = onto_image(file.array, file, image)
     classes = len(dataset.classes)
     if volume.min() < 0 or volume.max() >= 2**classes or (volume != np.rint(volume)).any():
         found = f"values from {volume.min():g} to {volume.max():g}"
         remedy = "A box volume adds 1 for the first class, 2 for the second, 4 for the third (`unia-med weaken --help`)"
         raise_faults([DataFault(path, found, f"whole numbers from 0 to {2**classes - 1}", remedy)])
     return decode_boxes(volume, classes)
+
+
+def named_background(file: LabelFile) -> str | None:
+    """Return the name of the segment in which a file marks background, or None."""
+    return next((name for name in file.names.values() if name.strip().casefold() in BACKGROUND_NAMES), None)
+
+
+def class_values(source: LabelSource, dataset: CaseDataset) -> list[int]:
+    """Return the value of each class in files of weak labels, in the order of the classes."""
+    values = dict(zip(dataset.classes, dataset.class_values, strict=True))
+    if source.values is not None:
+        if set(source.values) != set(values):
+            raise UserError(
+                f"values are given for {sorted(source.values)}, the classes are {sorted(values)}",
+                where="data.labels: values",
+                remedy="Give one value per class",
+            )
+        values = dict(source.values)
+    return [values[name] for name in dataset.classes]
 
 
 def _file_of(case: CaseFiles, source: LabelSource, endings: Sequence[str]) -> Path | None:
@@ -141,37 +194,27 @@ def _file_of(case: CaseFiles, source: LabelSource, endings: Sequence[str]) -> Pa
     # In a folder of its own a label may bear the name of the case; beside the image that is the image.
     names = [f"{case.name if source.folder else case.name.rpartition('/')[2]}{ending}" for ending in endings]
     names += [case.name] if source.folder else []
-    paths = (folder / f"{name}{suffix}" for name in names for suffix in VOLUME_SUFFIXES)
+    paths = (folder / f"{name}{suffix}" for name in names for suffix in LABEL_SUFFIXES)
     return next((path for path in paths if path.exists()), None)
 
 
-def _checked(path: Path, case: CaseFiles) -> np.ndarray:
-    volume, expected = read_volume(path), read_header(case.image).shape[:3]
-    if volume.shape != tuple(expected):
-        remedy = "Draw the labels on the grid of the image"
-        raise_faults([DataFault(path, f"shape {volume.shape}", f"{expected} as in {case.image.name}", remedy)])
-    return volume.array
-
-
-def _values(source: LabelSource, dataset: CaseDataset) -> Mapping[float, int]:
-    """Label of each value that a file may hold."""
-    values = dict(zip(dataset.classes, dataset.class_values, strict=True))
-    if source.values is not None:
-        if set(source.values) != set(values):
-            raise UserError(
-                f"values are given for {sorted(source.values)}, the classes are {sorted(values)}",
-                where="data.labels: values",
-                remedy="Give one value per class",
-            )
-        values = source.values
-    others = [v for v in KNOWN_VALUES if isinstance(dataset, AcdcDataset) and source.values is None]
-    table: dict[float, int] = {float(value): BACKGROUND for value in others}  # classes that nobody asked for
-    table |= {float(value): label for label, value in enumerate((values[name] for name in dataset.classes), start=1)}
+def _values(source: LabelSource, dataset: CaseDataset) -> dict[float, int]:
+    """Return the label of each value that a file may hold; what is given wins over what is assumed."""
+    others = [v for v in KNOWN_VALUES if v and isinstance(dataset, AcdcDataset) and source.values is None]
+    table: dict[float, int] = {0.0: IGNORE}  # unless background or a class has this value
+    table |= {float(value): BACKGROUND for value in others}  # classes that nobody asked for
+    table |= {float(value): label for label, value in enumerate(class_values(source, dataset), start=1)}
     if source.background_value is not None:
         table[float(source.background_value)] = BACKGROUND
-    else:
-        table[0.0] = IGNORE
-    if source.kind != "masks" or source.ignore_value is not None:
-        ignored = source.ignore_value if source.ignore_value is not None else not_annotated(dataset)
-        table[float(ignored)] = IGNORE
+    if source.ignore_value is not None:
+        table[float(source.ignore_value)] = IGNORE
+    elif source.kind != "masks":
+        table.setdefault(float(not_annotated(dataset)), IGNORE)
     return table | {float(IGNORE): IGNORE}
+
+
+def _names_of(values: Sequence[float], volume: np.ndarray, file: LabelFile) -> str:
+    """Return the names of the segments that have values, in brackets; nothing where the file has none."""
+    stored = [int(file.array[volume == value][0]) for value in values]
+    names = [file.names[value] for value in stored if value in file.names]
+    return f" ({', '.join(names[:8])})" if names else ""

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from unia_med.data.io.dicom.series import import_pydicom, quiet
 from unia_med.data.io.dicom.seg import import_highdicom
-from unia_med.data.io.label_files import LabelFile
+from unia_med.data.io.dicom.series import import_pydicom, quiet
+from unia_med.data.io.label_file import LabelFile
 from unia_med.data.io.volume import VolumeInfo
 from unia_med.errors import UserError
 
@@ -70,7 +70,7 @@ def _fill_contours(dataset: Any, path: Path, image: VolumeInfo) -> LabelFile:
     shape = tuple(image.shape[:3])
     to_voxels = np.linalg.inv(image.affine) @ _LPS_TO_RAS
     labels = np.zeros(shape, np.uint16)
-    found = {}
+    found: dict[int, str] = {}
     for entry in dataset.get("ROIContourSequence", ()):
         value = len(found) + 1
         found[value] = names.get(int(entry.ReferencedROINumber), f"ROI {value}")
