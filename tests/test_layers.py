@@ -10,12 +10,13 @@ import pytest
 import unia_med
 
 PACKAGE = Path(unia_med.__file__).parent
-FREE = {"errors", "labels"}
+FREE = {"errors", "labels", "notes"}
 """Standard library only; every room may import them."""
 
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "labels": set(),
+    "notes": set(),
     "files": set(),
     "run_files": set(),
     "registry": set(),
@@ -133,3 +134,13 @@ def test_start_up_rooms_import_nothing_heavy(start: str) -> None:
     for path in files:
         heavy = _top_level_imports(ast.parse(path.read_text(encoding="utf-8"))) & HEAVY
         assert not heavy, f"{path.name} imports {heavy} when it is itself imported"
+
+
+WALKING = ("data", "evaluation", "inference", "cardiac", "inspection")
+
+
+def test_user_folders_are_searched_in_one_way() -> None:
+    ways = (".rglob(", "os.walk(", "os.scandir(")
+    sources = [path for room in WALKING for path in sorted((PACKAGE / room).rglob("*.py")) if path.name != "walk.py"]
+    found = [str(path.relative_to(PACKAGE)) for path in sources if any(way in path.read_text("utf-8") for way in ways)]
+    assert found == [], "use unia_med.data.io.walk: find_volumes, find_pictures or walk"

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from unia_med.cardiac.indices import CardiacIndices, Phases, measure
 from unia_med.data.io.read import read_volume
-from unia_med.data.io.suffixes import volume_stem, volume_suffix
+from unia_med.data.io.suffixes import VOLUME_SUFFIXES, volume_stem
 from unia_med.data.io.volume import Volume
+from unia_med.data.io.walk import LeftOut, find_volumes, walk
 from unia_med.errors import UserError
 
 MASK_ENDINGS = ("_seg", "_pred", "_gt")
@@ -132,7 +133,7 @@ def find_info(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise UserError("no such folder", folder, "Check --info")
-    found = {path.parent.name: path for path in sorted(folder.rglob("Info.cfg"))}
+    found = {path.parent.name: path for path in walk(folder) if path.name == "Info.cfg"}
     if not found:
         raise UserError("holds no Info.cfg", folder, "Give the folder of the patients' folders, or leave out --info")
     return found
@@ -143,14 +144,21 @@ def _mask_files(masks: Path) -> list[Path]:
         return [masks]
     if not masks.is_dir():
         raise UserError("no such folder", masks, "Check --masks")
-    files = [p for p in sorted(masks.rglob("*")) if volume_suffix(p) and not p.name.startswith(".") and p.is_file()]
-    for ending in MASK_ENDINGS:
-        if marked := [path for path in files if volume_stem(path).endswith(ending)]:
-            return marked
-    files = [path for path in files if not volume_stem(path).endswith(NO_MASKS)]
-    if not files:
-        raise UserError("holds no mask (.nii.gz, .nii, .nrrd, .mha, .mhd)", masks, "Check --masks")
-    return files
+    left = LeftOut()
+    files = find_volumes(masks, left)
+    marked = next((found for ending in MASK_ENDINGS if (found := _ending_in(files, ending))), None)
+    taken = marked or [path for path in files if not volume_stem(path).endswith(NO_MASKS)]
+    if not taken:
+        what = f"holds no mask ({', '.join(VOLUME_SUFFIXES)})"
+        raise UserError(f"{what}: {left.line(0, 'mask')}" if left.by_reason else what, masks, "Check --masks")
+    why = f"not ending in {' or '.join(MASK_ENDINGS)} as others do" if marked else "named like an image or map"
+    left.add_all(set(files) - set(taken), why)
+    left.say(len(taken), "mask", masks)
+    return taken
+
+
+def _ending_in(files: Sequence[Path], ending: str) -> list[Path]:
+    return [path for path in files if volume_stem(path).endswith(ending)]
 
 
 def _frame_files(paths: Sequence[Path]) -> Iterator[Volume]:

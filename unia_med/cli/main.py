@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from unia_med import __version__
 from unia_med.errors import UserError
+from unia_med.notes import show_notes
 
 COMMANDS = (
     "inspect",
@@ -75,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     args = build_parser().parse_args(arguments)
     share_cores()
+    show_notes()
     try:
         return args.run(args)
     except UserError as error:

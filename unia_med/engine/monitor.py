@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from unia_med import __version__, distributed
 from unia_med.files import write_text
+from unia_med.notes import notes_hidden
 from unia_med.run_files import RunFiles
 
 if TYPE_CHECKING:
@@ -207,7 +208,8 @@ def log_to(path: Path) -> Iterator[None]:
         logger.addHandler(handler)
     logger.setLevel(logging.INFO if handlers else logging.WARNING)
     try:
-        yield
+        with notes_hidden():
+            yield
     finally:
         logger.setLevel(earlier)
         for handler in handlers:

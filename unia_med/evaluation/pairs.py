@@ -12,8 +12,9 @@ import numpy as np
 from unia_med.data.io.geometry import GRID_TOLERANCE_MM, corner_distance_mm, spacing_of
 from unia_med.data.io.image import read_mask
 from unia_med.data.io.read import read_volume
-from unia_med.data.io.suffixes import is_image, is_mask, volume_stem
+from unia_med.data.io.suffixes import MASK_IMAGE_SUFFIXES, VOLUME_SUFFIXES, is_image, is_mask, volume_stem
 from unia_med.data.io.volume import Volume
+from unia_med.data.io.walk import LeftOut, find_volumes
 from unia_med.errors import UserError
 from unia_med.metrics.table import LengthUnit
 
@@ -25,7 +26,7 @@ LABEL_ENDING = "_gt"
 NO_LABELS = ("_scribble", "_scribbles", "_points", "_boxes", "_blocks", "_uncertainty", "_seg", "_pred", "_4d")
 """Endings of files that lie next to labels and are none."""
 
-_FORMATS = ".nii.gz, .nii, .nrrd, .mha, .mhd, .png, .tif"
+_FORMATS = ", ".join(VOLUME_SUFFIXES + MASK_IMAGE_SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,15 @@ def find_labels(folder: Path) -> dict[str, Path]:
     Args:
         folder: Folder of labels, or one label file.
     """
-    found = _mask_files(folder, "labels")
+    left = LeftOut()
+    found = _mask_files(folder, "labels", left)
     marked = [path for path in found if volume_stem(path).endswith(LABEL_ENDING)]
     chosen = marked or [path for path in found if not volume_stem(path).endswith(NO_LABELS)]
     if not chosen:
         raise UserError(f"holds no label, only {len(found)} results or weak labels", where=folder)
+    why = f"not ending in {LABEL_ENDING} as others do" if marked else "named like a result or weak label"
+    left.add_all(set(found) - set(chosen), why)
+    left.say(len(chosen), "label", folder)
     by_stem = defaultdict(list)
     for path in chosen:
         by_stem[volume_stem(path).removesuffix(LABEL_ENDING)].append(path)
@@ -86,11 +91,16 @@ def find_predictions(folder: Path) -> dict[str, list[Path]]:
     Args:
         folder: Folder of predictions, or one file.
     """
+    left = LeftOut()
+    files = _mask_files(folder, "predictions", left)
+    maps = {path for path in files if volume_stem(path).endswith(("_uncertainty", LABEL_ENDING))}
+    left.add_all(maps, f"named like a label or map (_uncertainty, {LABEL_ENDING})")
+    left.say(len(files) - len(maps), "prediction", folder)
     found: dict[str, dict[str, list[Path]]] = {}
-    for path in _mask_files(folder, "predictions"):
-        stem = volume_stem(path)
-        if stem.endswith(("_uncertainty", LABEL_ENDING)):
+    for path in files:
+        if path in maps:
             continue
+        stem = volume_stem(path)
         ending = next(ending for ending in PREDICTION_ENDINGS if stem.endswith(ending))
         name = stem.removesuffix(ending)
         inside = Path(name) if folder.is_file() else path.parent.relative_to(folder) / name
@@ -159,12 +169,13 @@ def on_one_grid(prediction: Labels, truth: Labels) -> Labels:
     return Labels(array, truth.affine)
 
 
-def _mask_files(folder: Path, what: str) -> list[Path]:
+def _mask_files(folder: Path, what: str, left: LeftOut) -> list[Path]:
     if folder.is_file():
         return [folder]
     if not folder.is_dir():
         raise UserError("no such folder", where=folder, remedy=f"Check --{what}")
-    found = sorted(p for p in folder.rglob("*") if is_mask(p) and not p.name.startswith(".") and p.is_file())
+    found = find_volumes(folder, left, is_mask)
     if not found:
-        raise UserError(f"holds no mask ({_FORMATS})", where=folder, remedy=f"Check --{what}")
+        told = f": {left.line(0, 'mask')}" if left.by_reason else ""
+        raise UserError(f"holds no mask ({_FORMATS}){told}", where=folder, remedy=f"Check --{what}")
     return found

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from unia_med.data.grid.transforms import from_slices, restore, to_slices
 from unia_med.data.io.nifti import open_nifti, write_like
 from unia_med.data.io.orientation import orient, orient_array, orient_back
-from unia_med.data.io.suffixes import NIFTI_SUFFIXES, volume_stem, volume_suffix
+from unia_med.data.io.suffixes import NIFTI_SUFFIXES, volume_suffix
 from unia_med.data.io.volume import Volume
+from unia_med.data.io.walk import find_volumes
 from unia_med.errors import UserError
 from unia_med.inference.inputs import find_images
 from unia_med.inference.postprocess import postprocess
@@ -304,7 +305,7 @@ def labelled_list(dataset_dir: Any) -> list[dict[str, str]]:
     Args:
         dataset_dir: e.g. a data set in ACDC layout.
     """
-    masks = {path: volume_stem(path) for path in sorted(Path(str(dataset_dir)).rglob("*_gt.nii*"))}
+    masks = [path for path in find_volumes(Path(str(dataset_dir))) if "_gt.nii" in path.name]
     pairs = ((path.with_name(path.name.replace("_gt.nii", ".nii")), path) for path in masks)
     return [{"image": str(image), "label": str(mask)} for image, mask in pairs if image.is_file()]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unia_med.data.io.suffixes import VOLUME_SUFFIXES, volume_stem, volume_suffix
+from unia_med.data.io.walk import LeftOut, find_volumes
 from unia_med.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
 NO_IMAGES = ("_gt", "_scribble", "_scribbles", "_points", "_blocks", "_boxes", "_seg", "_pred", "_uncertainty")
 """Endings of masks and results, which lie beside images and are none."""
+
+_NAMED = f"named like a mask or result ({', '.join(NO_IMAGES)})"
+_IN_OUTPUT = "in the output folder"
+_CINE = "a cine whose frames lie next to it"
 
 _FRAME = re.compile(r"_frame\d+$")
 _FORMATS = f"NIfTI, NRRD or MetaImage ({', '.join(VOLUME_SUFFIXES)}), or the folder of a DICOM series"
@@ -40,11 +45,11 @@ def find_images(path: Path, output: Path) -> dict[str, Path]:
         return {volume_stem(path): path}
     if not path.is_dir():
         raise UserError("no such file or folder", where=path, remedy="Check --input")
-    found = _volumes(path, output)
-    framed = {(file.parent, _FRAME.sub("", volume_stem(file))) for file in found if _FRAME.search(volume_stem(file))}
-    images = [file for file in found if (file.parent, volume_stem(file).removesuffix("_4d")) not in framed]
+    left = LeftOut()
+    images = _without_cines(_volumes(path, output, left), left)
     if not images:
-        raise UserError(_what_instead(path), where=path, remedy=f"Give images as {_FORMATS}")
+        raise UserError(_what_instead(left), where=path, remedy=f"Give images as {_FORMATS}")
+    left.say(len(images), "image", path)
     stems = [volume_stem(file) for file in images]
     if len(set(stems)) == len(stems):
         return by_name(zip(stems, images, strict=True))
@@ -66,7 +71,7 @@ def find_inputs(path: Path, output: Path, series: str | None = None) -> dict[str
 
     if path.is_file() and (series is not None or (volume_suffix(path) is None and is_dicom(path))):
         raise UserError("is a single file", where=path, remedy="Give the folder of the DICOM series as --input")
-    if path.is_dir() and (series is not None or (not _volumes(path, output) and has_dicom(path))):
+    if path.is_dir() and (series is not None or (not _volumes(path, output, LeftOut()) and has_dicom(path))):
         found = find_series(path, series)
         return {found.name: found}
     return dict(find_images(path, output))
@@ -102,13 +107,26 @@ def results(output: Path, name: str, uncertainty: bool) -> Mapping[str, Path]:
     return {**files, "uncertainty": output / f"{name}_uncertainty.nii.gz"} if uncertainty else files
 
 
-def _volumes(folder: Path, output: Path) -> list[Path]:
-    return [file for file in sorted(folder.rglob("*")) if _is_image(file) and not _lies_in(file, output, folder)]
+def _volumes(folder: Path, output: Path, left: LeftOut) -> list[Path]:
+    images = []
+    for file in find_volumes(folder, left):
+        if _lies_in(file, output, folder):
+            left.add(file, _IN_OUTPUT)
+        elif volume_stem(file).endswith(NO_IMAGES):
+            left.add(file, _NAMED)
+        else:
+            images.append(file)
+    return images
 
 
-def _is_image(path: Path) -> bool:
-    hidden = path.name.startswith(".")
-    return not hidden and bool(volume_suffix(path)) and path.is_file() and not volume_stem(path).endswith(NO_IMAGES)
+def _without_cines(files: list[Path], left: LeftOut) -> list[Path]:
+    """Return the files without those `X_4d` whose frames `X_frameNN` lie next to them."""
+    framed = {(file.parent, _FRAME.sub("", volume_stem(file))) for file in files if _FRAME.search(volume_stem(file))}
+    cines = {file for file in files if (file.parent, volume_stem(file).removesuffix("_4d")) in framed}
+    for file in files:
+        if file in cines:
+            left.add(file, _CINE)
+    return [file for file in files if file not in cines]
 
 
 def _lies_in(path: Path, output: Path, start: Path) -> bool:
@@ -117,6 +135,8 @@ def _lies_in(path: Path, output: Path, start: Path) -> bool:
     return not start.resolve().is_relative_to(output) and path.resolve().is_relative_to(output)
 
 
-def _what_instead(folder: Path) -> str:
-    masks = sum(bool(volume_suffix(file)) for file in folder.rglob("*") if file.is_file())
-    return f"holds no image, only {masks} masks or results ({', '.join(NO_IMAGES)})" if masks else "holds no volume"
+def _what_instead(left: LeftOut) -> str:
+    masks = len(left.by_reason.get(_NAMED, ()))
+    if masks:
+        return f"holds no image, only {masks} masks or results ({', '.join(NO_IMAGES)})"
+    return f"holds no volume ({left.line(0, 'image')})" if left.by_reason else "holds no volume"

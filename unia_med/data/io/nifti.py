@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from unia_med.files import replacing
 WRITTEN_TYPES = (np.dtype(np.uint8), np.dtype(np.float32))
 
 # What nibabel, gzip and numpy raise between them on foreign, damaged or cut-off files.
-_READ_ERRORS = (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError, ValueError, TypeError, OverflowError)
+READ_ERRORS = (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError, ValueError, TypeError, OverflowError)
 _COPY_AGAIN = "Copy the file again from its source, or leave it out"
 
 
@@ -83,8 +84,8 @@ def open_nifti(path: Path, keep_open: bool = False) -> Any:
     try:
         image: Any = nib.load(path, keep_file_open=keep_open)
         np.asarray(image.affine, dtype=np.float64)
-    except _READ_ERRORS as error:
-        raise UserError(f"cannot be read as NIfTI ({_first_line(error)})", where=path, remedy=_COPY_AGAIN) from error
+    except READ_ERRORS as error:
+        raise unreadable(error, path, "NIfTI") from error
     kind = image.get_data_dtype()
     if kind.names is not None or kind.kind == "c":
         found = "colour (RGB)" if kind.names is not None else "complex"
@@ -109,7 +110,7 @@ def stored_voxels(stored: Any, path: Path, part: Any = ...) -> np.ndarray:
             warnings.simplefilter("ignore", RuntimeWarning)  # a value past float32 becomes inf and is reported below
             array = np.asanyarray(stored[part])
             return array.astype(np.float32) if array.dtype.kind == "f" else np.array(array)
-    except _READ_ERRORS as error:
+    except READ_ERRORS as error:
         raise UserError(f"the voxels cannot be read ({_first_line(error)})", where=path, remedy=_COPY_AGAIN) from error
 
 
@@ -153,6 +154,36 @@ def result_header(dtype: np.dtype, shape: tuple[int, ...], source: Any) -> Any:
         header.set_sform(source.affine, code=1)
         header.set_qform(source.affine, code=1)
     return header
+
+
+def new_header(shape: tuple[int, ...], affine: np.ndarray, zooms: Sequence[float] | None = None) -> nib.Nifti1Header:
+    """Return a NIfTI header for voxels that came from elsewhere: in mm and seconds, both forms set to the affine.
+
+    Args:
+        shape: Of the voxels, of two to four axes.
+        affine: 4x4 matrix from voxel indices to RAS millimetres.
+        zooms: Voxel sizes in mm and, of a cine, the time step in seconds; None takes them from the affine.
+    """
+    header = nib.Nifti1Header()
+    header.set_data_dtype(np.float32)
+    header.set_data_shape(shape)
+    if zooms is not None:
+        header.set_zooms(zooms)
+    header.set_xyzt_units("mm", "sec" if len(shape) == 4 else "unknown")
+    header.set_sform(affine, code=1)
+    header.set_qform(affine, code=1)
+    return header
+
+
+def unreadable(error: BaseException, path: Path, kind: str) -> UserError:
+    """Return the message for a file whose bytes do not make a volume.
+
+    Args:
+        error: What a library said.
+        path: The file.
+        kind: Its format.
+    """
+    return UserError(f"cannot be read as {kind} ({_first_line(error)})", where=path, remedy=_COPY_AGAIN)
 
 
 def _first_line(error: BaseException) -> str:

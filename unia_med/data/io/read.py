@@ -9,9 +9,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unia_med.data.io import image, itk, nifti
+from unia_med.data.io import image, itk, mgh, nifti
 from unia_med.data.io.geometry import check_geometry
-from unia_med.data.io.suffixes import IMAGE_SUFFIXES, ITK_SUFFIXES, NIFTI_SUFFIXES, VOLUME_SUFFIXES, readable_suffix
+from unia_med.data.io.suffixes import (
+    IMAGE_SUFFIXES,
+    ITK_SUFFIXES,
+    MGH_SUFFIXES,
+    NIFTI_SUFFIXES,
+    PAIR_SUFFIXES,
+    VOLUME_SUFFIXES,
+    readable_suffix,
+)
 from unia_med.data.io.volume import Volume, VolumeInfo
 from unia_med.errors import UserError
 
@@ -30,6 +38,8 @@ class Reader(NamedTuple):
 
 READERS: dict[str, Reader] = {
     **dict.fromkeys(NIFTI_SUFFIXES, Reader(nifti.read_nifti, nifti.read_nifti_header)),
+    **dict.fromkeys(PAIR_SUFFIXES, Reader(nifti.read_nifti, nifti.read_nifti_header)),
+    **dict.fromkeys(MGH_SUFFIXES, Reader(mgh.read_mgh, mgh.read_mgh_header)),
     **dict.fromkeys(ITK_SUFFIXES, Reader(itk.read_itk, itk.read_itk_header)),
     **dict.fromkeys(IMAGE_SUFFIXES, Reader(image.read_picture, image.read_picture_header)),
 }
@@ -53,7 +63,8 @@ def read_volume(path: Path | str) -> Volume:
     """Return an image in stored axis order with its geometry, all of it checked; a 2D image is one slice (X, Y, 1).
 
     Args:
-        path: `.nii`, `.nii.gz`, with SimpleITK installed `.nrrd`, `.nhdr`, `.mha`, `.mhd`; or a picture, `.png`,
+        path: `.nii`, `.nii.gz`, a pair of `.hdr` and `.img`, `.mgz`; with SimpleITK installed `.nrrd`, `.nhdr`,
+            `.mha`, `.mhd`; or a picture, `.png`,
             `.jpg`, `.tif`, whose rows are X and whose pixels count as 1 mm; its colours are channels.
 
     Raises:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
+PAIR_SUFFIXES = (".hdr.gz", ".hdr", ".img.gz", ".img")
+"""A NIfTI or Analyze header, and the voxels that belong to it; either names the pair."""
+MGH_SUFFIXES = (".mgz", ".mgh")
 ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
-VOLUME_SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES
+VOLUME_SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES + MGH_SUFFIXES + PAIR_SUFFIXES
 """Files with a geometry in millimetres."""
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
@@ -20,6 +23,13 @@ SEGMENTATION_SUFFIXES = (".seg.nrrd", ".seg.nhdr")
 
 LABEL_SUFFIXES = (*SEGMENTATION_SUFFIXES, *VOLUME_SUFFIXES, *MASK_IMAGE_SUFFIXES, ".dcm")
 """Files that can hold labels, in the order in which they are looked for; `.dcm` is a DICOM SEG or RTSTRUCT."""
+
+UNREAD_SUFFIXES = (
+    *(f".nii.{ending}" for ending in ("bz2", "xz", "zst", "zip", "7z")),
+    *(".mnc", ".minc", ".mif", ".mif.gz", ".mih", ".par", ".rec", ".vtk", ".vti", ".vhd", ".ima", ".dcm", ".gipl"),
+    *(".bmp", ".gif", ".webp", ".jp2", ".npy", ".npz", ".mat", ".h5", ".hdf5", ".zip"),
+)
+"""Files that may hold images in formats that are not read here; a search says that it passed over them."""
 
 
 def volume_suffix(path: Path | str) -> str | None:

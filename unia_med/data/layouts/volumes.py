@@ -22,6 +22,7 @@ from unia_med.data.io.suffixes import (
     volume_stem,
 )
 from unia_med.data.io.volume import VolumeInfo
+from unia_med.data.io.walk import LeftOut, find_volumes, glob_matcher
 from unia_med.data.layouts.volumes_table import Row, read_rows
 from unia_med.data.masks import MaskedVolumes
 from unia_med.data.sample import CaseFiles, EvaluationCase
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 RESULTS = ("_seg", "_pred", "_uncertainty")
 """Endings of results, which are never images."""
 
+_RESULT = f"named like a result ({', '.join(RESULTS)}) or a segmentation, and of no image"
 _LABEL_KINDS = {kind: endings for kind, endings in DEFAULT_SUFFIXES.items() if kind != "masks"}
 
 
@@ -70,16 +72,18 @@ class VolumesDataset(MaskedVolumes):
             raise_faults(faults, self.root)
             if not cases:
                 raise UserError(
-                    f"no image fits {self._settings.images!r}", where=self.root, remedy="Mend data.volumes.images"
+                    f"no image fits {self._settings.images!r}", where=self.root, remedy="Correct data.volumes.images"
                 )
             self._cases = cases
         return list(self._cases)
 
     def found_cases(self, faults: list[DataFault]) -> list[CaseFiles]:
         """Return the cases as `cases` does, adding what is wrong to `faults` in place of raising it."""
-        present = _volume_files(self.root)
-        rows = self._listed(present, faults) if self._settings.table else self._searched(present, faults)
+        left = LeftOut()
+        present = _volume_files(self.root, left)
+        rows = self._listed(present, faults) if self._settings.table else self._searched(present, faults, left)
         cases = [case for row in rows if (case := self._case(row, present, faults)) is not None]
+        left.say(len(cases), "case", self.root)
         _refuse_doubles(cases, faults)
         for case in cases:
             self._check_case(case, faults)
@@ -120,16 +124,16 @@ class VolumesDataset(MaskedVolumes):
                     remedy = "Add the file, or mend the row; paths are relative to data.root"
                     faults.append(DataFault(row.where, f"{column} {text!r}, which is no file", "a volume", remedy))
         if self._settings.unlisted == "error":
-            for row in self._searched(present, []):
+            for row in self._searched(present, [], LeftOut()):
                 if row.files["image"] not in named:
                     remedy = "Add a row, remove the file, or set data.volumes.unlisted to ignore"
                     faults.append(DataFault(self.root / row.files["image"], "no row", f"one in {table.name}", remedy))
         return [row for row in rows if (self.root / row.files["image"]).is_file()]
 
-    def _searched(self, present: Mapping[str, Path], faults: list[DataFault]) -> list[Row]:
+    def _searched(self, present: Mapping[str, Path], faults: list[DataFault], left: LeftOut) -> list[Row]:
         """Return a row for every image that the pattern finds."""
-        inside = [path for path in self.root.glob(self._settings.images) if self._inside(path) in present]
-        paths = [path for path in inside if is_candidate(path)]
+        fits = glob_matcher(self._settings.images)
+        paths = [path for inside, path in present.items() if fits(inside) and is_candidate(path)]
         named = {path: name for path in paths if (name := self.channels.name(path)) is not None}
         used = {
             found
@@ -138,6 +142,9 @@ class VolumesDataset(MaskedVolumes):
             if (found := self._beside(path, name, kind, present)) is not None and found != path
         }
         images = sorted(path for path in named if path not in used)
+        for path in present.values():
+            if not is_candidate(path) and path not in used:
+                left.add(path, _RESULT)
         _refuse_orphans(images, faults)
         return [Row(str(path), {"image": self._inside(path)}) for path in images]
 
@@ -164,7 +171,7 @@ class VolumesDataset(MaskedVolumes):
         match = re.search(self._settings.patient, case)
         if match is None:
             expected = f"a part that fits {self._settings.patient!r}"
-            faults.append(DataFault(row.where, f"case {case!r}", expected, "Mend data.volumes.patient"))
+            faults.append(DataFault(row.where, f"case {case!r}", expected, "Correct data.volumes.patient"))
             return case
         return match[1] if match.re.groups else match[0]
 
@@ -224,15 +231,13 @@ def below(root: Path, path: Path) -> Path:
     return root / path if (root / path).is_file() else path
 
 
-def _volume_files(root: Path) -> dict[str, Path]:
+def _volume_files(root: Path, left: LeftOut) -> dict[str, Path]:
     """All volumes below a folder by their path inside it; one walk, since asking file by file is slow for many."""
-    found = {}
-    for folder, _, names in os.walk(root, followlinks=True):
-        inside = Path(folder).relative_to(root)
-        for name in names:
-            if (label_suffix(name) or readable_suffix(name)) and not name.startswith("."):
-                found[(inside / name).as_posix()] = Path(folder) / name
-    return found
+    return {path.relative_to(root).as_posix(): path for path in find_volumes(root, left, _may_be_read)}
+
+
+def _may_be_read(path: Path) -> str | None:
+    return label_suffix(path) or readable_suffix(path)
 
 
 def _refuse_doubles(cases: Sequence[CaseFiles], faults: list[DataFault]) -> None:

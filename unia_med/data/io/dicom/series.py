@@ -21,6 +21,7 @@ import numpy as np
 from unia_med.data.io.dicom.choice import Candidate, candidates, choose
 from unia_med.data.io.dicom.stack import Instance, Stack, stack_instances
 from unia_med.data.io.volume import Volume
+from unia_med.data.io.walk import walk
 from unia_med.errors import UserError
 
 NO_IMAGES = ("SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "SR", "PR", "KO", "DOC", "REG")
@@ -224,7 +225,7 @@ def quiet() -> Iterator[None]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return iter(walk(folder))
 
 
 def _scan(folder: Path) -> tuple[list[Instance], int]:

@@ -1,0 +1,44 @@
+"""FreeSurfer's MGH volumes, brought into NIfTI's conventions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from unia_med.data.io.nifti import READ_ERRORS, new_header, stored_voxels, unreadable
+from unia_med.data.io.volume import Volume
+
+
+def read_mgh(path: Path) -> Volume:
+    """Return a volume in stored axis order with an RAS affine in mm; geometry and voxels are not yet checked.
+
+    Args:
+        path: `.mgz` or `.mgh`.
+    """
+    image = _opened(path)
+    affine = np.asarray(image.affine, np.float64)
+    array = stored_voxels(image.dataobj, path)
+    zooms = [float(zoom) for zoom in image.header.get_zooms()]
+    if array.ndim == 4:
+        zooms[3] /= 1000  # the repetition time is in ms
+    return Volume(array, affine, new_header(array.shape, affine, zooms), path)
+
+
+def read_mgh_header(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
+    """Return shape and RAS affine of a file without decoding its voxels.
+
+    Args:
+        path: `.mgz` or `.mgh`.
+    """
+    image = _opened(path)
+    return tuple(image.shape), np.asarray(image.affine, np.float64)
+
+
+def _opened(path: Path) -> Any:
+    try:
+        return nib.freesurfer.MGHImage.from_filename(path)
+    except READ_ERRORS as error:
+        raise unreadable(error, path, "MGH") from error

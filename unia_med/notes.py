@@ -1,0 +1,41 @@
+"""What the package has to say while it works: log records, which commands show as lines on stderr."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+LOGGER = logging.getLogger("unia_med")
+"""Parent of every module's logger; in Python, attach handlers of your own."""
+
+
+class _Notes(logging.Handler):
+    """Records as lines that begin with the command's name; stderr is looked up anew, since it may be redirected."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record."""
+        print(f"unia-med: note: {record.getMessage()}", file=sys.stderr)
+
+
+def show_notes() -> None:
+    """Show notes on stderr from now on; of several processes under torchrun the first speaks."""
+    if os.environ.get("RANK", "0") != "0" or any(isinstance(handler, _Notes) for handler in LOGGER.handlers):
+        return
+    LOGGER.addHandler(_Notes())
+    LOGGER.setLevel(logging.INFO)
+
+
+@contextmanager
+def notes_hidden() -> Iterator[None]:
+    """Take the notes from stderr while a log of its own shows them."""
+    shown = [handler for handler in LOGGER.handlers if isinstance(handler, _Notes)]
+    for handler in shown:
+        LOGGER.removeHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in shown:
+            LOGGER.addHandler(handler)
