@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from unia_med.build import build_dataset
-from unia_med.cardiac.ring import RingPrior, RingSettings
+from unia_med.cardiac.ring.segmenter import RingSegmenter
+from unia_med.cardiac.ring.settings import RingSettings
 from unia_med.config.load import load_config
 from unia_med.data.grid.transforms import KEY, as_tensor, preprocess, restore, to_slices
 from unia_med.data.io.volume import Volume
@@ -36,7 +37,7 @@ def main(name: str, root: str) -> None:
     def planes(image: torch.Tensor) -> np.ndarray:
         return to_slices(image)[:, 0].numpy()
 
-    ring = RingPrior(RingSettings(spacing_mm=config.data.grid.spacing_mm))
+    ring = RingSegmenter(RingSettings(spacing_mm=config.data.grid.spacing_mm))
     ring.fit(planes(on_grid(case)[1]) for case in parts["train"])
     tags = load_tags(dataset, parts["val"], config.data)
     images = {case.name: on_grid(case)[1] for case in parts["val"]}

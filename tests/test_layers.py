@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "nn": {"registry"},
     "losses": set(),
     "localise": set(),
-    "data": {"config", "files", "cardiac.shape"},  # not for long
+    "data": {"config", "files", "registry", "localise"},
     "methods": {"nn", "losses", "localise", "config", "registry", "data.sample", "run_files"},
     "inference": {"config", "data", "methods.base", "files", "localise"},
     "priors": {"config", "data", "registry", "localise", "inference", "methods.base"},
@@ -45,7 +45,6 @@ ALLOWED: dict[str, set[str]] = {
         "distributed",
         "files",
         "run_files",
-        "cardiac",
     },
     "inspection": {"config", "data", "files"},
     "report": {"config", "data", "metrics", "inference", "engine", "evaluation", "runs", "run_files", "files"},

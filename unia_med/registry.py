@@ -28,6 +28,8 @@ DATASETS: dict[str, str] = {
     "voc": "unia_med.data.layouts.voc:VocDataset",
     "coco": "unia_med.data.layouts.coco:CocoDataset",
 }
+CLASS_VALUES: dict[str, str] = {"acdc": "unia_med.data.layouts.class_values:ACDC"}
+"""Classes of layouts that have their own, with their values in the masks."""
 BACKBONES: dict[str, str] = {
     "hybrid_lite0": "unia_med.nn.hybrid:HybridLite0",
     "lite0": "unia_med.nn.lite0:Lite0",
@@ -38,7 +40,14 @@ STEPS: dict[str, str] = {
     "train": "unia_med.pipeline.steps:TrainStep",
 }
 """Steps of a recipe."""
-PRIORS: dict[str, str] = {}
+PRIORS: dict[str, str] = {
+    "phantom": "unia_med.cardiac.phantom.prior:PhantomPrior",
+    "ring": "unia_med.cardiac.ring.prior:RingPrior",
+}
+"""Anatomical priors (`unia_med.priors.base`); from outside the package, entry points of the group `unia_med.priors`."""
+
+SHAPES: dict[str, str] = {"heart": "unia_med.cardiac.shape:ShortAxisShape"}
+"""What is known of the shape of classes when weak labels are completed (`unia_med.data.weak_labels.shape`)."""
 
 
 def with_installed(kind_table: Mapping[str, str], group: str) -> dict[str, str]:

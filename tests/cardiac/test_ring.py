@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from unia_med.cardiac.phantom.anatomy import HeartShape, RightVentricle, rasterise
-from unia_med.cardiac.ring import RingPrior, RingSettings
 from unia_med.cardiac.ring.locate import track
 from unia_med.cardiac.ring.regions import convex_hull
 from unia_med.cardiac.ring.right import ANGLES, vote
+from unia_med.cardiac.ring.segmenter import RingSegmenter
+from unia_med.cardiac.ring.settings import RingSettings
 from unia_med.errors import UserError
 
 RV, MYO, LV = 1, 2, 3
@@ -43,20 +44,20 @@ def dice(found: np.ndarray, truth: np.ndarray, label: int) -> float:
 @pytest.mark.parametrize("direction", [math.pi, 0.0, math.pi / 2, -2.0])
 def test_finds_all_structures_wherever_the_rv_lies(direction: float) -> None:
     volume, truth = stack(direction)
-    found = RingPrior().fit([volume]).scores(volume).argmax(axis=1)
+    found = RingSegmenter().fit([volume]).scores(volume).argmax(axis=1)
     assert dice(found, truth, LV) > 0.93
     assert dice(found, truth, MYO) > 0.8
     assert dice(found, truth, RV) > 0.75
 
 
 def test_fit_votes_the_direction_without_masks() -> None:
-    prior = RingPrior().fit([stack(-2.0 + shift)[0] for shift in (-0.2, 0.0, 0.2)])
+    prior = RingSegmenter().fit([stack(-2.0 + shift)[0] for shift in (-0.2, 0.0, 0.2)])
     assert abs(np.angle(np.exp(1j * (prior.atlas.direction + 2.0)))) < 0.2
 
 
 def test_a_set_direction_overrules_the_vote() -> None:
     volume, _ = stack(math.pi)
-    prior = RingPrior(RingSettings(rv_direction=0.0)).fit([volume])
+    prior = RingSegmenter(RingSettings(rv_direction=0.0)).fit([volume])
     assert prior.atlas.direction == 0.0
     assert not (prior.labels(volume) == RV)[:, :40].any()  # the true RV lies in the upper rows
 
@@ -64,14 +65,14 @@ def test_a_set_direction_overrules_the_vote() -> None:
 def test_settings_in_mm_follow_the_pixel_size() -> None:
     coarse, truth = stack()
     fine = coarse.repeat(2, axis=1).repeat(2, axis=2)
-    found = RingPrior(RingSettings(spacing_mm=1.875 / 2)).fit([fine]).labels(fine)
+    found = RingSegmenter(RingSettings(spacing_mm=1.875 / 2)).fit([fine]).labels(fine)
     assert dice(found, truth.repeat(2, axis=1).repeat(2, axis=2), LV) > 0.93
 
 
 @pytest.mark.parametrize("wall", [3.5, 5.0, 8.0])
 def test_measures_thin_and_thick_walls(wall: float) -> None:
     volume, truth = stack(radii=(8.0, 9.0, 9.0), wall=wall)
-    found = RingPrior().fit([volume]).labels(volume)
+    found = RingSegmenter().fit([volume]).labels(volume)
     assert (found == MYO).sum() == pytest.approx((truth == MYO).sum(), rel=0.3)
 
 
@@ -80,7 +81,7 @@ def test_an_absent_class_is_absent(label: int) -> None:
     volume, _ = stack()
     tags = np.ones((len(volume), 3), np.int8)
     tags[1, label - 1] = 0
-    labels = RingPrior().fit([volume]).labels(volume, tags)
+    labels = RingSegmenter().fit([volume]).labels(volume, tags)
     assert not (labels[1] == label).any()
     assert (labels[0] == label).any() and (labels[2] == label).any()
 
@@ -88,7 +89,7 @@ def test_an_absent_class_is_absent(label: int) -> None:
 def test_a_wall_without_cavity_is_filled() -> None:
     volume, truth = stack()
     tags = np.array([[1, 1, 0]] * len(volume), np.int8)
-    labels = RingPrior().fit([volume]).labels(volume, tags)
+    labels = RingSegmenter().fit([volume]).labels(volume, tags)
     inside = truth == LV
     assert (labels[inside] == MYO).mean() > 0.9
 
@@ -97,7 +98,7 @@ def test_an_empty_slice_is_background_only() -> None:
     volume, _ = stack()
     tags = np.ones((len(volume), 3), np.int8)
     tags[3] = 0
-    scores = RingPrior().fit([volume]).scores(volume, tags)
+    scores = RingSegmenter().fit([volume]).scores(volume, tags)
     np.testing.assert_array_equal(scores[3, 0], 1)
     np.testing.assert_array_equal(scores[3, 1:], 0)
 
@@ -105,17 +106,19 @@ def test_an_empty_slice_is_background_only() -> None:
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
 def test_no_ring_gives_background(value: float) -> None:
     volume = np.full((3, 64, 64), value, np.float32)
-    np.testing.assert_array_equal(RingPrior().fit([volume]).labels(volume), 0)
+    np.testing.assert_array_equal(RingSegmenter().fit([volume]).labels(volume), 0)
 
 
 def test_a_dark_disc_is_no_ring() -> None:
     volume, _ = stack()
-    np.testing.assert_array_equal(RingPrior().labels(np.where(volume > 0.5, 0.1, 0.6))[:, 45:55, 40:52] == LV, False)
+    np.testing.assert_array_equal(
+        RingSegmenter().labels(np.where(volume > 0.5, 0.1, 0.6))[:, 45:55, 40:52] == LV, False
+    )
 
 
 def test_scores_are_soft_probabilities() -> None:
     volume, truth = stack()
-    scores = RingPrior().fit([volume]).scores(volume)
+    scores = RingSegmenter().fit([volume]).scores(volume)
     assert scores.shape == (4, 4, 96, 96) and scores.dtype == np.float32
     np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-5)
     assert scores.min() >= 0
@@ -127,7 +130,7 @@ def test_scores_are_soft_probabilities() -> None:
 @pytest.mark.parametrize("shape", [(72, 100), (100, 72)])
 def test_one_slice_of_a_non_square_image(shape: tuple[int, int]) -> None:
     volume, truth = stack(shape=shape, centre=(shape[0] / 2, shape[1] / 2), radii=(10.0,))
-    found = RingPrior().fit([volume]).labels(volume)
+    found = RingSegmenter().fit([volume]).labels(volume)
     assert found.shape == (1, *shape)
     assert dice(found, truth, LV) > 0.9
 
@@ -135,8 +138,8 @@ def test_one_slice_of_a_non_square_image(shape: tuple[int, int]) -> None:
 def test_deterministic_and_leaves_the_input_alone() -> None:
     volume, _ = stack()
     before = volume.copy()
-    first = RingPrior().fit([volume]).scores(volume)
-    second = RingPrior().fit([volume]).scores(volume)
+    first = RingSegmenter().fit([volume]).scores(volume)
+    second = RingSegmenter().fit([volume]).scores(volume)
     np.testing.assert_array_equal(first, second)
     np.testing.assert_array_equal(volume, before)
 
@@ -152,7 +155,7 @@ def test_locator_and_partner_lead_to_the_heart() -> None:
     volume, truth = decoy_stack()
     heat = (truth == LV).astype(np.float32)
     partner = np.where(truth == LV, volume - 0.2, volume)
-    prior = RingPrior(RingSettings(rv_direction=math.pi))
+    prior = RingSegmenter(RingSettings(rv_direction=math.pi))
     assert dice(prior.labels(volume), truth, LV) < 0.1  # the image centre alone is misled
     assert dice(prior.labels(volume, locator=heat), truth, LV) > 0.9
     assert dice(prior.labels(volume, partner=partner), truth, LV) > 0.9
@@ -186,14 +189,14 @@ def test_convex_hull_by_hand() -> None:
 
 def test_tiny_images_do_not_fail() -> None:
     volume = np.random.default_rng(0).random((2, 12, 20), np.float32)
-    assert RingPrior().fit([volume]).scores(volume, np.ones((2, 3), np.int8)).shape == (2, 4, 12, 20)
+    assert RingSegmenter().fit([volume]).scores(volume, np.ones((2, 3), np.int8)).shape == (2, 4, 12, 20)
 
 
 def test_faulty_input_is_named() -> None:
     volume, _ = stack()
     with pytest.raises(UserError, match="tags of shape"):
-        RingPrior().labels(volume, np.ones((1, 3), np.int8))
+        RingSegmenter().labels(volume, np.ones((1, 3), np.int8))
     with pytest.raises(UserError, match="expected finite"):
-        RingPrior().labels(volume[0])
+        RingSegmenter().labels(volume[0])
     with pytest.raises(UserError, match="expected finite"):
-        RingPrior().labels(np.full((1, 32, 32), np.nan))
+        RingSegmenter().labels(np.full((1, 32, 32), np.nan))

@@ -214,3 +214,62 @@ def test_the_walker_decides_where_the_network_does_not(tiny_acdc: Path, tmp_path
     # Without edges to follow, the border lies half-way between the seeds of columns 7 and 16.
     assert left[..., :10].mean() > 0.95
     assert left[..., 14:].mean() < 0.05
+
+
+class Spots(Constant):
+    """State the third class in two spots of every slice, far from one another."""
+
+    def predict(self, images: Tensor) -> Prediction:
+        probabilities = torch.zeros(len(images), 4, *images.shape[-2:])
+        probabilities[:, 0] = 1.0
+        for rows, columns in ((slice(2, 6), slice(2, 6)), (slice(20, 30), slice(20, 30))):
+            probabilities[:, 0, rows, columns], probabilities[:, 3, rows, columns] = 0.0, 1.0
+        return Prediction(probabilities, torch.zeros_like(images[:, 0]))
+
+
+@pytest.mark.parametrize(("rules", "value"), [({}, 255), ({"one_object": True}, 128), ({"one_piece": ["lv"]}, 128)])
+def test_two_lesions_survive_self_training_unless_the_config_says_there_is_one(
+    tiny_acdc: Path, tmp_path: Path, rules: dict[str, object], value: int
+) -> None:
+    scores = np.asarray(_relabelled(_config(tiny_acdc, use_tags=False, **rules), tmp_path, Spots(3)).scores)
+    assert (scores[:, 3, 20:30, 20:30] == 255).all() and (scores[:, 3, 2:6, 2:6] == value).all()
+
+
+def _permuted(config: RunConfig, classes: list[str], groups: dict[str, list[str]] | None = None) -> RunConfig:
+    data = config.data.model_copy(update={"classes": classes, "groups": groups})
+    return config.model_copy(update={"data": data})
+
+
+@pytest.mark.parametrize("names", [["phantom"], ["ring"]])
+def test_a_prior_labels_by_name_whatever_the_order_of_the_classes(
+    tiny_acdc: Path, tmp_path: Path, names: list[str]
+) -> None:
+    config = _config(tiny_acdc, names=names, confidence=0.0, synthetic_share=0.5)
+    found = {}
+    for order in ("RV MYO LV", "LV RV MYO"):
+        classes = order.split()
+        mine = _permuted(config, classes)
+        slices = _slices(mine)
+        # The teacher that is stood in for says LV, whatever its number is.
+        plan = _plan(mine, tmp_path / order, slices, label=1 + classes.index("LV"))
+        plan.before_training(Constant(0))
+        scores = np.asarray(slices.scores)
+        found[order] = {"background": scores[:, 0]} | {n: scores[:, 1 + k] for k, n in enumerate(classes)}
+        if names == ["phantom"]:
+            item = plan.dataset[len(slices)]
+            found[order] |= {f"synthetic {n}": item["scores"][1 + k].numpy() for k, n in enumerate(classes)}
+            found[order] |= {f"tag {n}": item["tags"][k].numpy() for k, n in enumerate(classes)}
+    one, other = found.values()
+    assert any(one[name].any() for name in ("RV", "MYO", "LV"))
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+def test_merged_classes_learn_from_all_their_members(tiny_acdc: Path, tmp_path: Path) -> None:
+    config = _config(tiny_acdc, names=["phantom"], synthetic_share=0.5)
+    merged = _permuted(config, ["LV", "RV", "MYO"], {"WHOLE_LV": ["MYO", "LV"], "RV": ["RV"]})
+    apart = _plan(config, tmp_path / "apart", _slices(config)).dataset
+    joined = _plan(merged, tmp_path / "joined", _slices(merged)).dataset
+    for index in range(1, 4):
+        one, other = (dataset[len(dataset.real) + index]["scores"] for dataset in (apart, joined))
+        torch.testing.assert_close(other, torch.stack([one[0], one[2] + one[3], one[1]]))

@@ -126,9 +126,9 @@ def test_uncertainty_can_be_left_out(bundle: Path, images: Path, tmp_path: Path)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["single_seg.nii.gz"]
 
 
-@pytest.mark.parametrize("component", [False, "foreground"])
+@pytest.mark.parametrize("component", [True, "foreground", ["MYO"]])
 def test_postprocessing_of_the_run_is_that_of_the_bundle(
-    component: bool | str, untrained: ModuleType, images: Path, tmp_path: Path
+    component: bool | str | list[str], untrained: ModuleType, images: Path, tmp_path: Path
 ) -> None:
     """Settings that differ from every default reach the bundle."""
     inference = {

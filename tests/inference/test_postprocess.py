@@ -49,9 +49,26 @@ def largest_by_flood(mask: np.ndarray) -> np.ndarray:
     return kept
 
 
+ALL = {"largest_component": True, "fill_holes": True, "slice_gaps": True}
+
+
 def test_a_clean_volume_stays_as_it_is() -> None:
     clean = heart()
-    np.testing.assert_array_equal(postprocess(clean), clean)
+    np.testing.assert_array_equal(postprocess(clean, **ALL), clean)
+
+
+def test_nothing_is_removed_or_filled_unless_asked_for() -> None:
+    labels = np.random.default_rng(0).choice(3, (9, 8, 5), p=[0.6, 0.2, 0.2]).astype(np.uint8)
+    np.testing.assert_array_equal(postprocess(labels), labels)
+
+
+@pytest.mark.parametrize("values", [[2], [1, 3]])
+def test_largest_component_of_the_named_classes_alone(values: list[int]) -> None:
+    labels = np.random.default_rng(1).choice(4, (9, 8, 5), p=[0.7, 0.1, 0.1, 0.1]).astype(np.uint8)
+    kept = postprocess(labels, largest_component=values)
+    for value in (1, 2, 3):
+        expected = largest_by_flood(labels == value) if value in values else labels == value
+        np.testing.assert_array_equal(kept == value, expected)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -65,7 +82,9 @@ def test_largest_component_of_the_foreground_against_a_flood(seed: int) -> None:
 def test_a_part_of_a_class_that_touches_another_stays_where_the_foreground_is_taken_as_one() -> None:
     labels = np.zeros((9, 9, 1), np.uint8)
     labels[1:3, 4], labels[3:5, 4], labels[5, 4], labels[7, 7] = 1, 2, 1, 1
-    assert np.count_nonzero(postprocess(labels) == 1) == 2  # the third voxel of class 1 lies apart
+    assert (
+        np.count_nonzero(postprocess(labels, largest_component=True) == 1) == 2
+    )  # the third voxel of class 1 lies apart
     whole = postprocess(labels, largest_component="foreground")
     np.testing.assert_array_equal(np.argwhere(labels != whole), [[7, 7, 0]])
 
@@ -127,7 +146,7 @@ def test_a_bay_open_to_the_border_is_no_hole() -> None:
     labels[0:5, 2:8, 0] = 1
     labels[0:3, 4:6, 0] = 0  # open at the border of the image
     np.testing.assert_array_equal(fill_slice_holes(labels), labels)
-    np.testing.assert_array_equal(postprocess(labels), labels)
+    np.testing.assert_array_equal(postprocess(labels, **ALL), labels)
 
 
 def test_a_tunnel_along_the_slices_is_filled_slice_by_slice() -> None:
@@ -176,8 +195,8 @@ def test_a_gap_never_overwrites_another_class() -> None:
 def test_the_gap_is_closed_before_the_smaller_half_is_lost() -> None:
     broken = heart(6)
     broken[:, :, 2] = 0
-    np.testing.assert_array_equal(postprocess(broken), heart(6))
-    assert not postprocess(broken, slice_gaps=False)[:, :, :2].any()
+    np.testing.assert_array_equal(postprocess(broken, **ALL), heart(6))
+    assert not postprocess(broken, **{**ALL, "slice_gaps": False})[:, :, :2].any()
 
 
 def test_each_step_can_be_switched_off() -> None:
@@ -189,14 +208,14 @@ def test_each_step_can_be_switched_off() -> None:
     assert postprocess(dirty, False, True, True)[0, 0, 0] == 3
     assert postprocess(dirty, True, False, True)[20, 18, 0] == 0
     assert not postprocess(dirty, True, True, False)[:, :, 2].any()
-    np.testing.assert_array_equal(postprocess(dirty), heart())
+    np.testing.assert_array_equal(postprocess(dirty, **ALL), heart())
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (5, 4, 1), (3, 3, 2), (6, 5, 3)])
 @pytest.mark.parametrize("value", [0, 1])
 def test_degenerate_volumes(shape: tuple[int, ...], value: int) -> None:
     labels = np.full(shape, value, np.uint8)
-    cleaned = postprocess(labels)
+    cleaned = postprocess(labels, **ALL)
     assert cleaned.dtype == np.uint8 and cleaned is not labels
     np.testing.assert_array_equal(cleaned, labels)
 

@@ -142,10 +142,11 @@ def test_postprocessing_follows_the_config() -> None:
     array = np.full((32, 32, 3), 100, np.int16)
     array[5:15, 5:15], array[28, 28, 1] = 400, 400
     volume = Volume(array, np.diag([1.5, 1.5, 8.0, 1.0]))
-    off = {"largest_component": False, "fill_holes": True, "slice_gaps": True}
-    assert Predictor(Identity(), config()).predict_volume(volume).labels[28, 28, 1] == 0
-    assert Predictor(Identity(), config(postprocess=off)).predict_volume(volume).labels[28, 28, 1] == 3
-    assert Predictor(Identity(), config(), postprocess=False).predict_volume(volume).labels[28, 28, 1] == 3
+    named, other = {"largest_component": ["LV"]}, {"largest_component": ["RV", "MYO"]}
+    assert Predictor(Identity(), config()).predict_volume(volume).labels[28, 28, 1] == 3
+    assert Predictor(Identity(), config(postprocess=named)).predict_volume(volume).labels[28, 28, 1] == 0
+    assert Predictor(Identity(), config(postprocess=other)).predict_volume(volume).labels[28, 28, 1] == 3
+    assert Predictor(Identity(), config(postprocess=named), postprocess=False).predict_volume(volume).labels.max() == 3
 
 
 def test_eval_mode_without_gradients_and_back() -> None:

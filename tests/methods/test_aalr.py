@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from unia_med.cardiac.phantom.prior import PhantomSlices
-from unia_med.config.schema import AugmentConfig, PhantomPriorConfig, RunConfig, TrainingConfig
+from unia_med.cardiac.phantom.bank import draw_bank
+from unia_med.config.schema import AugmentConfig, RunConfig, TrainingConfig
+from unia_med.data.slices.synthetic import SyntheticSlices
 from unia_med.engine.trainer import Trainer
 from unia_med.errors import UserError
 from unia_med.labels import IGNORE
@@ -180,7 +181,7 @@ def test_a_short_training_on_the_scores_of_phantoms(tmp_path: Path) -> None:
     grid = config.data.grid.model_copy(update={"size": (32, 32)})
     training = TrainingConfig(iterations=4, batch_size=2, checkpoint_every=2, log_every=1)
     config = config.model_copy(update={"training": training})
-    bank = PhantomSlices(PhantomPriorConfig(slices=6), grid, 0)
+    bank = SyntheticSlices(*draw_bank(6, grid.size, 1.5, seed=0), 3)
     trainer = Trainer(Aalr(config), bank, training, AugmentConfig(), tmp_path, torch.device("cpu"), 0)
     trainer.run()
     assert trainer.step == 4 and trainer.method.seen.any()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from unia_med.config.prior import WalkerConfig
 from unia_med.labels import IGNORE
-from unia_med.priors.pseudo_labels import DOUBTFUL, agreed_scores, apply_tags, pseudo_scores, walked
+from unia_med.priors.pseudo_labels import DOUBTFUL, ShapeRules, agreed_scores, apply_tags, pseudo_scores, walked
 
 SURE, DOUBT = 255, round(DOUBTFUL * 255)
 
@@ -41,12 +42,29 @@ def test_an_empty_slice_is_sure_background_whatever_the_network_says() -> None:
     assert not scores[1, 1:].any()
 
 
-def test_a_second_blob_is_doubtful() -> None:
+@pytest.mark.parametrize(
+    ("rules", "value"),
+    [
+        (ShapeRules(), SURE),
+        (ShapeRules(one_object=True), DOUBT),
+        (ShapeRules(one_piece=(3,)), DOUBT),
+        (ShapeRules(one_piece=(1, 2)), SURE),
+    ],
+)
+def test_a_second_blob_is_doubtful_only_where_one_is_asked_for(rules: ShapeRules, value: int) -> None:
     labels = _heart()
     labels[0, 0, 11] = 3
-    scores = pseudo_scores(_certain(labels), None, 0.6)
-    assert scores[0, 3, 0, 11] == DOUBT
+    scores = pseudo_scores(_certain(labels), None, 0.6, rules)
+    assert scores[0, 3, 0, 11] == value
     assert scores[0, 3, 5, 6] == SURE
+
+
+@pytest.mark.parametrize(("rules", "value"), [(ShapeRules(one_object=True), SURE), (ShapeRules(one_piece=(3,)), DOUBT)])
+def test_pieces_are_looked_for_in_each_slice_and_objects_in_the_volume(rules: ShapeRules, value: int) -> None:
+    labels = np.zeros((3, 9, 9), int)
+    labels[1, 2:7, 2:7], labels[0, 2:4, 2:4], labels[0, 5:7, 5:8] = 3, 3, 3  # two arms that meet in the slice below
+    scores = pseudo_scores(_certain(labels), None, 0.6, rules)
+    assert scores[0, 3, 2, 2] == value and scores[0, 3, 6, 7] == SURE
 
 
 def test_below_the_confidence_nothing_is_sure() -> None:

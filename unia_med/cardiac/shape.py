@@ -14,6 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
+from unia_med.cardiac.boxes import fill_heart_boxes
+from unia_med.data.weak_labels.boxes import Box
+from unia_med.data.weak_labels.shape import LabelShape
 from unia_med.labels import BACKGROUND, IGNORE
 
 _ANGLES = np.arange(72) * (2 * np.pi / 72)
@@ -25,6 +28,18 @@ _STROKE_WEIGHT = 0.5  # of a ray across a stroke against one with a perfectly sh
 _END = 0.7  # the wall ends where its probability falls below this
 _OUTLIER_PX = 1.0  # Huber's constant
 _ROUNDS = 8  # of reweighting
+
+
+class ShortAxisShape(LabelShape):
+    """The shape `heart`: classes called LV, MYO and RV, in any case, are parts of a heart in a short-axis slice."""
+
+    def from_walk(self, probabilities: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> np.ndarray:
+        """Return what `shape_heart` makes of a walker's result."""
+        return shape_heart(probabilities, labels, names)
+
+    def from_boxes(self, image: np.ndarray, boxes: Sequence[Box], names: Sequence[str]) -> np.ndarray:
+        """Return what `fill_heart_boxes` makes of boxes."""
+        return fill_heart_boxes(image, boxes, names)
 
 
 def shape_heart(probabilities: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> np.ndarray:

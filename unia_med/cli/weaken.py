@@ -23,7 +23,8 @@ EXAMPLE = """unia-med weaken --config acdc.yaml --set data.root=ACDC --kind scri
 unia-med weaken --config acdc.yaml --set data.root=ACDC --set 'data.labels=[{kind: points, make: {points: 3}}]' \\
     --kind points --output points --seed 1
 unia-med train --config acdc_cpu_walker.yaml --set data.root=ACDC \\
-    --set 'data.labels=[{kind: scribbles, folder: scribbles, fill: walker}]' --output runs/made"""
+    --set 'data.labels=[{kind: scribbles, folder: scribbles, fill: walker, complete: {shape: heart}}]' \\
+    --output runs/made"""
 
 DETAILS = """
 Writes NAME_KIND.nii.gz for each case NAME, uint8 on the grid of its image: the values of the masks, 0 for annotated

@@ -10,7 +10,8 @@ from pydantic import Field, model_validator
 from unia_med.config.images import IMAGE_DATASETS, CocoConfig, VocConfig, image_defaults
 from unia_med.config.section import Section
 from unia_med.config.volumes import VolumesConfig, picture_grid
-from unia_med.config.weak_labels import LabelSource
+from unia_med.config.weak_labels import LabelSource, under_new_names
+from unia_med.registry import CLASS_VALUES, resolve
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -21,6 +22,16 @@ def _refuse_repeats(field: str, values: list) -> None:
     repeated = sorted({str(value) for value in values if values.count(value) > 1})
     if repeated:
         raise ValueError(f"{field} name {', '.join(repeated)} more than once")
+
+
+def layout_values(name: Any) -> dict[str, int]:
+    """Return the classes that a layout has of its own with their values in its masks; empty where users name them.
+
+    Args:
+        name: of the layout.
+    """
+    own: dict[str, int] = resolve(CLASS_VALUES, name) if isinstance(name, str) and name in CLASS_VALUES else {}
+    return own
 
 
 class SplitConfig(Section):
@@ -144,11 +155,12 @@ class DataConfig(Section):
     """Layout of the data set: a name in `unia_med.registry.DATASETS`."""
     root: Path | None = None
     """Folder of the data set; usually given as `--set data.root=DIR`."""
-    classes: list[str] = ["RV", "MYO", "LV"]
-    """Class names without background, in label order."""
+    classes: list[str] = []
+    """Class names without background, in label order; where the layout has classes of its own (`acdc`, `voc`, `coco`),
+    left out they are those."""
     class_values: list[Annotated[int, Field(ge=1, le=255)]] | None = None
-    """Value of each class in the masks; null means 1, 2, 3, ... In PNG masks 255 marks pixels that do not count,
-    unless it is given to a class here."""
+    """Value of each class in the masks; null means those of the layout's own classes, and 1, 2, 3, ... of others. In
+    PNG masks 255 marks pixels that do not count, unless it is given to a class here."""
     groups: dict[str, list[str]] | None = None
     """Classes merged into one, as name: members; every class is in exactly one group. For classes that tags cannot
     tell apart."""
@@ -171,6 +183,23 @@ class DataConfig(Section):
     """Folder of the disk cache; null means inside the run folder."""
     workers: int = Field(0, ge=0)
     """Loader processes; 0 loads in the main process and always works."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older_version(cls, values: Any) -> Any:
+        """Read what version 0.1 wrote into a run folder."""
+        if not isinstance(values, dict) or not isinstance(values.get("labels"), list):
+            return values
+        return {**values, "labels": [under_new_names(source) for source in values["labels"]]}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _classes_of_the_layout(cls, values: Any) -> Any:
+        """Fill in the classes of a layout that has its own."""
+        if not isinstance(values, dict) or "classes" in values:
+            return values
+        own = layout_values(values.get("name", "acdc"))
+        return {**values, "classes": list(own)} if own else values
 
     @model_validator(mode="before")
     @classmethod
@@ -237,8 +266,10 @@ class DataConfig(Section):
     @property
     def mask_values(self) -> dict[str, int]:
         """Value of each class in the mask files."""
-        values = self.class_values or range(1, len(self.classes) + 1)
-        return dict(zip(self.classes, values, strict=True))
+        own = layout_values(self.name)
+        if self.class_values is None and own and set(self.classes) <= set(own):
+            return {name: own[name] for name in self.classes}
+        return dict(zip(self.classes, self.class_values or range(1, len(self.classes) + 1), strict=True))
 
     @property
     def target_classes(self) -> list[str]:

@@ -124,18 +124,3 @@ def image_defaults(values: dict[str, Any]) -> dict[str, Any]:
         if isinstance(values.get(part), dict):
             filled[part] = {**defaults[part], **values[part]}
     return filled
-
-
-def run_defaults(values: dict[str, Any]) -> dict[str, Any]:
-    """Return a config without the cleaning of masks, which suits hearts: photographs hold several objects of a class.
-
-    Args:
-        values: as written, of a run on photographs.
-    """
-    inference = values.get("inference") or {}
-    if not isinstance(inference, dict):
-        return values
-    plain = {"largest_component": False, "fill_holes": False, "slice_gaps": False}
-    given = inference.get("postprocess") or {}
-    cleaning = {**plain, **given} if isinstance(given, dict) else given
-    return {**values, "inference": {**inference, "postprocess": cleaning}}

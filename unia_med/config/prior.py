@@ -1,34 +1,23 @@
-"""Settings of the anatomical priors: knowledge of how a heart looks, which tags cannot give."""
+"""Settings of anatomical priors, knowledge that tags cannot give, and of the rounds of self-training.
+
+What a prior can be told stands with the prior itself (`settings_type`); its section has the prior's name.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, field_validator, model_validator
 
 from unia_med.config.section import Section
+from unia_med.config.teacher import TeacherConfig
+from unia_med.errors import suggestion
+from unia_med.registry import PRIORS, resolve, with_installed
 
-
-class PhantomPriorConfig(Section):
-    """A teacher trained on synthetic hearts alone; none of its settings was fitted to masks."""
-
-    slices: int = Field(5000, ge=1)
-    """Synthetic slices, drawn once; about 6 ms each."""
-    iterations: int = Field(900, ge=1)
-    """Training iterations of the teacher."""
-    batch_size: int = Field(12, ge=1)
-    learning_rate: float = Field(1.5e-3, gt=0)
-    rv_direction_degrees: float = 180.0
-    """Direction from the LV to the RV in the stored array: 0 along growing rows, 90 along growing columns."""
-
-
-class RingPriorConfig(Section):
-    """Bright disc inside a dark ring: LV and myocardium found by contrast, the RV by a vote over the data set."""
-
-    weight: float = Field(0.3, ge=0, le=1)
-    """Weight of the ring in the mean with the phantom teacher; alone it counts fully."""
-    motion: bool = True
-    """Locate the heart by the difference between ED and ES of a patient, where both frames are there."""
+if TYPE_CHECKING:
+    from unia_med.config.data import DataConfig
+    from unia_med.priors.base import Prior
 
 
 class WalkerConfig(Section):
@@ -52,15 +41,16 @@ class WalkerConfig(Section):
         return self
 
 
-class PriorConfig(Section):
+class PriorRounds(Section):
     """Which priors label the training slices, and how often the trained network labels them anew.
 
     With no names there is no prior: the first round then learns from the weak labels alone (UniA: from its own
     activation maps), and self-training follows where there are more rounds.
     """
 
-    names: list[Literal["phantom", "ring"]] = []
-    """Priors that label the slices of the first round; their scores are averaged."""
+    names: list[str] = []
+    """Priors that label the slices of the first round, names of `unia_med.registry.PRIORS`; their scores are averaged.
+    Each knows some classes: those of `data.classes` have to be among them, in any order."""
     rounds: int = Field(1, ge=1, le=10)
     """Labelling rounds: the first learns from prior and weak labels, each further one also from the network's own."""
     restart: bool = False
@@ -83,7 +73,106 @@ class PriorConfig(Section):
     slice_smoothing: float = Field(0.0, ge=0)
     """Standard deviation, in slices, of a Gaussian along the stack by which these probabilities are smoothed: what a
     slice shows, its neighbours show, too. 0: none."""
+    one_object: bool = False
+    """Where the network labels, all classes together are one object per volume: pixels outside the largest become
+    doubtful. Not for lesions and other things of which there are several."""
+    one_piece: list[str] = []
+    """Classes that are one piece per slice: where the network labels, other pieces than the largest become doubtful. A
+    merged class (`data.groups`) is one piece if all its members are named."""
     synthetic_share: float = Field(0.33, ge=0, lt=1)
-    """Share of synthetic slices in a batch; phantom only."""
-    phantom: PhantomPriorConfig = PhantomPriorConfig()
-    ring: RingPriorConfig = RingPriorConfig()
+    """Share of synthetic slices in a batch; for priors that draw some."""
+
+    @field_validator("names")
+    @classmethod
+    def _known(cls, names: list[str]) -> list[str]:
+        known = known_priors()
+        for name in names:
+            if name not in known:
+                raise ValueError(f"unknown prior {name!r}. {suggestion(name, known)}")
+        if len(set(names)) != len(names):
+            raise ValueError("names a prior more than once")
+        teachers = [name for name in names if issubclass(prior_type(name).settings_type, TeacherConfig)]
+        if len(teachers) > 1:
+            raise ValueError(f"{' and '.join(teachers)} each train a teacher; name one of them")
+        return names
+
+    def settings_of(self, name: str) -> Section:
+        """Return the settings of one prior; of one that registered itself later, its defaults."""
+        found = getattr(self, name, None)
+        return found if isinstance(found, Section) else prior_type(name).settings_type()
+
+
+def known_priors() -> dict[str, str]:
+    """Return the priors of the registry and of installed packages, name -> "module:Class"."""
+    return with_installed(PRIORS, "unia_med.priors")
+
+
+def prior_type(name: str) -> type[Prior[Any]]:
+    """Return the class of a prior."""
+    found: type[Prior[Any]] = resolve(known_priors(), name, "prior")
+    return found
+
+
+def refuse_unknown_classes(names: Sequence[str], data: DataConfig) -> None:
+    """Raise a ValueError where a prior does not know a class of the run; names are compared without regard to case.
+
+    Args:
+        names: of priors.
+        data: names the classes.
+    """
+    for name in names:
+        known = prior_type(name).classes
+        upper = {one.upper() for one in known}
+        foreign = [one for one in data.classes if one.upper() not in upper]
+        if foreign:
+            raise ValueError(
+                f"prior.names: the prior {name!r} knows the classes {', '.join(known)}; data.classes has "
+                f"{', '.join(foreign)}. Remove {name!r} from prior.names, or name in data.classes what it knows"
+            )
+
+
+def labels_named(names: Sequence[str], data: DataConfig) -> tuple[int, ...]:
+    """Return the labels 1..T of the run whose classes are named; a merged class needs all its members named.
+
+    Args:
+        names: of classes or of groups, without regard to case.
+        data: names classes and groups.
+    """
+    wanted = {name.upper() for name in names}
+    groups: Mapping[str, Sequence[str]] = data.groups or {name: [name] for name in data.classes}
+    return tuple(
+        label
+        for label, (group, members) in enumerate(groups.items(), start=1)
+        if group.upper() in wanted or {member.upper() for member in members} <= wanted
+    )
+
+
+def refuse_foreign_names(key: str, names: Sequence[str], data: DataConfig) -> None:
+    """Raise a ValueError where a name is neither a class nor a group of the run.
+
+    Args:
+        key: the setting that holds the names, for the message.
+        names: without regard to case.
+        data: names classes and groups.
+    """
+    known = [*data.classes, *(name for name in data.groups or () if name not in data.classes)]
+    foreign = [name for name in names if name.upper() not in {one.upper() for one in known}]
+    if foreign:
+        raise ValueError(f"{key} names {', '.join(foreign)}; the classes are {', '.join(known)}")
+
+
+def _with_sections() -> type[PriorRounds]:
+    """Return the model with a section for each prior that is known now."""
+    sections: dict[str, Any] = {}
+    for name in known_priors():
+        kind = prior_type(name).settings_type
+        sections[name] = (kind, kind())
+    return create_model(
+        "PriorConfig", __base__=PriorRounds, __module__=__name__, __doc__=PriorRounds.__doc__, **sections
+    )
+
+
+if TYPE_CHECKING:
+    PriorConfig = PriorRounds
+else:
+    PriorConfig = _with_sections()

@@ -15,9 +15,9 @@ from unia_med.config.affinitynet import AffinityNetConfig, CamConfig
 from unia_med.config.agmm import AgmmConfig
 from unia_med.config.custom import CustomConfig
 from unia_med.config.data import DataConfig, Fraction, GridConfig, Positive, SplitConfig, TagsConfig
-from unia_med.config.images import IMAGE_DATASETS, CocoConfig, CrfConfig, VocConfig, run_defaults
+from unia_med.config.images import CocoConfig, CrfConfig, VocConfig
 from unia_med.config.partial import PartialConfig
-from unia_med.config.prior import PhantomPriorConfig, PriorConfig, RingPriorConfig, WalkerConfig
+from unia_med.config.prior import PriorConfig, WalkerConfig, labels_named, refuse_foreign_names, refuse_unknown_classes
 from unia_med.config.section import Section
 from unia_med.config.unia import UniaConfig
 from unia_med.config.weak_labels import CompleteConfig, LabelSource, MakeConfig
@@ -40,10 +40,8 @@ __all__ = [
     "MethodConfig",
     "NetworkConfig",
     "PartialConfig",
-    "PhantomPriorConfig",
     "PostprocessConfig",
     "PriorConfig",
-    "RingPriorConfig",
     "RunConfig",
     "SplitConfig",
     "TagsConfig",
@@ -71,13 +69,13 @@ class AugmentConfig(Section):
     rotate_degrees: float = Field(20, ge=0, le=180)
     """Largest rotation to either side."""
     scale: tuple[float, float] = (0.8, 1.25)
-    """Zoom; above 1 the heart gets larger."""
+    """Zoom; above 1 objects get larger."""
     shear: float = Field(0.1, ge=0, lt=1)
     """Largest shear to either side, as a slope."""
     translate: Fraction = 0.08
     """Largest shift to either side, as a fraction of the slice size."""
     mirror: bool = False
-    """Mirror left and right; off for hearts, where the side tells RV from LV."""
+    """Mirror left and right; off where the side tells one class from another."""
     gamma: tuple[float, float] = (0.7, 1.5)
     """Exponent on intensities in [0, 1]; above 1 darkens."""
     contrast: tuple[float, float] = (0.75, 1.25)
@@ -201,13 +199,24 @@ class TestTimeConfig(Section):
 class PostprocessConfig(Section):
     """Cleaning of the predicted mask; switched off with `predict --no-postprocess`."""
 
-    largest_component: bool | Literal["foreground"] = True
-    """Keep the largest 3D component: true of each class, `foreground` of all classes taken as one, for labels that tell
-    heart from body better than class from class."""
-    fill_holes: bool = True
+    largest_component: bool | Literal["foreground"] | list[str] = False
+    """Keep the largest 3D component, for structures of which there is one: true of each class, a list of names of those
+    classes alone, `foreground` of all classes taken as one, for labels that tell foreground from background better than
+    class from class."""
+    fill_holes: bool = False
     """Fill background holes enclosed by the mask, slice by slice."""
-    slice_gaps: bool = True
+    slice_gaps: bool = False
     """Fill a class missing in a single slice between two that hold it."""
+
+    def steps(self, data: DataConfig) -> dict[str, Any]:
+        """Return the arguments of `inference.postprocess.postprocess`, in which classes are labels.
+
+        Args:
+            data: names the classes; of merged ones the members count, see `labels_named`.
+        """
+        largest = self.largest_component
+        labels = list(labels_named(largest, data)) if isinstance(largest, list) else largest
+        return {**self.model_dump(), "largest_component": labels}
 
 
 class InferenceConfig(Section):
@@ -248,18 +257,11 @@ class RunConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _name_the_method(cls, values: Any) -> Any:
-        """Return a method without a name is UniA."""
+        """Read a method without a name as UniA."""
         method = values.get("method") if isinstance(values, dict) else None
         if isinstance(method, dict) and "name" not in method:
             return {**values, "method": {"name": "unia", **method}}
         return values
-
-    @model_validator(mode="before")
-    @classmethod
-    def _photographs(cls, values: Any) -> Any:
-        """Masks of photographs are not cleaned like hearts unless the config says so."""
-        data = values.get("data") if isinstance(values, dict) else None
-        return run_defaults(values) if isinstance(data, dict) and data.get("name") in IMAGE_DATASETS else values
 
     @model_validator(mode="after")
     def _crf_of_photographs(self) -> RunConfig:
@@ -268,8 +270,18 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _classes_by_name(self) -> RunConfig:
+        """Compare the classes that settings name with those of the data."""
+        refuse_unknown_classes(self.prior.names, self.data)
+        refuse_foreign_names("prior.one_piece", self.prior.one_piece, self.data)
+        largest = self.inference.postprocess.largest_component
+        if isinstance(largest, list):
+            refuse_foreign_names("inference.postprocess.largest_component", largest, self.data)
+        return self
+
+    @model_validator(mode="after")
     def _channels_of_the_data(self) -> RunConfig:
-        """Return the network sees the channels that the images have, so that they are written down once."""
+        """Give the network the channels that the images have, so that they are written down once."""
         channels = self.data.channels
         if self.network.channels not in (1, channels):
             raise ValueError(f"network.channels {self.network.channels} differs from data.channels {channels}")

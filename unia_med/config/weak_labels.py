@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from unia_med.config.section import Section
+from unia_med.errors import suggestion
+from unia_med.registry import SHAPES, with_installed
 
 LabelKind = Literal["scribbles", "points", "blocks", "boxes", "masks"]
 """Kinds of weak labels that lie on pixels; tags have settings of their own (`data.tags`)."""
@@ -61,12 +63,20 @@ class CompleteConfig(Section):
     beta: float | None = Field(None, gt=0)
     """`walker`: how strongly the walk avoids intensity edges (scikit-image's scale); larger follows edges closer. Null:
     2000, and 8000 from points and blocks, which lie farther from the edges."""
-    heart_shape: bool = True
-    """`walker`: where classes are called LV and MYO, the left ventricle is made convex and the outline of the wall
-    round: knowledge of anatomy beyond the labels. Other classes are left alone."""
+    shape: str | None = None
+    """`walker`, `ellipse`: what is known of the shape of the classes, a name of `unia_med.registry.SHAPES`: knowledge
+    of anatomy beyond the labels. Null: nothing is."""
     hull_margin_px: int = Field(2, ge=0)
     """`rule`, `walker`: where the background loop is open, everything farther than this from the convex hull of all
     scribbles is background."""
+
+    @field_validator("shape")
+    @classmethod
+    def _known(cls, shape: str | None) -> str | None:
+        known = with_installed(SHAPES, "unia_med.shapes")
+        if shape is not None and shape not in known:
+            raise ValueError(f"unknown shape {shape!r}. {suggestion(shape, known)}")
+        return shape
 
 
 class LabelSource(Section):
@@ -106,6 +116,8 @@ class LabelSource(Section):
         if self.kind not in COMPLETED[self.fill]:
             fits = [fill for fill, kinds in COMPLETED.items() if self.kind in kinds]
             raise ValueError(f"fill '{self.fill}' does not go with {self.kind}; use {' or '.join(fits)}")
+        if self.complete.shape is not None and self.fill not in ("walker", "ellipse"):
+            raise ValueError(f"complete.shape belongs to fill 'walker' and 'ellipse', not to '{self.fill}'")
         if self.source == "masks":
             given = [name for name in ("folder", "suffix", "values", "ignore_value") if getattr(self, name) is not None]
             if given:
@@ -113,3 +125,20 @@ class LabelSource(Section):
         if isinstance(self.patients, list) and len(set(self.patients)) != len(self.patients):
             raise ValueError("patients name one more than once")
         return self
+
+
+def under_new_names(source: Any) -> Any:
+    """Return a label source of version 0.1 under the names of today: `heart_shape` became the shape `heart`.
+
+    Args:
+        source: as written, an entry of `data.labels`.
+    """
+    complete = source.get("complete") if isinstance(source, dict) else None
+    if not isinstance(complete, dict) or "heart_shape" not in complete:
+        return source
+    rest = {key: value for key, value in complete.items() if key != "heart_shape"}
+    fill = source.get("fill")
+    # Boxes had no switch; the shape leaves classes alone that are no part of a heart, as that version did.
+    if fill == "ellipse" or (fill == "walker" and complete["heart_shape"]):
+        rest = {"shape": "heart", **rest}
+    return {**source, "complete": rest}

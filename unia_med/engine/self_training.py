@@ -1,17 +1,18 @@
 """Anatomical priors and self-training rounds of one run.
 
-Round 1: with a prior, it labels the tagged training slices (`phantom`: a teacher trained on synthetic hearts, whose
-weights also start the run; `ring`: by contrast and geometry; both: their mean). Rounds 2, 3, ...: the run's own
-averaged network labels them anew; with `prior.trust: agreement` completed weak labels count from then on only where
-the network agrees. Tags remove what is not in a slice; masks are never read. Every labelling is written before it is
-used, so that a run killed at any moment resumes with the same labels.
+Round 1: with priors, the mean of their scores labels the tagged training slices: those of a teacher trained on a
+prior's synthetic slices, whose weights also start the run, and those of priors that label volumes themselves. Rounds
+2, 3, ...: the run's own averaged network labels the slices again; with `prior.trust: agreement` completed weak labels
+count from then on only where the network agrees. Tags remove what is not in a slice; masks are never read. Every
+labelling is written before it is used, so that a run killed at any moment resumes with the same labels.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,18 +20,20 @@ from scipy.ndimage import gaussian_filter1d
 from torch.nn import functional as F
 
 from unia_med import distributed
-from unia_med.cardiac.phantom.prior import PhantomSlices
-from unia_med.cardiac.ring import RingPrior, RingSettings
 from unia_med.config.load import plain
+from unia_med.config.prior import WalkerConfig, labels_named, prior_type
 from unia_med.config.schema import RunConfig
-from unia_med.data.sample import CaseFiles
+from unia_med.config.teacher import TeacherConfig
 from unia_med.data.slices.dataset import SliceDataset
 from unia_med.data.slices.mixed import MixedSlices
+from unia_med.data.slices.synthetic import SyntheticSlices
 from unia_med.engine.trainer import Trainer
 from unia_med.files import write_atomically
 from unia_med.labels import TAG_UNKNOWN
 from unia_med.methods.base import Method
-from unia_med.priors.pseudo_labels import agreed_scores, pseudo_scores, walked
+from unia_med.priors.base import Prior, PriorVolume, ScoringPrior, TeachingPrior, shares
+from unia_med.priors.classes import ClassMap
+from unia_med.priors.pseudo_labels import ShapeRules, agreed_scores, pseudo_scores, walked
 from unia_med.run_files import RunFiles
 
 _LOG = logging.getLogger(__name__)
@@ -65,10 +68,13 @@ class SelfTraining:
         self.run_dir, self.labels_dir = run_dir, RunFiles(run_dir).labels
         self.slices = slices
         self._completed, self._annotations = slices.labels, annotations
+        self._rules = ShapeRules(self.prior.one_object, labels_named(self.prior.one_piece, config.data))
+        self._priors = [prior_type(name)(self.prior.settings_of(name)) for name in self.prior.names]
+        self._teaching = next((prior for prior in self._priors if isinstance(prior, TeachingPrior)), None)
         self.dataset: SliceDataset | MixedSlices = slices
-        if "phantom" in self.prior.names and self.prior.synthetic_share > 0:
-            count = min(_MIXED_SLICES, self.prior.phantom.slices)
-            extra = PhantomSlices(self.prior.phantom, config.data.grid, config.seed, count)
+        if self._teaching is not None and self.prior.synthetic_share > 0:
+            count = min(_MIXED_SLICES, self._teaching.settings.slices)
+            extra = self._synthetic(self._teaching, count, config.seed)
             self.dataset = MixedSlices(slices, extra, self.prior.synthetic_share)
 
     @property
@@ -77,11 +83,11 @@ class SelfTraining:
         return {self._start(index): self._relabeller(index) for index in range(1, self.prior.rounds)}
 
     def before_training(self, method: Method) -> None:
-        """Train the teacher where one is asked for, gives its weights to `method`, and labels round 1."""
-        teacher = self._teacher() if "phantom" in self.prior.names else None
+        """Train the teacher where one is asked for, give its weights to `method`, and label round 1."""
+        teacher = self._teacher(self._teaching) if self._teaching is not None else None
         if teacher is not None:
             method.load_state_dict(teacher.state_dict())
-        if self.prior.names and distributed.is_main() and not self._file(0).exists():
+        if self._priors and distributed.is_main() and not self._file(0).exists():
             self._write(0, self._first_labels(teacher))
         distributed.barrier()
         self.restore(0)
@@ -89,7 +95,7 @@ class SelfTraining:
     def restore(self, step: int) -> None:
         """Give the data set the labels that hold from `step` on."""
         index = max(i for i in range(self.prior.rounds) if self._start(i) <= step)
-        labelled = index > 0 or bool(self.prior.names)
+        labelled = index > 0 or bool(self._priors)
         self.slices.set_scores(np.load(self._file(index), mmap_mode="r") if labelled else None)
         if self.prior.trust == "agreement":
             self.slices.set_labels(self._annotations if index else self._completed)
@@ -112,9 +118,18 @@ class SelfTraining:
         self.labels_dir.mkdir(parents=True, exist_ok=True)
         write_atomically(self._file(index), lambda file: np.save(file, scores))
 
-    def _teacher(self) -> Method:
+    def _synthetic(self, prior: TeachingPrior[TeacherConfig], count: int, seed: int) -> SyntheticSlices:
+        """Return synthetic slices whose labels are the run's classes."""
+        images, labels = prior.draw(count, self.config.data.grid, seed)
+        classes = self._class_map(prior)
+        return SyntheticSlices(images, classes.table[labels], classes.classes)
+
+    def _class_map(self, prior: Prior[Any]) -> ClassMap:
+        return ClassMap.between(prior.classes, self.config.data)
+
+    def _teacher(self, prior: TeachingPrior[TeacherConfig]) -> Method:
         """Return a method trained on synthetic slices alone; work found in `prior/` is used or continued."""
-        settings, config = self.prior.phantom, self.config
+        settings, config = prior.settings, self.config
         training = config.training.model_copy(
             update={
                 "iterations": settings.iterations,
@@ -124,7 +139,7 @@ class SelfTraining:
         )
         config = config.model_copy(update={"training": training})
         seed = config.seed + _TEACHER_SEED
-        bank = PhantomSlices(settings, config.data.grid, seed)
+        bank = self._synthetic(prior, settings.slices, seed)
         method = self._build(config)
         method.expect_exact_labels()
         _LOG.info("teacher: %d synthetic slices, %d iterations", len(bank), settings.iterations)
@@ -143,31 +158,41 @@ class SelfTraining:
         return trainer.ema_method
 
     def _first_labels(self, teacher: Method | None) -> np.ndarray:
-        ring = self._ring_probabilities() if "ring" in self.prior.names else None
-        if teacher is None:
-            return self._scores(ring)
-        learned = self._probabilities(teacher, self.config.training.iterations)
-        if ring is None:
-            return self._scores(learned)
-        share = self.prior.ring.weight
-        return self._scores((1 - share) * a + share * b for a, b in zip(learned, ring, strict=True))
+        found = [self._prior_probabilities(prior, teacher) for prior in self._priors]
+        if len(found) == 1:
+            return self._scores(found[0])
+        parts = shares(self._priors)
+        weighted = (zip(parts, volume, strict=True) for volume in zip(*found, strict=True))
+        return self._scores(np.sum([share * one for share, one in volume], 0) for volume in weighted)
+
+    def _prior_probabilities(self, prior: Prior[Any], teacher: Method | None) -> Iterator[np.ndarray]:
+        """Probabilities (Z, K, H, W) of the run's classes for each training volume, as one prior gives them."""
+        if isinstance(prior, ScoringPrior):
+            classes = self._class_map(prior)
+            found = prior.scores(self._prior_volumes(classes), self.config.data.grid)
+            return (classes.scores(scores) for scores in found)
+        assert teacher is not None
+        return self._probabilities(teacher, self.config.training.iterations)
+
+    def _prior_volumes(self, classes: ClassMap) -> list[PriorVolume]:
+        parts = zip(self.slices.volumes(), self._tags(), strict=True)
+        known = ((case, volume[:, 0].float().numpy(), tags) for (case, volume), tags in parts)
+        return [PriorVolume(case, images, None if tags is None else classes.tags(tags)) for case, images, tags in known]
 
     def _network_labels(self, method: Method, step: int) -> np.ndarray:
         probabilities = self._probabilities(method, 0 if self.prior.source == "maps" else step)
         if self.prior.walker is not None:
-            probabilities = self._walked(probabilities)
+            probabilities = self._walked(probabilities, self.prior.walker)
         if self.prior.trust == "network":
             return self._scores(probabilities)
         cases = (case.name for case, _ in self.slices.volumes())
         completed = (None if self._completed is None else self._completed.get(case) for case in cases)
         parts = zip(probabilities, self._tags(), completed, strict=True)
-        return np.concatenate([agreed_scores(p, t, c, self.prior.confidence) for p, t, c in parts])
+        return np.concatenate([agreed_scores(p, t, c, self.prior.confidence, self._rules) for p, t, c in parts])
 
-    def _scores(self, probabilities: Iterator[np.ndarray]) -> np.ndarray:
-        tags = self._tags()
-        return np.concatenate(
-            [pseudo_scores(p, t, self.prior.confidence) for p, t in zip(probabilities, tags, strict=True)]
-        )
+    def _scores(self, probabilities: Iterable[np.ndarray]) -> np.ndarray:
+        parts = zip(probabilities, self._tags(), strict=True)
+        return np.concatenate([pseudo_scores(p, t, self.prior.confidence, self._rules) for p, t in parts])
 
     def _tags(self) -> Iterator[np.ndarray | None]:
         for case, _ in self.slices.volumes():
@@ -184,32 +209,17 @@ class SelfTraining:
             sigma = self.prior.slice_smoothing
             yield gaussian_filter1d(found, sigma, axis=0, mode="nearest") if sigma > 0 else found
 
-    def _walked(self, probabilities: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    def _walked(self, probabilities: Iterable[np.ndarray], settings: WalkerConfig) -> Iterator[np.ndarray]:
         parts = zip(probabilities, self.slices.volumes(), self._tags(), strict=True)
         for found, (_, volume), tags in parts:
-            yield walked(found, tags, volume.float().numpy(), self.prior.walker)
-
-    def _ring_probabilities(self) -> Iterator[np.ndarray]:
-        """Return the ring's scores of each training volume; all of them vote on its RV direction, without masks."""
-        settings = RingSettings(spacing_mm=self.config.data.grid.spacing_mm or RingSettings.spacing_mm)
-        found = [(case, volume[:, 0].float().numpy()) for case, volume in self.slices.volumes()]
-        ring = RingPrior(settings).fit(volume for _, volume in found)
-        for (case, volume), tags in zip(found, self._tags(), strict=True):
-            partner = _other_phase(case, volume, found) if self.prior.ring.motion else None
-            yield ring.scores(volume, tags, partner=partner)
-
-
-def _other_phase(case: CaseFiles, volume: np.ndarray, found: list[tuple[CaseFiles, np.ndarray]]) -> np.ndarray | None:
-    """Return the volume of the same patient at the other phase, or None where there is none of the same shape."""
-    others = (v for other, v in found if other.patient == case.patient and other.name != case.name)
-    return next((other for other in others if other.shape == volume.shape), None)
+            yield walked(found, tags, volume.float().numpy(), settings)
 
 
 @torch.inference_mode()
 def _averaged(method: Method, volume: torch.Tensor, tags: torch.Tensor, step: int, scales: list[float]) -> np.ndarray:
     """Mean probabilities (Z, K, H, W) over image scales; enlarged sizes are rounded to multiples of 16."""
     size = tuple(volume.shape[-2:])
-    total = 0
+    total = volume.new_zeros(())
     for scale in scales:
         target = tuple(max(16, round(side * scale / 16) * 16) for side in size)
         scaled = volume.float()

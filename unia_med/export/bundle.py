@@ -133,7 +133,7 @@ def _path_values(config: RunConfig) -> dict[str, Any]:
         "channels_last": config.training.channels_last,
         "mask_values": [value for value, _ in pairs],
         "mask_labels": [label for _, label in pairs],
-        **plain(inference.postprocess),
+        **inference.postprocess.steps(config.data),
     }
 
 

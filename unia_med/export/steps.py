@@ -190,7 +190,8 @@ class CleanLabelsd(MapTransform):
 
     Args:
         keys: labels (F, X, Y, Z).
-        largest_component: keep the largest 3D component of each class, or of the ``"foreground"`` as a whole.
+        largest_component: keep the largest 3D component of each class, of the listed labels, or of the
+            ``"foreground"`` as a whole.
         fill_holes: fill background holes enclosed by the mask, slice by slice.
         slice_gaps: fill a class missing in a single slice between two that hold it.
         slice_axis: `stored`, or the body axis along which slices lie.
@@ -200,7 +201,7 @@ class CleanLabelsd(MapTransform):
     def __init__(
         self,
         keys: KeysCollection,
-        largest_component: bool | Literal["foreground"] = True,
+        largest_component: bool | Literal["foreground"] | list[int] = False,
         fill_holes: bool = True,
         slice_gaps: bool = True,
         slice_axis: str = "stored",

@@ -1,4 +1,4 @@
-"""Clean-up of a label volume: slice gaps, stray parts, holes. Pure numpy and scipy, each step can be switched off.
+"""Clean-up of a label volume: slice gaps, stray parts, holes. Pure numpy and scipy, each step has to be asked for.
 
 The order matters. A gap of one slice is closed first, because it cuts a structure in two, and keeping the largest
 part would then throw half of it away. All steps look at the labels alone, on the grid on which they were predicted.
@@ -6,29 +6,32 @@ part would then throw half of it away. All steps look at the labels alone, on th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 from scipy import ndimage
 
 from unia_med.labels import BACKGROUND
+from unia_med.localise.pieces import largest_piece
 
 # A hole below this share of the class's own area in the slice is noise. A larger one in a class that surrounds
-# another class (myocardium round the cavity) may be that other class, missed, and filling it would be a new error.
+# another class (a shell round a core) may be that other class, missed, and filling it would be a new error.
 SMALL_HOLE = 0.1
 
 
 def postprocess(
     labels: np.ndarray,
-    largest_component: bool | Literal["foreground"] = True,
-    fill_holes: bool = True,
-    slice_gaps: bool = True,
+    largest_component: bool | Literal["foreground"] | Sequence[int] = False,
+    fill_holes: bool = False,
+    slice_gaps: bool = False,
 ) -> np.ndarray:
     """Return cleaned copy of a label volume.
 
     Args:
         labels: integer volume (X, Y, Z), 0 is background; slices lie along Z.
-        largest_component: keep the largest 3D part of each class, or of all of them taken as one (``"foreground"``).
+        largest_component: keep the largest 3D part of each class, of the classes with the given labels, or of all of
+            them taken as one (``"foreground"``).
         fill_holes: fill the holes of each class, slice by slice.
         slice_gaps: give a class to a slice that lacks it while both neighbours have it.
 
@@ -36,7 +39,7 @@ def postprocess(
         A volume of the same shape and type.
 
     >>> stray = np.array([[[1], [1], [0], [1]]], np.uint8)
-    >>> postprocess(stray)[0, :, 0]
+    >>> postprocess(stray, largest_component=True)[0, :, 0]
     array([1, 1, 0, 0], dtype=uint8)
     """
     cleaned = np.array(labels)
@@ -46,27 +49,30 @@ def postprocess(
     part = cleaned[occupied[0]]  # a view: the rest of the volume stays background
     if slice_gaps:
         part[...] = fill_slice_gaps(part)
-    if largest_component:
-        part[...] = keep_largest_components(part, largest_component == "foreground")
+    if largest_component == "foreground":
+        part[...] = keep_largest_components(part, together=True)
+    elif largest_component:
+        part[...] = keep_largest_components(part, None if largest_component is True else largest_component)
     if fill_holes:
         part[...] = fill_slice_holes(part)
     return cleaned
 
 
-def keep_largest_components(labels: np.ndarray, together: bool = False) -> np.ndarray:
+def keep_largest_components(
+    labels: np.ndarray, values: Sequence[int] | None = None, together: bool = False
+) -> np.ndarray:
     """Copy with only the largest 3D part of each class; voxels that share a corner are connected, as in MONAI.
 
     Args:
         labels: integer volume (X, Y, Z).
+        values: the classes that are cleaned; None for all.
         together: keep the largest part of all classes taken as one instead.
     """
     kept = np.array(labels)
     touching = ndimage.generate_binary_structure(labels.ndim, labels.ndim)
-    for mask in [labels != BACKGROUND] if together else [labels == value for value in _classes(labels)]:
-        parts, count = ndimage.label(mask, structure=touching)
-        if count > 1:
-            sizes = np.bincount(parts.ravel())[1:]
-            kept[(parts > 0) & (parts != int(sizes.argmax()) + 1)] = BACKGROUND
+    chosen = [value for value in _classes(labels) if values is None or value in values]
+    for mask in [labels != BACKGROUND] if together else [labels == value for value in chosen]:
+        kept[mask & ~largest_piece(mask, touching)] = BACKGROUND
     return kept
 
 

@@ -106,6 +106,7 @@ class Predictor:
         self.classes = tuple(config.data.target_classes)
         self.batch_slices = config.inference.batch_slices
         self.postprocess = postprocess
+        self._cleaning = config.inference.postprocess.steps(config.data)
         self.flips, self.scales = _views(config) if tta else (False, (1.0,))
         self._chain = preprocess(config.data.grid, load=False)
         self._slice_axis = config.data.grid.slice_axis
@@ -246,7 +247,7 @@ class Predictor:
         return orient_back(array, stored.affine, self._slice_axis)
 
     def _cleaned(self, labels: np.ndarray) -> np.ndarray:
-        return clean(labels, **self.settings.postprocess.model_dump()) if self.postprocess else labels
+        return clean(labels, **self._cleaning) if self.postprocess else labels
 
     def _native_slabs(self, frame: Volume, image: MetaTensor, network: bool) -> Iterator[tuple[Tensor, Tensor]]:
         """Probabilities (z, K, X, Y), and (z, 2, X, Y) 1 - U and U or nothing, on the native grid, slab by slab."""

@@ -233,19 +233,11 @@ def mask_values(data: DataConfig) -> np.ndarray:
     """
     table = np.full(256, IGNORE, np.uint8)
     table[0] = 0
-    values = _class_values(data)
+    values = data.mask_values
     members = list(data.groups.values()) if data.groups else [[name] for name in data.classes]
     for label, names in enumerate(members, start=1):
         table[label] = values[names[0]]
     return table
-
-
-def _class_values(data: DataConfig) -> dict[str, int]:
-    from unia_med.data.layouts.acdc import CLASS_VALUES
-
-    if data.name == "acdc" and data.class_values is None:
-        return {name: CLASS_VALUES[name] for name in data.classes}
-    return data.mask_values
 
 
 def _quality(folder: Path, cases: Sequence[CaseFiles], dataset: Any, data: DataConfig) -> dict[str, Any]:
@@ -262,8 +254,8 @@ def _quality(folder: Path, cases: Sequence[CaseFiles], dataset: Any, data: DataC
         found = read_volume(_label_file(folder, case)).array
         covered.append(float((found != IGNORE).mean()))
         scores = [dice(found == table[label], truth == label) for label in range(1, len(names) + 1)]
-        heart = dice((found != IGNORE) & (found > 0), truth > 0)
-        rows.append([np.nan if value is None else value for value in (*scores, heart)])
+        any_class = dice((found != IGNORE) & (found > 0), truth > 0)
+        rows.append([np.nan if value is None else value for value in (*scores, any_class)])
     means = np.nanmean(np.array(rows, dtype=float).reshape(-1, len(names) + 1), axis=0) if rows else []
     return {
         "cases": len(rows),

@@ -7,16 +7,33 @@ the thresholds, so that the pixel is ignored.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
-from scipy import ndimage
 
 from unia_med.config.prior import WalkerConfig
-from unia_med.inference.walker import sure_labels, walked_slices
-from unia_med.labels import IGNORE, TAG_ABSENT, TAG_PRESENT
+from unia_med.labels import IGNORE, TAG_ABSENT, TAG_PRESENT, TAG_UNKNOWN
+from unia_med.localise.pieces import largest_piece
+from unia_med.localise.random_walker import sure_labels, walked_slices
 
 DOUBTFUL = 0.5
 _TRACE = 0.1  # a tagged class that won nowhere may hide where it reached this probability
 _EIGHT = np.ones((3, 3), bool)
+
+
+class ShapeRules(NamedTuple):
+    """What is known of the shape of all classes; by default nothing.
+
+    Attributes:
+        one_object: all classes together are one object per volume.
+        one_piece: labels of classes that are one piece per slice.
+    """
+
+    one_object: bool = False
+    one_piece: tuple[int, ...] = ()
+
+
+NO_RULES = ShapeRules()
 
 
 def apply_tags(probabilities: np.ndarray, tags: np.ndarray) -> np.ndarray:
@@ -43,34 +60,42 @@ def walked(
     return walked_slices(images, labels, probabilities, settings.beta)
 
 
-def pseudo_scores(probabilities: np.ndarray, tags: np.ndarray | None, confidence: float) -> np.ndarray:
+def pseudo_scores(
+    probabilities: np.ndarray, tags: np.ndarray | None, confidence: float, rules: ShapeRules = NO_RULES
+) -> np.ndarray:
     """Score (Z, K, H, W) uint8, scaled by 255, of one volume's slices.
 
-    A pixel is sure where its class exceeds `confidence`, lies in the largest heart of the stack, and, for the two
-    pools, in the largest piece of its slice. Where a tagged class wins nowhere in its slice, pixels that may be it are
-    doubtful. A slice whose tags are all absent is sure background.
+    A pixel is sure where its class exceeds `confidence` and no rule speaks against it: outside the largest object, or
+    outside the largest piece of its slice, it is doubtful. Where a tagged class wins nowhere in its slice, pixels that
+    may be it are doubtful. A slice whose tags are all absent is sure background.
 
     Args:
-        probabilities: (Z, K, H, W) in [0, 1]; K - 1 tag classes, the middle ones being walls when there are three.
+        probabilities: (Z, K, H, W) in [0, 1]; K - 1 tag classes.
         tags: (Z, T) with 1 present, 0 absent, -1 unknown; None knows nothing.
         confidence: Least probability of a sure pixel; a larger one labels fewer pixels more surely.
+        rules: What is known of shapes.
     """
-    tags = np.full((len(probabilities), probabilities.shape[1] - 1), -1) if tags is None else tags
+    tags = np.full((len(probabilities), probabilities.shape[1] - 1), TAG_UNKNOWN) if tags is None else tags
     probabilities = apply_tags(probabilities, tags)
     labels = probabilities.argmax(1)
     sure = probabilities.max(1) > confidence
-    sure &= (labels == 0) | _largest(labels > 0, None)
+    if rules.one_object:
+        sure &= (labels == 0) | largest_piece(labels > 0)
     for label in range(1, probabilities.shape[1]):
-        if label != 2:  # the myocardium may be open or in two arcs; blood pools are one piece
+        if label in rules.one_piece:
             for index, plane in enumerate(labels == label):
-                sure[index] &= ~plane | _largest(plane, _EIGHT)
+                sure[index] &= ~plane | largest_piece(plane, _EIGHT)
         hidden = (tags[:, label - 1] == TAG_PRESENT) & ~(labels == label).any((1, 2))
         sure &= ~(hidden[:, None, None] & (probabilities[:, label] > _TRACE))
     return _scores(probabilities, labels, sure, (tags == TAG_ABSENT).all(1))
 
 
 def agreed_scores(
-    probabilities: np.ndarray, tags: np.ndarray | None, completed: np.ndarray | None, confidence: float
+    probabilities: np.ndarray,
+    tags: np.ndarray | None,
+    completed: np.ndarray | None,
+    confidence: float,
+    rules: ShapeRules = NO_RULES,
 ) -> np.ndarray:
     """Score (Z, K, H, W) uint8, scaled by 255, where two labellings of one volume say the same.
 
@@ -80,19 +105,15 @@ def agreed_scores(
         completed: uint8 (Z, H, W) completed weak labels: sure where the network's likeliest class is the same, doubtful
             where it differs. Where they are `IGNORE`, or for None, the network alone counts, as in `pseudo_scores`.
         confidence: Least probability of a sure pixel where the network alone counts.
+        rules: What is known of shapes, where the network alone counts.
     """
-    alone = pseudo_scores(probabilities, tags, confidence)
+    alone = pseudo_scores(probabilities, tags, confidence, rules)
     if completed is None:
         return alone
     allowed = probabilities if tags is None else apply_tags(probabilities, tags)
     labels = allowed.argmax(1)
     both = _scores(allowed, labels, labels == completed, np.zeros(len(labels), bool))
     return np.where((completed == IGNORE)[:, None], alone, both)
-
-
-def _largest(mask: np.ndarray, structure: np.ndarray | None) -> np.ndarray:
-    pieces, count = ndimage.label(mask, structure)
-    return pieces == 1 + np.bincount(pieces.ravel())[1:].argmax() if count > 1 else mask
 
 
 def _scores(probabilities: np.ndarray, labels: np.ndarray, sure: np.ndarray, empty: np.ndarray) -> np.ndarray:

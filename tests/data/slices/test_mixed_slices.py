@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from unia_med.build import build_dataset
-from unia_med.cardiac.phantom.prior import PhantomSlices
-from unia_med.config.prior import PhantomPriorConfig
+from unia_med.cardiac.phantom.bank import draw_bank
 from unia_med.config.schema import DataConfig
 from unia_med.data.slices.dataset import SliceDataset, build_slices
 from unia_med.data.slices.mixed import MixedSlices
+from unia_med.data.slices.synthetic import SyntheticSlices
 from unia_med.labels import IGNORE
 
 
@@ -22,7 +22,7 @@ def _mixed(root: Path, labels: dict[str, np.ndarray] | None = None) -> tuple[Mix
     dataset = build_dataset(data)
     slices = build_slices(dataset, dataset.cases(), data, labels=labels)
     slices.set_scores(np.zeros((len(slices), 4, 32, 32), np.uint8))
-    return MixedSlices(slices, PhantomSlices(PhantomPriorConfig(), data.grid, 0, 3), 0.5), slices
+    return MixedSlices(slices, SyntheticSlices(*draw_bank(3, (32, 32), 1.5, seed=0), 3), 0.5), slices
 
 
 def test_real_slices_come_in_their_own_order(tiny_acdc: Path) -> None:

@@ -254,7 +254,9 @@ def test_of_two_labels_in_a_grid_pixel_the_one_next_to_its_centre_counts() -> No
 
 @pytest.mark.slow
 def test_walker_on_real_scribbles_is_close_to_the_masks(real_acdc: Path) -> None:
-    config = DataConfig(root=real_acdc, labels=[{"kind": "scribbles", "fill": "walker"}])
+    config = DataConfig(
+        root=real_acdc, labels=[{"kind": "scribbles", "fill": "walker", "complete": {"shape": "heart"}}]
+    )
     dataset = AcdcDataset(config)
     cases = [case for case in dataset.cases() if case.patient in ("patient001", "patient043", "patient065")]
     found = load_weak_labels(dataset, cases, config, 0)

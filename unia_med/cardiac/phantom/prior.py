@@ -1,52 +1,40 @@
-"""The `phantom` prior: slices of synthetic hearts, whose labels are known by construction, as a training set.
+"""What the `phantom` prior offers to a run: synthetic hearts, whose labels are known by construction.
 
-A teacher is trained on them alone (`unia_med.engine.self_training`), labels the tagged slices of real hearts, and the
-run continues on those labels. Extra knowledge used: what a short-axis heart looks like, and the side of the RV.
+Knowledge that it adds: what a short-axis heart looks like, and the side of the right ventricle.
 """
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import Dataset
+from unia_med.config.teacher import TeacherConfig
+from unia_med.priors.base import TeachingPrior
 
-from unia_med.cardiac.phantom.bank import draw_bank
-from unia_med.config.prior import PhantomPriorConfig
-from unia_med.config.schema import GridConfig
+if TYPE_CHECKING:
+    import numpy as np
 
-_CLASSES = 4
+    from unia_med.config.schema import GridConfig
+
 _PIXEL_MM = 1.5  # assumed where a configuration keeps stored pixels of unknown size
 
 
-class PhantomSlices(Dataset):
-    """Synthetic slices with the same items as a real data set: image, tags, index, and exact class scores.
+class PhantomPriorConfig(TeacherConfig):
+    """A teacher trained on synthetic hearts alone; none of its settings was fitted to masks."""
 
-    Args:
-        settings: How many slices, and the side of the RV.
-        grid: Pixels and their size.
-        seed: Source of all randomness.
-        count: Other number of slices than the settings say.
-    """
+    rv_direction_degrees: float = 180.0
+    """Direction from the LV to the RV in the stored array: 0 along growing rows, 90 along growing columns."""
 
-    def __init__(self, settings: PhantomPriorConfig, grid: GridConfig, seed: int, count: int | None = None) -> None:
-        direction = math.radians(settings.rv_direction_degrees)
-        count = settings.slices if count is None else count
-        self.cases = [("synthetic", index) for index in range(count)]
-        self.images, self.labels = draw_bank(count, grid.size, grid.spacing_mm or _PIXEL_MM, seed, direction)
 
-    def __len__(self) -> int:
-        return len(self.images)
+class PhantomPrior(TeachingPrior[PhantomPriorConfig]):
+    """Synthetic short-axis slices to train a teacher on."""
 
-    def __getitem__(self, index: int) -> dict[str, Tensor | int]:
-        labels = self.labels[index]
-        present = np.bincount(labels.ravel(), minlength=_CLASSES)[1:] > 0
-        scores = (labels[None] == np.arange(_CLASSES)[:, None, None]).astype(np.float32)
-        return {
-            "image": torch.from_numpy(self.images[index].astype(np.float32) / 255).unsqueeze(0),
-            "tags": torch.from_numpy(present.astype(np.int8)),
-            "scores": torch.from_numpy(scores),
-            "index": index,
-        }
+    classes: ClassVar[tuple[str, ...]] = ("RV", "MYO", "LV")
+    settings_type = PhantomPriorConfig
+
+    def draw(self, count: int, grid: GridConfig, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return slices of synthetic hearts and their labels, see `TeachingPrior.draw`."""
+        from unia_med.cardiac.phantom.bank import draw_bank
+
+        direction = math.radians(self.settings.rv_direction_degrees)
+        return draw_bank(count, grid.size, grid.spacing_mm or _PIXEL_MM, seed, direction)

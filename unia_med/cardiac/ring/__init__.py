@@ -1,6 +1,1 @@
-"""The `ring` prior."""
-
-from unia_med.cardiac.ring.prior import RingPrior
-from unia_med.cardiac.ring.settings import RingSettings
-
-__all__ = ["RingPrior", "RingSettings"]
+"""The `ring` prior: a bright disc inside a dark ring."""

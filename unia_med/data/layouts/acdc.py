@@ -13,6 +13,7 @@ from unia_med.data.io.orientation import slice_count
 from unia_med.data.io.read import read_header, read_volume
 from unia_med.data.io.suffixes import NIFTI_SUFFIXES
 from unia_med.data.io.volume import VolumeInfo
+from unia_med.data.layouts.class_values import ACDC as CLASS_VALUES
 from unia_med.data.masks import MaskedVolumes
 from unia_med.data.sample import CaseFiles, EvaluationCase
 from unia_med.errors import UserError, nearest
@@ -20,7 +21,6 @@ from unia_med.errors import UserError, nearest
 if TYPE_CHECKING:
     from unia_med.config.schema import DataConfig
 
-CLASS_VALUES = {"RV": 1, "MYO": 2, "LV": 3}
 KNOWN_VALUES = (0, *CLASS_VALUES.values())
 _PHASES = ("ED", "ES")
 _INFO_REMEDY = "Info.cfg needs the lines 'ED: <frame>' and 'ES: <frame>', as the challenge ships it"

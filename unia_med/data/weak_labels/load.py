@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unia_med.cardiac.shape import shape_heart
 from unia_med.config.weak_labels import DEFAULT_BETA, LabelSource
 from unia_med.data.checks import DataFault, faults_of, raise_faults
 from unia_med.data.grid.cache import Decode
@@ -23,13 +22,16 @@ from unia_med.data.io.volume import Volume
 from unia_med.data.masks import sliced_labels
 from unia_med.data.sample import CaseFiles
 from unia_med.data.weak_labels.boxes import boxes_on_grid, fill_boxes
-from unia_med.data.weak_labels.complete import fill_background, fill_beyond_points, walker_probabilities
+from unia_med.data.weak_labels.complete import fill_background, fill_beyond_points
 from unia_med.data.weak_labels.make import box_masks, make_labels, outside_boxes
 from unia_med.data.weak_labels.place import GridMap, grid_map
 from unia_med.data.weak_labels.read import find_files, read_boxes, read_labels
+from unia_med.data.weak_labels.shape import LabelShape
 from unia_med.data.weak_labels.tags import group_labels, unknown_tags
 from unia_med.errors import UserError, nearest
 from unia_med.labels import IGNORE, TAG_ABSENT, TAG_PRESENT, TAG_UNKNOWN
+from unia_med.localise.random_walker import walker_probabilities
+from unia_med.registry import SHAPES, resolve, with_installed
 
 if TYPE_CHECKING:
     from unia_med.config.schema import DataConfig
@@ -201,19 +203,32 @@ def _on_grid(case: CaseFiles, drawing: Drawing, config: DataConfig, source: Labe
     if source.fill == "rule":
         return labels
     images = _image_slices(case, config)
+    shape = _shape(source)
     if source.fill == "ellipse":
         boxes = boxes_on_grid(drawing.boxes, drawing.grid)
-        return np.stack([fill_boxes(i, b, config.classes) for i, b in zip(images, boxes, strict=True)])
-    return np.stack([_walked(i, plane, config, source) for i, plane in zip(images, labels, strict=True)])
+        if shape is None:
+            return np.stack([fill_boxes(config.grid.size, of_slice) for of_slice in boxes])
+        return np.stack([shape.from_boxes(i, b, config.classes) for i, b in zip(images, boxes, strict=True)])
+    return np.stack([_walked(i, plane, config, source, shape) for i, plane in zip(images, labels, strict=True)])
 
 
-def _walked(image: np.ndarray, labels: np.ndarray, config: DataConfig, source: LabelSource) -> np.ndarray:
+def _shape(source: LabelSource) -> LabelShape | None:
+    name = source.complete.shape
+    if name is None:
+        return None
+    shape: LabelShape = resolve(with_installed(SHAPES, "unia_med.shapes"), name, "shape")()
+    return shape
+
+
+def _walked(
+    image: np.ndarray, labels: np.ndarray, config: DataConfig, source: LabelSource, shape: LabelShape | None
+) -> np.ndarray:
     if (labels == IGNORE).all():
         return labels
     beta = source.complete.beta or DEFAULT_BETA[source.kind]
     probabilities = walker_probabilities(image, labels, len(config.classes) + 1, beta)
-    if source.complete.heart_shape:
-        return shape_heart(probabilities, labels, config.classes)
+    if shape is not None:
+        return shape.from_walk(probabilities, labels, config.classes)
     return probabilities.argmax(0).astype(np.uint8)
 
 

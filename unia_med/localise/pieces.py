@@ -1,0 +1,20 @@
+"""Connected pieces of a mask: the one rule for what "the largest piece" is."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+
+def largest_piece(mask: np.ndarray, structure: np.ndarray | None = None) -> np.ndarray:
+    """Return the largest connected piece of a mask, bool of its shape; of equally large ones the first in memory order.
+
+    Args:
+        mask: bool, of any number of axes; a mask of one piece, or of none, is returned as it is.
+        structure: which neighbours are connected, as in `scipy.ndimage.label`; None: those that share a face.
+    """
+    pieces, count = ndimage.label(mask, structure)
+    if count < 2:
+        return mask
+    largest: np.ndarray = pieces == 1 + int(np.bincount(pieces.ravel())[1:].argmax())
+    return largest
