@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unia_med.localise.cam import mean_peak, multi_scale_maps, normalise_maps, normalise_together
+from unia_med.localise.cam import multi_scale_maps
+from unia_med.localise.normalise import mean_peak, normalise_maps
 
 WEIGHT = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 
@@ -51,31 +52,29 @@ def test_known_maps_save_the_pass_at_scale_one() -> None:
 
 def test_normalisation_by_hand() -> None:
     maps = torch.tensor([[[[0.0, 1.0], [2.0, 4.0]], [[3.0, 3.0], [3.0, 3.0]], [[0.0, 0.01], [0.02, 0.03]]]])
-    plain = normalise_maps(maps)
+    plain = normalise_maps(maps, from_minimum=True)
     assert torch.allclose(plain[0, 0], torch.tensor([[0, 0.25], [0.5, 1]]), atol=1e-4)
     assert plain[0, 1].abs().max() == 0  # a constant map says nothing
     assert plain[0, 2].max() > 0.99
-    strict = normalise_maps(maps, minimum_range=0.1)
-    assert strict[0, 2].abs().max() == 0 and torch.equal(strict[0, 0], plain[0, 0])
-    scaled = normalise_maps(maps, logits=torch.tensor([[0.0, 0.0, -20.0]]))
-    assert torch.allclose(scaled[0, 0], plain[0, 0] / 2) and scaled[0, 2].max() < 1e-6
+    by_peak = normalise_maps(maps, torch.tensor([[True, True, False]]))
+    assert torch.allclose(by_peak[0, :2], torch.tensor([[[0, 0.25], [0.5, 1]], [[1.0, 1], [1, 1]]]), atol=1e-4)
+    assert by_peak[0, 2].abs().max() == 0
 
 
 def test_normalised_together_classes_keep_their_order_and_absent_ones_do_not_count() -> None:
     maps = torch.tensor([[[[-1.0, 2.0]], [[4.0, 1.0]], [[8.0, 8.0]]]])
     tags = torch.tensor([[1, -1, 0]])
     expected = torch.tensor([[[[0.0, 0.5]], [[1.0, 0.25]], [[0.0, 0.0]]]])
-    assert torch.allclose(normalise_together(maps, tags), expected, atol=1e-4)
-    assert normalise_together(maps, torch.zeros(1, 3)).abs().max() == 0
+    assert torch.allclose(normalise_maps(maps, tags != 0, "slice"), expected, atol=1e-4)
+    assert normalise_maps(maps, torch.zeros(1, 3), "slice").abs().max() == 0
 
 
 def test_a_given_peak_keeps_the_order_of_slices() -> None:
     maps = torch.tensor([[[[1.0, 2.0]]], [[[8.0, 4.0]]]])
-    tags = torch.ones(2, 1)
-    found = normalise_together(maps, tags, torch.tensor(4.0))
+    found = normalise_maps(maps, scope="slice", peak=torch.tensor(4.0))
     assert torch.allclose(found, torch.tensor([[[[0.25, 0.5]]], [[[1.0, 1.0]]]]), atol=1e-4)
-    unknown = normalise_together(maps, tags, torch.tensor(0.0))
-    assert torch.equal(unknown, normalise_together(maps, tags))
+    unknown = normalise_maps(maps, scope="slice", peak=torch.tensor(0.0))
+    assert torch.equal(unknown, normalise_maps(maps, scope="slice"))
 
 
 def test_mean_peak_is_over_slices_that_show_something() -> None:

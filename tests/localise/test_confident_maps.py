@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from unia_med.labels import IGNORE
-from unia_med.localise.confident import confident_labels, possible_maps, with_background, with_constant
+from unia_med.localise.confident import confident_labels, with_background, with_constant
+from unia_med.localise.thresholds import possible_maps
 
 
 def _labels(value: float, tags: list[int], foreground: float = 4, background: float = 32) -> int:

@@ -7,16 +7,18 @@ import pytest
 import torch
 
 from unia_med.labels import IGNORE
-from unia_med.localise.local_refine import local_kernel, refined_scores, sole_winners, with_background
+from unia_med.localise.confident import with_background
+from unia_med.localise.local_refine import local_kernel, refined_scores, sole_winners
+from unia_med.localise.normalise import normalise_maps
 from unia_med.localise.pixel_refine import neighbour_offsets, propagate
-from unia_med.localise.seeds import fill_missing, peak_normalised, seed_labels
+from unia_med.localise.seeds import fill_missing, seed_labels
 
 BOTH = torch.tensor([[1, 1]], dtype=torch.int8)
 
 
 def test_maps_are_divided_by_their_peak_and_untagged_classes_are_silent() -> None:
     maps = torch.tensor([[[[-1.0, 2.0, 4.0]], [[1.0, 8.0, 2.0]]]])
-    found = peak_normalised(maps, torch.tensor([[1, 0]]))
+    found = normalise_maps(maps, torch.tensor([[1, 0]]))
     torch.testing.assert_close(found[0, 0], torch.tensor([[0.0, 0.5, 1.0]]), rtol=1e-4, atol=1e-4)
     assert found[0, 1].abs().max() == 0
 

@@ -30,9 +30,9 @@ from unia_med.losses.mixture_supervision import (
     separation,
 )
 from unia_med.losses.pixel_affinity import distance_costs, edge_costs, three_way_loss
-from unia_med.losses.precision import full_precision
 from unia_med.losses.segmentation import balanced_cross_entropy, partial_cross_entropy, soft_dice
 from unia_med.losses.token_contrast import token_contrast
+from unia_med.tensors import full_precision
 
 B, K, S = 2, 3, 4  # images, classes, rows = columns
 Case = tuple[Callable[[Tensor], Tensor], tuple[int, ...]]  # loss of one tensor, and that tensor's shape

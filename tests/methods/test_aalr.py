@@ -136,7 +136,7 @@ def test_drawn_labels_grow_where_network_and_centres_agree_and_only_in_drawn_sli
 
 
 def test_drawn_points_survive_reassignment() -> None:
-    method, batch = _method(reassign={"lead": 0.0, "cap": 1.0, "replace": 0.0}), _drawn()
+    method, batch = _method(reassign={"lead": 0.0, "cap": 1.0}), _drawn()
     found = method._targets(batch, method.network.embed(batch.images), 99, True)
     known = batch.labels != IGNORE
     assert torch.equal(found.labels[known], batch.labels[known])

@@ -63,9 +63,11 @@ def test_the_published_terms_and_the_journals() -> None:
 
 
 def test_self_supervision_rises_linearly() -> None:
-    method = _method(self_start=0.1, self_ramp=0.2)
-    assert [method._self_share(step) for step in (0, 9, 10, 20, 30, 99)] == pytest.approx([0, 0, 0, 0.5, 1, 1])
-    assert _method(self_ramp=0.0)._self_share(0) == 1.0
+    method = _method(self_ramp=0.2)
+    assert [method._weights(step)["self_supervision"] for step in (0, 5, 10, 20, 99)] == pytest.approx(
+        [0, 0.25, 0.5, 1, 1]
+    )
+    assert _method(self_ramp=0.0)._weights(0)["self_supervision"] == 1.0
 
 
 def test_balance_fades_or_stays() -> None:
@@ -112,10 +114,10 @@ def test_scores_of_a_prior_are_labels_where_nothing_is_drawn_and_padding_says_no
 
 
 def test_seeds_wait_for_their_start_and_fill_only_what_is_not_drawn() -> None:
-    method, batch = _method(**{**SEEDS, "seeds": {"use": True, "start": 0.2, "erosion_cells": 0}}), _batch()
+    method, batch = _method(**{**SEEDS, "seeds": {"use": True, "start": 0.2}}), _batch()
     output = method.network.embed(batch.images)
-    maps = torch.zeros_like(output.maps)
-    maps[:, 0, 0], maps[:, 1, 1] = 1.0, 1.0
+    maps = torch.zeros(*output.maps.shape[:2], 12, 12)  # wide enough to lose its rim
+    maps[:, 0, :6], maps[:, 1, 6:] = 1.0, 1.0
     object.__setattr__(output, "maps", maps)
     batch.labels[batch.labels == 2] = IGNORE
     assert torch.equal(method._labels(batch, output, 19), batch.labels)

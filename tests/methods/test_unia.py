@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from unia_med.config.schema import RunConfig
 from unia_med.labels import IGNORE
 from unia_med.methods.base import Batch
+from unia_med.methods.label_plan import label_plan
 from unia_med.methods.unia import UniA
 
 
@@ -26,6 +27,12 @@ def _batch(scores: bool = False) -> Batch:
     tags = torch.tensor([[1, 1, 1], [0, 1, 1], [0, 0, 0]], dtype=torch.int8)
     maps = torch.rand(3, 4, 48, 64, generator=generator).softmax(1) if scores else None
     return Batch(torch.rand(3, 1, 48, 64, generator=generator), tags, scores=maps)
+
+
+def _labels(method: UniA, batch: Batch, step: int = 99) -> dict[str, torch.Tensor]:
+    plan = label_plan(method.settings, step, method.iterations)
+    output = method.network(batch.images, need_affinity=True)
+    return method._pseudo_labels(batch, output, plan, frozenset(("P1", "P2", "F")))
 
 
 @pytest.mark.parametrize("source", ["P1", "P2", "F"])
@@ -62,7 +69,7 @@ def test_prior_scores_take_the_place_of_activation_maps() -> None:
     batch.scores = torch.zeros(3, 4, 48, 64)
     batch.scores[0, 3, 10:20, 10:20] = 1.0
     batch.scores[0, 2, 30:40, 30:40] = 0.5
-    labels = method._pseudo_labels(batch, method.network(batch.images, True), 99, True).cam
+    labels = _labels(method, batch)["P1"]
     assert (labels[0, 10:20, 10:20] == 3).all()
     assert (labels[0, 30:40, 30:40] == IGNORE).all()
     assert int((labels[0] == 3).sum()) == 100
@@ -76,8 +83,8 @@ def test_annotated_pixels_win_and_padding_says_nothing() -> None:
     batch.labels[:, 5, 5] = 2
     batch.valid = torch.ones(3, 1, 48, 64)
     batch.valid[..., :3] = 0
-    labels = method._pseudo_labels(batch, method.network(batch.images, True), 99, True)
-    for one in (labels.cam, labels.pixel, labels.affinity, labels.fused):
+    labels = _labels(method, batch)
+    for one in (labels["P1"], labels["P2"], labels["F"]):
         assert (one[:, 5, 5] == 2).all()
         assert (one[..., :3] == IGNORE).all()
 

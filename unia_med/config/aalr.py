@@ -51,8 +51,6 @@ class AffinitySettings(Section):
     """Pairs trusted less than this are dropped."""
     weighting: Literal["max", "min", "mean", "none"] = "max"
     """How the confidences of a pair's ends become its weight; `none` is the ablation without adaptation."""
-    hinge: Literal["ordered", "symmetric"] = "ordered"
-    """On each of the two divergences of an unlike pair, as published, or on their mean."""
 
 
 class ReassignSettings(Section):
@@ -66,8 +64,6 @@ class ReassignSettings(Section):
     """Share of a slice's points of one class that it may lose to others in a step, and gain from them."""
     bank: float = Field(0.9, ge=0, lt=1)
     """Share of earlier batches in a class's centre."""
-    replace: float = Field(0.9, ge=0, le=1)
-    """Membership above which a changed label is learned; below, the point is left out."""
     background_centres: int = Field(2, ge=1, le=8)
     """Centres of a slice's background: air and lung are dark, the chest wall is bright [11]."""
 
@@ -77,18 +73,6 @@ class OnlineLabelSettings(Section):
 
     use: bool = True
     """false: learn from drawn labels and from scores of a prior or a self-training round alone."""
-    background_power: float = Field(16.0, ge=1)
-    """Background score is (1 - highest map) to this power; larger leaves less background."""
-    dilations: list[Annotated[int, Field(ge=1)]] = Field([1, 2, 4, 8], min_length=1)
-    """Neighbour distances of the local refinement, in pixels of the half-resolution slice."""
-    iterations: int = Field(10, ge=0, le=100)
-    """Of the local refinement; more spreads further."""
-    foreground: float = Field(0.6, gt=0, le=1)
-    """Share of its maximum that a class's refined score must exceed."""
-    background: float = Field(0.7, gt=0, le=1)
-    """The same for the background."""
-    least: float = Field(0.2, ge=0, le=1)
-    """Least refined score of a labelled pixel."""
 
 
 class AalrConfig(Section):
@@ -113,5 +97,3 @@ class AalrConfig(Section):
     """`balanced`: mean over background plus mean over foreground, as published [4]; `plain`: mean over all pixels."""
     segmentation_dice: bool = False
     """Adds soft Dice; useful where a prior or a self-training round labels whole structures."""
-    grow_above: float = Field(0.9, gt=0, le=1)
-    """Refined probability with which an unlabelled pixel of a slice with drawn labels joins them [11]."""

@@ -76,8 +76,6 @@ class WalkConfig(Section):
     """Exponent of the background score that walks along."""
     background: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Constant background score after the walk instead, maps being divided by their peak; null: alpha. IRN: 0.25."""
-    evaluation: Literal["auto", "dense", "stencil"] = "auto"
-    """`dense` squares a matrix over all cells, `stencil` takes the steps one by one; the same result."""
 
 
 PUBLISHED_BOUNDARY: dict[str, dict[str, Any]] = {

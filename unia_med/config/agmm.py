@@ -40,14 +40,6 @@ class SeedSettings(Section):
 
     use: bool = False
     """Needed with image-level tags; sharpens boxes and fills in classes that were not drawn."""
-    high: float = Field(0.4, gt=0, lt=1)
-    """A class is seeded where its map, of peak 1, is above this; larger seeds less."""
-    runner_up: float = Field(0.8, gt=0, le=1)
-    """... and the next class lies below this share of it."""
-    low: float = Field(0.05, ge=0, lt=1)
-    """Background is seeded where every map is below this."""
-    erosion_cells: int = Field(1, ge=0)
-    """Cells of the activation map taken off the rim of every seed."""
     start: float = Field(0.2, ge=0, le=1)
     """Share of the iterations before the first seeds; until then only the classifier learns from tags."""
 
@@ -71,8 +63,6 @@ class AgmmConfig(Section):
     variance: Literal["adaptive", "fixed", "pooled"] = "adaptive"
     """`adaptive`: of the predicted class, per slice [5]; `fixed`: exp(-d^2), what the released code runs; `pooled`: the
     adaptive ones' mean, so that a broad class does not take all pixels that lie between centres."""
-    minimum_variance: float = Field(1e-3, gt=0)
-    """Floor of an adaptive variance; larger keeps responses softer."""
     em_rounds: int = Field(2, ge=0, le=10)
     """Rounds of online expectation-maximisation per step [7]; 0: centres of the labelled pixels alone."""
     mix_loss: Literal["posterior", "bce"] = "posterior"
@@ -81,10 +71,8 @@ class AgmmConfig(Section):
     """What the network is compared with: unnormalised responses, as published, or posteriors, which sum to 1."""
     self_grad: Literal["both", "to_seg", "to_mix"] = "both"
     """Where the gradient of `self_supervision` goes: into both, the network's probabilities, or the mixture alone."""
-    self_start: float = Field(0.0, ge=0, le=1)
-    """Share of the iterations without `self_supervision`."""
     self_ramp: float = Field(0.2, ge=0, le=1)
-    """Share of the iterations over which it then rises linearly to its weight [11]; published 0."""
+    """Share of the iterations over which `self_supervision` rises linearly to its weight [11]; published 0."""
     position_weight: float = Field(0.0, ge=0)
     """Adds this times the mean offset along both axes, in half image sides, to the distance in features [11]."""
     intensity_weight: float = Field(0.0, ge=0)

@@ -5,6 +5,7 @@ Numbers in brackets are sections and defects of the UniA specification (Yang et 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -53,7 +54,6 @@ class PixelRefineSettings(Section):
     """Pixel-adaptive refinement [8]. Dilations are in pixels of the half-resolution image."""
 
     dilations: tuple[int, ...] = (1, 2, 4, 8, 12, 24)
-    iterations: int = Field(10, ge=0, le=100)
 
 
 PUBLISHED: dict[str, Any] = {
@@ -62,17 +62,36 @@ PUBLISHED: dict[str, Any] = {
     "distribution": "kl",
     "affinity_loss": "infonce_all",
     "affinity_norm": "none",
-    "affinity_power": 1,
     "label_source": "P2",
     "mask": "multiplicative",
-    "shared_head": True,
-    "doubled_features": True,
-    "draw_samples": True,
-    "token_purity": 0.0,
     "segmentation_dice": False,
     "gates": {"segmentation": 0.10, "agreement": 0.30, "final_labels": 0.40},
 }
 """[R]: what the public VOC script computes, as far as it is a setting."""
+
+
+@dataclass(frozen=True)
+class UniaForm:
+    """What a preset decides besides settings.
+
+    Attributes:
+        shared_head: the mean goes through the log-variance's head [A1].
+        doubled_features: features are doubled after the residual [A5].
+        draw_samples: samples of the distribution map are drawn one by one, not in closed form [A3].
+        token_purity: tokens of whose pixels a smaller share has one label are ignored [B3].
+    """
+
+    shared_head: bool = False
+    doubled_features: bool = False
+    draw_samples: bool = False
+    token_purity: float = 0.6
+
+
+FORMS = {
+    "default": UniaForm(),
+    "published": UniaForm(shared_head=True, doubled_features=True, draw_samples=True, token_purity=0.0),
+}
+"""The form of each preset."""
 
 
 class UniaConfig(Section):
@@ -92,27 +111,22 @@ class UniaConfig(Section):
     cam_normalisation: Literal["class", "slice", "running"] = "class"
     """What becomes 1: `class`: the peak of each map, as published [6]; `slice`: the highest peak of a slice's maps;
     `running`: the running mean, over training, of the slices' highest peaks, so that a faint slice stays faint."""
-    cam_minimum_range: float = Field(0.0, ge=0, description="a flatter class map is dropped, not stretched to 1 [A19]")
     distribution: Literal["kl", "vae", "variance_aware"] = "kl"
-    samples: int = Field(50, ge=1, description="Gaussian samples behind the distribution map [3.7]; more: less noise")
-    draw_samples: bool = Field(False, description="draw them one by one, as published, instead of the closed form [A3]")
-    bounded: bool = Field(True, description="false lets the mask switch tokens off entirely [A2]")
     mask: Literal["multiplicative", "bias"] = "multiplicative"
-    shared_head: bool = Field(False, description="mean through the log-variance head, as published [A1]")
-    doubled_features: bool = Field(False, description="double the features after the residual, as published [A5]")
     affinity_loss: Literal["contrastive", "infonce_all", "margin"] = "contrastive"
-    affinity_temperature: float = Field(0.5, gt=0)
     affinity_norm: Literal["sinkhorn", "column", "none"] = "sinkhorn"
-    affinity_power: int = Field(2, ge=1, le=4)
-    affinity_steps: int = Field(1, ge=1, le=4)
     radius: int = Field(7, ge=1, description="neighbourhood of the affinity in tokens, Chebyshev [9]")
-    token_purity: float = Field(0.6, ge=0, le=1, description="tokens less pure than this are ignored at borders [B3]")
     label_source: Literal["P1", "P2", "F"] = Field("F", description="label of the decoder after `final_labels`")
     dense_energy_grid: int = Field(64, ge=8, description="longest side in pixels; cost grows with its 4th power [A16]")
     segmentation_loss: Literal["balanced", "plain"] = Field(
         "balanced", description="cross-entropy of background and of foreground, as published [14], or of all pixels"
     )
     segmentation_dice: bool = Field(False, description="add soft Dice to the balanced cross-entropy")
+
+    @property
+    def form(self) -> UniaForm:
+        """What the preset decides besides settings."""
+        return FORMS[self.preset]
 
     @model_validator(mode="before")
     @classmethod

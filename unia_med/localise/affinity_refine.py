@@ -6,10 +6,8 @@ import functools
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 
 from unia_med.labels import IGNORE
-from unia_med.localise.detached import detached
 from unia_med.localise.pixel_refine import (
     ITERATIONS,
     PixelKernel,
@@ -18,6 +16,7 @@ from unia_med.localise.pixel_refine import (
     refined_labels,
 )
 from unia_med.localise.thresholds import withhold_background
+from unia_med.tensors import Size, detached, resized, size_of
 
 AffinityNorm = Literal["sinkhorn", "column", "none"]
 SINKHORN_ROUNDS = 3
@@ -86,7 +85,7 @@ def propagate_affinity(scores: torch.Tensor, matrix: torch.Tensor) -> torch.Tens
 
 @detached
 def affinity_scores(
-    cam: torch.Tensor, tags: torch.Tensor, matrix: torch.Tensor, background: float, grid: tuple[int, int]
+    cam: torch.Tensor, tags: torch.Tensor, matrix: torch.Tensor, background: float, grid: Size
 ) -> torch.Tensor:
     """(B, K, h, w) class scores on the token grid, propagated.
 
@@ -106,7 +105,7 @@ def affinity_labels(
     cam: torch.Tensor,
     tags: torch.Tensor,
     matrix: torch.Tensor,
-    grid: tuple[int, int],
+    grid: Size,
     high: float,
     low: float,
     iterations: int = ITERATIONS,
@@ -126,8 +125,8 @@ def affinity_labels(
         ignore_index: the label of undecided pixels.
     """
     scores = _affinity_pair(kernel, cam, tags, matrix, grid, (high, low))
-    labels = refined_labels(kernel, scores, 2, tuple(cam.shape[-2:]), iterations)
-    return withhold_background(combine_high_low(*labels, ignore_index), cam, tags, low, ignore_index)
+    under_high, under_low = refined_labels(kernel, scores, 2, size_of(cam), iterations)
+    return withhold_background(combine_high_low(under_high, under_low, ignore_index), cam, tags, low, ignore_index)
 
 
 @detached
@@ -136,7 +135,7 @@ def pixel_and_affinity_labels(
     cam: torch.Tensor,
     tags: torch.Tensor,
     matrix: torch.Tensor,
-    grid: tuple[int, int],
+    grid: Size,
     high: float,
     low: float,
     iterations: int = ITERATIONS,
@@ -145,8 +144,8 @@ def pixel_and_affinity_labels(
     """(P2, P3) as from `refine_labels` and `affinity_labels`, in one propagation; arguments as there."""
     pixel = [class_scores(cam, tags, background, kernel.size) for background in (high, low)]
     scores = torch.cat([*pixel, _affinity_pair(kernel, cam, tags, matrix, grid, (high, low))], 1)
-    labels = refined_labels(kernel, scores, 4, tuple(cam.shape[-2:]), iterations)
-    combined = (combine_high_low(*pair, ignore_index) for pair in (labels[:2], labels[2:]))
+    labels = refined_labels(kernel, scores, 4, size_of(cam), iterations)
+    combined = (combine_high_low(*pair, ignore_index) for pair in zip(labels[::2], labels[1::2], strict=True))
     second, third = (withhold_background(one, cam, tags, low, ignore_index) for one in combined)
     return second, third
 
@@ -156,12 +155,12 @@ def _affinity_pair(
     cam: torch.Tensor,
     tags: torch.Tensor,
     matrix: torch.Tensor,
-    grid: tuple[int, int],
+    grid: Size,
     backgrounds: tuple[float, float],
 ) -> torch.Tensor:
     """(B, 2K, rows, columns) propagated scores under both backgrounds, on the kernel's grid."""
     scores = torch.cat([affinity_scores(cam, tags, matrix, value, grid) for value in backgrounds], 1)
-    return F.interpolate(scores, kernel.size, mode="bilinear", align_corners=False)
+    return resized(scores, kernel.size)
 
 
 @detached
@@ -169,9 +168,9 @@ def affinity_map(
     cam: torch.Tensor,
     tags: torch.Tensor,
     matrix: torch.Tensor,
-    grid: tuple[int, int],
+    grid: Size,
     background: float = 0.5,
 ) -> torch.Tensor:
     """(B, H, W) the evaluation column: propagated, enlarged, no PAR, nothing ignored; arguments as above."""
     scores = affinity_scores(cam, tags, matrix, background, grid)
-    return F.interpolate(scores, tuple(cam.shape[-2:]), mode="bilinear", align_corners=False).argmax(1)
+    return resized(scores, size_of(cam)).argmax(1)

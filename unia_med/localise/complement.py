@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from unia_med.labels import BACKGROUND, IGNORE
-from unia_med.localise.detached import detached
+from unia_med.tensors import detached
 
 
 @detached

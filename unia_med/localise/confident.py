@@ -10,19 +10,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from unia_med.labels import BACKGROUND, IGNORE, TAG_ABSENT, TAG_PRESENT
-from unia_med.localise.detached import detached
+from unia_med.labels import BACKGROUND, IGNORE, TAG_PRESENT
 from unia_med.localise.pixel_refine import ITERATIONS, pixel_kernel, propagate
+from unia_med.tensors import detached, resized, size_of
 
 GUARD = 1e-6
-
-
-@detached
-def possible_maps(maps: Tensor, tags: Tensor) -> Tensor:
-    """Set the classes that tags (B, T) call absent to 0 in maps (B, T, H, W); unknown ones stay."""
-    return maps * (tags != TAG_ABSENT)[:, :, None, None]
 
 
 @detached
@@ -84,6 +77,4 @@ def _shares(scores: Tensor) -> Tensor:
 
 def _refined(scores: Tensor, images: Tensor, dilations: Sequence[int]) -> Tensor:
     kernel = pixel_kernel(images, dilations)
-    size = tuple(scores.shape[-2:])
-    small = F.interpolate(scores, size=kernel.size, mode="bilinear", align_corners=False)
-    return F.interpolate(propagate(kernel, small, ITERATIONS), size=size, mode="bilinear", align_corners=False)
+    return resized(propagate(kernel, resized(scores, kernel.size), ITERATIONS), size_of(scores))

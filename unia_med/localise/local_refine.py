@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 
 from unia_med.labels import BACKGROUND, IGNORE
-from unia_med.localise.detached import detached
 from unia_med.localise.pixel_refine import PixelKernel, neighbour_views, propagate
+from unia_med.tensors import detached, resized, size_of
 
 BANDWIDTH = 0.1  # of a standard deviation
 DEVIATION_GUARD = 1e-8
@@ -28,9 +27,8 @@ def local_kernel(images: torch.Tensor, dilations: Sequence[int], reduction: floa
         dilations: distances in pixels of the reduced grid.
         reduction: factor by which rows and columns shrink first.
     """
-    size = tuple(max(1, round(side / reduction)) for side in images.shape[-2:])
-    if size != tuple(images.shape[-2:]):
-        images = F.interpolate(images, size, mode="bilinear", align_corners=False)
+    rows, columns = (max(1, round(side / reduction)) for side in images.shape[-2:])
+    images = resized(images, (rows, columns))
     neighbours = torch.stack(neighbour_views(images, dilations), 1)
     deviation = torch.cat((neighbours, images.unsqueeze(1)), 1).std(1, keepdim=True)
     difference = (neighbours - images.unsqueeze(1)).abs() / (BANDWIDTH * (deviation + DEVIATION_GUARD))
@@ -46,15 +44,7 @@ def refined_scores(kernel: PixelKernel, scores: torch.Tensor, iterations: int = 
         scores: (B, K, H, W), non-negative.
         iterations: a larger number spreads further.
     """
-    size = tuple(scores.shape[-2:])
-    reduced = F.interpolate(scores, kernel.size, mode="bilinear", align_corners=False)
-    return F.interpolate(propagate(kernel, reduced, iterations), size, mode="bilinear", align_corners=False)
-
-
-@detached
-def with_background(maps: torch.Tensor, power: float = 16.0) -> torch.Tensor:
-    """(B, K, h, w): activation maps (B, T, h, w) in [0, 1] behind the background score (1 - their maximum)^power."""
-    return torch.cat(((1 - maps.amax(1, keepdim=True)) ** power, maps), 1)
+    return resized(propagate(kernel, resized(scores, kernel.size), iterations), size_of(scores))
 
 
 @detached

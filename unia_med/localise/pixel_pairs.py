@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unia_med.labels import BACKGROUND, IGNORE
-from unia_med.localise.detached import detached
+from unia_med.tensors import detached
 
 Offset = tuple[int, int]
 

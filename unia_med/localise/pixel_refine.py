@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 
 from unia_med.labels import BACKGROUND, IGNORE, TAG_PRESENT
-from unia_med.localise.detached import detached
 from unia_med.localise.thresholds import withhold_background
+from unia_med.tensors import Size, detached, resized, size_of
 
 DILATIONS = (1, 2, 4, 8, 12, 24)
 BANDWIDTH = 0.3  # of a standard deviation, for intensities and for lengths
@@ -38,9 +38,9 @@ class PixelKernel:
     dilations: tuple[int, ...]
 
     @property
-    def size(self) -> tuple[int, int]:
+    def size(self) -> Size:
         """(rows, columns) of the grid."""
-        return tuple(self.weights.shape[-2:])
+        return size_of(self.weights)
 
 
 def neighbour_offsets(dilations: Sequence[int]) -> list[tuple[int, int]]:
@@ -87,8 +87,8 @@ def pixel_kernel(images: torch.Tensor, dilations: Sequence[int] = DILATIONS, red
         dilations: neighbour distances in pixels of the reduced grid; rescale them with the zoom of the image.
         reduction: factor by which rows and columns shrink; 1 keeps full resolution at 4 times the cost of 2.
     """
-    size = tuple(max(1, round(side / reduction)) for side in images.shape[-2:])
-    images = _bilinear(images, size)
+    rows, columns = (max(1, round(side / reduction)) for side in images.shape[-2:])
+    images = resized(images, (rows, columns))
     neighbours = torch.stack(neighbour_views(images, dilations), 1)
     deviation = neighbours.std(1, keepdim=True)
     distances = (neighbours - images.unsqueeze(1)) / (BANDWIDTH * (deviation + DEVIATION_GUARD))
@@ -119,7 +119,7 @@ def propagate(kernel: PixelKernel, scores: torch.Tensor, iterations: int = ITERA
 
 
 @detached
-def class_scores(cam: torch.Tensor, tags: torch.Tensor, background: float, size: tuple[int, int]) -> torch.Tensor:
+def class_scores(cam: torch.Tensor, tags: torch.Tensor, background: float, size: Size) -> torch.Tensor:
     """(B, K, h, w) softmax over background (a constant) and the present classes; absent ones get 0.
 
     Args:
@@ -128,10 +128,10 @@ def class_scores(cam: torch.Tensor, tags: torch.Tensor, background: float, size:
         background: the constant; a larger one leaves less foreground.
         size: (h, w), the CAM is resized to it bilinearly first.
     """
-    resized = _bilinear(cam, size)
+    small = resized(cam, size)
     present = (tags == TAG_PRESENT)[:, :, None, None]
-    competing = resized.masked_fill(~present, -torch.inf)
-    return torch.cat((torch.full_like(resized[:, :1], background), competing), 1).softmax(1)
+    competing = small.masked_fill(~present, -torch.inf)
+    return torch.cat((torch.full_like(small[:, :1], background), competing), 1).softmax(1)
 
 
 @detached
@@ -144,7 +144,7 @@ def combine_high_low(high_labels: torch.Tensor, low_labels: torch.Tensor, ignore
 
 @detached
 def refined_labels(
-    kernel: PixelKernel, scores: torch.Tensor, groups: int, size: tuple[int, int], iterations: int = ITERATIONS
+    kernel: PixelKernel, scores: torch.Tensor, groups: int, size: Size, iterations: int = ITERATIONS
 ) -> list[torch.Tensor]:
     """Labels (B, H, W) of several score maps refined at once.
 
@@ -155,7 +155,7 @@ def refined_labels(
         size: (H, W) of the labels.
         iterations: of the propagation.
     """
-    refined = _bilinear(propagate(kernel, scores, iterations), size)
+    refined = resized(propagate(kernel, scores, iterations), size)
     return [one.argmax(1) for one in refined.chunk(groups, 1)]
 
 
@@ -181,12 +181,6 @@ def refine_labels(
         ignore_index: the label of undecided pixels.
     """
     scores = torch.cat([class_scores(cam, tags, value, kernel.size) for value in (high, low)], 1)
-    size = tuple(cam.shape[-2:])
-    labels = combine_high_low(*refined_labels(kernel, scores, 2, size, iterations), ignore_index)
+    under_high, under_low = refined_labels(kernel, scores, 2, size_of(cam), iterations)
+    labels = combine_high_low(under_high, under_low, ignore_index)
     return withhold_background(labels, cam, tags, low, ignore_index)
-
-
-def _bilinear(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    if tuple(images.shape[-2:]) == tuple(size):
-        return images
-    return F.interpolate(images, size, mode="bilinear", align_corners=False)

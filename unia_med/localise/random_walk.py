@@ -6,41 +6,22 @@ Two exact evaluations: squaring a dense T, and applying a stencil t times; the f
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from unia_med.localise.pixel_pairs import Offset, first_view, inside, second_view
+from unia_med.tensors import detached, size_of
 
 Evaluation = Literal["auto", "dense", "stencil"]
-Walk = Callable[..., Tensor]
 DENSE_CELLS = {"cuda": 1024, "cpu": 300}
 """Largest grid that `auto` squares, by device: below, thousands of small steps cost more than eight products. The
 number for a CPU lies between 256 cells, where squaring was faster on one core, and 576, where it was as fast; that for
 CUDA is the specification's."""
 
 
-def _promoted(value: Any) -> Any:
-    is_low = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
-    return value.float() if is_low else value
-
-
-def _at_least_single(walk: Walk) -> Walk:
-    """Return decorates a function: no graph, no autocast, half precision becomes single; double stays double."""
-
-    @functools.wraps(walk)
-    def wrapped(first: Tensor, *others: Any, **named: Any) -> Tensor:
-        with torch.no_grad(), torch.autocast(first.device.type, enabled=False):
-            values = (_promoted(value) for value in others)
-            return walk(_promoted(first), *values, **{name: _promoted(value) for name, value in named.items()})
-
-    return wrapped
-
-
-@_at_least_single
+@detached
 def pair_weights(
     costs: Tensor, beta: float, offsets: list[Offset], valid: Tensor | None = None, smallest: float = 0.0
 ) -> Tensor:
@@ -54,7 +35,7 @@ def pair_weights(
         smallest: lower bound of a weight on the grid; above 0 every cell stays linked.
     """
     weights = torch.exp(-beta * costs).clamp(min=smallest)
-    weights = weights * inside(tuple(costs.shape[-2:]), offsets, costs.device)
+    weights = weights * inside(size_of(costs), offsets, costs.device)
     if valid is not None:
         for index, offset in enumerate(offsets):
             both = first_view(valid, offset) & second_view(valid, offset)
@@ -62,7 +43,7 @@ def pair_weights(
     return weights
 
 
-@_at_least_single
+@detached
 def random_walk(
     weights: Tensor, scores: Tensor, offsets: list[Offset], log2_steps: int = 8, evaluation: Evaluation = "auto"
 ) -> Tensor:
@@ -93,7 +74,7 @@ def random_walk(
     return ways[2**log2_steps % 2][0]
 
 
-@_at_least_single
+@detached
 def absorbing_walk(
     weights: Tensor,
     seeds: Tensor,

@@ -6,19 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from unia_med.labels import BACKGROUND, IGNORE, TAG_ABSENT, TAG_PRESENT
-from unia_med.localise.detached import detached
-
-
-@detached
-def peak_normalised(maps: torch.Tensor, tags: torch.Tensor) -> torch.Tensor:
-    """(B, T, h, w) in [0, 1]: rectified maps of the tagged classes, each divided by its peak; 0 for the others.
-
-    Args:
-        maps: (B, T, h, w), raw.
-        tags: (B, T), 1 present, 0 absent, -1 unknown.
-    """
-    rectified = maps.relu() * (tags == TAG_PRESENT)[:, :, None, None]
-    return rectified / (rectified.amax((2, 3), keepdim=True) + 1e-5)
+from unia_med.tensors import detached
 
 
 @detached
@@ -36,7 +24,7 @@ def seed_labels(
     Where a class of unknown tag is not ruled out, there is no background seed in the image.
 
     Args:
-        maps: (B, T, h, w), see `peak_normalised`.
+        maps: (B, T, h, w), normalised to a peak of 1.
         tags: (B, T), 1 present, 0 absent, -1 unknown.
         high: a class needs more than this.
         runner_up: ... and the next class must lie below this share of it.

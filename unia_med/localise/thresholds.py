@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 
 from unia_med.labels import BACKGROUND, IGNORE, TAG_ABSENT, TAG_PRESENT
-from unia_med.localise.detached import detached
+from unia_med.tensors import detached, resized
+
+
+def allowed_classes(tags: torch.Tensor) -> torch.Tensor:
+    """(B, K) bool: background, and every class of tags (B, T) that is not known to be absent."""
+    return torch.cat((torch.ones_like(tags[:, :1]), tags != TAG_ABSENT), 1).bool()
+
+
+@detached
+def possible_maps(maps: torch.Tensor, tags: torch.Tensor) -> torch.Tensor:
+    """Return `maps` (B, T, H, W) with the classes that tags (B, T) call absent set to 0; unknown ones stay."""
+    return maps * (tags != TAG_ABSENT)[:, :, None, None]
 
 
 def _best_class(cam: torch.Tensor, tags: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -67,8 +77,7 @@ def token_labels(
     ignore_index: int = IGNORE,
 ) -> torch.Tensor:
     """(B, h, w) `three_valued` labels on the token grid `size`, of the CAM resized to it bilinearly."""
-    resized = F.interpolate(cam, size, mode="bilinear", align_corners=False)
-    return three_valued(resized, tags, high, low, ignore_index=ignore_index)
+    return three_valued(resized(cam, size), tags, high, low, ignore_index=ignore_index)
 
 
 @detached

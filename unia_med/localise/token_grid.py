@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from unia_med.labels import BACKGROUND, IGNORE
-from unia_med.localise.detached import detached
+from unia_med.tensors import detached
 
 
 @detached

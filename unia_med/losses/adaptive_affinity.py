@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from unia_med.labels import BACKGROUND, IGNORE
-from unia_med.losses.precision import full_precision
+from unia_med.tensors import full_precision
 
 CLIP = 1e-4  # section 5
 Weighting = Literal["max", "min", "mean", "none"]

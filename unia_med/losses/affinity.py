@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 
 from unia_med.labels import IGNORE
-from unia_med.losses.precision import full_precision, masked_mean
+from unia_med.losses.masked import masked_mean
+from unia_med.tensors import full_precision
 
 AffinityLoss = Callable[..., torch.Tensor]
 DENOMINATOR_GUARD = 1e-4  # section 12, published form

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from unia_med.labels import TAG_UNKNOWN
-from unia_med.losses.precision import full_precision, masked_mean
+from unia_med.losses.masked import masked_mean
+from unia_med.tensors import full_precision
 
 
 @full_precision

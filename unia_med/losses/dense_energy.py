@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from unia_med.labels import IGNORE
-from unia_med.losses.precision import full_precision
+from unia_med.tensors import full_precision, size_of
 
 SPATIAL_FRACTION = 50 / 224  # published sigma of 50 px belongs to a 224 x 224 grid
 COLOUR_SIGMA = 15.0  # on a 0..255 scale, for the distance between RGB triples
@@ -45,7 +45,7 @@ def dense_energy(
         chunk: pixels per block of rows of W; smaller saves memory, larger saves launches.
         ignore_index: the label of pixels that say nothing.
     """
-    size = grid_size(probabilities.shape[-2:], longest_side)
+    size = grid_size(size_of(probabilities), longest_side)
     scores = F.adaptive_avg_pool2d(probabilities, size)
     gate = _gate(scores.detach(), _nearest(labels, size), ignore_index)
     weights = _channel_weights(scores, active, valid)
@@ -113,5 +113,5 @@ def _channel_weights(scores: torch.Tensor, active: torch.Tensor | None, valid: t
     """(B, K or 1, h, w) zeros and ones: which classes of which pixels take part."""
     weights = torch.ones_like(scores[:, :1])
     if valid is not None:
-        weights = weights * _nearest(valid.reshape(valid.shape[0], 1, *valid.shape[-2:]), scores.shape[-2:])
+        weights = weights * _nearest(valid.reshape(valid.shape[0], 1, *valid.shape[-2:]), size_of(scores))
     return weights if active is None else weights * active.to(scores.dtype)[:, :, None, None]

@@ -12,7 +12,8 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from unia_med.losses.precision import full_precision, masked_mean
+from unia_med.losses.masked import masked_mean
+from unia_med.tensors import full_precision
 
 DistributionForm = Literal["kl", "vae", "variance_aware"]
 FAR_BELOW = -1e4  # a score whose softmax weight is exactly 0 in float32, yet finite, so that 0 * log stays 0

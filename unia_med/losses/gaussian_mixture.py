@@ -30,7 +30,7 @@ from unia_med.losses.mixture_geometry import (
     weighted_means,
     with_position,
 )
-from unia_med.losses.precision import promoted
+from unia_med.tensors import promoted, size_of
 
 FIXED_VARIANCE = 0.5  # exp(-d^2 / (2 * 0.5)) = exp(-d^2), the released form
 _CLUSTER_ROUNDS = 4
@@ -150,7 +150,7 @@ class MixtureFit:
     def _fit(
         self, features: Tensor, labels: Tensor, probabilities: Tensor, tags: Tensor, valid: Tensor | None
     ) -> Mixture:
-        grid, owner = tuple(features.shape[-2:]), torch.tensor(self.owners, device=features.device)
+        grid, owner = size_of(features), torch.tensor(self.owners, device=features.device)
         inside = torch.ones_like(probabilities[:, :1]) if valid is None else valid.to(features.dtype)
         one_hot = labelled_masks(labels, self.classes).to(features.dtype) * inside
         labelled = pull_down(one_hot, grid).flatten(2)  # (B, K, N), in pixels

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unia_med.labels import BACKGROUND, IGNORE
-from unia_med.losses.precision import full_precision, promoted
+from unia_med.tensors import full_precision, promoted
 
 _CLUSTER_ROUNDS = 4
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unia_med.losses.precision import promoted
+from unia_med.tensors import promoted, resized, size_of
 
 FAR_BELOW = -1e8  # the log density of a Gaussian that does not exist; finite, so that gradients stay finite
 _CHANNELS_AT_ONCE = 32  # bounds the memory of the distance's backward pass on a GPU
@@ -28,7 +28,7 @@ def normalise_features(features: Tensor, valid: Tensor | None = None) -> Tensor:
         features = promoted(features)
         inside = torch.ones_like(features[:, :1])
         if valid is not None:
-            inside = F.adaptive_avg_pool2d(valid.to(features.dtype), features.shape[-2:])
+            inside = F.adaptive_avg_pool2d(valid.to(features.dtype), size_of(features))
         count = inside.sum((2, 3), keepdim=True).clamp(min=1e-6)
         centred = features - (features * inside).sum((2, 3), keepdim=True) / count
         variance = (centred.square() * inside).sum((2, 3), keepdim=True) / count
@@ -91,7 +91,7 @@ def with_intensity(features: Tensor, images: Tensor, weight: float) -> Tensor:
         return features
     channels = images.shape[1]
     scale = weight * (features.shape[1] + channels) / channels
-    return torch.cat((features, scale * F.adaptive_avg_pool2d(images.to(features.dtype), features.shape[-2:])), 1)
+    return torch.cat((features, scale * F.adaptive_avg_pool2d(images.to(features.dtype), size_of(features))), 1)
 
 
 def distances(cells: Tensor, centres: Tensor) -> Tensor:
@@ -152,4 +152,4 @@ def class_log_sum(joint: Tensor, owner: Tensor, classes: int) -> Tensor:
 
 def enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """(B, C, H, W): maps (B, C, h, w) enlarged bilinearly to `size`, without aligned corners."""
-    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+    return resized(maps, size)

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unia_med.labels import IGNORE, TAG_ABSENT
+from unia_med.losses.masked import masked_mean
 from unia_med.losses.mixture_geometry import labelled_masks
-from unia_med.losses.precision import full_precision, masked_mean
+from unia_med.tensors import full_precision
 
 LOG_OFFSET = 1e-6  # section 6
 

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unia_med.losses.precision import full_precision, masked_mean
+from unia_med.losses.masked import masked_mean
+from unia_med.tensors import full_precision
 
 SMALLEST_DISTANCE = 1e-5
 

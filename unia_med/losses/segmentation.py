@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from unia_med.labels import BACKGROUND, IGNORE
-from unia_med.losses.precision import full_precision, masked_mean
+from unia_med.losses.masked import masked_mean
+from unia_med.tensors import full_precision
 
 COUNT_GUARD = 1e-6  # section 14
 

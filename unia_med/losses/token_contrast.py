@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from unia_med.losses.precision import full_precision
+from unia_med.tensors import full_precision
 
 
 @full_precision

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from unia_med.config.aalr import AalrConfig
 from unia_med.config.schema import RunConfig
-from unia_med.errors import UserError
-from unia_med.labels import IGNORE, TAG_ABSENT
-from unia_med.localise.local_refine import local_kernel, refined_scores, sole_winners, with_background
-from unia_med.localise.seeds import peak_normalised
-from unia_med.localise.thresholds import two_valued, withhold_background
+from unia_med.labels import IGNORE, TAG_PRESENT
+from unia_med.localise.confident import with_background
+from unia_med.localise.local_refine import local_kernel, refined_scores, sole_winners
+from unia_med.localise.normalise import normalise_maps
+from unia_med.localise.thresholds import allowed_classes, two_valued, withhold_background
 from unia_med.losses.adaptive_affinity import adaptive_affinity
 from unia_med.losses.classification import tag_classification
 from unia_med.losses.label_reassign import (
@@ -31,10 +32,16 @@ from unia_med.losses.label_reassign import (
     reassign,
 )
 from unia_med.losses.segmentation import balanced_cross_entropy, partial_cross_entropy, soft_dice
-from unia_med.methods.base import Batch, weighted_sum
+from unia_med.methods.base import Batch, needed_part, weighted_sum
 from unia_med.methods.embedding_network import EmbeddedOutput, EmbeddingNetwork
+from unia_med.methods.given_labels import drawn, given_labels, inside, refuse_unlabelled
 from unia_med.methods.segmenter import SegmenterMethod
-from unia_med.methods.sparse_labels import drawn, given_labels, inside
+from unia_med.tensors import Size, resized, size_of
+
+_BACKGROUND_POWER = 16.0  # [3]; a larger one leaves less background
+_DILATIONS = (1, 2, 4, 8)  # of the local refinement, in pixels of the half-resolution slice
+_LEAST = 0.2  # refined score of a labelled pixel [3]
+_SURE = 0.9  # membership of a changed label that is learned [6]; probability of a pixel that joins drawn ones [11]
 
 
 @dataclass(frozen=True)
@@ -52,19 +59,19 @@ class Targets:
     reassign_loss: Tensor | None = None
 
 
-class Aalr(SegmenterMethod):
+class Aalr(SegmenterMethod[AalrConfig]):
     """See the module; settings are `AalrConfig`.
 
     Args:
         config: The whole run.
     """
 
+    network: EmbeddingNetwork
+    bank: Tensor
+    seen: Tensor
+
     def __init__(self, config: RunConfig) -> None:
-        super().__init__()
-        self.settings = config.method
-        self.iterations = config.training.iterations
-        self.head_multiplier = config.training.head_multiplier
-        self.classes = len(config.data.target_classes) + 1
+        super().__init__(config)
         pooling = self.settings.pooling if self.settings.online.use else None
         self.network = EmbeddingNetwork(
             config.network, self.classes, self.settings.channels, pooling, self.settings.dropout
@@ -83,31 +90,28 @@ class Aalr(SegmenterMethod):
         Raises:
             UserError: the batch has neither labels nor scores, and labels on line are off.
         """
-        if batch.labels is None and batch.scores is None and not self.settings.online.use:
-            raise UserError(
-                "method aalr has nothing to learn from: no weak labels, no prior and no labels on line",
-                where="method.online.use",
-                remedy="Set it to true, add weak labels (data.labels), or name a prior in prior.names",
-            )
+        if not self.settings.online.use:
+            refuse_unlabelled(batch, "aalr", "method.online.use")
         weights = self._active_weights(step)
         output = self.network.embed(batch.images)
         targets = self._targets(batch, output, step, "label_reassign" in weights)
         terms = {
-            "classification": lambda: tag_classification(output.tag_logits, batch.tags),
+            "classification": lambda: tag_classification(needed_part(output.tag_logits), batch.tags),
             "segmentation": lambda: self._segmentation(output.logits, targets.labels),
             "adaptive_affinity": lambda: self._adaptive_affinity(output.logits, targets),
-            "label_reassign": lambda: targets.reassign_loss,
+            "label_reassign": lambda: needed_part(targets.reassign_loss),
         }
         return weighted_sum(terms, weights)
 
     def label_maps(self, batch: Batch) -> dict[str, Tensor]:
         """Activation maps and pseudo labels where the run makes them on line; the network's own labels."""
         output = self.network.embed(batch.images)
-        columns = {}
+        columns: dict[str, Tensor] = {}
         if self.settings.online.use:
-            maps = peak_normalised(output.maps, batch.tags)
-            enlarged = F.interpolate(maps, size=batch.images.shape[-2:], mode="bilinear", align_corners=False)
-            columns["CAM"] = two_valued(enlarged, batch.tags, self.settings.thresholds.background)
+            maps = normalise_maps(needed_part(output.maps), batch.tags == TAG_PRESENT)
+            columns["CAM"] = two_valued(
+                resized(maps, size_of(batch.images)), batch.tags, self.settings.thresholds.background
+            )
             columns["pseudo"] = self._pseudo_labels(batch, output, self.iterations).labels
             columns["reassigned"] = self._targets(batch, output, self.iterations, True).labels
         return {**columns, "prediction": output.logits.argmax(1)}
@@ -119,40 +123,30 @@ class Aalr(SegmenterMethod):
             weights["classification"] = 0.0
         if self.exact_labels:
             weights["label_reassign"] = 0.0
-        weights["segmentation"] *= float(self._share(gates.segmentation, 0.0, step))
-        for name in ("adaptive_affinity", "label_reassign"):
-            weights[name] *= self._share(getattr(gates, name), gates.ramp, step)
+        weights["segmentation"] *= self.ramp(gates.segmentation, 0.0, step)
+        weights["adaptive_affinity"] *= self.ramp(gates.adaptive_affinity, gates.ramp, step)
+        weights["label_reassign"] *= self.ramp(gates.label_reassign, gates.ramp, step)
         active = {name: weight for name, weight in weights.items() if weight > 0}
         # Before the first gate there may be no term at all; the segmentation term on nothing keeps the step whole.
         return active or {"segmentation": self.settings.weights.segmentation}
-
-    def _share(self, start: float, ramp: float, step: int) -> float:
-        """0 before `start`, then a linear rise to 1 over `ramp`, both fractions of the iterations."""
-        done = step / self.iterations - start
-        if start >= 1 or done < 0:
-            return 0.0
-        return 1.0 if done >= ramp else done / ramp
-
-    def _reached(self, gate: str, step: int) -> bool:
-        return self._share(getattr(self.settings.gates, gate), 0.0, step) > 0
 
     def _targets(self, batch: Batch, output: EmbeddedOutput, step: int, with_reassignment: bool) -> Targets:
         first = self._pseudo_labels(batch, output, step)
         if not with_reassignment:
             return first
         points = F.normalize(output.embeddings.float(), dim=1)
-        grid = tuple(points.shape[-2:])
+        grid = size_of(points)
         points = points.flatten(2).transpose(1, 2)
         labels, confidence = (t.flatten(1) for t in grid_labels(first.labels, first.confidence, self.classes, grid))
         centres = self._centres(points.detach(), labels, confidence)
-        log_membership = memberships(points, centres, self._allowed(batch))
+        log_membership = memberships(points, centres, allowed_classes(batch.tags))
         anchors = F.adaptive_max_pool2d(drawn(batch).float().unsqueeze(1), grid).flatten(1) > 0
         settings = self.settings.reassign
         new = reassign(log_membership, labels, anchors, settings.lead, settings.cap)
         loss = label_reassign(log_membership, new.labels, new.changed, new.certainty, confidence)
-        kept = torch.where(new.changed & (new.certainty <= settings.replace), IGNORE, new.labels)
+        kept = torch.where(new.changed & (new.certainty <= _SURE), IGNORE, new.labels)
         corrected = self._corrected(first, labels, kept, new.changed, new.certainty, grid)
-        if self._reached("grow", step):
+        if self.reached(self.settings.gates.grow, step):
             corrected = self._grown(batch, output, corrected, log_membership.detach(), grid)
         return Targets(corrected.labels, corrected.confidence, loss)
 
@@ -170,22 +164,20 @@ class Aalr(SegmenterMethod):
             bare = ~drawn(batch).flatten(1).any(1)[:, None, None]
             labels = torch.where(bare, inside(made, batch), labels)
             certainty = self._of_label(scores, labels)
-        if self._reached("agreement", step):
+        if self.reached(self.settings.gates.agreement, step):
             certainty = certainty * self._of_label(output.logits.detach().float().softmax(1), labels)
         certainty = torch.where(drawn(batch), 1.0, certainty) * (labels != IGNORE)
         return Targets(labels, certainty)
 
     def _online_labels(self, batch: Batch, output: EmbeddedOutput) -> tuple[Tensor, Tensor]:
         """Labels (B, H, W) and scores (B, K, H, W) from activation maps, refined locally by intensities [3]."""
-        online = self.settings.online
-        maps = peak_normalised(output.maps, batch.tags)
-        maps = F.interpolate(maps, size=batch.images.shape[-2:], mode="bilinear", align_corners=False)
-        kernel = local_kernel(batch.images, online.dilations)
-        scores = refined_scores(kernel, with_background(maps, online.background_power), online.iterations)
-        labels = sole_winners(scores, online.foreground, online.background, online.least)
-        unstretched = output.maps.relu() / (output.maps.relu().amax((2, 3), keepdim=True) + 1e-5)
-        active = F.interpolate(unstretched, size=labels.shape[-2:], mode="bilinear", align_corners=False)
-        return withhold_background(labels, active, batch.tags, online.least), scores.clamp(0, 1)
+        size, raw = size_of(batch.images), needed_part(output.maps)
+        maps = resized(normalise_maps(raw, batch.tags == TAG_PRESENT), size)
+        kernel = local_kernel(batch.images, _DILATIONS)
+        scores = refined_scores(kernel, with_background(maps, _BACKGROUND_POWER))
+        labels = sole_winners(scores, least=_LEAST)
+        active = resized(normalise_maps(raw), size)
+        return withhold_background(labels, active, batch.tags, _LEAST), scores.clamp(0, 1)
 
     @staticmethod
     def _of_label(scores: Tensor, labels: Tensor) -> Tensor:
@@ -203,17 +195,10 @@ class Aalr(SegmenterMethod):
         return centres
 
     @staticmethod
-    def _allowed(batch: Batch) -> Tensor:
-        """(B, K) bool: background and every class that is not known to be absent."""
-        return torch.cat((torch.ones_like(batch.tags[:, :1]), batch.tags != TAG_ABSENT), 1).bool()
-
-    @staticmethod
     @torch.no_grad()
-    def _corrected(
-        first: Targets, old: Tensor, new: Tensor, changed: Tensor, certainty: Tensor, grid: tuple[int, int]
-    ) -> Targets:
+    def _corrected(first: Targets, old: Tensor, new: Tensor, changed: Tensor, certainty: Tensor, grid: Size) -> Targets:
         """Pixels follow their cell where it changed from the label that they have [6]; others stay as they are."""
-        size = tuple(first.labels.shape[-2:])
+        size = size_of(first.labels)
 
         def on_pixels(values: Tensor) -> Tensor:
             cells = values.unflatten(1, grid).unsqueeze(1)
@@ -226,18 +211,18 @@ class Aalr(SegmenterMethod):
 
     @torch.no_grad()
     def _grown(
-        self, batch: Batch, output: EmbeddedOutput, targets: Targets, log_membership: Tensor, grid: tuple[int, int]
+        self, batch: Batch, output: EmbeddedOutput, targets: Targets, log_membership: Tensor, grid: Size
     ) -> Targets:
         """Drawn slices take in unlabelled pixels that refined network and centres call the same, surely [11]."""
-        kernel = local_kernel(batch.images, self.settings.online.dilations)
+        kernel = local_kernel(batch.images, _DILATIONS)
         probabilities = output.logits.detach().float().softmax(1)
         # The kernel's weights sum to 1, so refined probabilities do as well.
-        refined = refined_scores(kernel, probabilities, self.settings.online.iterations)
+        refined = refined_scores(kernel, probabilities)
         certainty, winner = refined.max(1)
         near = log_membership.argmax(1).unflatten(1, grid).unsqueeze(1).float()
-        near = F.interpolate(near, size=winner.shape[-2:], mode="nearest").squeeze(1).long()
+        near = F.interpolate(near, size=size_of(winner), mode="nearest").squeeze(1).long()
         has_drawn = drawn(batch).flatten(1).any(1)[:, None, None]
-        joins = has_drawn & (targets.labels == IGNORE) & (certainty > self.settings.grow_above) & (near == winner)
+        joins = has_drawn & (targets.labels == IGNORE) & (certainty > _SURE) & (near == winner)
         labels = inside(torch.where(joins, winner, targets.labels), batch)
         trust = certainty * self._of_label(probabilities, winner)
         return Targets(labels, torch.where(joins, trust, targets.confidence) * (labels != IGNORE))
@@ -259,5 +244,4 @@ class Aalr(SegmenterMethod):
             settings.margin,
             settings.gate,
             settings.weighting,
-            settings.hinge,
         )

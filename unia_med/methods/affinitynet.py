@@ -17,7 +17,7 @@ from unia_med.config.affinitynet import AffinityNetConfig
 from unia_med.config.schema import RunConfig
 from unia_med.errors import UserError
 from unia_med.labels import IGNORE, TAG_ABSENT, TAG_PRESENT
-from unia_med.localise.confident import possible_maps, with_background
+from unia_med.localise.confident import with_background
 from unia_med.localise.pixel_pairs import (
     feature_distances,
     grid_labels,
@@ -26,20 +26,22 @@ from unia_med.localise.pixel_pairs import (
     path_maxima,
 )
 from unia_med.localise.random_walk import absorbing_walk, pair_weights, random_walk
-from unia_med.localise.thresholds import two_valued
+from unia_med.localise.thresholds import possible_maps, two_valued
 from unia_med.losses.classification import tag_classification
 from unia_med.losses.pixel_affinity import distance_costs, edge_costs, three_way_loss
 from unia_med.methods.base import Batch, Method, Prediction
 from unia_med.methods.cam import activation_maps, cam_network, confident_from_maps
+from unia_med.methods.given_labels import inside
 from unia_med.nn.affinity_network import AffinityNetwork
 from unia_med.nn.lite0 import load_state_file
 from unia_med.run_files import RunFiles
+from unia_med.tensors import resized, size_of
 
 _SMALLEST_LINK = 1e-4  # keeps unlabelled islands of the absorbing walk linked to their surroundings
 _GUARD = 1e-6
 
 
-class AffinityNet(Method):
+class AffinityNet(Method[AffinityNetConfig]):
     """See the module; pairs are learned where labels are given, and else from the classifier's confident maps.
 
     Args:
@@ -47,10 +49,7 @@ class AffinityNet(Method):
     """
 
     def __init__(self, config: RunConfig) -> None:
-        super().__init__()
-        self.settings: AffinityNetConfig = config.method
-        self.head_multiplier = config.training.head_multiplier
-        self.classes = len(config.data.target_classes) + 1
+        super().__init__(config)
         settings, weights, channels = self.settings, config.network.weights, config.network.channels
         self.fixed_classifier = settings.classifier is not None
         self._fault: UserError | None = None
@@ -59,7 +58,7 @@ class AffinityNet(Method):
         self.network = AffinityNetwork(
             weights, settings.stride, settings.affinity, settings.widths, settings.train_backbone, channels
         )
-        if self.fixed_classifier:
+        if settings.classifier is not None:
             self.classifier.requires_grad_(False)
             self._take_classifier(settings.classifier, required=weights != "none")
         self.learned_offsets = pair_offsets(settings.radius)
@@ -86,7 +85,7 @@ class AffinityNet(Method):
         if self._fault is not None:
             raise self._fault
         output = self.network(batch.images)
-        loss = self._pair_loss(output, self._targets(batch, tuple(output.shape[-2:])))
+        loss = self._pair_loss(output, self._targets(batch, size_of(output)))
         parts = {"affinity": loss}
         if not self.fixed_classifier:
             parts["classification"] = tag_classification(self.classifier(batch.images)[0], batch.tags)
@@ -125,14 +124,14 @@ class AffinityNet(Method):
         output = self.network(images)
         maps = possible_maps(self._maps(images) if maps is None else maps, tags)
         scores = maps if settings.background is not None else with_background(maps, settings.alpha)
-        scores = F.adaptive_avg_pool2d(scores, tuple(output.shape[-2:]))
+        scores = F.adaptive_avg_pool2d(scores, size_of(output))
         if self.settings.affinity == "boundary":
             scores = scores * (1 - output.float().sigmoid())  # published: maps start away from edges [8]
-        walked = random_walk(self._weights(output), scores, self.walk_offsets, settings.log2_steps, settings.evaluation)
+        walked = random_walk(self._weights(output), scores, self.walk_offsets, settings.log2_steps)
         if settings.background is not None:
             walked = walked / walked.amax((1, 2, 3), keepdim=True).clamp(min=_GUARD)
             walked = torch.cat((torch.full_like(walked[:, :1], settings.background), walked), 1)
-        walked = F.interpolate(walked, size=tuple(images.shape[-2:]), mode="bilinear", align_corners=False)
+        walked = resized(walked, size_of(images))
         walked[:, 0] += _GUARD  # where nothing arrived there is background
         return walked / walked.sum(1, keepdim=True)
 
@@ -145,11 +144,11 @@ class AffinityNet(Method):
             labels: (B, H, W) trusted labels with `IGNORE`; slices without any label stay `IGNORE`.
         """
         output = self.network(images)
-        cells = grid_labels(labels, tuple(output.shape[-2:]), self.classes)
+        cells = grid_labels(labels, size_of(output), self.classes)
         seeded = cells != IGNORE
         seeds = F.one_hot(torch.where(seeded, cells, 0), self.classes).permute(0, 3, 1, 2).float()
         found = absorbing_walk(self._weights(output, _SMALLEST_LINK), seeds, seeded, self.walk_offsets)
-        found = F.interpolate(found, size=tuple(images.shape[-2:]), mode="bilinear", align_corners=False)
+        found = resized(found, size_of(images))
         best, walked = found.max(1)
         walked = torch.where(best > _GUARD, walked, IGNORE)
         return torch.where(labels == IGNORE, walked, labels)
@@ -164,18 +163,15 @@ class AffinityNet(Method):
 
     def _pair_loss(self, output: Tensor, cells: Tensor) -> Tensor:
         offsets = self.learned_offsets
-        kinds = pair_kinds(cells, offsets)
+        background, foreground, negative = pair_kinds(cells, offsets)
         if self.settings.affinity == "feature":
-            costs = distance_costs(feature_distances(output.float(), offsets))
+            alike, unlike = distance_costs(feature_distances(output.float(), offsets))
         else:
-            costs = edge_costs(path_maxima(output.float(), offsets))
-        return three_way_loss(*costs, *kinds)
+            alike, unlike = edge_costs(path_maxima(output.float(), offsets))
+        return three_way_loss(alike, unlike, background, foreground, negative)
 
     def _targets(self, batch: Batch, size: tuple[int, int]) -> Tensor:
-        labels = self._confident(batch)
-        if batch.valid is not None:
-            labels = torch.where(batch.valid.bool().squeeze(1), labels, IGNORE)
-        return grid_labels(labels, size, self.classes)
+        return grid_labels(inside(self._confident(batch), batch), size, self.classes)
 
     def _confident(self, batch: Batch) -> Tensor:
         if batch.labels is not None:
@@ -206,7 +202,7 @@ class AffinityNet(Method):
     def _load_classifier(self, run: Path) -> None:
         """Take the averaged weights of a finished classifier run; its stages start those of the affinity network."""
         path = RunFiles(run).best
-        state = load_state_file(path).get("ema", {})
+        state: dict[str, Tensor] = dict(load_state_file(path).get("ema", {}))
         weights = {name.removeprefix("network."): value for name, value in state.items()}
         own = self.classifier.state_dict()
         if own.keys() != weights.keys() or any(own[name].shape != weights[name].shape for name in own):

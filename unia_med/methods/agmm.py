@@ -9,15 +9,18 @@ network alone.
 
 from __future__ import annotations
 
+import functools
+from typing import Literal
+
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from unia_med.config.agmm import AgmmConfig
 from unia_med.config.schema import RunConfig
-from unia_med.errors import UserError
-from unia_med.labels import IGNORE, TAG_ABSENT
-from unia_med.localise.seeds import fill_missing, peak_normalised, seed_labels
-from unia_med.localise.thresholds import two_valued
+from unia_med.labels import IGNORE, TAG_PRESENT
+from unia_med.localise.normalise import normalise_maps
+from unia_med.localise.seeds import fill_missing, seed_labels
+from unia_med.localise.thresholds import allowed_classes, two_valued
 from unia_med.localise.token_grid import nearest_labels
 from unia_med.losses.classification import tag_classification
 from unia_med.losses.dense_energy import dense_energy
@@ -32,37 +35,33 @@ from unia_med.losses.mixture_supervision import (
     separation,
 )
 from unia_med.losses.segmentation import partial_cross_entropy
-from unia_med.methods.base import Batch, weighted_sum
+from unia_med.methods.base import Batch, needed_part, weighted_sum
 from unia_med.methods.embedding_network import EmbeddedOutput, EmbeddingNetwork
+from unia_med.methods.given_labels import given_labels, inside, refuse_unlabelled
 from unia_med.methods.segmenter import SegmenterMethod
-from unia_med.methods.sparse_labels import given_labels, inside
-
-_MIXTURE_TERMS = ("self_supervision", "mixture", "separation")
+from unia_med.tensors import resized, size_of
 
 
-class Agmm(SegmenterMethod):
+class Agmm(SegmenterMethod[AgmmConfig]):
     """See the module; settings are `AgmmConfig`.
 
     Args:
         config: The whole run.
     """
 
+    network: EmbeddingNetwork
+
     def __init__(self, config: RunConfig) -> None:
-        super().__init__()
-        self.settings = config.method
-        self.iterations = config.training.iterations
-        self.head_multiplier = config.training.head_multiplier
-        self.classes = len(config.data.target_classes) + 1
-        pooling = "max" if self.settings.weights.classification > 0 else None
+        super().__init__(config)
+        pooling: Literal["max"] | None = "max" if self.settings.weights.classification > 0 else None
         self.network = EmbeddingNetwork(config.network, self.classes, self.settings.channels, pooling)
         self.fit = MixtureFit(
             self.classes,
             self.settings.centres_per_class,
             self.settings.variance,
-            self.settings.minimum_variance,
-            self.settings.em_rounds,
-            self.settings.position_weight,
-            self.settings.borrow_centres,
+            rounds=self.settings.em_rounds,
+            position=self.settings.position_weight,
+            borrow=self.settings.borrow_centres,
         )
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
@@ -71,24 +70,20 @@ class Agmm(SegmenterMethod):
         Raises:
             UserError: the batch has neither labels nor scores, and seeds are off.
         """
-        if batch.labels is None and batch.scores is None and not self.settings.seeds.use:
-            raise UserError(
-                "method agmm has nothing to learn from: no weak labels, no prior and no seeds",
-                where="data.labels",
-                remedy="Add weak labels, name a prior in prior.names, or set method.seeds.use",
-            )
-        weights = self._active_weights(step)
+        if not self.settings.seeds.use:
+            refuse_unlabelled(batch, "agmm", "method.seeds.use")
+        weights = self._weights(step)
         output = self.network.embed(batch.images)
         labels = self._labels(batch, output, step)
-        mixture = self._mixture(batch, output, labels) if any(t in weights for t in _MIXTURE_TERMS) else None
+        mixture = functools.cache(lambda: self._mixture(batch, output, labels))  # for the terms that need it
         by_class = class_weights(labels, self.classes, self._balance(step))
         terms = {
             "segmentation": lambda: partial_cross_entropy(output.logits, labels, by_class),
-            "self_supervision": lambda: self._self_supervision(batch, output, mixture),
-            "mixture": lambda: self._mixture_loss(mixture, labels, by_class),
-            "separation": lambda: separation(mixture.class_centres, mixture.labelled),
+            "self_supervision": lambda: self._self_supervision(batch, output, mixture()),
+            "mixture": lambda: self._mixture_loss(mixture(), labels, by_class),
+            "separation": lambda: separation(mixture().class_centres, mixture().labelled),
             "absent_classes": lambda: absent_classes(output.logits, batch.tags, batch.valid),
-            "classification": lambda: tag_classification(output.tag_logits, batch.tags),
+            "classification": lambda: tag_classification(needed_part(output.tag_logits), batch.tags),
             "dense_energy": lambda: self._dense_energy(batch, output, labels),
         }
         return weighted_sum(terms, weights)
@@ -99,26 +94,25 @@ class Agmm(SegmenterMethod):
         A slice without labels and seeds has no Gaussian, and the mixture abstains there.
         """
         output = self.network.embed(batch.images)
-        columns = {}
+        columns: dict[str, Tensor] = {}
         if self.settings.seeds.use:
-            maps = peak_normalised(output.maps, batch.tags)
-            enlarged = F.interpolate(maps, size=batch.images.shape[-2:], mode="bilinear", align_corners=False)
-            columns["CAM"] = two_valued(enlarged, batch.tags, self.settings.thresholds.background)
+            maps = resized(self._maps(batch, output), size_of(batch.images))
+            columns["CAM"] = two_valued(maps, batch.tags, self.settings.thresholds.background)
         labels = self._labels(batch, output, self.iterations)
         if self.settings.seeds.use or batch.labels is not None or batch.scores is not None:
             columns["labels"] = labels
             mixture = self._mixture(batch, output, labels)
-            found = mixture.posterior(tuple(batch.images.shape[-2:])).argmax(1)
+            found = mixture.posterior(size_of(batch.images)).argmax(1)
             columns["mixture"] = torch.where(mixture.present.any(1)[:, None, None], found, IGNORE)
         return {**columns, "prediction": output.logits.argmax(1)}
 
-    def _active_weights(self, step: int) -> dict[str, float]:
+    def _weights(self, step: int) -> dict[str, float]:
         settings = self.settings
         weights = settings.weights.model_dump()
-        weights["self_supervision"] *= self._self_share(step)
+        weights["self_supervision"] *= self.ramp(0.0, settings.self_ramp, step)
         if settings.mix_loss == "posterior":
             weights["separation"] = 0.0
-        return {name: weight for name, weight in weights.items() if weight > 0}
+        return weights
 
     def _balance(self, step: int) -> float:
         settings = self.settings
@@ -126,13 +120,9 @@ class Agmm(SegmenterMethod):
             return settings.balance
         return settings.balance * max(0.0, 1 - step / (settings.balance_until * self.iterations))
 
-    def _self_share(self, step: int) -> float:
-        """Weight of L_self in [0, 1]: 0 up to `self_start`, then a linear rise over `self_ramp`."""
-        done = step - self.settings.self_start * self.iterations
-        ramp = self.settings.self_ramp * self.iterations
-        if done < 0:
-            return 0.0
-        return 1.0 if done >= ramp else done / ramp
+    @staticmethod
+    def _maps(batch: Batch, output: EmbeddedOutput) -> Tensor:
+        return normalise_maps(needed_part(output.maps), batch.tags == TAG_PRESENT)
 
     @torch.no_grad()
     def _labels(self, batch: Batch, output: EmbeddedOutput, step: int) -> Tensor:
@@ -141,9 +131,8 @@ class Agmm(SegmenterMethod):
         labels = given_labels(batch, thresholds.high, thresholds.low)
         if not seeds.use or step < seeds.start * self.iterations:
             return labels
-        maps = peak_normalised(output.maps, batch.tags)
-        cells = seed_labels(maps, batch.tags, seeds.high, seeds.runner_up, seeds.low, seeds.erosion_cells)
-        return inside(fill_missing(labels, nearest_labels(cells, tuple(labels.shape[-2:])), self.classes), batch)
+        cells = seed_labels(self._maps(batch, output), batch.tags)
+        return inside(fill_missing(labels, nearest_labels(cells, size_of(labels)), self.classes), batch)
 
     def _mixture(self, batch: Batch, output: EmbeddedOutput, labels: Tensor) -> Mixture:
         features = normalise_features(output.embeddings, batch.valid)
@@ -151,7 +140,7 @@ class Agmm(SegmenterMethod):
         return self.fit(features, labels, output.logits.float().softmax(1), batch.tags, batch.valid)
 
     def _self_supervision(self, batch: Batch, output: EmbeddedOutput, mixture: Mixture) -> Tensor:
-        size = tuple(batch.images.shape[-2:])
+        size = size_of(batch.images)
         response = self.settings.self_target == "response"
         target = mixture.responses(size) if response else mixture.posterior(size)
         probabilities = output.logits.float().softmax(1)
@@ -162,12 +151,12 @@ class Agmm(SegmenterMethod):
         return self_supervision(target, probabilities, mixture.present, batch.valid)
 
     def _mixture_loss(self, mixture: Mixture, labels: Tensor, by_class: Tensor) -> Tensor:
-        size = tuple(labels.shape[-2:])
+        size = size_of(labels)
         if self.settings.mix_loss == "posterior":
             return negative_log_posterior(mixture.class_log_joint(size), labels, by_class)
         return discrimination(mixture.responses(size), labels, mixture.present, by_class)
 
     def _dense_energy(self, batch: Batch, output: EmbeddedOutput, labels: Tensor) -> Tensor:
-        allowed = torch.cat((torch.ones_like(batch.tags[:, :1]), batch.tags != TAG_ABSENT), 1).bool()
+        allowed = allowed_classes(batch.tags)
         probabilities = output.logits.float().softmax(1)
         return dense_energy(probabilities, batch.images, labels, allowed, batch.valid, self.settings.dense_energy_grid)

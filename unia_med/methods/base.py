@@ -9,11 +9,15 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
+from unia_med.config.schema import RunConfig
+from unia_med.config.section import Section
+
+Settings = TypeVar("Settings", bound=Section)
 _NORM_LAYERS: tuple[type[nn.Module], ...] = (
     nn.BatchNorm1d,
     nn.BatchNorm2d,
@@ -26,6 +30,7 @@ _NORM_LAYERS: tuple[type[nn.Module], ...] = (
     nn.RMSNorm,
 )
 # Learned positions and class tokens are parameters of the module itself, so only their name tells them.
+_ROUNDING = 1e-6  # of an iteration
 _EMBEDDING_NAMES = ("embed", "token", "position")
 
 
@@ -57,7 +62,9 @@ class Batch:
             device: where the tensors shall live; tensors already there are not copied.
         """
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        moved = {name: None if v is None else v.to(device, non_blocking=True) for name, v in values.items()}
+        moved: dict[str, Any] = {
+            name: None if v is None else v.to(device, non_blocking=True) for name, v in values.items()
+        }
         return Batch(**moved)
 
     def __len__(self) -> int:
@@ -77,12 +84,34 @@ class Prediction:
     uncertainty: Tensor
 
 
-class Method(nn.Module, ABC):
-    """Base class of every training method.
+class Method(nn.Module, ABC, Generic[Settings]):
+    """Base class of every training method, generic in its settings.
 
     Images reach a method in [0, 1]; standardisation is the network's own business. `forward` is the training
     step, so that wrappers such as `DistributedDataParallel` see one ordinary call.
+
+    Args:
+        config: The whole run; None for a method that reads none of the attributes below.
+
+    Attributes:
+        settings: `config.method`.
+        classes: K, with background.
+        iterations: Of the whole training, the scale of all gates.
+        head_multiplier: Factor on the learning rate of everything that is not pretrained.
     """
+
+    settings: Settings
+    classes: int
+    iterations: int
+    head_multiplier: float
+
+    def __init__(self, config: RunConfig | None = None) -> None:
+        super().__init__()
+        if config is not None:
+            self.settings = cast(Settings, config.method)
+            self.classes = len(config.data.target_classes) + 1
+            self.iterations = config.training.iterations
+            self.head_multiplier = config.training.head_multiplier
 
     samples_features: ClassVar[bool] = False
     """Whether the method has a distribution of features, and with it `predict_samples`."""
@@ -144,6 +173,28 @@ class Method(nn.Module, ABC):
         """
         return {}
 
+    def reached(self, start: float, step: int) -> bool:
+        """Whether a gate is open: `start` is a fraction of the iterations; 1 means never.
+
+        Args:
+            start: in [0, 1].
+            step: iterations done so far.
+        """
+        return self.ramp(start, 0.0, step) > 0
+
+    def ramp(self, start: float, width: float, step: int) -> float:
+        """Return 0 before `start`, then a linear rise to 1 over `width`, both fractions of the iterations.
+
+        Args:
+            start: in [0, 1]; 1 means never.
+            width: in [0, 1]; 0 is a sudden step.
+            step: iterations done so far.
+        """
+        done, whole = step - start * self.iterations, width * self.iterations
+        if start >= 1 or done < -_ROUNDING:
+            return 0.0
+        return 1.0 if done >= whole - _ROUNDING else max(0.0, done / whole)
+
     def rate_multipliers(self) -> dict[str, float]:
         """Learning rate factors by parameter name prefix, e.g. `{"head.": 10.0}`; the longest prefix wins."""
         return {}
@@ -160,19 +211,33 @@ class Method(nn.Module, ABC):
         return groups
 
 
+Part = TypeVar("Part")
+
+
+def needed_part(part: Part | None) -> Part:
+    """Return an optional part of a network's output, which the settings made it compute.
+
+    Args:
+        part: None is a mistake in the program.
+    """
+    if part is None:
+        raise RuntimeError("the network was not asked for this part of its output")
+    return part
+
+
 def weighted_sum(terms: Mapping[str, Callable[[], Tensor]], weights: Mapping[str, float]) -> dict[str, Tensor]:
     """Return the answer of `Method.losses`: the weighted sum as `loss`, and its unweighted parts.
 
     Args:
-        terms: computes a loss, by name; those without a weight are not computed.
-        weights: of the terms that are on, at least one.
+        terms: computes a loss, by name.
+        weights: of the terms, at least one above 0; a term whose weight is 0 or missing is not computed.
 
     Example:
         >>> found = weighted_sum({"a": lambda: torch.tensor(3.0), "off": lambda: 1 / 0}, {"a": 0.5})
         >>> {name: value.item() for name, value in found.items()}
         {'loss': 1.5, 'a': 3.0}
     """
-    parts = {name: terms[name]() for name in weights}
+    parts = {name: terms[name]() for name, weight in weights.items() if weight > 0}
     total = torch.stack([weights[name] * part.float() for name, part in parts.items()]).sum()
     return {"loss": total, **parts}
 

@@ -11,13 +11,13 @@ from torch import Tensor
 from unia_med.config.affinitynet import CamConfig, ConfidentConfig
 from unia_med.config.schema import RunConfig
 from unia_med.localise.cam import multi_scale_maps
-from unia_med.localise.confident import confident_labels, possible_maps, with_background, with_constant
-from unia_med.localise.thresholds import two_valued
+from unia_med.localise.confident import confident_labels, with_background, with_constant
+from unia_med.localise.normalise import normalise_maps
+from unia_med.localise.thresholds import possible_maps, two_valued
 from unia_med.losses.classification import tag_classification
 from unia_med.methods.base import Batch, Method, Prediction
 from unia_med.nn.cam_network import CamNetwork
 
-PEAK_GUARD = 1e-5  # [3]
 _UNLIKELY = 0.01  # no class is impossible because its map is 0
 
 
@@ -46,7 +46,7 @@ def activation_maps(network: CamNetwork, images: Tensor, settings: CamConfig) ->
         settings: `scales` and `flip`.
     """
     (total,) = multi_scale_maps(images, lambda view: network(view)[1:], settings.scales, settings.flip)
-    return total / (total.amax((2, 3), keepdim=True) + PEAK_GUARD)
+    return normalise_maps(total)
 
 
 def confident_from_maps(maps: Tensor, tags: Tensor, images: Tensor, settings: ConfidentConfig) -> Tensor:
@@ -60,13 +60,16 @@ def confident_from_maps(maps: Tensor, tags: Tensor, images: Tensor, settings: Co
     """
     maps = possible_maps(maps, tags)
     if settings.background == "alpha":
-        scores = [with_background(maps, alpha) for alpha in (settings.foreground_alpha, settings.background_alpha)]
+        sure_foreground = with_background(maps, settings.foreground_alpha)
+        sure_background = with_background(maps, settings.background_alpha)
     else:
-        scores = [with_constant(maps, score) for score in (settings.foreground_score, settings.background_score)]
-    return confident_labels(*scores, tags, images if settings.refine == "par" else None, settings.dilations)
+        sure_foreground = with_constant(maps, settings.foreground_score)
+        sure_background = with_constant(maps, settings.background_score)
+    guide = images if settings.refine == "par" else None
+    return confident_labels(sure_foreground, sure_background, tags, guide, settings.dilations)
 
 
-class Cam(Method):
+class Cam(Method[CamConfig]):
     """A classifier of tags; its prediction is the thresholded activation map of the classes that it sees.
 
     Args:
@@ -74,11 +77,8 @@ class Cam(Method):
     """
 
     def __init__(self, config: RunConfig) -> None:
-        super().__init__()
-        self.settings: CamConfig = config.method
-        self.head_multiplier = config.training.head_multiplier
-        network, classes = config.network, len(config.data.target_classes)
-        self.network = cam_network(self.settings, network.weights, classes, network.channels)
+        super().__init__(config)
+        self.network = cam_network(self.settings, config.network.weights, self.classes - 1, config.network.channels)
 
     def rate_multipliers(self) -> dict[str, float]:
         """All but the pretrained stages learn `head_multiplier` times faster."""

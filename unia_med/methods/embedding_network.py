@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unia_med.config.schema import NetworkConfig
 from unia_med.methods.segmenter import Segmenter
 from unia_med.nn.tag_map_head import TagMapHead
 from unia_med.nn.unet import SkipDecoder
+from unia_med.tensors import resized, size_of
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class EmbeddingNetwork(Segmenter):
 
     def embed(self, images: Tensor) -> EmbeddedOutput:
         """See `EmbeddedOutput`; images (B, 1, H, W) in [0, 1]."""
-        size = tuple(images.shape[-2:])
+        size = size_of(images)
         found = self.features(images)
         tag_logits, maps = (None, None) if self.tag_head is None else self.tag_head(found.aux_tokens)
         if isinstance(self.decoder, SkipDecoder):
@@ -67,6 +67,4 @@ class EmbeddingNetwork(Segmenter):
             logits = self.decoder.classify(features, self.input_size or size)
         else:
             features, logits = found.tokens, self.decoder(found.tokens)
-        if tuple(logits.shape[-2:]) != size:
-            logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
-        return EmbeddedOutput(logits, self.projection(features), tag_logits, maps)
+        return EmbeddedOutput(resized(logits, size), self.projection(features), tag_logits, maps)

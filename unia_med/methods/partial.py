@@ -11,28 +11,28 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from unia_med.config.partial import PartialConfig
 from unia_med.config.schema import RunConfig
-from unia_med.errors import UserError
 from unia_med.labels import IGNORE
 from unia_med.losses.classification import tag_classification
 from unia_med.losses.segmentation import balanced_cross_entropy, partial_cross_entropy, soft_dice
 from unia_med.methods.base import Batch, weighted_sum
+from unia_med.methods.given_labels import drawn_labels, refuse_unlabelled, with_drawn
 from unia_med.methods.segmenter import Segmenter, SegmenterMethod
-from unia_med.methods.sparse_labels import inside
 
 
-class Partial(SegmenterMethod):
+class Partial(SegmenterMethod[PartialConfig]):
     """Cross-entropy and soft Dice on labelled pixels; see `PartialConfig`.
 
     Args:
         config: The whole run.
     """
 
+    network: Segmenter
+
     def __init__(self, config: RunConfig) -> None:
-        super().__init__()
-        self.settings = config.method
-        self.head_multiplier = config.training.head_multiplier
-        self.network = Segmenter(config.network, len(config.data.target_classes) + 1)
+        super().__init__(config)
+        self.network = Segmenter(config.network, self.classes)
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the weighted sum and its unweighted parts; terms of weight 0 are not computed."""
@@ -41,11 +41,10 @@ class Partial(SegmenterMethod):
         terms = {
             "cross_entropy": lambda: partial_cross_entropy(logits, targets),
             "dice": lambda: soft_dice(logits, targets),
-            "annotations": lambda: balanced_cross_entropy(logits, _annotated(batch)),
+            "annotations": lambda: balanced_cross_entropy(logits, drawn_labels(batch)),
             "tags": lambda: tag_classification(log_odds(logits).amax((2, 3))[:, 1:], batch.tags),
         }
-        weights = {name: weight for name, weight in self.settings.weights.model_dump().items() if weight > 0}
-        return weighted_sum(terms, weights)
+        return weighted_sum(terms, self.settings.weights.model_dump())
 
     def label_maps(self, batch: Batch) -> dict[str, Tensor]:
         """Return the network's own labels on its grid."""
@@ -63,19 +62,11 @@ def completed_labels(batch: Batch, confidence: float) -> Tensor:
     Raises:
         UserError: The batch has neither.
     """
-    if batch.scores is None and batch.labels is None:
-        raise UserError(
-            "method partial has nothing to learn from: no weak labels and no prior",
-            where="data.labels",
-            remedy="Add weak labels, or name a prior in prior.names",
-        )
+    refuse_unlabelled(batch, "partial")
     if batch.scores is None:
-        return _annotated(batch)
+        return drawn_labels(batch)
     value, label = batch.scores.max(1)
-    labels = torch.where(value > confidence, label, IGNORE)
-    if batch.labels is not None:
-        labels = torch.where(batch.labels == IGNORE, labels, batch.labels)
-    return inside(labels, batch)
+    return with_drawn(torch.where(value > confidence, label, IGNORE), batch)
 
 
 def log_odds(logits: Tensor) -> Tensor:
@@ -90,9 +81,3 @@ def log_odds(logits: Tensor) -> Tensor:
     """
     chance = F.log_softmax(logits.float(), 1)
     return chance - torch.log1p(-chance.exp().clamp(max=1 - 1e-6))
-
-
-def _annotated(batch: Batch) -> Tensor:
-    if batch.labels is None:
-        return torch.full_like(batch.images[:, 0], IGNORE, dtype=torch.long)
-    return inside(batch.labels, batch)

@@ -3,20 +3,52 @@
 from __future__ import annotations
 
 import math
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from unia_med.config.schema import NetworkConfig
-from unia_med.methods.base import Method, Prediction
-from unia_med.nn.backbone import BackboneOutput
+from unia_med.methods.base import Method, Prediction, Settings
+from unia_med.nn.backbone import Backbone, BackboneOutput
 from unia_med.nn.heads import AtrousPyramid, LargeFieldOfView
 from unia_med.nn.unet import SkipDecoder
 from unia_med.registry import BACKBONES, resolve
+from unia_med.tensors import Size, resized, size_of
+
+Decoder = SkipDecoder | LargeFieldOfView | AtrousPyramid
 
 
-class Segmenter(nn.Module):
+class PixelNetwork(nn.Module):
+    """A backbone with a decoder: the one place where slices change their size on the way through a network.
+
+    Args:
+        network: Backbone settings; the subclass sets `decoder`.
+    """
+
+    decoder: Decoder
+
+    def __init__(self, network: NetworkConfig) -> None:
+        super().__init__()
+        self.input_size: Size | None = None
+        if network.input_size is not None:
+            self.input_size = network.input_size, network.input_size
+        self.backbone = build_backbone(network)
+        self.pretrained = pretrained_part(network)
+
+    def features(self, images: Tensor, need_affinity: bool = False) -> BackboneOutput:
+        """Return features of images (B, C, H, W) in [0, 1], which are enlarged first where `input_size` says so."""
+        found: BackboneOutput = self.backbone(resized(images, self.input_size or size_of(images)), need_affinity)
+        return found
+
+    def decode(self, tokens: Tensor, skips: tuple[Tensor, ...], size: Size) -> Tensor:
+        """Logits (B, K, H, W) at `size` from token features (B, E, h, w) and skips, finest first."""
+        if isinstance(self.decoder, SkipDecoder):
+            return resized(self.decoder(tokens, skips, self.input_size or size), size)
+        return resized(self.decoder(tokens), size)
+
+
+class Segmenter(PixelNetwork):
     """Logits of every pixel: the backbone's features through the decoder that the configuration names.
 
     Args:
@@ -25,44 +57,23 @@ class Segmenter(nn.Module):
     """
 
     def __init__(self, network: NetworkConfig, classes: int) -> None:
-        super().__init__()
-        self.input_size = None if network.input_size is None else (network.input_size, network.input_size)
-        self.backbone = build_backbone(network)
+        super().__init__(network)
         self.decoder = build_decoder(network, self.backbone, classes)
-        self.pretrained = pretrained_part(network)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, K, H, W) of images (B, C, H, W) in [0, 1]."""
         features = self.features(images)
-        return self.decode(features.tokens, features.skips, tuple(images.shape[-2:]))
-
-    def features(self, images: Tensor, need_affinity: bool = False) -> BackboneOutput:
-        """Compute features of images (B, C, H, W) in [0, 1], enlarged first where `input_size` says so."""
-        if self.input_size is not None:
-            images = F.interpolate(images, size=self.input_size, mode="bilinear", align_corners=False)
-        return self.backbone(images, need_affinity)
-
-    def decode(self, tokens: Tensor, skips: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
-        """Logits (B, K, H, W) at `size` from token features (B, E, h, w) and skips, finest first."""
-        if isinstance(self.decoder, SkipDecoder):
-            logits = self.decoder(tokens, skips, self.input_size or size)
-        else:
-            logits = self.decoder(tokens)
-        if logits.shape[-2:] == torch.Size(size):
-            return logits
-        return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+        return self.decode(features.tokens, features.skips, size_of(images))
 
 
-class SegmenterMethod(Method):
-    """A method whose `network` is a `Segmenter`: it predicts with it, and spares its pretrained part.
+class SegmenterMethod(Method[Settings]):
+    """A method whose `network` is a `PixelNetwork`: it spares its pretrained part, and predicts with its logits.
 
     Attributes:
         network: The network.
-        head_multiplier: Factor on the learning rate of everything that is not pretrained.
     """
 
-    network: Segmenter
-    head_multiplier: float
+    network: Any  # nn.Module would hide the type that each subclass declares
 
     def rate_multipliers(self) -> dict[str, float]:
         """Everything that is not pretrained learns `head_multiplier` times faster."""
@@ -73,24 +84,24 @@ class SegmenterMethod(Method):
         return softmax_prediction(self.network(images))
 
 
-def build_backbone(config: NetworkConfig) -> nn.Module:
+def build_backbone(config: NetworkConfig) -> Backbone:
     """Return the backbone that the configuration names."""
     backbone = resolve(BACKBONES, config.backbone, "network.backbone")
     if config.backbone == "vit":
-        return backbone(config.model, config.weights, channels=config.channels)
+        return cast(Backbone, backbone(config.model, config.weights, channels=config.channels))
     if config.backbone == "lite0":
-        return backbone(config.weights, config.channels)
-    return backbone(
-        config.width, config.depth, config.heads, config.token_stride, config.weights, channels=config.channels
-    )
+        return cast(Backbone, backbone(config.weights, config.channels))
+    form = (config.width, config.depth, config.heads, config.token_stride)
+    return cast(Backbone, backbone(*form, config.weights, channels=config.channels))
 
 
-def build_decoder(config: NetworkConfig, backbone: nn.Module, classes: int) -> nn.Module:
+def build_decoder(config: NetworkConfig, backbone: Backbone, classes: int) -> Decoder:
     """Return the decoder that the configuration names, fitted to the backbone."""
     if config.decoder == "unet":
         return SkipDecoder(backbone.width, backbone.skip_channels, classes, config.decoder_widths)
-    form = LargeFieldOfView if config.decoder == "largefov" else AtrousPyramid
-    return form(backbone.width, classes)
+    if config.decoder == "largefov":
+        return LargeFieldOfView(backbone.width, classes)
+    return AtrousPyramid(backbone.width, classes)
 
 
 def pretrained_part(config: NetworkConfig) -> str:

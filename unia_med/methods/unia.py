@@ -8,35 +8,44 @@ activation maps (remedy 2 of section B5), and everything after them is the same.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from unia_med.config.schema import RunConfig
-from unia_med.labels import IGNORE, TAG_ABSENT
+from unia_med.config.unia import UniaConfig
+from unia_med.labels import TAG_ABSENT
 from unia_med.localise.affinity_refine import (
     affinity_map,
     normalise_affinity,
     pixel_and_affinity_labels,
     radius_mask,
 )
-from unia_med.localise.cam import mean_peak, multi_scale_maps, normalise_maps, normalise_together
+from unia_med.localise.cam import multi_scale_maps
 from unia_med.localise.complement import complement
+from unia_med.localise.normalise import mean_peak, normalise_maps
 from unia_med.localise.pixel_refine import pixel_kernel, refine_labels
-from unia_med.localise.thresholds import three_valued, token_labels, two_valued
+from unia_med.localise.thresholds import (
+    allowed_classes,
+    possible_maps,
+    three_valued,
+    token_labels,
+    two_valued,
+)
 from unia_med.localise.token_grid import foreground_share, majority_labels
-from unia_med.losses import affinity as affinity_losses
+from unia_med.losses.affinity import AFFINITY_LOSSES, pair_labels
 from unia_med.losses.classification import tag_classification
 from unia_med.losses.dense_energy import dense_energy
 from unia_med.losses.distribution import DistributionLoss
 from unia_med.losses.segmentation import balanced_cross_entropy, partial_cross_entropy, soft_dice
 from unia_med.losses.token_contrast import token_contrast
-from unia_med.methods.base import Batch, Method, Prediction, weighted_sum
+from unia_med.methods.base import Batch, Prediction, needed_part, weighted_sum
+from unia_med.methods.given_labels import with_drawn
+from unia_med.methods.label_plan import LabelPlan, Source, label_plan
+from unia_med.methods.segmenter import SegmenterMethod
 from unia_med.methods.unia_network import UniaNetwork, UniaOutput
+from unia_med.tensors import Size, resized, size_of
 
-_PIXEL_TERMS = ("segmentation", "dense_energy")
 # Scores of a prior or a round say yes, no or doubtful (0.5), whatever the thresholds of activation maps are;
 # augmentation blends them at borders, which the narrow band ignores.
 _SCORE_THRESHOLDS = (0.55, 0.45)
@@ -44,26 +53,7 @@ _SAMPLING_SEED = 0
 _PEAK_RATE = 0.05  # of the running mean: about the last 20 steps
 
 
-@dataclass(frozen=True)
-class PseudoLabels:
-    """The label maps of one step [7, 8, 10, 11]; what no active term needs is None.
-
-    Attributes:
-        auxiliary: P_aux (B, h, w) on the token grid.
-        cam: P1 (B, H, W).
-        pixel: P2 (B, H, W).
-        affinity: P3 (B, H, W).
-        fused: F (B, H, W).
-    """
-
-    auxiliary: Tensor
-    cam: Tensor
-    pixel: Tensor | None = None
-    affinity: Tensor | None = None
-    fused: Tensor | None = None
-
-
-class UniA(Method):
+class UniA(SegmenterMethod[UniaConfig]):
     """The method UniA on any backbone of the registry.
 
     Args:
@@ -72,21 +62,15 @@ class UniA(Method):
     """
 
     samples_features = True
+    network: UniaNetwork
+    cam_peaks: Tensor
 
     def __init__(self, config: RunConfig) -> None:
-        super().__init__()
-        self.settings = config.method
-        self.iterations = config.training.iterations
-        self.head_multiplier = config.training.head_multiplier
-        self.classes = len(config.data.target_classes) + 1
-        self.network = UniaNetwork(config.network, config.method, self.classes)
-        self.distribution_loss = DistributionLoss(config.method.distribution)
+        super().__init__(config)
+        self.network = UniaNetwork(config.network, self.settings, self.classes)
+        self.distribution_loss = DistributionLoss(self.settings.distribution)
         if self.settings.cam_normalisation == "running":
             self.register_buffer("cam_peaks", torch.zeros(2))  # of the activation maps and the auxiliary ones
-
-    def rate_multipliers(self) -> dict[str, float]:
-        """Everything that is not pretrained learns `head_multiplier` times faster [17]."""
-        return {"": self.head_multiplier, f"network.backbone.{self.network.pretrained}": 1.0}
 
     def predict(self, images: Tensor) -> Prediction:
         """Probabilities of the decoder, and the network's own uncertainty map U [3.8] at image size."""
@@ -102,23 +86,20 @@ class UniA(Method):
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the weighted sum of section 16 and its unweighted parts; terms that are off are not computed."""
-        weights = self._active_weights(step)
-        fused_labels = self._reached("final_labels", step)
-        need_labels = fused_labels or any(term in weights for term in _PIXEL_TERMS)
-        need_affinity = "affinity" in weights or (need_labels and self.settings.label_source == "F")
-        output = self.network(batch.images, need_affinity, "distribution" in weights)
+        plan = label_plan(self.settings, step, self.iterations)
+        output = self.network(batch.images, plan.needs_affinity, "distribution" in plan.weights)
         self._follow_peaks(batch, output)
-        labels = self._pseudo_labels(batch, output, step, need_labels)
+        labels = self._pseudo_labels(batch, output, plan, plan.needed)
         terms = {
             "classification": lambda: tag_classification(output.tag_logits, batch.tags),
             "auxiliary": lambda: tag_classification(output.aux_tag_logits, batch.tags),
-            "distribution": lambda: self._distribution(output, labels, fused_labels),
-            "affinity": lambda: self._affinity(output, labels, fused_labels),
-            "token_contrast": lambda: self._token_contrast(output, labels),
-            "segmentation": lambda: self._segmentation(output, labels, fused_labels),
-            "dense_energy": lambda: self._dense_energy(batch, output, labels, fused_labels),
+            "distribution": lambda: self._distribution(output, labels[plan.distribution]),
+            "affinity": lambda: self._affinity(output, labels[plan.affinity]),
+            "token_contrast": lambda: self._token_contrast(output, labels[plan.contrast]),
+            "segmentation": lambda: self._segmentation(output, labels[plan.decoder]),
+            "dense_energy": lambda: self._dense_energy(batch, output, labels[plan.decoder]),
         }
-        return weighted_sum(terms, weights)
+        return weighted_sum(terms, plan.weights)
 
     def pseudo_probabilities(self, images: Tensor, tags: Tensor, step: int) -> Tensor:
         """Those of the decoder, or of the seed activation maps as long as the decoder has not begun to learn.
@@ -130,8 +111,7 @@ class UniA(Method):
         if self.settings.weights.segmentation > 0 and gate < 1 and step > gate * self.iterations:
             return self.predict(images).probabilities
         batch = Batch(images, tags)
-        maps, _ = self._activation_maps(batch, self.network(images))
-        maps = maps * (tags != TAG_ABSENT)[:, :, None, None]
+        maps = possible_maps(self._activation_maps(batch, self.network(images))[0], tags)
         winner = maps * (maps == maps.amax(1, keepdim=True))
         background = torch.full_like(maps[:, :1], max(self.settings.thresholds.background, 1e-3))
         return F.normalize(torch.cat((background, winner), 1), p=1, dim=1)
@@ -140,48 +120,27 @@ class UniA(Method):
         """Return the columns of section 20; the first four use the slices' tags, the last does not."""
         output = self.network(batch.images, need_affinity=True)
         cam, auxiliary = self._activation_maps(batch, output)
-        size = tuple(batch.images.shape[-2:])
         background = self.settings.thresholds.background
-        matrix = self._affinity_matrix(output)
-        enlarged = F.interpolate(auxiliary, size=size, mode="bilinear", align_corners=False)
-        labels = self._pseudo_labels(batch, output, self.iterations, need_labels=True)
+        plan = label_plan(self.settings, self.iterations, self.iterations)
         return {
             "CAM": two_valued(cam, batch.tags, background),
-            "aux CAM": two_valued(enlarged, batch.tags, background),
-            "affinity": affinity_map(cam, batch.tags, matrix, self._grid(output), background),
-            "fused": self._decoder_labels(labels, final=True),
+            "aux CAM": two_valued(auxiliary, batch.tags, background),
+            "affinity": affinity_map(cam, batch.tags, self._affinity_matrix(output), self._grid(output), background),
+            "fused": self._pseudo_labels(batch, output, plan, frozenset((plan.decoder,)))[plan.decoder],
             "prediction": output.logits.argmax(1),
         }
 
-    def _active_weights(self, step: int) -> dict[str, float]:
-        gates = {"dense_energy": "segmentation"}
-        weights = self.settings.weights.model_dump()
-        gated = {"token_contrast", "affinity", *_PIXEL_TERMS}
-        return {
-            name: weight
-            for name, weight in weights.items()
-            if weight > 0 and (name not in gated or self._reached(gates.get(name, name), step))
-        }
-
-    def _reached(self, gate: str, step: int) -> bool:
-        fraction = getattr(self.settings.gates, gate)
-        return fraction < 1 and step >= fraction * self.iterations
-
     @staticmethod
     def _at_image_size(uncertainty: Tensor, images: Tensor) -> Tensor:
-        size = images.shape[-2:]
-        return F.interpolate(uncertainty[:, None], size=size, mode="bilinear", align_corners=False)[:, 0].float()
+        return resized(uncertainty[:, None], size_of(images))[:, 0].float()
 
     @staticmethod
-    def _grid(output: UniaOutput) -> tuple[int, int]:
-        return tuple(output.inferred.features.shape[-2:])
+    def _grid(output: UniaOutput) -> Size:
+        return size_of(output.inferred.features)
 
     def _affinity_matrix(self, output: UniaOutput) -> Tensor:
-        near = radius_mask(*self._grid(output), self.settings.radius, output.affinity.device)
-        settings = self.settings
-        return normalise_affinity(
-            output.affinity, near, settings.affinity_norm, settings.affinity_power, settings.affinity_steps
-        )
+        near = radius_mask(*self._grid(output), self.settings.radius, output.logits.device)
+        return normalise_affinity(needed_part(output.affinity), near, self.settings.affinity_norm)
 
     def _activation_maps(self, batch: Batch, output: UniaOutput) -> tuple[Tensor, Tensor]:
         """Normalised seed CAM and auxiliary CAM (B, T, H, W); the step's own pass serves as scale 1 [22.1]."""
@@ -192,16 +151,17 @@ class UniA(Method):
             self.settings.flip,
             unscaled=(output.cam, output.aux_cam),
         )
-        from_auxiliary = self.settings.cam_source == "auxiliary"
-        seed = auxiliary if from_auxiliary else cam
+        peaks = self.cam_peaks * len(self.settings.scales) if self.settings.cam_normalisation == "running" else None
+        cam, auxiliary = (
+            self._normalised(maps, batch.tags, None if peaks is None else peaks[index])
+            for index, maps in enumerate((cam, auxiliary))
+        )
+        return (auxiliary if self.settings.cam_source == "auxiliary" else cam), auxiliary
+
+    def _normalised(self, maps: Tensor, tags: Tensor, peak: Tensor | None) -> Tensor:
         if self.settings.cam_normalisation == "class":
-            floor = self.settings.cam_minimum_range
-            return normalise_maps(seed, floor), normalise_maps(auxiliary, floor)
-        peaks = (None, None)
-        if self.settings.cam_normalisation == "running":  # maps are sums over scales
-            of_cam, of_auxiliary = self.cam_peaks * len(self.settings.scales)
-            peaks = (of_auxiliary if from_auxiliary else of_cam, of_auxiliary)
-        return normalise_together(seed, batch.tags, peaks[0]), normalise_together(auxiliary, batch.tags, peaks[1])
+            return normalise_maps(maps, from_minimum=True)
+        return normalise_maps(maps, tags != TAG_ABSENT, "slice", peak=peak)  # maps, and peaks, are sums over scales
 
     @torch.no_grad()
     def _follow_peaks(self, batch: Batch, output: UniaOutput) -> None:
@@ -212,7 +172,10 @@ class UniA(Method):
         self.cam_peaks.copy_(torch.where(peaks > 0, followed, self.cam_peaks))
 
     @torch.no_grad()
-    def _pseudo_labels(self, batch: Batch, output: UniaOutput, step: int, need_labels: bool) -> PseudoLabels:
+    def _pseudo_labels(
+        self, batch: Batch, output: UniaOutput, plan: LabelPlan, needed: frozenset[Source]
+    ) -> dict[Source, Tensor]:
+        """Return the label maps of one step [7, 8, 10, 11]: P_aux on tokens, P1, and those needed, (B, H, W)."""
         high, low = self.settings.thresholds.high, self.settings.thresholds.low
         if batch.scores is not None:
             cam = auxiliary = batch.scores[:, 1:]
@@ -220,67 +183,49 @@ class UniA(Method):
         else:
             cam, auxiliary = self._activation_maps(batch, output)
         on_tokens = token_labels(auxiliary, batch.tags, self._grid(output), high, low)
-        first = self._overridden(three_valued(cam, batch.tags, high, low), batch)
-        if not need_labels or self.settings.label_source == "P1":
-            return PseudoLabels(on_tokens, first)
+        first = with_drawn(three_valued(cam, batch.tags, high, low), batch)
+        labels: dict[Source, Tensor] = {"auxiliary": on_tokens, "P1": first}
+        if not needed & {"P2", "F"}:
+            return labels
         kernel = pixel_kernel(batch.images, self.settings.par.dilations)
-        grid, rounds = self._grid(output), self.settings.par.iterations
-        if output.affinity is None:
-            second = self._overridden(refine_labels(kernel, cam, batch.tags, high, low, rounds), batch)
-            return PseudoLabels(on_tokens, first, second)
-        matrix = self._affinity_matrix(output)
-        second, third = (
-            self._overridden(labels, batch)
-            for labels in pixel_and_affinity_labels(kernel, cam, batch.tags, matrix, grid, high, low, rounds)
-        )
-        trust, agree = self._reached("trust_cam", step), self._reached("agreement", step)
-        return PseudoLabels(on_tokens, first, second, third, complement(first, second, third, trust, agree))
+        if "F" not in needed:
+            return {**labels, "P2": with_drawn(refine_labels(kernel, cam, batch.tags, high, low), batch)}
+        matrix, grid = self._affinity_matrix(output), self._grid(output)
+        pair = pixel_and_affinity_labels(kernel, cam, batch.tags, matrix, grid, high, low)
+        second, third = (with_drawn(one, batch) for one in pair)
+        fused = complement(first, second, third, plan.trust_cam, plan.agreement)
+        return {**labels, "P2": second, "F": fused}
 
-    @staticmethod
-    def _overridden(labels: Tensor, batch: Batch) -> Tensor:
-        """Annotated pixels keep their annotation (B5.6); pixels from outside the source image say nothing."""
-        if batch.labels is not None:
-            labels = torch.where(batch.labels == IGNORE, labels, batch.labels)
-        return labels if batch.valid is None else torch.where(batch.valid.bool().squeeze(1), labels, IGNORE)
+    def _on_tokens(self, labels: Tensor, grid: Size) -> Tensor:
+        if size_of(labels) == grid:
+            return labels
+        return majority_labels(labels, grid, self.classes, self.settings.form.token_purity)
 
-    def _decoder_labels(self, labels: PseudoLabels, final: bool) -> Tensor:
-        if labels.pixel is None:
-            return labels.cam
-        return labels.fused if final and labels.fused is not None else labels.pixel
-
-    def _token_targets(self, labels: PseudoLabels, grid: tuple[int, int], final: bool) -> Tensor:
-        if not final:
-            return labels.auxiliary
-        return majority_labels(self._decoder_labels(labels, True), grid, self.classes, self.settings.token_purity)
-
-    def _distribution(self, output: UniaOutput, labels: PseudoLabels, final: bool) -> Tensor:
-        grid, inferred = self._grid(output), output.inferred
-        target = foreground_share(self._decoder_labels(labels, True) if final else labels.auxiliary, grid)
+    def _distribution(self, output: UniaOutput, labels: Tensor) -> Tensor:
+        inferred, target = output.inferred, foreground_share(labels, self._grid(output))
         return self.distribution_loss(inferred.distribution_map, inferred.mean, inferred.log_variance, target)
 
-    def _affinity(self, output: UniaOutput, labels: PseudoLabels, final: bool) -> Tensor:
+    def _affinity(self, output: UniaOutput, labels: Tensor) -> Tensor:
         grid = self._grid(output)
-        near = radius_mask(*grid, self.settings.radius, output.affinity.device)
-        pairs = affinity_losses.pair_labels(self._token_targets(labels, grid, final), near)
-        form = getattr(affinity_losses, self.settings.affinity_loss)
-        return form(output.affinity, *pairs, self.settings.affinity_temperature)
+        near = radius_mask(*grid, self.settings.radius, output.logits.device)
+        positive, negative = pair_labels(self._on_tokens(labels, grid), near)
+        return AFFINITY_LOSSES[self.settings.affinity_loss](needed_part(output.affinity), positive, negative)
 
-    def _token_contrast(self, output: UniaOutput, labels: PseudoLabels) -> Tensor:
-        return token_contrast(output.inferred.features, *affinity_losses.pair_labels(labels.auxiliary))
+    def _token_contrast(self, output: UniaOutput, labels: Tensor) -> Tensor:
+        positive, negative = pair_labels(self._on_tokens(labels, self._grid(output)))
+        return token_contrast(output.inferred.features, positive, negative)
 
-    def _segmentation(self, output: UniaOutput, labels: PseudoLabels, final: bool) -> Tensor:
-        target = self._decoder_labels(labels, final)
+    def _segmentation(self, output: UniaOutput, labels: Tensor) -> Tensor:
         form = balanced_cross_entropy if self.settings.segmentation_loss == "balanced" else partial_cross_entropy
-        loss = form(output.logits, target)
-        return loss + soft_dice(output.logits, target) if self.settings.segmentation_dice else loss
+        loss = form(output.logits, labels)
+        return loss + soft_dice(output.logits, labels) if self.settings.segmentation_dice else loss
 
-    def _dense_energy(self, batch: Batch, output: UniaOutput, labels: PseudoLabels, final: bool) -> Tensor:
-        allowed = torch.cat((torch.ones_like(batch.tags[:, :1]), batch.tags != TAG_ABSENT), 1).bool()
+    def _dense_energy(self, batch: Batch, output: UniaOutput, labels: Tensor) -> Tensor:
         return dense_energy(
             output.logits.float().softmax(1),
             batch.images,
-            self._decoder_labels(labels, final),
-            allowed,
+            labels,
+            allowed_classes(batch.tags),
             batch.valid,
             self.settings.dense_energy_grid,
         )

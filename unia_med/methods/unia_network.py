@@ -6,15 +6,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from unia_med.config.schema import NetworkConfig
 from unia_med.config.unia import UniaConfig
-from unia_med.methods.segmenter import build_backbone, build_decoder, pretrained_part
+from unia_med.methods.segmenter import PixelNetwork, build_decoder
 from unia_med.nn.heads import AffinityHead, TagClassifier
 from unia_med.nn.uncertainty import UncertaintyInference, UncertaintyOutput
-from unia_med.nn.unet import SkipDecoder
+from unia_med.tensors import size_of
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class SampledOutput(NamedTuple):
     uncertainty_map: Tensor
 
 
-class UniaNetwork(nn.Module):
+class UniaNetwork(PixelNetwork):
     """See `UniaOutput`.
 
     Args:
@@ -55,20 +54,15 @@ class UniaNetwork(nn.Module):
     """
 
     def __init__(self, network: NetworkConfig, method: UniaConfig, classes: int) -> None:
-        super().__init__()
-        self.input_size = None if network.input_size is None else (network.input_size, network.input_size)
-        self.backbone = build_backbone(network)
-        self.pretrained = pretrained_part(network)
+        super().__init__(network)
         width = self.backbone.width
         self.uncertainty = UncertaintyInference(
             width,
             inner=network.uncertainty_width,
-            samples=method.samples,
             mask=method.mask,
-            bounded=method.bounded,
-            draw_samples=method.draw_samples,
-            shared_head=method.shared_head,
-            doubled=method.doubled_features,
+            draw_samples=method.form.draw_samples,
+            shared_head=method.form.shared_head,
+            doubled=method.form.doubled_features,
         )
         if network.backbone == "hybrid_lite0":
             # As in its transformer blocks: what attention from scratch gathers must not drown a token's own place.
@@ -81,12 +75,11 @@ class UniaNetwork(nn.Module):
 
     def forward(self, images: Tensor, need_affinity: bool = False, need_distribution: bool = False) -> UniaOutput:
         """One pass over images (B, 1, H, W) in [0, 1]."""
-        size = tuple(images.shape[-2:])
-        features = self.backbone(self._enlarged(images), need_affinity)
+        features = self.features(images, need_affinity)
         inferred = self.uncertainty(features.tokens, need_distribution)
         affinity = None if features.affinity_logits is None else self.affinity_head(features.affinity_logits)
         return UniaOutput(
-            logits=self._decode(inferred.features, features.skips, size),
+            logits=self.decode(inferred.features, features.skips, size_of(images)),
             tag_logits=self.classifier(inferred.features),
             aux_tag_logits=self.aux_classifier(features.aux_tokens),
             cam=self.classifier.maps(inferred.features),
@@ -105,35 +98,18 @@ class UniaNetwork(nn.Module):
             samples: draws, at least 1.
             generator: on the CPU, so that the draws are the same on every device.
         """
-        size = tuple(images.shape[-2:])
-        features = self.backbone(self._enlarged(images))
+        features = self.features(images)
         inferred = self.uncertainty(features.tokens, need_distribution=False)
         deviation = (inferred.log_variance / 2).exp()
         total = torch.zeros((), device=images.device)
         for _ in range(samples):
             noise = torch.randn(deviation.shape[1:], generator=generator).to(deviation)
             drawn = inferred.features + (deviation * noise).to(inferred.features.dtype)
-            total = total + self._decode(drawn, features.skips, size).float().softmax(1)
+            total = total + self.decode(drawn, features.skips, size_of(images)).float().softmax(1)
         return SampledOutput(total / samples, inferred.uncertainty_map)
 
     def activation_maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Raw CAM and auxiliary CAM (B, T, h, w) alone: no affinity, no decoder [6, A7]."""
-        features = self.backbone(self._enlarged(images))
+        features = self.features(images)
         inferred = self.uncertainty(features.tokens, need_distribution=False)
         return self.classifier.maps(inferred.features), self.aux_classifier.maps(features.aux_tokens)
-
-    def _enlarged(self, images: Tensor) -> Tensor:
-        if self.input_size is None:
-            return images
-        return F.interpolate(images, size=self.input_size, mode="bilinear", align_corners=False)
-
-    def _decode(self, features: Tensor, skips: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
-        if isinstance(self.decoder, SkipDecoder):
-            logits = self.decoder(features, skips, self.input_size or size)
-        else:
-            logits = self.decoder(features)
-        return logits if logits.shape[-2:] == torch.Size(size) else _resized(logits, size)
-
-
-def _resized(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)

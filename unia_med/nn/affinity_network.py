@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unia_med.nn.lite0 import STAGE_CHANNELS, STAGE_STRIDES, Lite0Stages
+from unia_med.tensors import resized, size_of
 
 _DEEPEST = len(STAGE_CHANNELS) - 1
 _NORM_CHANNELS = 8  # channels of a group, as in the published 8, 16 and 32 groups of 64, 128 and 256
@@ -34,7 +35,7 @@ def _reduced(channels: int, width: int) -> nn.Sequential:
 def _on_grid(maps: Tensor, size: tuple[int, int]) -> Tensor:
     if maps.shape[-1] > size[-1]:
         return F.adaptive_avg_pool2d(maps, size)
-    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+    return resized(maps, size)
 
 
 class AffinityNetwork(nn.Module):
@@ -78,7 +79,8 @@ class AffinityNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (B, sum of widths, h, w), or edge logits (B, 1, h, w), of images (B, C, H, W) in [0, 1]."""
-        size = tuple(-(-side // self.stride) for side in images.shape[-2:])
+        height, width = size_of(images)
+        size = -(-height // self.stride), -(-width // self.stride)
         with torch.set_grad_enabled(self.train_backbone and torch.is_grad_enabled()):
             maps = self.stages(images)
         parts = [reduce(_on_grid(maps[i], size)) for i, reduce in zip(self.taps, self.reduce, strict=True)]

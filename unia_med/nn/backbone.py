@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 
 @dataclass(frozen=True)
 class BackboneOutput:
     """Features of one batch on the token grid (h, w).
-
-    A backbone is a module with attributes `width` (E), `aux_width` (E_aux), `heads` (M), `depth` and `patch_size`
-    (pixels from one token to the next), called as `backbone(images, need_affinity=False)` with images
-    (B, 1, H, W) in [0, 1]; it standardises them itself. UniA specification, section 2.
 
     Attributes:
         tokens: (B, E, h, w), normalised features of the last block.
@@ -27,3 +24,25 @@ class BackboneOutput:
     aux_tokens: torch.Tensor
     affinity_logits: torch.Tensor | None = None
     skips: tuple[torch.Tensor, ...] = ()
+
+
+class Backbone(nn.Module):
+    """A feature extractor (UniA specification, section 2); it standardises images itself.
+
+    Called as `backbone(images, need_affinity=False)` with images (B, C, H, W) in [0, 1]; gives a `BackboneOutput`.
+
+    Attributes:
+        width: E, channels of the tokens.
+        aux_width: E_aux, channels of the auxiliary tokens.
+        heads: M, of its attention; 0 without any.
+        depth: transformer blocks.
+        patch_size: pixels from one token to the next.
+        skip_channels: channels of the skips, finest first.
+    """
+
+    width: int
+    aux_width: int
+    heads: int
+    depth: int
+    patch_size: int
+    skip_channels: tuple[int, ...] = ()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unia_med.nn.lite0 import STAGE_CHANNELS, STAGE_STRIDES, Lite0Stages
+from unia_med.tensors import resized, size_of
 
 Pooling = Literal["max", "score_max", "logsumexp", "mean"]
 _EXPANDED = 3  # this stage has the stride of the next one and fewer channels; nothing reads it
@@ -66,11 +67,8 @@ class CamNetwork(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Tag logits (B, T), and class scores (B, T, h, w), the raw activation map, from images (B, C, H, W)."""
         maps = self.stages(images)
-        size = maps[self.taps[0]].shape[-2:]
-        grid = sum(
-            F.interpolate(lateral(maps[i]), size=size, mode="bilinear", align_corners=False)
-            for i, lateral in zip(self.taps, self.laterals, strict=True)
-        )
+        size = size_of(maps[self.taps[0]])
+        grid = sum(resized(lateral(maps[i]), size) for i, lateral in zip(self.taps, self.laterals, strict=True))
         features = self.dropout(self.join(grid))
         scores = self.classifier(features)
         return self._pooled(features, scores), scores

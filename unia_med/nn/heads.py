@@ -46,8 +46,10 @@ class AffinityHead(nn.Module):
 
     def forward(self, affinity_logits: torch.Tensor) -> torch.Tensor:
         """(B, N, N) float32 affinity of `affinity_logits` (B, 2M, N, N)."""
-        mixed = F.conv2d(affinity_logits, self.projection.weight).squeeze(1).float()
-        return (mixed + mixed.transpose(1, 2) + self.projection.bias).sigmoid()
+        weight, bias = self.projection.weight, self.projection.bias
+        assert bias is not None
+        mixed = F.conv2d(affinity_logits, weight).squeeze(1).float()
+        return (mixed + mixed.transpose(1, 2) + bias).sigmoid()
 
 
 class LargeFieldOfView(nn.Module):

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unia_med.errors import UserError
-from unia_med.nn.backbone import BackboneOutput
+from unia_med.nn.backbone import Backbone, BackboneOutput
 from unia_med.nn.lite0 import STAGE_CHANNELS, STAGE_STRIDES, Lite0Stages
+from unia_med.tensors import Size, resized, size_of
 
 
 class Attention(nn.Module):
@@ -59,7 +60,7 @@ class Block(nn.Module):
         return tokens + self.scale2 * self.mlp(self.norm2(tokens)), logits
 
 
-class HybridLite0(nn.Module):
+class HybridLite0(Backbone):
     """EfficientNet-Lite0 plus transformer blocks; the interface is that of `BackboneOutput`.
 
     Args:
@@ -105,11 +106,8 @@ class HybridLite0(nn.Module):
     def forward(self, images: Tensor, need_affinity: bool = False) -> BackboneOutput:
         """Features of images (B, C, H, W) in [0, 1]; any size, padded inside to a multiple of 16 by the stages."""
         maps = self.stages(images)
-        size = maps[STAGE_STRIDES.index(self.patch_size)].shape[-2:]
-        grid = sum(
-            F.interpolate(lateral(maps[i]), size=size, mode="bilinear", align_corners=False)
-            for i, lateral in zip(self._taps, self.laterals, strict=True)
-        )
+        size = size_of(maps[STAGE_STRIDES.index(self.patch_size)])
+        grid = sum(resized(lateral(maps[i]), size) for i, lateral in zip(self._taps, self.laterals, strict=True))
         aux, logits = self.local(grid), []
         tokens = aux.flatten(2).transpose(1, 2)  # (B, N, E)
         for index, block in enumerate(self.blocks):
@@ -121,5 +119,5 @@ class HybridLite0(nn.Module):
         return BackboneOutput(self.norm(self._grid(tokens, size)), aux, affinity, skips)
 
     @staticmethod
-    def _grid(tokens: Tensor, size: torch.Size) -> Tensor:
+    def _grid(tokens: Tensor, size: Size) -> Tensor:
         return tokens.transpose(1, 2).reshape(tokens.shape[0], -1, *size)

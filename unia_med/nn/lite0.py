@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from unia_med.errors import UserError
-from unia_med.nn.backbone import BackboneOutput
+from unia_med.nn.backbone import Backbone, BackboneOutput
 
 STAGE_CHANNELS = (16, 24, 40, 80, 112)
 STAGE_STRIDES = (2, 4, 8, 16, 16)
@@ -115,11 +116,12 @@ class Lite0Stages(nn.Module):
         ensure_torchvision_operators()
         import timm
 
-        model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+        model: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
         if weights != "none":
             model.load_state_dict(packaged_weights() if weights == "package" else load_state_file(Path(weights)))
-        self.conv_stem, self.bn1 = model.conv_stem, model.bn1
-        self.stages = nn.ModuleList(model.blocks[:5])
+        self.conv_stem: nn.Conv2d = model.conv_stem
+        self.bn1: nn.Module = model.bn1
+        self.stages = nn.ModuleList(list(model.blocks)[:5])
         self.conv_stem.weight = nn.Parameter(filters_for_channels(self.conv_stem.weight.detach(), channels))
         self.conv_stem.in_channels = channels
 
@@ -134,7 +136,7 @@ class Lite0Stages(nn.Module):
         return maps
 
 
-class Lite0(nn.Module):
+class Lite0(Backbone):
     """The stages alone as a backbone: the light encoder of a U-Net, without tokens that attend to one another.
 
     The interface is that of `BackboneOutput`; there is no attention, so `heads` is 0 and there are no affinity logits.

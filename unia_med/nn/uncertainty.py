@@ -12,6 +12,7 @@ from torch import nn
 
 from unia_med.nn.attention import CrossAttention, heads_for
 from unia_med.nn.projection import LOG_VARIANCE_LIMIT, ProjectionHead
+from unia_med.tensors import resized
 
 POOL = 4  # tokens per side of a cell that the spatial branch looks at
 
@@ -149,7 +150,7 @@ def published_uncertainty_map(log_variance: torch.Tensor, size: tuple[int, int])
         size: (H, W).
     """
     largest = log_variance.sigmoid().amax(1, keepdim=True)
-    enlarged = F.interpolate(largest, size, mode="bilinear", align_corners=False).squeeze(1)
+    enlarged = resized(largest, size).squeeze(1)
     return enlarged / enlarged.amax((1, 2), keepdim=True)
 
 

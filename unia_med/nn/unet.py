@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from unia_med.tensors import resized, size_of
 
 
 def _double_convolution(channels_in: int, channels_out: int) -> nn.Sequential:
@@ -55,11 +56,11 @@ class SkipDecoder(nn.Module):
         """Features (B, C, h', w') on the grid of the finest skip, the input of `classify`."""
         features = tokens
         for step, skip in zip(self.steps, reversed(tuple(skips)), strict=True):
-            features = F.interpolate(features, size=skip.shape[-2:], mode="bilinear", align_corners=False)
+            features = resized(features, size_of(skip))
             features = step(torch.cat((features, skip), 1))
         return features
 
     def classify(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         """Logits (B, K, H, W) at `size` from `features`."""
-        features = F.interpolate(features, size=size, mode="bilinear", align_corners=False)
+        features = resized(features, size)
         return self.classifier(self.last(features))

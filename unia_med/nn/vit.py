@@ -7,24 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from unia_med.errors import UserError, nearest
-from unia_med.nn.backbone import BackboneOutput
+from unia_med.nn.backbone import Backbone, BackboneOutput
 from unia_med.nn.lite0 import filters_for_channels
 from unia_med.nn.torchvision_compat import ensure_torchvision_operators
-
-if TYPE_CHECKING:
-    from timm.models.vision_transformer import VisionTransformer
 
 MODULES = ("vision_transformer", "deit")  # of timm, with the plain models
 
 
-class TimmViT(nn.Module):
+class TimmViT(Backbone):
     """Any plain vision transformer of timm as a backbone (UniA specification, section 2).
 
     Attributes `width`, `aux_width`, `heads`, `depth` and `patch_size` (pixels from token to token) are those of the
@@ -38,6 +35,8 @@ class TimmViT(nn.Module):
         freeze_positions: keep the position embedding as loaded; without effect on random weights.
         channels: C of the images.
     """
+
+    vit: Any  # timm's types say nothing about the parts of a model
 
     def __init__(
         self,
@@ -89,7 +88,7 @@ class TimmViT(nn.Module):
         return tokens[:, self.vit.num_prefix_tokens :].transpose(1, 2).unflatten(2, size)
 
 
-def attention_logits(attention: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+def attention_logits(attention: Any, tokens: torch.Tensor) -> torch.Tensor:
     """(B, M, N, N) scaled query-key products before the softmax, row = query.
 
     Queries and keys are computed a second time beside the block, so that the block keeps its fused attention.
@@ -123,14 +122,16 @@ def fold_channels(
     weight = convolution.weight.detach()
     scaled = weight / weight.new_tensor(std).view(1, -1, 1, 1)
     shift = (scaled.sum((2, 3)) * weight.new_tensor(mean)).sum(1)
-    folded = nn.Conv2d(channels, weight.shape[0], convolution.kernel_size, convolution.stride)
+    (rows, columns), (down, right) = convolution.kernel_size, convolution.stride
+    folded = nn.Conv2d(channels, weight.shape[0], (rows, columns), (down, right))
+    assert folded.bias is not None
     with torch.no_grad():
         folded.weight.copy_(filters_for_channels(scaled, channels))
         folded.bias.copy_(-shift if convolution.bias is None else convolution.bias - shift)
     return folded
 
 
-def load_vit(model: str, weights: str | Path) -> VisionTransformer:
+def load_vit(model: str, weights: str | Path) -> Any:
     """Return a plain vision transformer of timm without its classifier; see `TimmViT` for the arguments."""
     ensure_torchvision_operators()
     import timm  # after the operators: importing it earlier fails where torchvision's are missing
@@ -138,7 +139,7 @@ def load_vit(model: str, weights: str | Path) -> VisionTransformer:
     from timm.models.vision_transformer import Block, VisionTransformer
 
     _check(model, weights, [name for module in MODULES for name in timm.list_models(module=module)])
-    network = _created(timm.create_model, model, weights)
+    network: Any = _created(timm.create_model, model, weights)
     plain = isinstance(network, VisionTransformer) and getattr(network.patch_embed.proj, "in_channels", 0) == 3
     if not plain or not all(isinstance(b, Block) and isinstance(b.attn, Attention) for b in network.blocks[-2:]):
         raise UserError(

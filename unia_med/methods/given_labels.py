@@ -5,9 +5,31 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from unia_med.errors import UserError
 from unia_med.labels import IGNORE, TAG_ABSENT, TAG_PRESENT
 from unia_med.localise.thresholds import three_valued
 from unia_med.methods.base import Batch
+
+
+def refuse_unlabelled(batch: Batch, method: str, otherwise: str = "") -> None:
+    """Refuse a batch that holds neither labels nor scores.
+
+    Args:
+        batch: Of a method that learns from these alone.
+        method: Its name.
+        otherwise: Setting that makes it learn from tags, e.g. `method.seeds.use`; empty where there is none.
+
+    Raises:
+        UserError: The batch has neither.
+    """
+    if batch.labels is not None or batch.scores is not None:
+        return
+    remedy = "Add weak labels, or name a prior in prior.names"
+    if otherwise:
+        remedy += f", or set {otherwise} to true to learn from tags"
+    raise UserError(
+        f"method {method} has nothing to learn from: no weak labels and no prior", "data.labels", remedy=remedy
+    )
 
 
 @torch.no_grad()
@@ -24,16 +46,24 @@ def given_labels(batch: Batch, high: float, low: float) -> Tensor:
         # A class of unknown tag may win: unlike an activation map, a score is not stretched to 1 somewhere.
         possible = torch.where(batch.tags == TAG_ABSENT, TAG_ABSENT, TAG_PRESENT)
         labels = three_valued(batch.scores[:, 1:], possible, high, low)
+    return with_drawn(labels, batch)
+
+
+def with_drawn(labels: Tensor, batch: Batch) -> Tensor:
+    """Labels (B, H, W) where drawn labels win, and pixels from outside the source image say nothing."""
     if batch.labels is not None:
         labels = torch.where(batch.labels == IGNORE, labels, batch.labels)
     return inside(labels, batch)
 
 
+def drawn_labels(batch: Batch) -> Tensor:
+    """Labels (B, H, W) that somebody drew, within the source image; IGNORE elsewhere."""
+    return with_drawn(torch.full_like(batch.images[:, 0], IGNORE, dtype=torch.long), batch)
+
+
 def drawn(batch: Batch) -> Tensor:
     """(B, H, W) bool: pixels that somebody labelled, within the source image."""
-    if batch.labels is None:
-        return torch.zeros_like(batch.images[:, 0], dtype=torch.bool)
-    return inside(batch.labels, batch) != IGNORE
+    return drawn_labels(batch) != IGNORE
 
 
 def inside(labels: Tensor, batch: Batch) -> Tensor:
