@@ -188,3 +188,25 @@ def test_real_acdc(real_acdc: Path, tmp_path: Path) -> None:
     assert not pair["separable"]
     first = report["advice"][0]
     assert "MYO and LV" in first and "data.groups" in first and "prior.names" in first and "scribbles" in first
+
+
+def test_a_viewers_label_map_is_refused_and_its_coverage_told(tmp_path: Path) -> None:
+    for number in range(5):
+        save(tmp_path / f"p{number}.nii.gz", image(number))
+        drawn = np.zeros((20, 18, 3))
+        drawn[4, 3:5, :2] = 1
+        drawn[4, 7, 1], drawn[12, 12, 1] = 2, 2
+        save(tmp_path / f"p{number}_scribbles.nii.gz", drawn if number else np.where(drawn == 2, 0, drawn))
+    settings = {"tags": {"source": "none"}, "split": {"fractions": [1.0, 0.0, 0.0]}}
+    found, _, _ = inspected(tmp_path, labels=[{"kind": "scribbles"}], **settings)
+    assert [str(fault.file).split(" ")[0] for fault in found.faults] == ["data.labels[0]"]
+    assert "0 in 99.2 % of the pixels" in found.faults[0].found
+    said = [{"kind": "scribbles", "background_value": None}]
+    found, statistics, advice = inspected(tmp_path, labels=said, **settings)
+    assert not found.faults
+    entry = statistics["labels"][0]
+    assert entry["pieces"] == {"A": 10, "B": 8} and entry["cases_without_class"] == {"A": 0, "B": 1}
+    far = np.hypot(*np.meshgrid(np.arange(20) - 4, np.arange(18) - 3.5, indexing="ij"))
+    assert 0.6 < entry["far_share"] < (far > 1.8).mean()
+    assert any("B is drawn in 4 of 5 annotated cases" in text for text in advice)
+    assert any("lie far" in text and "fill: rule" in text for text in advice)

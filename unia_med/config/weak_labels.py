@@ -106,8 +106,9 @@ class LabelSource(Section):
     """`none`: as drawn; `rule`: scribbles with the background outside their loop, points with that beyond them;
     `walker`: the rule and then a random walker, for dense labels from scribbles, points or blocks; `ellipse`: dense
     labels from boxes."""
-    marks_every_class: bool = True
-    """In an annotated slice each class that is there is marked, so that a class without a mark is absent."""
+    marks_every_class: bool | None = None
+    """Whether each class that is there is marked in an annotated slice, so that a class without a mark is absent. Null:
+    yes for the classes that are drawn somewhere in the case; a class that is drawn nowhere in it is unknown."""
     make: MakeConfig = MakeConfig()
     complete: CompleteConfig = CompleteConfig()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from unia_med.data.weak_labels.meaning import DRAWN_KINDS
 from unia_med.labels import BACKGROUND
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ _FEW_SLICES = 10
 _FEW_PATIENTS = 5
 _SPACING_RATIO = 1.5  # largest over smallest pixel size that one network still sees as one scale
 _HEART = {"RV", "MYO", "LV"}
+_FAR = 0.3  # share of pixels far from any label that is worth a word
+_SCARCE = 0.1  # share of background below which completing it is worth a word
 
 
 def advise(report: dict[str, Any], config: RunConfig) -> list[str]:
@@ -108,11 +111,37 @@ def _labels(entries: list[dict[str, Any]]) -> Iterator[str]:
                 f"Background is never marked by the {kind}: a network that calls everything a class makes no mistake. "
                 f"Mark some background (value {BACKGROUND}), or complete the labels (fill in data.labels)."
             )
+        yield from _coverage(entry)
         if entry["slices_without_label"] > entry["slices"] / 2:
             yield (
                 f"{entry['slices_without_label']} of {entry['slices']} training slices have no {kind}; set "
                 "training.labelled_share, so that every batch holds some that have."
             )
+
+
+def _coverage(entry: dict[str, Any]) -> Iterator[str]:
+    """Yield what the place of the labels means for what a network can learn from them."""
+    kind, cases = entry["kind"], entry["cases"]
+    some = {name: cases - lacking for name, lacking in entry["cases_without_class"].items() if 0 < lacking < cases}
+    for name, drawn in some.items():
+        yield f"{name} is drawn in {drawn} of {cases} annotated cases. " + (
+            "In the others the masks say that it is not there; if nobody drew it there, keep them apart by patients."
+            if kind == "masks"
+            else "In the others it counts as unknown; if it is not there, set marks_every_class: true in data.labels."
+        )
+    if entry["fill"] != "none":
+        return
+    if kind in DRAWN_KINDS and entry["far_share"] > _FAR:
+        yield (
+            f"{_percent(entry['far_share'])} of the pixels of annotated slices lie far (a tenth of the slice's side) "
+            f"from any of the {kind}: nothing says what is there, and a network may call it anything. Mark background "
+            "there too, or complete it from the background that is drawn (fill: rule)."
+        )
+    if kind in DRAWN_KINDS and 0 < entry["background_share"] < _SCARCE:
+        yield (
+            f"Background is {100 * entry['background_share']:.1f} % of the pixels of annotated slices. If it is a loop "
+            "or points round the structures, fill: rule makes background of all that lies beyond."
+        )
 
 
 def _patients(cases: dict[str, Any]) -> Iterator[str]:

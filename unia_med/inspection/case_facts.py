@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
+from scipy import ndimage
 
 from unia_med.config.weak_labels import LabelSource
 from unia_med.data.checks import DataFault, faults_of
@@ -18,6 +19,7 @@ from unia_med.data.io.orientation import slice_count
 from unia_med.data.io.volume import Volume
 from unia_med.data.masks import sliced_labels
 from unia_med.data.sample import CaseFiles
+from unia_med.data.weak_labels.meaning import Background, count_background
 from unia_med.data.weak_labels.read import read_boxes, read_labels
 from unia_med.data.weak_labels.tags import tags_from_mask
 from unia_med.errors import UserError
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 _SAMPLED_VOXELS = 100_000  # enough for percentiles, and a fifth of the time of all of them
 _SHOWN_PERCENTILES = (1, 50, 99)
 
+FAR_SHARE = 0.1
+"""Share of a slice's shorter side beyond which a pixel is far from a label: 20 mm of 200."""
+
 
 @dataclass
 class LabelFacts:
@@ -38,10 +43,16 @@ class LabelFacts:
     Attributes:
         pixels: labelled pixels of background and of each of the T classes, (T + 1,); of boxes, those inside them.
         slices: slices with any label.
+        background: how much of what was drawn is background; None for boxes.
+        far: pixels of annotated slices that lie farther than `FAR_SHARE` of a slice's side from any label, and all.
+        pieces: connected strokes or points per class, slice by slice, (T,).
     """
 
     pixels: np.ndarray
     slices: int
+    background: Background | None = None
+    far: tuple[int, int] = (0, 0)
+    pieces: np.ndarray | None = None
 
 
 @dataclass
@@ -117,6 +128,7 @@ def _add_image(volume: Volume, facts: CaseFacts, config: DataConfig) -> None:
 
 def _add_labels(facts: CaseFacts, dataset: CaseDataset, config: DataConfig, position: int, path: Path) -> None:
     source: LabelSource = config.labels[position]
+    labels: np.ndarray | None = None
     try:
         if source.kind == "boxes":
             boxes = read_boxes(path, facts.files, dataset, source)
@@ -130,4 +142,30 @@ def _add_labels(facts: CaseFacts, dataset: CaseDataset, config: DataConfig, posi
     except UserError as error:
         facts.faults.extend(faults_of(error, path))
         return
-    facts.labels[position] = LabelFacts(pixels, int(labelled.any((0, 1)).sum()))
+    found = LabelFacts(pixels, int(labelled.any((0, 1)).sum()), far=far_pixels(labelled))
+    if labels is not None:
+        turned = sliced_labels(labels, facts.files, config)
+        found.background = count_background(turned)
+        found.pieces = np.array([count_pieces(turned == label) for label in range(1, len(config.classes) + 1)])
+    facts.labels[position] = found
+
+
+def far_pixels(labelled: np.ndarray) -> tuple[int, int]:
+    """Return how many pixels of annotated slices are far from any label, and how many pixels these slices have.
+
+    Far is more than `FAR_SHARE` of the slice's shorter side.
+
+    Args:
+        labelled: bool (X, Y, Z).
+    """
+    shown = labelled[:, :, labelled.any((0, 1))]
+    distance = FAR_SHARE * min(labelled.shape[:2])
+    far = [int((ndimage.distance_transform_edt(~plane) > distance).sum()) for plane in np.moveaxis(shown, 2, 0)]
+    return sum(far), shown.size
+
+
+def count_pieces(drawn: np.ndarray) -> int:
+    """Return the number of connected pieces of a mask (X, Y, Z), counted slice by slice."""
+    in_plane = np.zeros((3, 3, 3), bool)
+    in_plane[:, :, 1] = True
+    return int(ndimage.label(drawn, in_plane)[1])

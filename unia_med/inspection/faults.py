@@ -16,6 +16,7 @@ from unia_med.data.checks import DataFault, faults_of
 from unia_med.data.sample import CaseFiles
 from unia_med.data.splits import PARTS, split_cases
 from unia_med.data.weak_labels.case_tags import tags_table
+from unia_med.data.weak_labels.meaning import unsaid_background
 from unia_med.data.weak_labels.read import find_files
 from unia_med.data.weak_labels.tags import read_tags_csv
 from unia_med.errors import UserError
@@ -67,6 +68,7 @@ def walk(dataset: CaseDataset, config: RunConfig, progress: Progress = lambda do
     files = _label_files(cases, config.data, faults)
     facts = _gather_all(dataset, cases, config.data, files, progress)
     faults.extend(fault for one in facts for fault in one.faults)
+    faults.extend(_unsaid(facts, config.data, files))
     tags = _tags(facts, parts, config.data, faults)
     faults.extend(_shared_images(facts, parts))
     return Walk(facts, parts, tags, _without_repeats(faults))
@@ -108,6 +110,16 @@ def _label_files(cases: Sequence[CaseFiles], config: DataConfig, faults: list[Da
             except UserError as error:
                 faults.append(DataFault(error.where or "data.labels", error.what, "label files", error.remedy or ""))
     return found
+
+
+def _unsaid(facts: Sequence[CaseFacts], config: DataConfig, files: dict[int, dict[str, Path]]) -> list[DataFault]:
+    """Return label sets whose 0 can mean background or nothing, while the config leaves it open."""
+    found = []
+    for position, source in enumerate(config.labels):
+        counts = [one.labels[position].background for one in facts if position in one.labels]
+        known = [count for count in counts if count is not None]
+        found.append(unsaid_background(source, known, list(files.get(position, {}).values()), position))
+    return [fault for fault in found if fault is not None]
 
 
 def _tags(

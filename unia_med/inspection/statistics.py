@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unia_med.data.weak_labels.meaning import Background
 from unia_med.data.weak_labels.tags import group_members, group_tags
-from unia_med.inspection.case_facts import CaseFacts
+from unia_med.inspection.case_facts import CaseFacts, LabelFacts
 from unia_med.labels import TAG_ABSENT, TAG_PRESENT, TAG_UNKNOWN
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ def label_statistics(training: Sequence[CaseFacts], config: DataConfig) -> list[
             pixels = sum((fact.pixels for fact in facts), np.zeros(len(config.classes) + 1, np.int64))
             slices = sum(one.slices for one in training)
             entry |= {
+                "fill": source.fill,
                 "cases": len(facts),
                 "training_cases": len(training),
                 "background_pixels": int(pixels[0]),
@@ -113,17 +115,37 @@ def label_statistics(training: Sequence[CaseFacts], config: DataConfig) -> list[
                 "slices": slices,
                 "slices_without_label": slices - sum(fact.slices for fact in facts),
                 "cases_without_class": _lacking(facts, groups, members),
+                "far_share": _far_share(facts),
+                "pieces": _pieces(facts, groups, members),
+                "background_share": sum((f.background for f in facts if f.background), Background()).share,
             }
         entries.append(entry)
     return entries
 
 
-def _lacking(facts: Sequence[Any], groups: Mapping[str, Any], members: Sequence[Sequence[int]]) -> dict[str, int]:
+def _lacking(
+    facts: Sequence[LabelFacts], groups: Mapping[str, Any], members: Sequence[Sequence[int]]
+) -> dict[str, int]:
     """Labelled cases in which a class is nowhere marked."""
     return {
         name: sum(not fact.pixels[[m + 1 for m in group]].any() for fact in facts)
         for name, group in zip(groups, members, strict=True)
     }
+
+
+def _far_share(facts: Sequence[LabelFacts]) -> float:
+    """Return the share of the pixels of annotated slices that lie far from any label; see `far_pixels`."""
+    far, pixels = (sum(fact.far[i] for fact in facts) for i in (0, 1))
+    return far / pixels if pixels else 0.0
+
+
+def _pieces(facts: Sequence[LabelFacts], groups: Mapping[str, Any], members: Sequence[Sequence[int]]) -> dict[str, int]:
+    """Return how many connected pieces of each class were drawn, counted slice by slice; nothing for boxes."""
+    counted = [fact.pieces for fact in facts if fact.pieces is not None]
+    if not counted:
+        return {}
+    total = np.sum(counted, axis=0)
+    return {name: int(total[list(group)].sum()) for name, group in zip(groups, members, strict=True)}
 
 
 def image_statistics(facts: Sequence[CaseFacts]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from unia_med.data.sample import CaseFiles
 from unia_med.data.weak_labels.boxes import boxes_on_grid, fill_boxes
 from unia_med.data.weak_labels.complete import fill_background, fill_beyond_points
 from unia_med.data.weak_labels.make import box_masks, make_labels, outside_boxes
+from unia_med.data.weak_labels.meaning import Background, count_background, unsaid_background
 from unia_med.data.weak_labels.place import GridMap, grid_map
 from unia_med.data.weak_labels.read import find_files, read_boxes, read_labels
 from unia_med.data.weak_labels.shape import LabelShape
@@ -54,19 +55,21 @@ class Drawing:
     boxes: np.ndarray | None
     grid: GridMap
 
-    def tags(self, classes: int, marks_every_class: bool) -> np.ndarray:
+    def tags(self, classes: int, marks_every_class: bool | None) -> np.ndarray:
         """Return int8 tags (Z, T): a class that is drawn is present; others are absent where that is promised.
 
         Args:
             classes: T.
-            marks_every_class: Nothing is left out in an annotated slice.
+            marks_every_class: Nothing is left out in an annotated slice; None: nothing of the classes that are drawn in
+                some slice.
         """
         if self.boxes is not None:
             drawn = self.boxes.any((1, 2)).T
         else:
             drawn = np.stack([(self.labels == label).any((0, 1)) for label in range(1, classes + 1)], 1)
         annotated = (self.labels != IGNORE).any((0, 1)) if self.boxes is None else np.ones(len(drawn), bool)
-        rest = np.where(annotated[:, None] & marks_every_class, TAG_ABSENT, TAG_UNKNOWN)
+        looked_for = drawn.any(0) if marks_every_class is None else np.full(classes, marks_every_class)
+        rest = np.where(annotated[:, None] & looked_for, TAG_ABSENT, TAG_UNKNOWN)
         return np.where(drawn, TAG_PRESENT, rest).astype(np.int8)
 
 
@@ -119,7 +122,8 @@ def load_label_tags(
     for source in config.labels:
         for case, drawing in _drawings(dataset, cases, config, source, seed):
             known = tags[case.name]
-            said = drawing.tags(len(config.classes), source.marks_every_class)
+            made = source.source == "masks" and source.marks_every_class is None  # masks show every class
+            said = drawing.tags(len(config.classes), True if made else source.marks_every_class)
             tags[case.name] = np.where(known == TAG_UNKNOWN, said, known)
     return tags
 
@@ -160,12 +164,18 @@ def _drawings(
     patients = choose_patients(source.patients, [case.patient for case in able], seed)
     chosen = [case for case in able if case.patient in patients]
     faults: list[DataFault] = []
+    counts: list[Background] = []
     # Transient and on a terminal only, as everywhere.
     for case in track(chosen, source.kind, disable=not sys.stderr.isatty(), transient=True):
         try:
-            yield case, _draw(dataset, case, files.get(case.name), config, source, seed)
+            drawing = _draw(dataset, case, files.get(case.name), config, source, seed)
         except UserError as error:
             faults.extend(faults_of(error, files.get(case.name, case.image)))
+            continue
+        counts.append(count_background(drawing.labels) if source.source == "files" else Background())
+        yield case, drawing
+    unsaid = unsaid_background(source, counts, list(files.values()), config.labels.index(source))
+    faults.extend([unsaid] if unsaid else [])
     raise_faults(faults, "data.labels")
 
 
@@ -195,11 +205,12 @@ def _on_grid(case: CaseFiles, drawing: Drawing, config: DataConfig, source: Labe
     labels = drawing.grid.place(drawing.labels)
     if source.fill == "none":
         return labels
+    marks = source.marks_every_class is not False
     if source.kind == "scribbles":
         margin = source.complete.hull_margin_px
-        labels = np.stack([fill_background(plane, margin, source.marks_every_class) for plane in labels])
+        labels = np.stack([fill_background(plane, margin, marks) for plane in labels])
     elif source.kind == "points":
-        labels = np.stack([fill_beyond_points(plane, source.marks_every_class) for plane in labels])
+        labels = np.stack([fill_beyond_points(plane, marks) for plane in labels])
     if source.fill == "rule":
         return labels
     images = _image_slices(case, config)
