@@ -15,6 +15,10 @@ if TYPE_CHECKING:  # torch is only needed by the loaders, and `evaluate` should 
     from torch import Tensor
 
 
+Part = Literal["train", "val", "test"]
+"""Part of a split."""
+
+
 @dataclass(frozen=True)
 class CaseFiles:
     """The files of one case: one frame of one patient.
@@ -39,7 +43,7 @@ class CaseFiles:
     frame: int = 0
     phase: Literal["ED", "ES"] | None = None
     group: str | None = None
-    part: Literal["train", "val", "test"] | None = None
+    part: Part | None = None
     labels: Mapping[str, Path] = field(default_factory=dict, hash=False)
 
 

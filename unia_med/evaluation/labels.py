@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unia_med.data.masks import only_ignored, relabel
 from unia_med.errors import UserError
 from unia_med.labels import BACKGROUND, IGNORE
 
@@ -78,12 +79,12 @@ class LabelScheme:
         _check_values(array, known | {IGNORE} if ignore else known, "the label")
         if ignore and IGNORE not in known:
             check_not_all_ignored(array)
-        return _renumbered(array, self.values)
+        return relabel(array, self.values, ignore)
 
     def prediction(self, array: np.ndarray) -> np.ndarray:
         """Return the uint8 classes 0..T of a prediction's voxels."""
         _check_values(array, {BACKGROUND, *self.predicted}, "the prediction")
-        return _renumbered(array, [(value,) for value in self.predicted])
+        return relabel(array, self.predicted)
 
 
 def plain_labels(array: np.ndarray, what: str, ignore: bool = False) -> np.ndarray:
@@ -108,7 +109,7 @@ def plain_labels(array: np.ndarray, what: str, ignore: bool = False) -> np.ndarr
 
 def check_not_all_ignored(array: np.ndarray) -> None:
     """Refuse a mask of 0 and 255 alone: 255 is then a class that nobody named, and not the border of one."""
-    if (array == IGNORE).any() and not ((array != BACKGROUND) & (array != IGNORE)).any():
+    if only_ignored(array):
         remedy = "Name the class of 255: --classes 255=NAME, or data.class_values of the config"
         raise UserError("the label holds only 0 and 255, and 255 marks pixels that do not count", remedy=remedy)
 
@@ -163,14 +164,6 @@ def classes_next_to(predictions: Path) -> LabelScheme | None:
     if not named or not all(0 < value <= IGNORE for value in named):
         raise UserError("names no class", where=path, remedy=remedy)
     return LabelScheme.of_values(named)
-
-
-def _renumbered(array: np.ndarray, values: Sequence[Sequence[int]]) -> np.ndarray:
-    table = np.zeros(IGNORE + 1, np.uint8)
-    table[IGNORE] = IGNORE
-    for number, several in enumerate(values, start=1):
-        table[list(several)] = number
-    return table[array.astype(np.uint8)]
 
 
 def _check_values(array: np.ndarray, known: set[int], what: str) -> None:

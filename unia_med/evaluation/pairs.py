@@ -13,7 +13,6 @@ from unia_med.data.io.geometry import GRID_TOLERANCE_MM, corner_distance_mm, spa
 from unia_med.data.io.image import read_mask
 from unia_med.data.io.read import read_volume
 from unia_med.data.io.suffixes import MASK_IMAGE_SUFFIXES, VOLUME_SUFFIXES, is_image, is_mask, volume_stem
-from unia_med.data.io.volume import Volume
 from unia_med.data.io.walk import LeftOut, find_volumes
 from unia_med.errors import UserError
 from unia_med.metrics.table import LengthUnit
@@ -132,11 +131,7 @@ def read_labels(path: Path) -> Labels:
     """Return the voxels of a label file or a prediction as they are stored."""
     if is_image(path):
         return Labels(read_mask(path).array[:, :, 0], None)
-    return labels_of(read_volume(path))
-
-
-def labels_of(volume: Volume) -> Labels:
-    """Return a volume as labels in millimetres."""
+    volume = read_volume(path)
     return Labels(volume.array, np.asarray(volume.affine, np.float64))
 
 

@@ -99,7 +99,13 @@ def test_all_faults_are_told_at_once(year: Path, photographs: ModuleType) -> Non
     (year / "JPEGImages" / "2007_000003.jpg").write_text("no image")
     with pytest.raises(UserError) as told:
         build_dataset(_config(year)).cases()
-    for part in ("2007_000099", "no mask", "size (7, 7), expected (30, 44)", "be decoded", "in train.txt already"):
+    for part in (
+        "2007_000099",
+        "no mask",
+        "shape (7, 7, 1), expected (30, 44, 1)",
+        "be decoded",
+        "in train.txt already",
+    ):
         assert part in str(told.value)
 
 

@@ -26,6 +26,7 @@ class ChannelFiles:
     Args:
         channels: C. With 1, an image is a 3D (or 2D) volume.
         endings: Endings of the files of one image, first channel first; empty when one file holds them all.
+        as_bytes: Pictures are read with 8 bits a pixel, whatever they have: their intensities are divided by 255.
 
     Example:
         >>> ChannelFiles(2, ("_0000", "_0001")).files(Path("a/x_0000.nii.gz"))
@@ -34,11 +35,12 @@ class ChannelFiles:
 
     channels: int = 1
     endings: tuple[str, ...] = ()
+    as_bytes: bool = False
 
     @classmethod
     def of(cls, data: DataConfig) -> ChannelFiles:
         """As the data part of a config says."""
-        return cls(data.channels, tuple(data.volumes.channel_endings))
+        return cls(data.channels, tuple(data.volumes.channel_endings), data.grid.percentiles is None)
 
     def name(self, path: Path) -> str | None:
         """Return the file name of an image without suffix and channel ending; None for a file of a later channel."""
@@ -59,9 +61,7 @@ class ChannelFiles:
 
     def header(self, path: Path) -> VolumeInfo:
         """Return the header of an image, (X, Y, Z) or, of several channels, (X, Y, Z, C), checked as by `read`."""
-        if is_image(path):
-            return read_image_header(path, self.channels)
-        infos = [read_header(file) for file in self.files(path)]
+        infos = [self._header(file) for file in self.files(path)]
         for other in infos[1:]:
             _same_grid(infos[0], other)
         shape = (*infos[0].shape, len(infos)) if len(infos) > 1 else infos[0].shape
@@ -72,14 +72,12 @@ class ChannelFiles:
         """Return an image (X, Y, Z), or (X, Y, Z, C) of several channels.
 
         Args:
-            path: Its file, or that of its first channel; or a JPEG or PNG, which becomes one slice (H, W, 1, C).
+            path: Its file, or that of its first channel; a picture becomes one slice (H, W, 1), or (H, W, 1, C).
 
         Raises:
             UserError: A file cannot be used, or the number of channels or their grids do not fit.
         """
-        if is_image(path):
-            return read_image(path, self.channels)
-        volumes = [read_volume(file) for file in self.files(path)]
+        volumes = [self._volume(file) for file in self.files(path)]
         for other in volumes[1:]:
             _same_grid(volumes[0], other)
         first = volumes[0]
@@ -88,6 +86,21 @@ class ChannelFiles:
             first = replace(first, array=stacked, axes="XYZC" if stacked.ndim == 4 else "")
         self._check(first.shape, path)
         return first.with_channels()
+
+    @property
+    def _per_file(self) -> int:
+        """Number of channels of one file."""
+        return 1 if self.endings else self.channels
+
+    def _header(self, path: Path) -> VolumeInfo:
+        return read_image_header(path, self._per_file) if is_image(path) else read_header(path)
+
+    def _volume(self, path: Path) -> Volume:
+        if not is_image(path):
+            return read_volume(path)
+        if self.as_bytes:
+            return read_image(path, self._per_file)
+        return _with_channels(read_volume(path), self._per_file)
 
     def _check(self, shape: tuple[int, ...], path: Path) -> None:
         if self.channels == 1 and len(shape) != 3:
@@ -103,3 +116,18 @@ def _same_grid(one: VolumeInfo | Volume, other: VolumeInfo | Volume) -> None:
     if difference:
         what = f"{difference[0]}, expected {difference[1]} as in the first channel"
         raise UserError(what, where=other.path, remedy="Bring all channels of an image to one grid")
+
+
+def _with_channels(picture: Volume, channels: int) -> Volume:
+    """Return a picture with so many channels, 1 or 3: grey is repeated, colours that are all grey become one."""
+    array = picture.array
+    if array.ndim == 3:
+        return (
+            picture if channels == 1 else replace(picture, array=np.repeat(array[..., None], channels, 3), axes="XYZC")
+        )
+    if channels != 1:
+        return picture
+    if (array != array[..., :1]).any():
+        remedy = "Set data.channels=3 to learn from colours, or save the picture in grey"
+        raise UserError("a picture of 3 colours, expected 1 channel (data.channels)", where=picture.path, remedy=remedy)
+    return replace(picture, array=np.ascontiguousarray(array[..., 0]), axes="XYZ")

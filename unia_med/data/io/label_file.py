@@ -12,6 +12,7 @@ import numpy as np
 
 from unia_med.data.io.geometry import grid_difference
 from unia_med.data.io.regrid import nearest_on_grid, share_inside, voxel_map
+from unia_med.data.io.suffixes import is_image
 from unia_med.data.io.volume import VolumeInfo
 from unia_med.errors import UserError
 
@@ -77,6 +78,9 @@ def check_placeable(labels: VolumeInfo, image: VolumeInfo) -> None:
     """
     if grid_difference(image.shape, image.affine, labels.shape, labels.affine) is None:
         return
+    if is_image(labels.path):  # pixels have no millimetres by which they could be moved
+        what = f"shape {labels.shape[:3]}, expected {image.shape[:3]} as {image.path.name}"
+        raise UserError(what, where=labels.path, remedy="Image and mask must have the same size in pixels")
     unplaced = np.allclose(np.abs(labels.affine), np.eye(4))
     if unplaced and not np.allclose(np.abs(image.affine), np.eye(4)):
         what = f"shape {labels.shape[:3]} without a geometry (1 mm voxels at the origin), {image.path.name} has one"

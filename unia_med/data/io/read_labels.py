@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from unia_med.data.io.image import read_mask
+from unia_med.data.io.image import read_image_header, read_mask
 from unia_med.data.io.label_file import LabelFile, by_class_values, check_placeable, onto_image
 from unia_med.data.io.read import read_header, read_volume
-from unia_med.data.io.suffixes import is_segmentation
+from unia_med.data.io.suffixes import is_image, is_segmentation
 from unia_med.data.io.volume import VolumeInfo
 from unia_med.errors import UserError
 
@@ -40,7 +40,7 @@ def read_label_file(path: Path, image: VolumeInfo | None = None) -> LabelFile:
 
         array, affine, names = read_segments(path)
         return LabelFile(array, affine, path, names, cropped=True)
-    if path.suffix.lower() == ".png":
+    if is_image(path):
         volume = read_mask(path)  # keeps the indices of a palette, which are the labels
     else:
         volume = read_volume(path)
@@ -77,7 +77,7 @@ def check_label_header(path: Path, image: VolumeInfo) -> None:
         file = read_label_file(path, image)
         info = VolumeInfo(tuple(file.array.shape), file.affine, path)
     else:
-        info = read_header(path)
+        info = read_image_header(path, channels=1) if is_image(path) else read_header(path)
     if len(info.shape) != 3 and info.shape[3:] != (1,):
         raise UserError(f"shape {info.shape}, expected 3D labels", where=path, remedy=_SPLIT)
     check_placeable(info, image)

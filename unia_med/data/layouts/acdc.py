@@ -7,15 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unia_med.data.checks import DataFault, as_fault, raise_faults
+from unia_med.data.checks import DataFault
 from unia_med.data.io.geometry import grid_difference
-from unia_med.data.io.orientation import slice_count
-from unia_med.data.io.read import read_header, read_volume
+from unia_med.data.io.read import read_header
 from unia_med.data.io.suffixes import NIFTI_SUFFIXES
 from unia_med.data.io.volume import VolumeInfo
+from unia_med.data.layouts.base import Layout
 from unia_med.data.layouts.class_values import ACDC as CLASS_VALUES
-from unia_med.data.masks import MaskedVolumes
-from unia_med.data.sample import CaseFiles, EvaluationCase
+from unia_med.data.sample import CaseFiles
 from unia_med.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ _PHASES = ("ED", "ES")
 _INFO_REMEDY = "Info.cfg needs the lines 'ED: <frame>' and 'ES: <frame>', as the challenge ships it"
 
 
-class AcdcDataset(MaskedVolumes):
+class AcdcDataset(Layout):
     """The cases of an ACDC folder: two frames per patient, found by each patient's `Info.cfg`.
 
     Patient folders lie in `root`, or else in `root/training`, or else in `root/testing`. Masks may be missing for
@@ -38,39 +37,26 @@ class AcdcDataset(MaskedVolumes):
     """
 
     def __init__(self, config: DataConfig) -> None:
-        if config.root is None:
-            raise UserError("no data folder is named", where="data.root", remedy="Add --set data.root=DIR")
-        self.root = Path(config.root)
-        self.classes = list(config.classes)
+        super().__init__(config)
         self.class_values = _class_values(self.classes, config.class_values)
-        self._slice_axis = config.grid.slice_axis
-
-    def cases(self) -> list[CaseFiles]:
-        """Return all cases in order of patient and frame, with every header checked and no voxel read.
-
-        Raises:
-            UserError: Lists all faults of the data set at once.
-        """
-        faults: list[DataFault] = []
-        cases = self.found_cases(faults)
-        raise_faults(faults, self.root)
-        return cases
 
     def found_cases(self, faults: list[DataFault]) -> list[CaseFiles]:
         """Return the cases as `cases` does, adding what is wrong to `faults` in place of raising it."""
         cases = [case for folder in self._patient_folders() for case in _patient_cases(folder, faults)]
         for case in cases:
-            _check_case(case, faults)
+            self._check_case(case, faults)
         return cases
 
-    def evaluation_case(self, case: CaseFiles) -> EvaluationCase:
-        """Return image and mask of one case, for validation and evaluation only."""
-        return EvaluationCase(case, read_volume(case.image), self.labels(case))
-
-    def slice_counts(self, cases: Sequence[CaseFiles]) -> dict[str, int]:
-        """Return the number of slices along `data.grid.slice_axis` by case name, from the headers alone."""
-        infos = {case.name: read_header(case.image) for case in cases}
-        return {case: slice_count(info.shape, info.affine, self._slice_axis) for case, info in infos.items()}
+    def _check_label(self, path: Path, image: VolumeInfo, faults: list[DataFault]) -> None:
+        """Add a fault where a mask does not lie on the grid of its frame, as the challenge ships it."""
+        super()._check_label(path, image, faults)
+        try:
+            info = read_header(path)
+        except UserError:
+            return  # reported already
+        if differs := grid_difference(image.shape, image.affine, info.shape, info.affine):
+            remedy = "Export image and mask on the same grid"
+            faults.append(DataFault(path, differs[0], f"{differs[1]} as in {image.path.name}", remedy))
 
     @property
     def known_values(self) -> tuple[int, ...]:
@@ -79,8 +65,8 @@ class AcdcDataset(MaskedVolumes):
 
     @property
     def foreign_remedy(self) -> str:
-        """How to mend a mask with other values."""
-        return "Mend the mask, or name its values in data.class_values"
+        """What to do about a mask with other values."""
+        return "Correct the mask, or name its values in data.class_values"
 
     def missing_mask(self, case: CaseFiles) -> DataFault:
         """Return the fault of a case that has no mask."""
@@ -167,21 +153,3 @@ def _frame_case(folder: Path, phase: str, info: Mapping[str, str], faults: list[
 
 def _first_present(folder: Path, stem: str) -> Path | None:
     return next((path for suffix in NIFTI_SUFFIXES if (path := folder / f"{stem}{suffix}").exists()), None)
-
-
-def _check_case(case: CaseFiles, faults: list[DataFault]) -> None:
-    image = _header(case.image, faults)
-    mask = None if case.mask is None else _header(case.mask, faults)
-    if image and len(image.shape) != 3:
-        faults.append(DataFault(case.image, f"shape {image.shape}", "a 3D frame", "Split the cine into its frames"))
-    elif image and mask and (differs := grid_difference(image.shape, image.affine, mask.shape, mask.affine)):
-        remedy = "Export image and mask on the same grid"
-        faults.append(DataFault(mask.path, differs[0], f"{differs[1]} as in {case.image.name}", remedy))
-
-
-def _header(path: Path, faults: list[DataFault]) -> VolumeInfo | None:
-    try:
-        return read_header(path)
-    except UserError as error:
-        faults.append(as_fault(error, path))
-        return None

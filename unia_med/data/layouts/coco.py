@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unia_med.data.checks import DataFault, raise_faults
-from unia_med.data.layouts.image_dataset import ImageDataset, first_file, refuse_doubles
+from unia_med.data.layouts.base import AnnotatedLayout, first_file, refuse_doubles
 from unia_med.data.sample import CaseFiles
 from unia_med.data.splits import PARTS
 from unia_med.errors import UserError, nearest
@@ -26,7 +26,7 @@ Objects = dict[str, tuple[tuple[int, int], list[Mapping[str, Any]]]]
 """Size (H, W) and annotations, with their category's name, by case."""
 
 
-class CocoDataset(ImageDataset):
+class CocoDataset(AnnotatedLayout):
     """The images of COCO annotation files; each case is called like its file, as "COCO_val2014_000000000042".
 
     Categories are known by their names, so that their ids, which have gaps, matter nowhere else.
@@ -36,7 +36,7 @@ class CocoDataset(ImageDataset):
     """
 
     def __init__(self, config: DataConfig) -> None:
-        super().__init__(config, config.coco.other_values)
+        super().__init__(config)
         self._settings = config.coco
         self._classes_of: dict[str, set[str]] = {}
         self._objects: dict[Path, Objects] = {}
@@ -53,13 +53,13 @@ class CocoDataset(ImageDataset):
         refuse_doubles(cases, files, faults)
         return cases
 
-    def labels(self, case: CaseFiles) -> np.ndarray:
+    def _labels(self, case: CaseFiles, faults: list[DataFault]) -> np.ndarray:
         """Return the mask of a case as uint8 (H, W, 1): 0 background, 1..T classes, IGNORE on crowds and borders.
 
         Where objects overlap, the smaller lies on top. Outlines are drawn by pycocotools.
         """
         if case.mask is None or case.mask.suffix != ".json":
-            return super().labels(case)
+            return super()._labels(case, faults)
         if case.mask not in self._objects:
             self._objects[case.mask] = _objects(_read(case.mask))
         (height, width), objects = self._objects[case.mask][case.name]

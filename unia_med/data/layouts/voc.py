@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unia_med.config.images import VOC_CLASSES
-from unia_med.data.checks import DataFault, as_fault
-from unia_med.data.io.image import read_image_header
+from unia_med.data.checks import DataFault
 from unia_med.data.io.suffixes import IMAGE_SUFFIXES
-from unia_med.data.layouts.image_dataset import ImageDataset, first_file, refuse_doubles
-from unia_med.data.sample import CaseFiles
+from unia_med.data.layouts.base import AnnotatedLayout, first_file, refuse_doubles
+from unia_med.data.sample import CaseFiles, Part
 from unia_med.data.splits import PARTS
 from unia_med.errors import UserError, nearest
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from unia_med.config.schema import DataConfig
 
 
-class VocDataset(ImageDataset):
+class VocDataset(AnnotatedLayout):
     """The images that the lists of a VOC folder name; each case is called like its image, as "2007_000032".
 
     Args:
@@ -27,7 +26,7 @@ class VocDataset(ImageDataset):
     """
 
     def __init__(self, config: DataConfig) -> None:
-        super().__init__(config, config.voc.other_values)
+        super().__init__(config)
         self._settings = config.voc
         self.root = _year_folder(self.root, self._settings.images)
 
@@ -45,11 +44,11 @@ class VocDataset(ImageDataset):
         refuse_doubles(cases, lists, faults)
         return cases
 
-    def _lists(self) -> dict[str, str]:
+    def _lists(self) -> dict[Part, str]:
         names = {part: getattr(self._settings, part) for part in PARTS}
         return {part: name for part, name in names.items() if name is not None}
 
-    def _listed(self, part: str, path: Path, faults: list[DataFault]) -> list[CaseFiles]:
+    def _listed(self, part: Part, path: Path, faults: list[DataFault]) -> list[CaseFiles]:
         if not path.is_file():
             return []
         folder = self.root / self._settings.images
@@ -64,19 +63,13 @@ class VocDataset(ImageDataset):
                 continue
             mask = first_file((self.root / masks for masks in self._settings.masks), f"{name}.png")
             case = CaseFiles(name, name, image, mask, part=part)
-            self._check(case, faults)
+            self._check_case(case, faults)
             cases.append(case)
         return cases
 
-    def _check(self, case: CaseFiles, faults: list[DataFault]) -> None:
-        """Sizes of image and mask agree, by their headers; a training image has a mask where tags are made of them."""
-        try:
-            size = read_image_header(case.image).shape[:2]
-            if case.mask is not None and (found := read_image_header(case.mask).shape[:2]) != size:
-                remedy = "Image and mask must have the same size in pixels"
-                faults.append(DataFault(case.mask, f"size {found}", f"{size} as the image", remedy))
-        except UserError as error:
-            faults.append(as_fault(error, case.image, "a readable image"))
+    def _check_case(self, case: CaseFiles, faults: list[DataFault]) -> None:
+        """Check sizes by the headers; a training image has a mask where tags are made of them."""
+        super()._check_case(case, faults)
         if case.mask is None and case.part == "train" and self._tags_from == "masks":
             expected = f"{case.name}.png in {' or '.join(self._settings.masks)}, from which tags are made"
             remedy = "Add the mask or its folder to data.voc.masks, or set data.tags.source"

@@ -1,4 +1,4 @@
-"""Own data: any folder or table of NIfTI, NRRD or MetaImage volumes, with masks and weak labels beside them."""
+"""Own data: any folder or table of volumes or pictures, with masks and weak labels next to them."""
 
 from __future__ import annotations
 
@@ -9,23 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unia_med.config.weak_labels import DEFAULT_SUFFIXES
-from unia_med.data.checks import DataFault, as_fault, raise_faults
-from unia_med.data.io.channels import ChannelFiles
-from unia_med.data.io.orientation import slice_count
-from unia_med.data.io.read_labels import check_label_header
+from unia_med.data.checks import DataFault
 from unia_med.data.io.suffixes import (
     LABEL_SUFFIXES,
+    is_image,
     is_segmentation,
     label_stem,
     label_suffix,
     readable_suffix,
     volume_stem,
 )
-from unia_med.data.io.volume import VolumeInfo
 from unia_med.data.io.walk import LeftOut, find_volumes, glob_matcher
+from unia_med.data.layouts.base import Layout
 from unia_med.data.layouts.volumes_table import Row, read_rows
-from unia_med.data.masks import MaskedVolumes
-from unia_med.data.sample import CaseFiles, EvaluationCase
+from unia_med.data.sample import CaseFiles
 from unia_med.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,7 +35,7 @@ _RESULT = f"named like a result ({', '.join(RESULTS)}) or a segmentation, and of
 _LABEL_KINDS = {kind: endings for kind, endings in DEFAULT_SUFFIXES.items() if kind != "masks"}
 
 
-class VolumesDataset(MaskedVolumes):
+class VolumesDataset(Layout):
     """The cases of one's own data, found by patterns or listed in a table; see `VolumesConfig`.
 
     A case is called like its image, by the path below `root` without suffix and channel ending: "site1/scan 7". Images
@@ -49,33 +46,20 @@ class VolumesDataset(MaskedVolumes):
     """
 
     def __init__(self, config: DataConfig) -> None:
-        if config.root is None:
-            raise UserError("no data folder is named", where="data.root", remedy="Add --set data.root=DIR")
-        self.root = Path(config.root)
-        self.classes = list(config.classes)
-        self.class_values = tuple(config.mask_values.values())
-        self.channels = ChannelFiles.of(config)
+        super().__init__(config)
         self._settings = config.volumes
-        self._slice_axis = config.grid.slice_axis
-        self._cases: list[CaseFiles] | None = None
-        self._shapes: dict[str, VolumeInfo] = {}
 
     def cases(self) -> list[CaseFiles]:
         """Return all cases in order of their names, with every header checked and no voxel read.
 
         Raises:
-            UserError: Lists all faults of the data set at once.
+            UserError: There is none, or lists all faults of the data set at once.
         """
-        if self._cases is None:
-            faults: list[DataFault] = []
-            cases = self.found_cases(faults)
-            raise_faults(faults, self.root)
-            if not cases:
-                raise UserError(
-                    f"no image fits {self._settings.images!r}", where=self.root, remedy="Correct data.volumes.images"
-                )
-            self._cases = cases
-        return list(self._cases)
+        cases = super().cases()
+        if not cases:
+            remedy = "Correct data.volumes.images, or data.root"
+            raise UserError(f"no image fits {self._settings.images!r}", where=self.root, remedy=remedy)
+        return cases
 
     def found_cases(self, faults: list[DataFault]) -> list[CaseFiles]:
         """Return the cases as `cases` does, adding what is wrong to `faults` in place of raising it."""
@@ -89,23 +73,9 @@ class VolumesDataset(MaskedVolumes):
             self._check_case(case, faults)
         return sorted(cases, key=lambda case: case.name)
 
-    def evaluation_case(self, case: CaseFiles) -> EvaluationCase:
-        """Return image and mask of one case, for validation and evaluation only."""
-        return EvaluationCase(case, self.channels.read(case.image), self.labels(case))
-
-    def slice_counts(self, cases: Sequence[CaseFiles]) -> dict[str, int]:
-        """Return the number of slices along `data.grid.slice_axis` by case name, from the headers alone."""
-        infos = {case.name: self._shapes.get(case.name) or self.channels.header(case.image) for case in cases}
-        return {case: slice_count(info.shape, info.affine, self._slice_axis) for case, info in infos.items()}
-
-    @property
-    def known_values(self) -> tuple[int, ...]:
-        """Background, the classes, and `data.volumes.other_values`."""
-        return (0, *self.class_values, *self._settings.other_values)
-
     @property
     def foreign_remedy(self) -> str:
-        """How to mend a mask with other values."""
+        """What to do about a mask with other values."""
         return "Name these classes in data.classes and data.class_values, or list them in data.volumes.other_values"
 
     def missing_mask(self, case: CaseFiles) -> DataFault:
@@ -198,14 +168,14 @@ class VolumesDataset(MaskedVolumes):
         return Path(os.path.normpath(inside)).as_posix()
 
     def _check_case(self, case: CaseFiles, faults: list[DataFault]) -> None:
-        try:
-            info = self.channels.header(case.image)
-        except UserError as error:
-            faults.append(as_fault(error, case.image))
-            return
-        self._shapes[case.name] = info
-        for path in case.labels.values():
-            check_label(path, info, faults)
+        super()._check_case(case, faults)
+        if is_image(case.image) and self._grid.spacing_mm is not None:
+            remedy = (
+                "Set data.grid.units=pixels to learn from pixels as they are, also of scans; or leave pictures out by "
+                "data.volumes.images, as **/*.nii.gz"
+            )
+            found = "a picture, which has no millimetres"
+            faults.append(DataFault(case.image, found, f"a scan to resample to {self._grid.spacing_mm:g} mm", remedy))
 
 
 def is_candidate(path: Path) -> bool:
@@ -215,24 +185,13 @@ def is_candidate(path: Path) -> bool:
     return not volume_stem(path).endswith(RESULTS)
 
 
-def check_label(path: Path, image: VolumeInfo, faults: list[DataFault]) -> None:
-    """Add a fault where a mask or weak label cannot be brought to the grid of its image.
-
-    Another extent, spacing or orientation is none: such labels are brought to the image's grid when they are read.
-    """
-    try:
-        check_label_header(path, image)
-    except UserError as error:
-        faults.append(as_fault(error, path, f"labels that overlap {image.path.name} in mm"))
-
-
 def below(root: Path, path: Path) -> Path:
     """Return a path of a config: below the data folder where it is there, else as it stands."""
     return root / path if (root / path).is_file() else path
 
 
 def _volume_files(root: Path, left: LeftOut) -> dict[str, Path]:
-    """All volumes below a folder by their path inside it; one walk, since asking file by file is slow for many."""
+    """Return all volumes and pictures below a folder by their path inside it, in one walk: asking for each is slow."""
     return {path.relative_to(root).as_posix(): path for path in find_volumes(root, left, _may_be_read)}
 
 

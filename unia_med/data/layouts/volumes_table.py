@@ -6,9 +6,9 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from unia_med.data.checks import DataFault
+from unia_med.data.sample import Part
 from unia_med.data.splits import PARTS
 from unia_med.errors import UserError, nearest
 
@@ -22,7 +22,7 @@ class Row:
     where: str
     files: Mapping[str, str]
     patient: str | None = None
-    part: Literal["train", "val", "test"] | None = None
+    part: Part | None = None
 
 
 def read_rows(path: Path, kinds: Sequence[str], faults: list[DataFault]) -> list[Row]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from unia_med.data.checks import DataFault, raise_faults
-from unia_med.data.io.suffixes import volume_stem, volume_suffix
+from unia_med.data.io.suffixes import readable_suffix, volume_stem
 from unia_med.errors import UserError, nearest
 from unia_med.files import write_text
 from unia_med.labels import TAG_ABSENT, TAG_PRESENT, TAG_UNKNOWN
@@ -212,7 +212,7 @@ def _parse(
 
 def _case_name(text: str, known: Mapping[str, int]) -> str:
     """Return the case that a cell names: by its full name, by its path, or by its file name alone."""
-    suffix = volume_suffix(text)
+    suffix = readable_suffix(text)
     path = text[: -len(suffix)] if suffix else text
     return next((name for name in (text, path) if name in known), volume_stem(text))
 
