@@ -24,6 +24,7 @@ CONFIG = {
     "data": {"grid": {"spacing_mm": 1.5, "size": [48, 48]}},
     "network": {"weights": "none", "width": 16, "heads": 2, "depth": 3, "uncertainty_width": 16},
     "method": {"weights": {"dense_energy": 0.0}},
+    "inference": {"postprocess": {"largest_component": True, "fill_holes": True, "slice_gaps": True}},
 }
 
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unia_med.data.sample import CaseFiles
+from unia_med.data.sample import CaseFiles, Part
 from unia_med.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from unia_med.config.schema import SplitConfig
 
-PARTS = ("train", "val", "test")
+PARTS: tuple[Part, ...] = ("train", "val", "test")
 
 
 def split_cases(cases: Sequence[CaseFiles], split: SplitConfig, seed: int) -> dict[str, list[CaseFiles]]:

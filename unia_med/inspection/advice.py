@@ -161,9 +161,9 @@ def _copies(copies: list[list[str]]) -> Iterator[str]:
 
 
 def _images(images: dict[str, Any], config: RunConfig) -> Iterator[str]:
-    if not images:
-        return
     grid = config.data.grid
+    if not images or grid.units == "pixels" or "spacing_mm" not in images:
+        return
     sides = images["spacing_mm"][:2]
     ratio = max(side["max"] for side in sides) / min(side["min"] for side in sides)
     if grid.spacing_mm is None and ratio > _SPACING_RATIO:

@@ -16,6 +16,7 @@ from unia_med.config.weak_labels import LabelSource
 from unia_med.data.checks import DataFault, faults_of
 from unia_med.data.io.channels import ChannelFiles
 from unia_med.data.io.orientation import slice_count
+from unia_med.data.io.suffixes import is_image
 from unia_med.data.io.volume import Volume
 from unia_med.data.masks import sliced_labels
 from unia_med.data.sample import CaseFiles
@@ -62,8 +63,8 @@ class CaseFacts:
     Attributes:
         files: which case.
         shape: (X, Y, Z) as stored.
-        spacing_mm: along the stored axes.
-        orientation: of the stored axes, e.g. "LPS".
+        spacing_mm: along the stored axes; None of a picture.
+        orientation: of the stored axes, e.g. "LPS"; empty of a picture, which has none, nor millimetres.
         slices: number of slices along the configured axis.
         intensity: 1st, 50th and 99th percentile.
         digest: hash of the voxels.
@@ -113,8 +114,10 @@ def gather(
 
 
 def _add_image(volume: Volume, facts: CaseFacts, config: DataConfig) -> None:
-    facts.shape, facts.spacing_mm = volume.shape[:3], volume.spacing_mm
-    facts.orientation = "".join(nib.aff2axcodes(volume.affine))
+    facts.shape = volume.shape[:3]
+    if not is_image(facts.files.image):
+        facts.spacing_mm = volume.spacing_mm
+        facts.orientation = "".join(nib.aff2axcodes(volume.affine))
     facts.slices = slice_count(volume.shape, volume.affine, config.grid.slice_axis)
     flat = volume.array.reshape(-1, order="A")
     sample = flat[:: max(1, flat.size // _SAMPLED_VOXELS)]
@@ -123,7 +126,7 @@ def _add_image(volume: Volume, facts: CaseFacts, config: DataConfig) -> None:
         remedy = "Export the scan again, or leave it out"
         found = f"the value {flat[0]:g} in every voxel"
         facts.faults.append(DataFault(facts.files.image, found, "an image", remedy))
-    facts.digest = hashlib.blake2b(np.ascontiguousarray(volume.array), digest_size=16).hexdigest()
+    facts.digest = hashlib.blake2b(np.ascontiguousarray(volume.array).data, digest_size=16).hexdigest()
 
 
 def _add_labels(facts: CaseFacts, dataset: CaseDataset, config: DataConfig, position: int, path: Path) -> None:
@@ -133,11 +136,12 @@ def _add_labels(facts: CaseFacts, dataset: CaseDataset, config: DataConfig, posi
         if source.kind == "boxes":
             boxes = read_boxes(path, facts.files, dataset, source)
             inside = [int(box.sum()) for box in boxes]
-            pixels, labelled = np.array([boxes[0].size - int(boxes.any(0).sum()), *inside]), boxes.any(0)
+            labelled = np.asarray(boxes.any(0))
+            pixels = np.array([boxes[0].size - int(labelled.sum()), *inside])
         else:
             labels = read_labels(path, facts.files, source, dataset)
             pixels = np.bincount(labels.ravel(), minlength=IGNORE + 1)[: len(config.classes) + 1]
-            labelled = labels != IGNORE
+            labelled = np.asarray(labels != IGNORE)
         labelled = sliced_labels(labelled, facts.files, config)
     except UserError as error:
         facts.faults.extend(faults_of(error, path))

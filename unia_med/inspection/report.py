@@ -125,13 +125,15 @@ def _image_tables(images: dict[str, Any]) -> Iterator[ReportTable]:
         return
     rows = []
     for key, name, unit in (("size", "size", "voxels"), ("spacing_mm", "spacing", "mm"), ("extent_mm", "extent", "mm")):
-        for axis, values in enumerate(images[key], start=1):
+        for axis, values in enumerate(images.get(key, []), start=1):
             rows.append((f"{name} along stored axis {axis} ({unit})", *_numbers(values)))
     rows.append(("slices", *_numbers(images["slices"][0])))
     for key, name in (("p1", "1st"), ("p50", "50th"), ("p99", "99th")):
         rows.append((f"intensity, {name} percentile", *_numbers(images["intensity"][key])))
     yield ReportTable("Images", ("", "smallest", "median", "largest"), tuple(rows))
-    codes = tuple((code, str(count)) for code, count in images["orientations"].items())
+    codes = tuple((code, str(count)) for code, count in images.get("orientations", {}).items())
+    if not codes:
+        return
     yield ReportTable("Stored orientations", ("axes run to", "images"), codes)
 
 

@@ -149,18 +149,26 @@ def _pieces(facts: Sequence[LabelFacts], groups: Mapping[str, Any], members: Seq
 
 
 def image_statistics(facts: Sequence[CaseFacts]) -> dict[str, Any]:
-    """Return smallest, median and largest size, spacing and intensity, and how the images are oriented."""
-    known = [one for one in facts if one.shape is not None]
-    if not known:
+    """Return smallest, median and largest size, spacing and intensity, and how the images are oriented.
+
+    Spacing, extent and orientation are those of scans; without any, as in a set of pictures, they are missing.
+    """
+    sizes = [(one, one.shape, one.intensity) for one in facts if one.shape is not None and one.intensity is not None]
+    if not sizes:
         return {}
-    intensity = np.array([one.intensity for one in known])
-    return {
-        "size": _spread(np.array([one.shape for one in known])),
-        "spacing_mm": _spread(np.array([one.spacing_mm for one in known])),
-        "extent_mm": _spread(np.array([np.multiply(one.shape, one.spacing_mm) for one in known])),
-        "slices": _spread(np.array([[one.slices] for one in known])),
+    intensity = np.array([found for _, _, found in sizes])
+    statistics = {
+        "size": _spread(np.array([shape for _, shape, _ in sizes])),
+        "slices": _spread(np.array([[one.slices] for one, _, _ in sizes])),
         "intensity": dict(zip(("p1", "p50", "p99"), (_triple(column) for column in intensity.T), strict=True)),
-        "orientations": dict(Counter(one.orientation for one in known).most_common()),
+    }
+    scans = [(one.orientation, shape, one.spacing_mm) for one, shape, _ in sizes if one.spacing_mm is not None]
+    if not scans:
+        return statistics
+    return statistics | {
+        "spacing_mm": _spread(np.array([spacing for _, _, spacing in scans])),
+        "extent_mm": _spread(np.array([np.multiply(shape, spacing) for _, shape, spacing in scans])),
+        "orientations": dict(Counter(orientation for orientation, _, _ in scans).most_common()),
     }
 
 

@@ -9,12 +9,15 @@ import numpy as np
 
 from unia_med.config.schema import RunConfig
 from unia_med.data.dataset import CaseDataset
+from unia_med.data.io.suffixes import is_image
 from unia_med.data.sample import CaseFiles
 from unia_med.engine.calibration import true_labels
+from unia_med.evaluation.images import SetAccumulator
+from unia_med.evaluation.volumes import CaseAccumulator
 from unia_med.inference.predictor import Predictor
 from unia_med.labels import IGNORE
 from unia_med.metrics.calibration import ErrorSearch, Reliability, neighbourhood, reliability
-from unia_med.metrics.table import CaseScores, score_case
+from unia_med.metrics.table import CaseScores
 
 
 @dataclass
@@ -29,6 +32,7 @@ class Examination:
         whole: the same over whole volumes.
         entropy, network: errors found by looking at the voxels most uncertain by either kind, near the structures.
         entropy_whole, network_whole: the same over whole volumes.
+        counted: pixels of all cases together, of a run in pixels; None for others.
     """
 
     part: str
@@ -40,6 +44,7 @@ class Examination:
     network: ErrorSearch = field(default_factory=ErrorSearch)
     entropy_whole: ErrorSearch = field(default_factory=ErrorSearch)
     network_whole: ErrorSearch = field(default_factory=ErrorSearch)
+    counted: SetAccumulator | None = None
 
 
 def examine(
@@ -54,7 +59,8 @@ def examine(
         cases: all with masks; an iterable, so that a caller can show progress.
         part: of the split they are from.
     """
-    done = Examination(part)
+    counted = SetAccumulator(len(config.data.target_classes)) if config.data.grid.units == "pixels" else None
+    done = Examination(part, counted=counted)
     for case in cases:
         _examine_case(predictor, config, dataset, case, done)
     done.scores.sort(key=mean_dice)
@@ -93,9 +99,11 @@ def _examine_case(
     found = dataset.evaluation_case(case)
     truth, spacing = true_labels(config, found.labels), found.volume.spacing_mm
     predicted = predictor.predict_in_detail(found.volume)
+    if done.counted is not None:
+        done.counted.add(predicted.labels, truth)
+    done.scores.extend(_scores(case, predicted.labels, truth, spacing, config.data.target_classes))
     known = truth != IGNORE
     truth = truth * known
-    done.scores.append(score_case(case.name, predicted.labels * known, truth, config.data.target_classes, spacing))
     done.patients[case.name] = case.patient
     # Calibration is about what the network says, so its own labels count, not the cleaned ones.
     confidence, wrong = predicted.probabilities.max(0), predicted.probabilities.argmax(0) != truth
@@ -112,6 +120,17 @@ def _examine_case(
             done.near += table
         for search, uncertainty in zip(searches, (predicted.entropy, predicted.network), strict=True):
             search.add(uncertainty[box][inside], wrong[box][inside])
+
+
+def _scores(
+    case: CaseFiles, predicted: np.ndarray, truth: np.ndarray, spacing_mm: Sequence[float], classes: Sequence[str]
+) -> list[CaseScores]:
+    scores = CaseAccumulator(classes)
+    if is_image(case.image):
+        scores.add(case.name, predicted[:, :, 0], truth[:, :, 0], (1.0, 1.0), "px")
+    else:
+        scores.add(case.name, predicted, truth, spacing_mm)
+    return scores.cases
 
 
 def frames_of(cases: Sequence[CaseFiles], patient: str) -> list[CaseFiles]:

@@ -12,6 +12,8 @@ _TAG_SOURCES = {
     "masks": "slice tags, derived from the masks of the training patients (research setting)",
     "csv": "slice or volume tags from a table",
     "labels": "slice tags, derived from the weak labels",
+    "annotations": "image tags, from the annotations of objects",
+    "onehot": "image tags from a list",
     "none": "no tags",
 }
 _PARTS = {"train": "training", "val": "validation", "test": "test"}
@@ -73,6 +75,8 @@ def prior_sentence(config: RunConfig) -> str:
 
 def _spacing(config: RunConfig) -> str:
     spacing = config.data.grid.spacing_mm
+    if config.data.grid.resize == "stretch":
+        return "stretched to one size"
     return "stored pixels" if spacing is None else f"{spacing:g} mm pixels"
 
 

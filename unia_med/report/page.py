@@ -88,7 +88,7 @@ def render(contents: ReportContents) -> str:
 
 
 def _asset(name: str) -> str:
-    return files("unia_med.report").joinpath("viewer", name).read_text(encoding="utf-8")
+    return files("unia_med.report").joinpath(f"viewer/{name}").read_text(encoding="utf-8")
 
 
 def _curves(run: RunRecord) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import numpy as np
 
 from unia_med.engine.calibration import Calibration
 from unia_med.metrics.calibration import ErrorSearch, expected_calibration_error
-from unia_med.metrics.table import CaseScores, summarise
+from unia_med.metrics.table import CaseScores, summarise, summarise_set
 from unia_med.report.cases import Examination, mean_dice
 from unia_med.report.plots import NEUTRAL, bar_cell, colour_of, reliability_diagram
 from unia_med.report.run_folder import LABEL_PREFIX, RunRecord
@@ -42,7 +42,7 @@ def case_section(done: Examination, classes: Sequence[str], shown: Sequence[str]
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in ("mean Dice", *classes))
     rows = [_case_row(scores, classes, done.patients[scores.case], shown) for scores in done.scores]
     summary = "".join(
-        bar_cell(means["dice"][name], colour_of(index), _millimetres(means["hd95_mm"][name]))
+        bar_cell(means["dice"][name], colour_of(index), _mean_distance(means, name))
         for index, name in enumerate(classes)
     )
     mean_cell = bar_cell(means["dice"]["mean"], NEUTRAL)
@@ -60,8 +60,27 @@ def case_section(done: Examination, classes: Sequence[str], shown: Sequence[str]
     rest = f"<details><summary>{len(folded)} more cases</summary>{whole(''.join(folded))}</details>" if folded else ""
     return (
         f"<p>{caption}. Missed or invented structures, counted as Dice 0 and without a distance: {missed}.</p>"
-        f"{whole(mean_row + ''.join(rows[:SHOWN_CASES]))}{rest}"
+        f"{_whole_set(done, classes)}{whole(mean_row + ''.join(rows[:SHOWN_CASES]))}{rest}"
     )
+
+
+def _whole_set(done: Examination, classes: Sequence[str]) -> str:
+    """Return what is counted over all pixels together, of a run in pixels."""
+    if done.counted is None or not done.counted.cases:
+        return ""
+    found = summarise_set(classes, done.counted.scores(), done.counted.cases)["iou"]
+    each = ", ".join(f"{escape(name)} {_share(value)}" for name, value in found.items() if name != "mean")
+    return f"<p>IoU over the pixels of all cases together: mean <strong>{_share(found['mean'])}</strong>; {each}.</p>"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _mean_distance(means: Mapping[str, Mapping[str, float | None]], name: str) -> str:
+    """Return the mean HD95 of a class in each unit that cases have."""
+    found = [(unit, means[f"hd95_{unit}"][name]) for unit in ("mm", "px") if f"hd95_{unit}" in means]
+    return ", ".join(_distance(value, unit) for unit, value in found if value is not None)
 
 
 def label_section(run: RunRecord) -> str:
@@ -118,6 +137,7 @@ def _fitted_sentence(fitted: Calibration) -> str:
 
 def _measured(done: Examination, fitted: bool) -> str:
     near, whole = expected_calibration_error(done.near), expected_calibration_error(done.whole)
+    margin = "10 mm" if done.counted is None else "10 mm, or pixels of pictures"
     caveat = " These are the patients the temperature was fitted on." if fitted and done.part == "val" else ""
     diagram = reliability_diagram("Reliability in and round the structures", done.near)
     shares = "".join(f'<th scope="col">{100 * share:g} %</th>' for share in done.entropy.shares)
@@ -133,7 +153,7 @@ def _measured(done: Examination, fitted: bool) -> str:
     )
     return (
         f"<p>Expected calibration error on {len(done.scores)} {_PARTS[done.part]} volumes, test-time augmentation off: "
-        f"<strong>{near:.4f}</strong> in and round the structures (10 mm), {whole:.4f} over whole volumes, most of "
+        f"<strong>{near:.4f}</strong> in and round the structures ({margin}), {whole:.4f} over whole volumes, most of "
         f"which are certain background.{caveat}</p>"
         f'<div class="charts">{diagram}<div><p>Share of all wrong voxels that lie among the most uncertain ones of '
         "their volume:</p>"
@@ -165,8 +185,8 @@ def _case_row(scores: CaseScores, classes: Sequence[str], patient: str, shown: S
 
 
 def _note(scores: CaseScores, name: str) -> str:
-    return "missed or invented" if scores.failed(name) else _millimetres(scores.hd95[name])
+    return "missed or invented" if scores.failed(name) else _distance(scores.hd95[name], scores.unit)
 
 
-def _millimetres(value: float | None) -> str:
-    return "" if value is None or np.isnan(value) else f"{value:.1f} mm"
+def _distance(value: float | None, unit: str) -> str:
+    return "" if value is None or np.isnan(value) else f"{value:.1f} {unit}"

@@ -14,6 +14,8 @@ import numpy as np
 from unia_med.config.schema import RunConfig
 from unia_med.data.dataset import CaseDataset
 from unia_med.data.io.orientation import orient, orient_array
+from unia_med.data.io.suffixes import is_image
+from unia_med.data.io.volume import Volume
 from unia_med.data.sample import CaseFiles
 from unia_med.data.slices.dataset import load_tags
 from unia_med.engine.calibration import true_labels
@@ -24,6 +26,8 @@ PAGE_BYTES = 7_000_000
 """Of all volumes of a page together, as text; the page stays below 10 MB."""
 
 MARGIN_MM = 25.0
+_AS_STORED = ("L", "P", "S")
+"""Directions of axes that the viewer shows as they are."""
 MOST_SLICES = 64
 MOST_FRAMES = 12
 MOST_PIXELS = 256  # per side
@@ -68,14 +72,15 @@ def read_layers(predictor: Predictor, config: RunConfig, dataset: CaseDataset, c
     columns.pop("prediction", None)  # the viewer has the cleaned one already
     labels = {"ground truth": true_labels(config, found.labels), "prediction": predicted.labels, **columns}
     maps = {"uncertainty (entropy)": predicted.entropy, "uncertainty (own map)": predicted.network}
-    volume, axis = found.volume, config.data.grid.slice_axis
-    volume = volume.channel(0)  # the first stands for all
+    title = f"{case.name}, {case.phase}" if case.phase else case.name
+    if is_image(case.image):
+        return _picture(title, found.volume, labels, maps)
+    volume, axis = found.volume.channel(0), config.data.grid.slice_axis  # the first stands for all
     image = orient(volume, axis)
 
     def turned(array: np.ndarray) -> np.ndarray:
         return orient_array(array, volume.affine, axis)
 
-    title = f"{case.name}, {case.phase}" if case.phase else case.name
     return Layers(
         title,
         image.array,
@@ -83,6 +88,23 @@ def read_layers(predictor: Predictor, config: RunConfig, dataset: CaseDataset, c
         {name: turned(array) for name, array in maps.items()},
         image.spacing_mm,
         nibabel.aff2axcodes(image.affine),
+    )
+
+
+def _picture(title: str, volume: Volume, labels: Mapping[str, np.ndarray], maps: Mapping[str, np.ndarray]) -> Layers:
+    """Return the layers of a picture, whose rows go down and which the viewer therefore neither mirrors nor turns."""
+    grey = volume.array.mean(3) if "C" in volume.axes else volume.array
+
+    def across(array: np.ndarray) -> np.ndarray:
+        return array.swapaxes(0, 1)
+
+    return Layers(
+        title,
+        across(grey),
+        {name: across(array) for name, array in labels.items()},
+        {name: across(array) for name, array in maps.items()},
+        volume.spacing_mm,
+        _AS_STORED,
     )
 
 

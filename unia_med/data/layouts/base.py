@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from unia_med.data.io.read_labels import check_label_header, read_mask_on
 from unia_med.data.io.suffixes import is_image
 from unia_med.data.io.volume import VolumeInfo
 from unia_med.data.masks import only_ignored, relabel
-from unia_med.data.sample import CaseFiles, EvaluationCase
+from unia_med.data.sample import CaseFiles, EvaluationCase, Part
 from unia_med.errors import UserError
 from unia_med.labels import BACKGROUND, IGNORE
 
@@ -197,7 +197,7 @@ def first_file(folders: Iterable[Path], name: str) -> Path | None:
     return next((folder / name for folder in folders if (folder / name).is_file()), None)
 
 
-def refuse_doubles(cases: Sequence[CaseFiles], where: dict[str, Path], faults: list[DataFault]) -> None:
+def refuse_doubles(cases: Sequence[CaseFiles], where: Mapping[Part, Path], faults: list[DataFault]) -> None:
     """Add a fault for each image that is listed twice, in one part or in two.
 
     Args:
@@ -205,9 +205,9 @@ def refuse_doubles(cases: Sequence[CaseFiles], where: dict[str, Path], faults: l
         where: List or annotation file of each part.
         faults: Gets them.
     """
-    first: dict[str, str] = {}
+    first: dict[str, Part] = {}
     for case in cases:
-        part = case.part or ""
+        part = case.part or "train"
         if case.name in first:
             found = f"{case.name}, which is in {where[first[case.name]].name} already"
             faults.append(DataFault(where[part], found, "each image once", "Remove it from one of the two"))

@@ -12,7 +12,7 @@ import numpy as np
 
 from unia_med.data.checks import DataFault, raise_faults
 from unia_med.data.layouts.base import AnnotatedLayout, first_file, refuse_doubles
-from unia_med.data.sample import CaseFiles
+from unia_med.data.sample import CaseFiles, Part
 from unia_med.data.splits import PARTS
 from unia_med.errors import UserError, nearest
 from unia_med.labels import BACKGROUND, IGNORE
@@ -77,7 +77,7 @@ class CocoDataset(AnnotatedLayout):
         labels[ignored & (labels == BACKGROUND)] = IGNORE
         return labels[:, :, None]
 
-    def _annotated(self, part: str, path: Path, faults: list[DataFault]) -> list[CaseFiles]:
+    def _annotated(self, part: Part, path: Path, faults: list[DataFault]) -> list[CaseFiles]:
         content = _read(path)
         names = self._categories(content, path, faults)
         classes: dict[int, set[str]] = {image["id"]: set() for image in content["images"]}
@@ -109,7 +109,7 @@ class CocoDataset(AnnotatedLayout):
 
     def _cases_of(
         self,
-        part: str,
+        part: Part,
         path: Path,
         images: list[Mapping[str, Any]],
         classes: Mapping[int, set[str]],
@@ -175,7 +175,7 @@ def _drawn(found: Mapping[str, Any], height: int, width: int, path: Path) -> np.
     except ImportError as error:
         remedy = "Run: pip install 'unia-med[coco]', or name folders of mask PNGs in data.coco.masks"
         raise UserError("masks from annotations need pycocotools", where=path, remedy=remedy) from error
-    shape = found.get("segmentation")
+    shape: Any = found.get("segmentation")
     try:
         if isinstance(shape, list):
             if not shape:

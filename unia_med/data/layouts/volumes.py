@@ -65,7 +65,8 @@ class VolumesDataset(Layout):
         """Return the cases as `cases` does, adding what is wrong to `faults` in place of raising it."""
         left = LeftOut()
         present = _volume_files(self.root, left)
-        rows = self._listed(present, faults) if self._settings.table else self._searched(present, faults, left)
+        table = self._settings.table
+        rows = self._listed(table, present, faults) if table else self._searched(present, faults, left)
         cases = [case for row in rows if (case := self._case(row, present, faults)) is not None]
         left.say(len(cases), "case", self.root)
         _refuse_doubles(cases, faults)
@@ -83,9 +84,9 @@ class VolumesDataset(Layout):
         remedy = "Add the mask, take tags from a table (data.tags.source: csv), or leave this case out"
         return DataFault(case.image, "no mask", f"one by data.volumes.masks {self._settings.masks}", remedy)
 
-    def _listed(self, present: Mapping[str, Path], faults: list[DataFault]) -> list[Row]:
+    def _listed(self, name: Path, present: Mapping[str, Path], faults: list[DataFault]) -> list[Row]:
         """Return the rows of the table; volumes without a row and rows without a volume are faults."""
-        table = below(self.root, self._settings.table)
+        table = below(self.root, name)
         rows = read_rows(table, tuple(_LABEL_KINDS), faults)
         named = {self._inside(self.root / text) for row in rows for text in row.files.values()}
         for row in rows:

@@ -81,12 +81,12 @@ def _row(where: str, record: Mapping[str, str], kinds: Sequence[str], faults: li
     if "image" not in files:
         faults.append(DataFault(where, "no image", "the path of a volume below data.root", "Fill the cell"))
         return None
-    part = record.get("split", "").lower() or None
-    if part not in (None, *PARTS):
-        close = nearest(part, PARTS)
+    told = record.get("split", "").lower()
+    part = next((part for part in PARTS if part == told), None)
+    if told and part is None:
+        close = nearest(told, PARTS)
         remedy = f"Did you mean {close!r}?" if close else "Leave the cell empty for an image that is not used"
-        faults.append(DataFault(where, f"split {part!r}", "train, val, test or nothing", remedy))
-        part = None
+        faults.append(DataFault(where, f"split {told!r}", "train, val, test or nothing", remedy))
     return Row(where, files, record.get("patient") or None, part)
 
 
