@@ -28,6 +28,8 @@ COMMANDS = (
     "export",
     "report",
     "phantom",
+    "settings",
+    "models",
     "demo",
     "bench",
 )

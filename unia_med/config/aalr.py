@@ -27,7 +27,9 @@ class AalrGates(Section):
     """When terms and rules begin, as fractions of all iterations [7]; 1 means never."""
 
     segmentation: float = Field(0.25, ge=0, le=1)
+    """Start of the segmentation loss."""
     adaptive_affinity: float = Field(0.40, ge=0, le=1)
+    """Start of the affinity loss."""
     label_reassign: float = Field(0.50, ge=0, le=1)
     """Also from here on reassigned labels take the place of the old ones in the other terms."""
     agreement: float = Field(0.40, ge=0, le=1)

@@ -148,6 +148,7 @@ class TrainingConfig(Section):
     """Optimiser, schedule and what is written when."""
 
     iterations: int = Field(3000, ge=1)
+    """Training steps of the whole run, shared out over `prior.rounds`; the teacher of a prior has its own."""
     batch_size: int = Field(12, ge=1)
     """Slices per iteration and device."""
     learning_rate: float = Field(1e-3, gt=0)

@@ -31,20 +31,30 @@ class WeightSettings(Section):
     """Weights of the loss terms [16]; a term of weight 0 is not computed."""
 
     classification: float = Field(1.0, ge=0)
+    """Tag classifier on the last features, whose activation maps become P1."""
     auxiliary: float = Field(1.0, ge=0)
+    """Tag classifier on earlier features, whose maps guide the token contrast."""
     distribution: float = Field(0.1, ge=0)
+    """Loss on the distribution of the Gaussian features, of the form that `distribution` names."""
     affinity: float = Field(0.1, ge=0)
+    """Tokens of one class are drawn together, those of different classes apart."""
     token_contrast: float = Field(0.3, ge=0)
+    """Contrast of the last tokens by the auxiliary maps, against over-smoothing (ToCo)."""
     segmentation: float = Field(0.15, ge=0)
+    """Cross-entropy of the decoder on the refined labels."""
     dense_energy: float = Field(0.05, ge=0)
+    """Near pixels of like intensity are predicted alike; the costliest term on a CPU."""
 
 
 class GateSettings(Section):
     """When terms and rules switch on, as fractions of all iterations [6.11, 16, B6]; 1 means never."""
 
     token_contrast: float = Field(0.0, ge=0, le=1)
+    """Start of the token contrast."""
     affinity: float = Field(0.0, ge=0, le=1)
+    """Start of the affinity loss."""
     segmentation: float = Field(0.10, ge=0, le=1)
+    """Start of the segmentation loss."""
     agreement: float = Field(0.30, ge=0, le=1, description="row 2 of the refinement: where CAM and PAR agree")
     final_labels: float = Field(0.40, ge=0, le=1, description="auxiliary labels give way to the fused ones")
     trust_cam: float = Field(1.0, ge=0, le=1, description="row 1, published for ACDC at 0.45; off by default [B6]")
