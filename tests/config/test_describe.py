@@ -38,9 +38,7 @@ def test_every_leaf_of_the_default_config_is_listed_with_its_value() -> None:
     assert all(key.startswith(UNIONS[:3]) for key in extra), extra
 
 
-@pytest.mark.parametrize(
-    "item", [item for item in SETTINGS if not item.key.startswith(("method.", "prior."))], ids=lambda item: item.key
-)
+@pytest.mark.parametrize("item", SETTINGS, ids=lambda item: f"{item.owner}:{item.key}")
 def test_every_setting_says_what_it_does(item: Any) -> None:
     assert len(item.meaning) > 10
     assert item.key and item.kind and item.default

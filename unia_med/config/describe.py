@@ -116,9 +116,14 @@ def _of_field(field: FieldInfo, default: Any, key: str, owner: str) -> Iterator[
 
 def _leaf(field: FieldInfo, default: Any, key: str, owner: str) -> Setting:
     limits = [*_limits(field.metadata), *_inner_limits(field.annotation)]
-    meaning = " ".join(inspect.cleandoc(field.description or "").split())
+    meaning = _sentence(" ".join(inspect.cleandoc(field.description or "").split()))
     kind, limits = _kind(field.annotation), list(dict.fromkeys(limits))
     return Setting(key, owner, kind, " ".join(limits), _default(field, default), meaning)
+
+
+def _sentence(text: str) -> str:
+    text = text if text.endswith((".", "...")) or not text else f"{text}."
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def _default(field: FieldInfo, value: Any) -> str:

@@ -15,4 +15,6 @@ class TeacherConfig(Section):
     iterations: int = Field(900, ge=1)
     """Training iterations of the teacher."""
     batch_size: int = Field(12, ge=1)
+    """Synthetic slices per iteration."""
     learning_rate: float = Field(1.5e-3, gt=0)
+    """Peak rate of the teacher's training."""

@@ -64,6 +64,7 @@ class PixelRefineSettings(Section):
     """Pixel-adaptive refinement [8]. Dilations are in pixels of the half-resolution image."""
 
     dilations: tuple[int, ...] = (1, 2, 4, 8, 12, 24)
+    """Distances of a pixel's neighbours; larger ones carry labels further and cost more."""
 
 
 PUBLISHED: dict[str, Any] = {
@@ -109,6 +110,7 @@ class UniaConfig(Section):
 
     name: Literal["unia"] = "unia"
     preset: Literal["default", "published"] = "default"
+    """`published`: what the public VOC script computes; settings that are written out win over it."""
     thresholds: ThresholdSettings = ThresholdSettings()
     weights: WeightSettings = WeightSettings()
     gates: GateSettings = GateSettings()
@@ -122,9 +124,15 @@ class UniaConfig(Section):
     """What becomes 1: `class`: the peak of each map, as published [6]; `slice`: the highest peak of a slice's maps;
     `running`: the running mean, over training, of the slices' highest peaks, so that a faint slice stays faint."""
     distribution: Literal["kl", "vae", "variance_aware"] = "kl"
+    """Form of the distribution loss, see `unia_med/losses/distribution.py`; `kl` as published."""
     mask: Literal["multiplicative", "bias"] = "multiplicative"
+    """How uncertainty masks tokens in the attention: `multiplicative`, as published, or as a `bias` on its logits."""
     affinity_loss: Literal["contrastive", "infonce_all", "margin"] = "contrastive"
+    """Form of the affinity loss [12]: this toolkit's own (`contrastive`), the published one (`infonce_all`) or AFA's
+    (`margin`). Their ranges differ: a weight chosen for one does not fit another."""
     affinity_norm: Literal["sinkhorn", "column", "none"] = "sinkhorn"
+    """How the affinity matrix is normalised before it spreads the maps: rows and columns of sum 1 (`sinkhorn`), columns
+    divided by their sum + 0.1, or not at all, as published [10]."""
     radius: int = Field(7, ge=1, description="neighbourhood of the affinity in tokens, Chebyshev [9]")
     label_source: Literal["P1", "P2", "F"] = Field("F", description="label of the decoder after `final_labels`")
     dense_energy_grid: int = Field(64, ge=8, description="longest side in pixels; cost grows with its 4th power [A16]")
