@@ -293,3 +293,33 @@ def test_with_a_real_network(tmp_path: Path) -> None:
     own = nib.load(tmp_path / "own" / "scan_uncertainty.nii.gz").get_fdata()
     assert network == 0 and own.shape == uncertainty.shape and not np.allclose(own, uncertainty, atol=0.01)
     assert 0 <= own.min() and own.max() <= 1
+
+
+@pytest.mark.parametrize("unit", ["meter", "micron"])
+def test_the_unit_of_space_changes_no_mask(run: Path, tmp_path: Path, unit: str) -> None:
+    save_image(tmp_path / "in" / "a.nii.gz")
+    image = nib.load(tmp_path / "in" / "a.nii.gz")
+    affine = image.affine.copy()
+    affine[:3] *= {"meter": 1e-3, "micron": 1e3}[unit]
+    other = nib.Nifti1Image(np.asarray(image.dataobj), affine)
+    other.header.set_xyzt_units(unit)
+    nib.save(other, tmp_path / "in" / "b.nii.gz")
+    assert predict(run, tmp_path / "in", tmp_path / "out") == 0
+    one, two = (nib.load(tmp_path / "out" / f"{name}_seg.nii.gz") for name in "ab")
+    assert np.asarray(one.dataobj).any() and np.array_equal(one.dataobj, two.dataobj)
+    assert np.array_equal(two.affine, nib.load(tmp_path / "in" / "b.nii.gz").affine)
+    assert two.header.get_xyzt_units()[0] == unit
+
+
+def test_linked_folders_are_searched_and_the_rest_is_counted(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_image(tmp_path / "in" / "a.nii.gz")
+    save_image(tmp_path / "elsewhere" / "b.nii.gz")
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in" / "c.nii.gz").symlink_to(tmp_path / "nowhere")
+    save_image(tmp_path / "in" / "a_gt.nii.gz")
+    assert predict(run, tmp_path / "in", tmp_path / "out") == 0
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*_seg.nii.gz")) == ["a_seg.nii.gz", "b_seg.nii.gz"]
+    told = capsys.readouterr().err
+    assert "found 2 images, left out 2: " in told and "1 linked to nothing" in told and "1 named like a mask" in told

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from unia_med.cardiac.indices import CardiacIndices, Phases, measure
+from unia_med.data.io.nifti_file import time_step_s
 from unia_med.data.io.read import read_volume
 from unia_med.data.io.suffixes import VOLUME_SUFFIXES, volume_stem
 from unia_med.data.io.volume import Volume
@@ -115,7 +116,7 @@ def measure_case(case: MaskCase, values: Mapping[str, int], info: Mapping[str, P
         frames = _frame_files(case.files.values())
     else:
         volume = read_volume(first)
-        step = _time_step(volume)
+        step = time_step_s(volume.header) if "T" in volume.axes else None
         numbers = tuple(range(1, volume.frames + 1)) if volume.array.ndim == 4 else tuple(case.files)
         frames = (volume.frame(index) for index in range(volume.frames))
     phases = None if info is None else _stated_phases(case.name, numbers, info)
@@ -161,20 +162,12 @@ def _ending_in(files: Sequence[Path], ending: str) -> list[Path]:
     return [path for path in files if volume_stem(path).endswith(ending)]
 
 
-def _frame_files(paths: Sequence[Path]) -> Iterator[Volume]:
+def _frame_files(paths: Iterable[Path]) -> Iterator[Volume]:
     for path in paths:
         volume = read_volume(path)
         if volume.array.ndim != 3:
             raise UserError("a 4D mask among frames", path, "Keep the frames, or the 4D file under another name")
         yield volume
-
-
-def _time_step(volume: Volume) -> float | None:
-    if volume.array.ndim != 4 or volume.header is None or volume.header.get_xyzt_units()[1] == "unknown":
-        return None
-    scale = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}.get(volume.header.get_xyzt_units()[1])
-    step = float(volume.header["pixdim"][4])
-    return step * scale if scale and step > 0 else None
 
 
 def _stated_phases(name: str, numbers: Sequence[int], info: Mapping[str, Path]) -> Phases:

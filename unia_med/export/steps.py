@@ -14,13 +14,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.data import MetaTensor, NibabelWriter
+from monai.data import ImageReader, MetaTensor, NibabelWriter
 from monai.inferers import Inferer
 from monai.transforms import Compose, MapTransform
 from torch import Tensor, nn
 
 from unia_med.data.grid.transforms import from_slices, restore, to_slices
-from unia_med.data.io.nifti import open_nifti, write_like
+from unia_med.data.io.nifti import read_nifti, write_like
+from unia_med.data.io.nifti_file import open_nifti
 from unia_med.data.io.orientation import orient, orient_array, orient_back
 from unia_med.data.io.suffixes import NIFTI_SUFFIXES, volume_suffix
 from unia_med.data.io.volume import Volume
@@ -31,6 +32,45 @@ from unia_med.inference.postprocess import postprocess
 from unia_med.inference.reassemble import plane_map
 from unia_med.inference.uncertainty import apply_temperature, normalised_entropy
 from unia_med.inference.walker import decide_unsure
+
+
+class VolumeReader(ImageReader):
+    """Reads NIfTI files for `LoadImaged` as `unia-med predict` does: any unit of space, repaired headers.
+
+    MONAI's own reader takes metres or micrometres for millimetres.
+    """
+
+    def verify_suffix(self, filename: Any) -> bool:
+        """Return whether this reader takes a file.
+
+        Args:
+            filename: its path.
+        """
+        return volume_suffix(str(filename)) is not None
+
+    def read(self, data: Any, **kwargs: Any) -> Volume:
+        """Return the volume.
+
+        Args:
+            data: its path.
+            kwargs: not used; options of other readers.
+        """
+        return read_nifti(Path(str(data)))
+
+    def get_data(self, img: Volume) -> tuple[np.ndarray, dict[str, Any]]:
+        """Return voxels and metadata, as MONAI's readers give them.
+
+        Args:
+            img: as `read` gives it.
+        """
+        four = img.array.ndim == 4
+        return img.array, {
+            "affine": img.affine,
+            "original_affine": img.affine.copy(),
+            "spatial_shape": np.array(img.shape[:3]),
+            "space": "RAS",
+            "original_channel_dim": -1 if four else float("nan"),
+        }
 
 
 class CheckVolumed(MapTransform):
@@ -263,8 +303,8 @@ class SourceWriter(NibabelWriter):
             verbose: not used.
             kwargs: not used; options of nibabel.
         """
-        header = open_nifti(self.source)
-        source = Volume(np.broadcast_to(np.uint8(0), header.shape), header.affine, header.header, self.source)
+        file = open_nifti(self.source)
+        source = Volume(np.broadcast_to(np.uint8(0), file.shape), file.affine, file.header, self.source)
         array = np.moveaxis(self.frames, 0, -1).astype(self.output_dtype)
         several = len(source.shape) == 4 and source.shape[3] == len(self.frames)  # frames, not channels
         write_like(array if several else array[..., 0], source, filename)

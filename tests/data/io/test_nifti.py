@@ -60,7 +60,8 @@ def test_written_file_has_the_geometry_of_its_source(name: str, dtype: type, tmp
         nib.save(with_time, source_path)
     result = (values % 4).astype(dtype)
 
-    write_like(result, read_volume(source_path), tmp_path / "out" / "seg.nii.gz")
+    volume = read_volume(source_path)
+    write_like(result.reshape(volume.shape), volume, tmp_path / "out" / "seg.nii.gz")
 
     source, written = nib.load(source_path).header, nib.load(tmp_path / "out" / "seg.nii.gz")
     assert written.shape == shape and written.get_data_dtype() == dtype

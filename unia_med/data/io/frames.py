@@ -14,7 +14,8 @@ import nibabel as nib
 import numpy as np
 
 from unia_med.data.io.geometry import check_geometry
-from unia_med.data.io.nifti import check_finite, open_nifti, result_header, stored_voxels
+from unia_med.data.io.nifti import check_finite, result_header, stored_voxels
+from unia_med.data.io.nifti_file import NiftiFile, in_header_units, open_nifti
 from unia_med.data.io.read import read_volume
 from unia_med.data.io.suffixes import NIFTI_SUFFIXES, volume_suffix
 from unia_med.data.io.volume import Volume
@@ -61,27 +62,30 @@ class NiftiFrames:
     """A 4D NIfTI file whose frames are decoded one by one.
 
     Attributes:
-        image: as nibabel holds it, its voxels not decoded.
-        path: the file.
+        file: the file, its voxels not decoded.
     """
 
-    image: Any
-    path: Path
+    file: NiftiFile
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(X, Y, Z, T)."""
-        return tuple(self.image.shape)
+        return self.file.shape
 
     @property
     def affine(self) -> np.ndarray:
         """4x4 matrix from voxel indices to RAS millimetres."""
-        return np.asarray(self.image.affine, np.float64)
+        return self.file.affine
 
     @property
     def header(self) -> Any:
         """Header of the file."""
-        return self.image.header
+        return self.file.header
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.file.path
 
     @property
     def frames(self) -> int:
@@ -96,7 +100,7 @@ class NiftiFrames:
         """
         if not 0 <= index < self.frames:
             raise IndexError(f"frame {index} of a volume with {self.frames}")
-        array = stored_voxels(self.image.dataobj, self.path, (..., index))
+        array = stored_voxels(self.file.voxels, self.path, (..., index))
         check_finite(array, self.path)
         return Volume(array, self.affine, None, self.path)
 
@@ -117,12 +121,12 @@ def open_volume(path: Path | str) -> FrameSource:
         volume = read_volume(path)
         check_time_step(volume.shape, volume.header, path)
         return volume
-    image = open_nifti(path, keep_open=True)
-    if len(image.shape) != 4:
+    file = open_nifti(path, keep_open=True)
+    if len(file.shape) != 4:
         return read_volume(path)
-    check_geometry(tuple(image.shape), np.asarray(image.affine, np.float64), path)
-    check_time_step(tuple(image.shape), image.header, path)
-    return NiftiFrames(image, path)
+    check_geometry(file.shape, file.affine, path)
+    check_time_step(file.shape, file.header, path)
+    return NiftiFrames(file)
 
 
 def check_time_step(shape: tuple[int, ...], header: Any | None, path: Path) -> None:
@@ -180,7 +184,9 @@ class FrameWriter(AbstractContextManager["FrameWriter"]):
         header = result_header(self.dtype, self.shape, source)
         kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
         # The image of one voxel that is broadcast costs no memory, and lets nibabel settle affine, codes and offset.
-        image = kind(np.broadcast_to(np.zeros(1, self.dtype), self.shape), source.affine, header)
+        image = kind(
+            np.broadcast_to(np.zeros(1, self.dtype), self.shape), in_header_units(source.affine, source.header), header
+        )
         image.update_header()
         self._header = image.header
 

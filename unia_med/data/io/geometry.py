@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,11 @@ from unia_med.errors import UserError
 
 GRID_TOLERANCE_MM = 0.1
 """How far apart the worst corners of two volumes may lie that share a grid: rounding of a header, not a shift."""
+
+PLAUSIBLE_MM = (0.01, 50.0)
+"""Voxel sizes of medical images, from micrographs of tissue to thick localisers; others are a wrong unit, as a rule."""
+
+_LOG = logging.getLogger(__name__)
 
 # Below this, the volume of a voxel relative to the product of its edges means that two axes coincide.
 _FLAT_VOXEL = 1e-4
@@ -85,6 +92,14 @@ def check_geometry(shape: tuple[int, ...], affine: np.ndarray, path: Path) -> No
             where=path,
             remedy="Write the true spacing and directions into the header (sform), or export the scan again",
         )
+    spacing = spacing_of(affine)
+    if min(spacing) < PLAUSIBLE_MM[0] or max(spacing) > PLAUSIBLE_MM[1]:
+        _say_implausible(str(path), " x ".join(f"{mm:.4g}" for mm in spacing))
+
+
+@lru_cache(maxsize=10_000)  # a file is opened several times, and told once
+def _say_implausible(path: str, spacing: str) -> None:
+    _LOG.warning("%s: voxels of %s mm are implausible; check the unit of space in its header", path, spacing)
 
 
 def _no_geometry(affine: np.ndarray) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from unia_med.errors import UserError
 
 # ITK's patient axes point to left and posterior, NIfTI's to right and anterior.
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_UNITS_MM = {"m": 1000.0, "cm": 10.0, "um": 0.001, "\u00b5m": 0.001, "micron": 0.001, "microns": 0.001, "meter": 1000.0}
 
 
 def read_itk(path: Path) -> Volume:
@@ -29,7 +31,7 @@ def read_itk(path: Path) -> Volume:
     _check_real(image.GetNumberOfComponentsPerPixel(), image.GetPixelIDTypeAsString(), path)
     array = sitk.GetArrayFromImage(image).transpose()  # SimpleITK lists the slowest axis first
     array = np.ascontiguousarray(array.astype(np.float32) if array.dtype.kind == "f" else array)
-    affine = _affine(image)
+    affine = _affine(image, path)
     return Volume(array, affine, _header(image, array, affine), path)
 
 
@@ -46,7 +48,7 @@ def read_itk_header(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
     except RuntimeError as error:
         raise _unreadable(error, path) from error
     _check_real(reader.GetNumberOfComponents(), _simple_itk(path).GetPixelIDValueAsString(reader.GetPixelID()), path)
-    return tuple(reader.GetSize()), _affine(reader)
+    return tuple(reader.GetSize()), _affine(reader, path)
 
 
 def _simple_itk(path: Path) -> Any:
@@ -77,14 +79,26 @@ def _check_real(components: int, kind: str, path: Path) -> None:
         )
 
 
-def _affine(image: Any) -> np.ndarray:
+def _affine(image: Any, path: Path) -> np.ndarray:
     dimensions = image.GetDimension()
     affine = np.eye(4)
     count = min(3, dimensions)
     direction = np.asarray(image.GetDirection()).reshape(dimensions, dimensions)
     affine[:count, :count] = direction[:count, :count] * np.asarray(image.GetSpacing()[:count])
     affine[:count, 3] = image.GetOrigin()[:count]
+    affine[:3] *= _unit_mm(path)
     return _LPS_TO_RAS @ affine
+
+
+def _unit_mm(path: Path) -> float:
+    """Return the unit of space that an NRRD header names, in mm; SimpleITK does not look at it."""
+    if path.suffix.lower() not in (".nrrd", ".nhdr"):
+        return 1.0
+    with path.open("rb") as file:
+        head = file.read(65536).partition(b"\n\n")[0].decode("latin-1")
+    units = re.search(r"^space units:(.*)$", head, re.MULTILINE | re.IGNORECASE)
+    names = set(re.findall(r'"([^"]*)"', units[1])) - {""} if units else set()
+    return _UNITS_MM.get(names.pop().strip().lower(), 1.0) if len(names) == 1 else 1.0
 
 
 def _header(image: Any, array: np.ndarray, affine: np.ndarray) -> nib.Nifti1Header | None:
@@ -120,13 +134,13 @@ def read_segments(path: Path) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
     layers = np.transpose(layers, (2, 1, 0, 3))
     entries = _segment_entries(image)
     if layers.shape[3] == 1:
-        return np.ascontiguousarray(layers[..., 0]), _affine(image), {e[0]: e[2] for e in entries}
+        return np.ascontiguousarray(layers[..., 0]), _affine(image, path), {e[0]: e[2] for e in entries}
     labels = np.zeros(layers.shape[:3], np.uint16)
     names = {}
     for number, (value, layer, name) in enumerate(entries, start=1):
         labels[layers[..., layer] == value] = number
         names[number] = name
-    return labels, _affine(image), names
+    return labels, _affine(image, path), names
 
 
 def _segment_entries(image: Any) -> list[tuple[int, int, str]]:

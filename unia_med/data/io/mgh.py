@@ -8,7 +8,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from unia_med.data.io.nifti import READ_ERRORS, new_header, stored_voxels, unreadable
+from unia_med.data.io.nifti import new_header, stored_voxels
+from unia_med.data.io.nifti_file import READ_ERRORS, unreadable
 from unia_med.data.io.volume import Volume
 
 

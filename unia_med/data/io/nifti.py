@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import warnings
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 
+from unia_med.data.io.nifti_file import COPY_AGAIN, READ_ERRORS, first_line, in_header_units, open_nifti, trimmed
 from unia_med.data.io.suffixes import NIFTI_SUFFIXES, volume_suffix
 from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
@@ -20,29 +18,25 @@ from unia_med.files import replacing
 
 WRITTEN_TYPES = (np.dtype(np.uint8), np.dtype(np.float32))
 
-# What nibabel, gzip and numpy raise between them on foreign, damaged or cut-off files.
-READ_ERRORS = (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError, ValueError, TypeError, OverflowError)
-_COPY_AGAIN = "Copy the file again from its source, or leave it out"
-
 
 def read_nifti(path: Path) -> Volume:
     """Return a volume in stored axis order; geometry and voxels are not yet checked.
 
     Args:
-        path: `.nii` or `.nii.gz`.
+        path: `.nii`, `.nii.gz`, or a file of a pair.
     """
-    image = open_nifti(path)
-    return Volume(stored_voxels(image.dataobj, path), np.asarray(image.affine, np.float64), image.header, path)
+    file = open_nifti(path)
+    return Volume(stored_voxels(file.voxels, path), file.affine, file.header, path)
 
 
 def read_nifti_header(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
     """Return shape and RAS affine of a file without decoding its voxels.
 
     Args:
-        path: `.nii` or `.nii.gz`.
+        path: `.nii`, `.nii.gz`, or a file of a pair.
     """
-    image = open_nifti(path)
-    return tuple(image.shape), np.asarray(image.affine, dtype=np.float64)
+    file = open_nifti(path)
+    return file.shape, file.affine
 
 
 def write_like(array: np.ndarray, source: Volume, path: Path | str) -> None:
@@ -66,35 +60,23 @@ def write_like(array: np.ndarray, source: Volume, path: Path | str) -> None:
     suffix = volume_suffix(path)
     if suffix not in NIFTI_SUFFIXES:
         raise UserError("results are written as NIfTI", where=path, remedy="Use a name that ends in .nii.gz or .nii")
-    if source.header is not None and len(source.header.get_data_shape()) == 2:
-        array = array[:, :, 0]
+    if source.header is not None and array.shape == source.shape:
+        array = as_stored(array, source.header)
     header = result_header(array.dtype, array.shape, source)
     kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
     with replacing(path, suffix) as temporary:
-        nib.save(kind(array, source.affine, header), temporary)
+        nib.save(kind(array, in_header_units(source.affine, source.header), header), temporary)
 
 
-def open_nifti(path: Path, keep_open: bool = False) -> Any:
-    """Return the nibabel image, header checked, voxels not yet decoded.
+def as_stored(array: np.ndarray, header: Any) -> np.ndarray:
+    """Return a result in the shape of its source's file, which may have two axes, or axes of length 1 at the end.
 
     Args:
-        path: The file.
-        keep_open: Keep its handle, so that frames read in order need no second decompression.
+        array: of the shape that the source was read with.
+        header: of the source.
     """
-    try:
-        image: Any = nib.load(path, keep_file_open=keep_open)
-        np.asarray(image.affine, dtype=np.float64)
-    except READ_ERRORS as error:
-        raise unreadable(error, path, "NIfTI") from error
-    kind = image.get_data_dtype()
-    if kind.names is not None or kind.kind == "c":
-        found = "colour (RGB)" if kind.names is not None else "complex"
-        raise UserError(
-            f"{found} voxels, expected one real number per voxel",
-            where=path,
-            remedy="Convert it to a grey-value volume, e.g. the magnitude",
-        )
-    return image
+    shape = tuple(header.get_data_shape())
+    return array.reshape(shape) if trimmed((*shape, 1, 1)[: max(3, len(shape))]) == array.shape else array
 
 
 def stored_voxels(stored: Any, path: Path, part: Any = ...) -> np.ndarray:
@@ -110,8 +92,8 @@ def stored_voxels(stored: Any, path: Path, part: Any = ...) -> np.ndarray:
             warnings.simplefilter("ignore", RuntimeWarning)  # a value past float32 becomes inf and is reported below
             array = np.asanyarray(stored[part])
             return array.astype(np.float32) if array.dtype.kind == "f" else np.array(array)
-    except READ_ERRORS as error:
-        raise UserError(f"the voxels cannot be read ({_first_line(error)})", where=path, remedy=_COPY_AGAIN) from error
+    except (*READ_ERRORS, MemoryError) as error:
+        raise UserError(f"the voxels cannot be read ({first_line(error)})", where=path, remedy=COPY_AGAIN) from error
 
 
 def check_finite(array: np.ndarray, path: Path) -> None:
@@ -173,18 +155,3 @@ def new_header(shape: tuple[int, ...], affine: np.ndarray, zooms: Sequence[float
     header.set_sform(affine, code=1)
     header.set_qform(affine, code=1)
     return header
-
-
-def unreadable(error: BaseException, path: Path, kind: str) -> UserError:
-    """Return the message for a file whose bytes do not make a volume.
-
-    Args:
-        error: What a library said.
-        path: The file.
-        kind: Its format.
-    """
-    return UserError(f"cannot be read as {kind} ({_first_line(error)})", where=path, remedy=_COPY_AGAIN)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
