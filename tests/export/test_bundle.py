@@ -121,6 +121,24 @@ def test_results_keep_the_geometry_of_the_image(results: Path, images: Path) -> 
         assert mask.header.get_xyzt_units() == ("mm", "msec")
 
 
+@pytest.mark.parametrize(("unit", "factor"), [("meter", 1e-3), ("micron", 1e3)])
+def test_the_unit_of_space_changes_no_mask(
+    bundle: Path, results: Path, images: Path, tmp_path: Path, unit: str, factor: float
+) -> None:
+    source = nib.load(images / "plain.nii.gz")
+    affine = source.affine.copy()
+    affine[:3] *= factor
+    image = nib.Nifti1Image(np.asarray(source.dataobj), affine, source.header)
+    image.header.set_xyzt_units(unit)
+    (tmp_path / "in").mkdir()
+    nib.save(image, tmp_path / "in" / "plain.nii.gz")
+    _run_bundle(bundle, tmp_path / "in", tmp_path / "out", save_uncertainty=False)
+    result = nib.load(tmp_path / "out" / "plain_seg.nii.gz")
+    np.testing.assert_array_equal(np.asarray(result.dataobj), _voxels(results / "plain_seg.nii.gz"))
+    np.testing.assert_array_equal(result.affine, nib.load(tmp_path / "in" / "plain.nii.gz").affine)
+    assert result.header.get_xyzt_units()[0] == unit
+
+
 def test_uncertainty_can_be_left_out(bundle: Path, images: Path, tmp_path: Path) -> None:
     _run_bundle(bundle, images / "single.nii.gz", tmp_path / "out", save_uncertainty=False)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["single_seg.nii.gz"]

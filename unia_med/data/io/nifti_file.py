@@ -34,9 +34,7 @@ _GZIP = b"\x1f\x8b"
 _MOST_DEFLATED = 1032
 """Bytes that one byte of a deflate stream can stand for at most (RFC 1951: 258 bytes in two bits)."""
 
-_QUIET = logging.getLogger(f"{__name__}.nibabel")
-_QUIET.addHandler(logging.NullHandler())
-_QUIET.propagate = False
+_QUIET = logging.Logger("checks of nibabel", logging.CRITICAL + 1)  # its repairs are not for the user's eyes
 
 
 @dataclass(frozen=True)
