@@ -23,7 +23,7 @@ from unia_med.data.grid.transforms import from_slices, restore, to_slices
 from unia_med.data.io.nifti import read_nifti, write_like
 from unia_med.data.io.nifti_file import open_nifti
 from unia_med.data.io.orientation import orient, orient_array, orient_back
-from unia_med.data.io.suffixes import NIFTI_SUFFIXES, volume_suffix
+from unia_med.data.io.suffixes import NIFTI_SUFFIXES, PAIR_SUFFIXES, volume_suffix
 from unia_med.data.io.volume import Volume
 from unia_med.data.io.walk import find_volumes
 from unia_med.errors import UserError
@@ -44,18 +44,18 @@ class VolumeReader(ImageReader):
         """Return whether this reader takes a file.
 
         Args:
-            filename: its path.
+            filename: its path, alone or in a sequence.
         """
-        return volume_suffix(str(filename)) is not None
+        return volume_suffix(_one(filename)) in (*NIFTI_SUFFIXES, *PAIR_SUFFIXES)
 
     def read(self, data: Any, **kwargs: Any) -> Volume:
         """Return the volume.
 
         Args:
-            data: its path.
+            data: its path, alone or in a sequence.
             kwargs: not used; options of other readers.
         """
-        return read_nifti(Path(str(data)))
+        return read_nifti(_one(data))
 
     def get_data(self, img: Volume) -> tuple[np.ndarray, dict[str, Any]]:
         """Return voxels and metadata, as MONAI's readers give them.
@@ -362,6 +362,12 @@ def require_labelled(dataset_dir: Any) -> None:
     """
     if not labelled_list(dataset_dir):
         raise UserError("holds no NAME.nii.gz with NAME_gt.nii.gz beside it", where=str(dataset_dir))
+
+
+def _one(path: Any) -> Path:
+    """Return the path that MONAI hands over alone or as the only one of a sequence."""
+    (only,) = (path,) if isinstance(path, (str, Path)) else path
+    return Path(str(only))
 
 
 def _plain(tensor: Tensor) -> Tensor:
