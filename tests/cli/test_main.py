@@ -57,7 +57,7 @@ def test_bad_config_ends_with_2_and_one_message(tmp_path: Path) -> None:
     assert result.returncode == 2
     assert result.stderr == (
         "unia-med: error: run.yaml: trainin: unknown key. Did you mean 'training'? "
-        "Known: augment, data, inference, method, network, prior, seed, training\n"
+        "Known: augment, data, inference, method, network, prior, seed, training, version\n"
     )
 
 

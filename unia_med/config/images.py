@@ -89,20 +89,7 @@ class CrfConfig(Section):
     """Dense conditional random field on predicted images (Kraehenbuehl and Koltun 2011), with UniA's values."""
 
     iterations: int = Field(0, ge=0, le=100)
-    """Mean-field iterations; 0: none, 10 as published. For images only."""
-    smoothness_weight: float = Field(1.0, ge=0)
-    """Weight of the Gaussian over positions."""
-    smoothness_px: float = Field(1.0, gt=0)
-    """Its standard deviation, pixels."""
-    appearance_weight: float = Field(4.0, ge=0)
-    """Weight of the Gaussian over positions and colours."""
-    appearance_px: float = Field(121.0, gt=0)
-    """Its standard deviation over positions, pixels."""
-    appearance_colour: float = Field(5.0, gt=0)
-    """Its standard deviation over colours, of 255."""
-    stride: int = Field(8, ge=1)
-    """Every stride-th pixel in each direction sends messages of the second Gaussian; 1 is exact, and cost falls with
-    its square."""
+    """Mean-field iterations; 0: none, 10 as published. For pictures only."""
 
 
 def image_defaults(values: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from unia_med.config.agmm import AgmmConfig
 from unia_med.config.custom import CustomConfig
 from unia_med.config.data import DataConfig, Fraction, GridConfig, Positive, SplitConfig, TagsConfig
 from unia_med.config.images import CocoConfig, CrfConfig, VocConfig
+from unia_med.config.older import FORMAT, under_todays_settings
 from unia_med.config.partial import PartialConfig
 from unia_med.config.prior import PriorConfig, WalkerConfig, labels_named, refuse_foreign_names, refuse_unknown_classes
 from unia_med.config.section import Section
@@ -245,6 +246,8 @@ class InferenceConfig(Section):
 class RunConfig(Section):
     """One `unia-med train`: the resolved form of a config file, enough to repeat the run."""
 
+    version: int = Field(FORMAT, ge=1)
+    """Version of the settings, written into run folders; no need to set it."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Drives everything random."""
     data: DataConfig = DataConfig()
@@ -254,6 +257,12 @@ class RunConfig(Section):
     prior: PriorConfig = PriorConfig()
     training: TrainingConfig = TrainingConfig()
     inference: InferenceConfig = InferenceConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older_version(cls, values: Any) -> Any:
+        """Leave out settings of earlier versions that are constants today."""
+        return under_todays_settings(values) if isinstance(values, dict) else values
 
     @model_validator(mode="before")
     @classmethod

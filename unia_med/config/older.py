@@ -1,0 +1,119 @@
+"""Configs as earlier versions wrote them into run folders: settings that have since become constants.
+
+A config that holds such a setting with the value of the constant means the same today, and is read. One with another
+value describes a run that this version cannot repeat, and is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+FORMAT = 2
+"""Version of the settings, as written into run folders; 1 is that of unia_med 0.1, which wrote none."""
+
+_REMOVED: dict[str, dict[str, tuple[Any, ...]]] = {
+    "unia": {
+        "affinity_power": (2,),
+        "affinity_steps": (1,),
+        "affinity_temperature": (0.5,),
+        "bounded": (True,),
+        "cam_minimum_range": (0.0,),
+        "doubled_features": (False,),
+        "draw_samples": (False,),
+        "par.iterations": (10,),
+        "samples": (50,),
+        "shared_head": (False,),
+        "token_purity": (0.6,),
+    },
+    "agmm": {
+        "minimum_variance": (0.001,),
+        "seeds.erosion_cells": (1,),
+        "seeds.high": (0.4,),
+        "seeds.low": (0.05,),
+        "seeds.runner_up": (0.8,),
+        "self_start": (0.0,),
+    },
+    "aalr": {
+        "affinity.hinge": ("ordered",),
+        "grow_above": (0.9,),
+        "online.background": (0.7,),
+        "online.background_power": (16.0,),
+        "online.dilations": ([1, 2, 4, 8],),
+        "online.foreground": (0.6,),
+        "online.iterations": (10,),
+        "online.least": (0.2,),
+        "reassign.replace": (0.9,),
+    },
+    "affinitynet": {"walk.evaluation": ("auto", "dense", "stencil")},
+}
+"""By method: dotted key below `method` and the values that mean what the constant does."""
+
+_PUBLISHED_UNIA: dict[str, tuple[Any, ...]] = {
+    "affinity_power": (1,),
+    "doubled_features": (True,),
+    "draw_samples": (True,),
+    "shared_head": (True,),
+    "token_purity": (0.0,),
+}
+"""What the preset `published` fixes instead."""
+
+_REMOVED_CRF: dict[str, tuple[Any, ...]] = {
+    "inference.crf.smoothness_weight": (1.0,),
+    "inference.crf.smoothness_px": (1.0,),
+    "inference.crf.appearance_weight": (4.0,),
+    "inference.crf.appearance_px": (121.0,),
+    "inference.crf.appearance_colour": (5.0,),
+    "inference.crf.stride": (8,),
+}
+
+
+def under_todays_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config without settings that are constants today.
+
+    Args:
+        values: The whole config, as read from a file or a checkpoint.
+
+    Raises:
+        ValueError: A removed setting has another value than the constant, or the config is of a later version.
+    """
+    version = values.get("version", FORMAT)
+    if isinstance(version, int) and version > FORMAT:
+        raise ValueError(
+            f"its settings have version {version}, this unia_med reads up to {FORMAT}; install the unia_med that wrote "
+            "them (environment.json names it)"
+        )
+    cleaned: dict[str, Any] = dict(values)
+    for key, allowed in _removed(values).items():
+        cleaned = _without(cleaned, key.split("."), allowed, key)
+    return cleaned | ({"version": FORMAT} if "version" in values else {})
+
+
+def _removed(values: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+    method = values.get("method")
+    if not isinstance(method, Mapping):
+        return _REMOVED_CRF
+    name = method.get("name", "unia")
+    table = dict(_REMOVED.get(name, {})) if isinstance(name, str) else {}
+    if name == "unia" and method.get("preset") == "published":
+        table |= _PUBLISHED_UNIA
+    return _REMOVED_CRF | {f"method.{key}": allowed for key, allowed in table.items()}
+
+
+def _without(values: dict[str, Any], keys: list[str], allowed: tuple[Any, ...], path: str) -> dict[str, Any]:
+    """Return nested values without one key; nothing given is changed in place."""
+    first, *rest = keys
+    if first not in values:
+        return values
+    if rest:
+        inner = values[first]
+        return {**values, first: _without(dict(inner), rest, allowed, path)} if isinstance(inner, Mapping) else values
+    if not any(
+        type(values[first]) is not bool and values[first] == value or values[first] is value for value in allowed
+    ):
+        fixed = " or ".join(str(value) for value in allowed)
+        raise ValueError(
+            f"{path} is no setting since version {FORMAT} of the settings: it is {fixed}, not {values[first]}. Remove "
+            "the key, or use unia_med 0.1 for a run that was trained with it"
+        )
+    return {key: value for key, value in values.items() if key != first}
