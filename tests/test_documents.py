@@ -1,0 +1,106 @@
+"""What the documents say holds: links, sizes, commands, settings and snippets."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+import unia_med
+from unia_med.cli.main import build_parser
+from unia_med.config.describe import find_settings
+from unia_med.config.markdown import MARK, generated_part
+from unia_med.config.shipped import find_config
+
+ROOT = Path(unia_med.__file__).parents[1]
+DOCUMENTS = sorted(
+    path
+    for path in (
+        *ROOT.glob("*.md"),
+        *ROOT.glob("*/README.md"),
+        *ROOT.glob("examples/*.md"),
+        *ROOT.glob("unia_med/*/*.md"),
+    )
+    if path.name != "CHANGELOG.md"
+)
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def _fenced(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands(text: str) -> list[str]:
+    """Command lines of `unia-med` in blocks of code and in backticks, without the rest of a shell line."""
+    blocks = "\n".join(_fenced(text, "(?:bash)?")).replace("\\\n", " ")
+    lines = [*blocks.splitlines(), *re.findall(r"`(unia-med [a-z][^`]*)`", text)]
+    lines += re.findall(r"^    (unia-med .*)$", text, flags=re.MULTILINE)
+    found = [part.strip() for line in lines for part in re.split(r"&&|#", line)]
+    return [part.removeprefix("env/bin/") for part in found if re.match(r"(env/bin/)?unia-med [a-z]", part)]
+
+
+def test_the_readme_is_short_and_all_documents_are_there() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 200
+    names = {_name(path) for path in DOCUMENTS}
+    folders = ("configs", "pipelines", "examples", "tests")
+    assert {"README.md", "CONTRIBUTING.md", "examples/results.md", *(f"{name}/README.md" for name in folders)} <= names
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=_name)
+def test_links_lead_somewhere(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    headings = {re.sub(r"[^\w -]", "", line.lstrip("# ")).lower().replace(" ", "-") for line in text.splitlines()}
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        if target.startswith("#"):
+            assert target[1:] in headings, target
+        elif "://" not in target:
+            assert (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=_name)
+def test_commands_are_understood(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = build_parser()
+    for command in commands(path.read_text(encoding="utf-8")):
+        # Square brackets around an option say that it may be left out; inside quotes they are lists.
+        arguments = shlex.split(re.sub(r"\[(--[^\]]*|[A-Z]+)\]", r"\1", command))[1:]
+        if {"...", "COMMAND", "--help"} & set(arguments):
+            continue
+        try:
+            args = parser.parse_args(arguments)
+        except SystemExit:
+            # A sentence may name a command without all that it needs; a wrong option is an error anyway.
+            assert "arguments are required" in capsys.readouterr().err, command
+            continue
+        if getattr(args, "config", None) and "/" not in args.config:
+            find_config(args.config)
+        for text in getattr(args, "set", None) or []:
+            if "=" in text:
+                assert find_settings(text.partition("=")[0]), text
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=_name)
+def test_snippets_are_valid(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for block in _fenced(text, "yaml"):
+        assert isinstance(yaml.safe_load(block), dict)
+    for block in _fenced(text, "python"):
+        ast.parse(block)
+
+
+def test_the_settings_in_the_documents_are_current() -> None:
+    text = (ROOT / "configs" / "README.md").read_text(encoding="utf-8")
+    current = MARK + text.partition(MARK)[2]
+    assert current == generated_part(), "run: unia-med settings --markdown configs/README.md"
+
+
+def test_the_check_of_commands() -> None:
+    block = "```bash\nenv/bin/pip install . && env/bin/unia-med demo --output demo  # x\n```\n"
+    text = f"`unia-med train --config a.yaml` and\n{block}"
+    assert commands(text) == ["unia-med demo --output demo", "unia-med train --config a.yaml"]
