@@ -18,8 +18,8 @@ class UserError(Exception):
         remedy: what to do about it.
 
     Example:
-        >>> print(UserError("file not found", where="heart.nii.gz", remedy="check --input"))
-        heart.nii.gz: file not found. check --input
+        >>> print(UserError("file not found", where="scan.nii.gz", remedy="check --input"))
+        scan.nii.gz: file not found. check --input
     """
 
     def __init__(self, what: str, where: str | Path | None = None, remedy: str | None = None) -> None:

@@ -49,6 +49,11 @@ PRIORS: dict[str, str] = {
 SHAPES: dict[str, str] = {"heart": "unia_med.cardiac.shape:ShortAxisShape"}
 """What is known of the shape of classes when weak labels are completed (`unia_med.data.weak_labels.shape`)."""
 
+CODES: dict[str, str] = {"heart": "unia_med.cardiac.terms:CODES"}
+"""SNOMED CT codes and meanings by class name in capitals, for DICOM and the card of a bundle."""
+LABEL_NOTES: dict[str, str] = {"heart": "unia_med.cardiac.terms:label_note"}
+"""Functions from class names in label order to a note for the card of a bundle, or None."""
+
 
 def with_installed(kind_table: Mapping[str, str], group: str) -> dict[str, str]:
     """Return a table together with what installed packages offer as entry points; names of the table win.

@@ -96,7 +96,9 @@ def measure(
             wall, diastole = _wall(frame, values), index
     curves = {name: tuple(found[name] for found in volumes) for name in volumes[0]} if volumes else {}
     phases = find_phases(curves.get("LV", ())) if phases is None else _existing(phases, len(volumes))
-    ventricles = {name: _ventricle(curves[name], phases) for name in ("LV", "RV") if name in curves}
+    ventricles: dict[str, VentricleIndices] = {
+        name: _ventricle(curves[name], phases) for name in ("LV", "RV") if name in curves
+    }
     muscle = curves["MYO"][phases.diastole] if "MYO" in curves else 0.0
     return CardiacIndices(curves, phases, ventricles, muscle * DENSITY_G_PER_ML or None, wall)
 

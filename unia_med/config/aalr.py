@@ -46,7 +46,7 @@ class AffinitySettings(Section):
 
     offsets: list[Annotated[int, Field(ge=1)]] = Field([1, 2, 4], min_length=1)
     """Distances of a pixel's 8 neighbours in pixels; the loss is averaged over them. Published 4; a 4 px step from the
-    middle of the myocardium leaves it [11]."""
+    middle of a thin structure leaves it [11]."""
     margin: float = Field(3.0, ge=0)
     """Divergence that unlike pixels should have."""
     gate: float = Field(0.2, ge=0, le=1)
@@ -67,7 +67,7 @@ class ReassignSettings(Section):
     bank: float = Field(0.9, ge=0, lt=1)
     """Share of earlier batches in a class's centre."""
     background_centres: int = Field(2, ge=1, le=8)
-    """Centres of a slice's background: air and lung are dark, the chest wall is bright [11]."""
+    """Centres of a slice's background: some tissues are dark, others bright [11]."""
 
 
 class OnlineLabelSettings(Section):
@@ -92,7 +92,7 @@ class AalrConfig(Section):
     channels: int = Field(64, ge=4)
     """Channels of the point embeddings."""
     pooling: Literal["max", "mean"] = "max"
-    """Of the tag classifier; `mean` as published. On cardiac MR only the maximum looks at the heart."""
+    """Of the tag classifier; `mean` as published. On ACDC only the maximum looks at the object."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Share of channels that the tag classifier drops in training; published 0.5, with `mean`."""
     segmentation_loss: Literal["balanced", "plain"] = "balanced"

@@ -30,7 +30,7 @@ class ConfidentConfig(Section):
     """`par`: scores first follow intensity edges (pixel-adaptive refinement in place of the dense CRF)."""
     dilations: tuple[Annotated[int, Field(ge=1)], ...] = (1, 2)
     """`par`: distances of its neighbours in pixels of the half-resolution image. UniA's (1, 2, 4, 8, 12, 24) are for
-    images of 448 pixels; at 128 they let the background wash the heart away."""
+    images of 448 pixels; at 128 they let the background wash objects away."""
 
     @model_validator(mode="after")
     def _check(self) -> ConfidentConfig:
@@ -51,13 +51,13 @@ class CamConfig(Section):
     """Pixels from one cell of the activation map to the next."""
     pooling: Literal["max", "score_max", "logsumexp", "mean"] = "max"
     """`max`: highest value of each feature; `score_max`: highest score of each class; `logsumexp`: a smooth form of it;
-    `mean`: as published. On ACDC only the first looks at the heart."""
+    `mean`: as published. On ACDC only the first looks at the object."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Share of channels dropped in training; published 0.5 with `mean`."""
     scales: list[Annotated[float, Field(gt=0)]] = [1.0]
     """Image sizes over which activation maps are summed [3]; each costs a pass. Published 1, 0.5, 1.5, 2."""
     flip: bool = False
-    """Add the mirrored image to the activation maps [3]; off for hearts, where the side tells RV from LV."""
+    """Add the mirrored image to the activation maps [3]; off where the side tells classes apart."""
     background: float = Field(0.4, gt=0, le=1)
     """Constant background score of the prediction [3]; a larger one leaves less foreground. Published 0.2."""
     confident: ConfidentConfig = ConfidentConfig()
@@ -98,7 +98,7 @@ class AffinityNetConfig(Section):
     confident: ConfidentConfig = ConfidentConfig()
     walk: WalkConfig = WalkConfig()
     stride: Literal[2, 4, 8] = 4
-    """Pixels from one cell of the affinity grid to the next. Published 8; the myocardium is about 5 pixels wide."""
+    """Pixels from one cell of the affinity grid to the next. Published 8; ACDC's thinnest class is 5 pixels wide."""
     radius: float = Field(5.0, gt=1)
     """Pairs nearer than this many cells are learned; boundary published 10."""
     widths: tuple[int, int, int] = (32, 64, 128)

@@ -54,7 +54,7 @@ class AgmmConfig(Section):
     batch the same. Where a rule completes the background, it has a hundred times the pixels of the scribbles."""
     balance_until: float | None = Field(None, gt=0, le=1)
     """Share of the iterations over which `balance` falls linearly to 0; null: it stays. Rare classes are found sooner
-    with balance, but a rare class beside a common one is then drawn too large: on ACDC the wall at twice its area."""
+    with balance, but a rare class beside a common one is then drawn too large: on ACDC one class at twice its area."""
     channels: int = Field(64, ge=4)
     """Channels of the features in which the mixture lives [11]."""
     centres_per_class: list[Annotated[int, Field(ge=1, le=8)]] = Field([3, 1], min_length=1)

@@ -101,6 +101,11 @@ class PriorRounds(Section):
         found = getattr(self, name, None)
         return found if isinstance(found, Section) else prior_type(name).settings_type()
 
+    def teacher(self) -> tuple[str, TeacherConfig] | None:
+        """Return the name and the settings of the prior that trains a teacher, or None."""
+        sections = ((name, self.settings_of(name)) for name in self.names)
+        return next(((name, found) for name, found in sections if isinstance(found, TeacherConfig)), None)
+
 
 def known_priors() -> dict[str, str]:
     """Return the priors of the registry and of installed packages, name -> "module:Class"."""
@@ -111,6 +116,12 @@ def prior_type(name: str) -> type[Prior[Any]]:
     """Return the class of a prior."""
     found: type[Prior[Any]] = resolve(known_priors(), name, "prior")
     return found
+
+
+def priors_that_know(classes: Sequence[str]) -> list[str]:
+    """Return the names of the priors that know all of some classes, without regard to case."""
+    wanted = {name.upper() for name in classes}
+    return [name for name in known_priors() if wanted <= {one.upper() for one in prior_type(name).classes}]
 
 
 def refuse_unknown_classes(names: Sequence[str], data: DataConfig) -> None:

@@ -116,7 +116,7 @@ class UniaConfig(Section):
     gates: GateSettings = GateSettings()
     par: PixelRefineSettings = PixelRefineSettings()
     scales: tuple[float, ...] = Field((1.0,), description="of the multi-scale CAM [6]; 1.0 is free")
-    flip: bool = Field(False, description="add the mirrored pass to the CAM; off for hearts [B3]")
+    flip: bool = Field(False, description="add the mirrored pass to the CAM; off where sides tell classes apart [B3]")
     cam_source: Literal["final", "auxiliary"] = Field(
         "final", description="features whose activation maps make P1: Z as published, or those before the last blocks"
     )

@@ -203,8 +203,8 @@ class SelfTraining:
         method = method.to(self.device).eval()
         for (_, volume), tags in zip(self.slices.volumes(), self._tags(), strict=True):
             classes = len(self.config.data.target_classes)
-            known = np.full((len(volume), classes), TAG_UNKNOWN, np.int8) if tags is None else tags
-            known = torch.from_numpy(known).to(self.device)
+            known = torch.from_numpy(np.full((len(volume), classes), TAG_UNKNOWN, np.int8) if tags is None else tags)
+            known = known.to(self.device)
             found = _averaged(method, volume.to(self.device), known, step, self.prior.scales)
             sigma = self.prior.slice_smoothing
             yield gaussian_filter1d(found, sigma, axis=0, mode="nearest") if sigma > 0 else found

@@ -13,13 +13,14 @@ import yaml
 from unia_med import __version__
 from unia_med.config.load import plain
 from unia_med.config.schema import RunConfig
+from unia_med.data.io.dicom.seg import known_codes
 from unia_med.data.io.orientation import AXIS_CODES
+from unia_med.registry import LABEL_NOTES, resolve
 from unia_med.run_files import RunFiles
 
 REQUIRED_PACKAGES = ("nibabel", "pytorch-ignite", "fire", "scipy")
 """What a bundle needs beside MONAI, PyTorch and numpy."""
 
-_FULL_NAMES = {"RV": "right ventricle", "MYO": "left ventricular myocardium", "LV": "left ventricular cavity"}
 _REFERENCES = {
     "unia": "Yang et al., UniA, IEEE TMM 2025, arXiv:2404.08195",
     "agmm": "Wu et al., Adaptive Gaussian Mixture Model, CVPR 2023",
@@ -71,7 +72,7 @@ def card(config: RunConfig, run: Path, step: int | None, name: str) -> dict[str,
         "references": [_REFERENCES[config.method.name]] if config.method.name in _REFERENCES else [],
         "label_table": _table(
             ["value", "label", "name"],
-            [["0", "background", ""], *([str(v), c, _FULL_NAMES.get(c, "")] for v, c in enumerate(classes, 1))],
+            [["0", "background", ""], *([str(v), c, _meaning(c)] for v, c in enumerate(classes, 1))],
         ),
         "label_note": _label_note(config),
         "path_table": _table(["step", "what is done"], _path(config)),
@@ -154,12 +155,13 @@ def _of_patients(patients: int | list[str] | None) -> str:
 
 
 def _label_note(config: RunConfig) -> str:
-    if config.data.target_classes != ["RV", "MYO", "LV"]:
-        return "Labels are numbered in the order of the training run's classes."
-    return (
-        "This is the order of ACDC. MONAI's own short-axis bundle (`ventricular_short_axis_3label`) counts the other "
-        "way round: 1 LV, 2 MYO, 3 RV. Do not mix masks of the two."
-    )
+    notes = (resolve(LABEL_NOTES, name)(config.data.target_classes) for name in LABEL_NOTES)
+    found = [note for note in notes if note]
+    return " ".join(found) or "Labels are numbered in the order of the training run's classes."
+
+
+def _meaning(name: str) -> str:
+    return known_codes().get(name.upper(), ("", ""))[1]
 
 
 def _path(config: RunConfig) -> list[list[str]]:

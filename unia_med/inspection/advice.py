@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from unia_med.config.prior import priors_that_know
 from unia_med.data.weak_labels.meaning import DRAWN_KINDS
 from unia_med.labels import BACKGROUND
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 _FEW_SLICES = 10
 _FEW_PATIENTS = 5
 _SPACING_RATIO = 1.5  # largest over smallest pixel size that one network still sees as one scale
-_HEART = {"RV", "MYO", "LV"}
 _FAR = 0.3  # share of pixels far from any label that is worth a word
 _SCARCE = 0.1  # share of background below which completing it is worth a word
 
@@ -56,8 +56,8 @@ def _remedies(first: str, second: str, config: RunConfig) -> str:
     options = [f"merge them (data.groups: {{{groups}}})"]
     if config.prior.names:
         options.append(f"the anatomical prior, which this config has switched on (prior.names: {config.prior.names})")
-    elif set(config.data.target_classes) == _HEART:
-        options.append("an anatomical prior (prior.names: [ring], as in acdc_cpu.yaml)")
+    elif fitting := priors_that_know(config.data.target_classes):
+        options.append(f"an anatomical prior that knows these classes (prior.names: one of {', '.join(fitting)})")
     if config.data.labels:
         options.append("the labels on pixels that this config reads (data.labels)")
     else:

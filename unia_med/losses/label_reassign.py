@@ -70,7 +70,7 @@ def class_centres(
         bank: (K - 1, E), unit length; the objects' centres of earlier batches.
         seen: (K - 1,) bool, objects that have been seen before.
         share: of the bank in the mix; a larger one changes slower.
-        background_centres: clusters of an image's background; on MR, air and lung are dark, the chest wall bright.
+        background_centres: clusters of an image's background; on MR, some tissues are dark, others bright.
     """
     points, confidence = promoted(points), promoted(confidence)
     classes = torch.arange(1, len(bank) + 1, device=labels.device)
@@ -111,7 +111,7 @@ def reassign(
     """Points change to the class they are nearest to if it leads by far; no class loses or gains more than a share.
 
     The specification limits losses alone. An image is background for the most part, so that a small share of it, given
-    to a thin wall, doubles the wall.
+    to a thin structure, doubles it.
 
     Args:
         log_membership: (B, K, N), see `memberships`.

@@ -1,7 +1,7 @@
 """A plain convolutional classifier whose features keep their place, for class activation maps.
 
 Attention or global average pooling lets a classifier read a tag from anywhere in the slice. On cardiac MR, only
-convolutions of small stride with maximum pooling learn tags where the heart is.
+convolutions of small stride with maximum pooling learn tags from the place of the object.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class Block(nn.Module):
     """Pre-norm transformer block with layer scale.
 
     The scales start at 0.01, so that tokens begin as the convolutional features of their own place: attention from
-    scratch smears a class activation map over the whole slice (at 0.1 its peak left the heart in 99 % of slices).
+    scratch smears a class activation map over the whole slice (at 0.1 its peak left the object in 99 % of slices).
     """
 
     def __init__(self, width: int, heads: int, expansion: int = 2) -> None:
@@ -67,8 +67,8 @@ class HybridLite0(Backbone):
         width: Token width E.
         depth: Transformer blocks, at least 2 (affinity needs the logits of two).
         heads: Attention heads M.
-        token_stride: Pixels from one token to the next: 4, 8 or 16. Smaller resolves thin walls and costs the fourth
-            power of the ratio in attention.
+        token_stride: Pixels from one token to the next: 4, 8 or 16. Smaller resolves thin structures and costs the
+            fourth power of the ratio in attention.
         weights: See `Lite0Stages`.
         channels: C of the images.
     """
@@ -94,11 +94,11 @@ class HybridLite0(Backbone):
         self.laterals = nn.ModuleList(nn.Conv2d(STAGE_CHANNELS[i], width, 1) for i in self._taps)
         # The convolution tells tokens their surroundings and, through its zero border, their place, at any size. Its
         # rectified channels are evidence that is there or not, which a maximum over the slice can locate: without
-        # them the auxiliary activation map found 0.58 of the heart, with them 0.70 (Dice, tags alone).
+        # them the auxiliary activation map found 0.58 of the object, with them 0.70 (Dice on ACDC, tags alone).
         self.local = nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         # One norm over all tokens of a slice: a layer norm would make every token equally large, and the class
-        # activation map of an empty corner as high as that of the heart.
+        # activation map of an empty corner as high as that of an object.
         self.norm = nn.GroupNorm(1, width, eps=1e-6)
         self.skip_strides = tuple(s for s in (2, 4, 8) if s < token_stride)
         self.skip_channels = tuple(STAGE_CHANNELS[STAGE_STRIDES.index(s)] for s in self.skip_strides)

@@ -24,7 +24,7 @@ def _double_convolution(channels_in: int, channels_out: int) -> nn.Sequential:
 class SkipDecoder(nn.Module):
     """U-Net decoder: enlarges token features step by step, joining the backbone's finer maps.
 
-    A wall of the myocardium is narrower than a token; LargeFOV, which upsamples token logits, cannot draw it.
+    Thin structures are narrower than a token; LargeFOV, which upsamples token logits, cannot draw it.
 
     Args:
         channels: Channels of the token features.

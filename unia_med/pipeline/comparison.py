@@ -165,7 +165,9 @@ class Comparison:
         config = self._config(entry)
         iterations = scaled(config.training.iterations, self.scale)
         settings += [f"training.iterations={iterations}", f"training.validate_every={iterations}"]
-        return [*settings, f"prior.phantom.iterations={scaled(config.prior.phantom.iterations, self.scale)}"]
+        if (teacher := config.prior.teacher()) is not None:
+            settings.append(f"prior.{teacher[0]}.iterations={scaled(teacher[1].iterations, self.scale)}")
+        return settings
 
     def _config(self, entry: Entry) -> RunConfig:
         from unia_med.config.load import load_config
@@ -187,7 +189,8 @@ class Comparison:
             stages = self._stage_budgets(owner)
             return sum(list(stages.values())[: list(stages).index(entry.part) + 1])
         config = self._config(owner)
-        teacher = scaled(config.prior.phantom.iterations, self.scale) if "phantom" in config.prior.names else 0
+        prior = config.prior.teacher()
+        teacher = scaled(prior[1].iterations, self.scale) if prior is not None else 0
         return teacher if entry.part else teacher + scaled(config.training.iterations, self.scale)
 
 
@@ -206,8 +209,8 @@ def patient_means(cases: Iterable[Mapping[str, Any]], classes: Sequence[str]) ->
         classes: T names.
 
     Example:
-        >>> cases = [{"case": f"p1_frame0{i}", "dice": {"LV": d}} for i, d in ((1, 0.5), (9, 0.7))]
-        >>> patient_means(cases, ["LV"]).tolist()
+        >>> cases = [{"case": f"p1_frame0{i}", "dice": {"liver": d}} for i, d in ((1, 0.5), (9, 0.7))]
+        >>> patient_means(cases, ["liver"]).tolist()
         [[0.6]]
     """
     patients: dict[str, list[list[float]]] = {}

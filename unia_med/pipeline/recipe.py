@@ -69,8 +69,10 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for key, value in over.items():
         earlier = result.get(key)
-        both = isinstance(earlier, Mapping) and isinstance(value, Mapping)
-        result[key] = merged(earlier, value) if both else value
+        if isinstance(earlier, Mapping) and isinstance(value, Mapping):
+            result[key] = merged(earlier, value)
+        else:
+            result[key] = value
     return result
 
 

@@ -78,12 +78,12 @@ def run_recipe(recipe: Recipe, output: Path, device: str = "auto") -> int:
         reads = {read: done[read].token for read in stage.reads.values()}
         wanted = _wanted_record(stage, nameless[stage.name], reads)
         found = read_record(output, stage.name)
-        same = found is not None and found.fingerprint == wanted.fingerprint
-        if same and found.finished is not None and step.is_complete(folder):
+        same = found if found is not None and found.fingerprint == wanted.fingerprint else None
+        if same is not None and same.finished is not None and step.is_complete(folder):
             print(f"{title}: finished, unchanged", flush=True)
-            done[stage.name] = found
+            done[stage.name] = same
             continue
-        resumes = same and found.finished is None
+        resumes = same is not None and same.finished is None
         if not resumes:
             _make_room(folder, found)
         print(f"{title}: {'goes on' if resumes else 'runs'}", flush=True)

@@ -11,7 +11,7 @@ import numpy as np
 from unia_med.metrics.calibration import Reliability
 
 COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#d55e00", "#cc79a7", "#0072b2", "#8a7a00", "#7a7a7a")
-"""Okabe and Ito's colour-blind-safe colours; the first three are RV, MYO and LV as in the README's picture."""
+"""Okabe and Ito's colour-blind-safe colours; the first three as in the README's picture."""
 
 NEUTRAL = "#7a7a7a"
 _BARS, _IDEAL = COLOURS[5], COLOURS[3]

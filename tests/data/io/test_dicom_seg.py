@@ -8,7 +8,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from unia_med.data.io.dicom.seg import CODES, SegWriter, read_segmentation, seg_names
+from unia_med.data.io.dicom.seg import SegWriter, known_codes, read_segmentation, seg_names
 from unia_med.data.io.dicom.series import DicomSeries, find_series
 
 NAMES = ("RV", "MYO", "LV")
@@ -102,7 +102,7 @@ def test_segments_have_standard_codes(cine: DicomSeries, tmp_path: Path) -> None
 def test_codes_are_those_of_pydicoms_dictionary() -> None:
     concepts = pytest.importorskip("pydicom.sr._concepts_dict").concepts["SCT"]
     known = {value for entry in concepts.values() for value in entry}
-    assert {value for value, _ in CODES.values()} <= known
+    assert {value for value, _ in known_codes().values()} <= known
     assert "53085002" in concepts["RightVentricle"] and "87878005" in concepts["LeftVentricle"]
     assert "49848007" in concepts["StructureOfMyocardiumOfLeftVentricle"]
 

@@ -92,7 +92,8 @@ def track(
         for index in range(middle, len(volume) if step == 1 else -1, step):
             change = settings.radius_cost * ((radii - radii[radius]) / 5.0) ** 2
             cost = _move_cost(shape, place, settings) + change[:, None, None]
-            radius, *place = _best(response[index] - cost)
+            radius, *at = _best(response[index] - cost)
+            place = (at[0], at[1])
             rings[index] = (*place, settings.pixels(radii[radius]))
             strengths[index] = response[index, radius, place[0], place[1]]
     return rings, strengths

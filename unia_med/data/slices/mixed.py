@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import Dataset
 
 from unia_med.data.slices.dataset import SliceDataset
+from unia_med.data.slices.synthetic import SyntheticSlices
 
 
 class MixedSlices(Dataset):
@@ -20,7 +21,7 @@ class MixedSlices(Dataset):
         share: Share of synthetic slices in a batch, in [0, 1).
     """
 
-    def __init__(self, real: SliceDataset, synthetic: Any, share: float) -> None:
+    def __init__(self, real: SliceDataset, synthetic: SyntheticSlices, share: float) -> None:
         self.real, self.synthetic, self.share = real, synthetic, share
         self.cases = [*real.cases, *synthetic.cases]
 
@@ -29,7 +30,7 @@ class MixedSlices(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         if index < len(self.real):
-            return self.real[index]
+            return dict(self.real[index])
         item = {**self.synthetic[index - len(self.real)], "index": index}
         if self.real.labels is not None:  # all slices of a batch have the same keys; here every pixel is known
             item["labels"] = item["scores"].argmax(0).to(torch.uint8)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
 
@@ -24,7 +25,7 @@ class SyntheticSlices(Dataset):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor | int]:
+    def __getitem__(self, index: int) -> dict[str, Any]:
         labels = self.labels[index]
         present = np.bincount(labels.ravel(), minlength=self._classes)[1:] > 0
         scores = (labels[None] == np.arange(self._classes)[:, None, None]).astype(np.float32)

@@ -216,6 +216,7 @@ def _on_grid(case: CaseFiles, drawing: Drawing, config: DataConfig, source: Labe
     images = _image_slices(case, config)
     shape = _shape(source)
     if source.fill == "ellipse":
+        assert drawing.boxes is not None  # the config lets ellipses be asked for boxes alone
         boxes = boxes_on_grid(drawing.boxes, drawing.grid)
         if shape is None:
             return np.stack([fill_boxes(config.grid.size, of_slice) for of_slice in boxes])

@@ -170,11 +170,11 @@ def _classes(mask: np.ndarray) -> list[int]:
 
 def _from_structures(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distance (X, Y) in pixels from all structures and their middle; without any, from the middle of the slice."""
-    heart = mask > 0
-    if not heart.any():
+    structures = mask > 0
+    if not structures.any():
         centre = (np.asarray(mask.shape) - 1) / 2
         return np.hypot(*(np.indices(mask.shape) - centre[:, None, None])), centre
-    return ndimage.distance_transform_edt(~heart), np.argwhere(heart).mean(0)
+    return ndimage.distance_transform_edt(~structures), np.argwhere(structures).mean(0)
 
 
 def _one_per_direction(offsets: np.ndarray, count: int, generator: np.random.Generator) -> list[int]:

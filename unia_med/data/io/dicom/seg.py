@@ -23,6 +23,7 @@ from unia_med import __version__
 from unia_med.data.io.dicom.series import INSTALL, DicomSeries, quiet
 from unia_med.errors import UserError
 from unia_med.files import replacing
+from unia_med.registry import CODES, resolve, with_installed
 
 if TYPE_CHECKING:
     from highdicom.seg import SegmentDescription
@@ -30,23 +31,18 @@ if TYPE_CHECKING:
 PRIVATE_SCHEME = "99UNIAMED"
 """Coding scheme of classes for which no standard code is known here."""
 
-CODES = {
-    "RV": ("53085002", "Right ventricle"),
-    "MYO": ("49848007", "Myocardium of left ventricle"),
-    "LV": ("87878005", "Left ventricle"),
-    "LA": ("82471001", "Left atrium"),
-    "RA": ("73829009", "Right atrium"),
-    "AORTA": ("15825003", "Aorta"),
-    "HEART": ("80891009", "Heart"),
-}
-"""SNOMED CT code and meaning by class name in capitals (DICOM PS3.16, CID 7151)."""
-
 COLOURS = ((0.90, 0.62, 0.00), (0.34, 0.71, 0.91), (0.00, 0.62, 0.45), (0.80, 0.47, 0.65), (0.94, 0.89, 0.26))
 """Display colours (sRGB) by class, of the colour-blind-safe palette of Okabe and Ito."""
 
 _SNOMED, _ANATOMY = "SCT", ("91723000", "Anatomical structure")
 # Type 2 in the standard (may be empty, must be there), yet often left out by anonymisation; highdicom reads them.
 _MAY_BE_EMPTY = "PatientID PatientName PatientBirthDate PatientSex AccessionNumber StudyID StudyDate StudyTime".split()
+
+
+def known_codes() -> dict[str, tuple[str, str]]:
+    """Return SNOMED CT code and meaning by class name in capitals, of all of `unia_med.registry.CODES`."""
+    tables = with_installed(CODES, "unia_med.codes")
+    return {name: code for table in tables for name, code in resolve(tables, table).items()}
 
 
 def seg_names(series: DicomSeries) -> list[str]:
@@ -174,8 +170,9 @@ def _describe(number: int, name: str) -> SegmentDescription:
     from pydicom.sr.codedict import codes
     from pydicom.sr.coding import Code
 
-    value, meaning = CODES.get(name.upper(), (f"CLASS{number}", name))
-    scheme = _SNOMED if name.upper() in CODES else PRIVATE_SCHEME
+    known = known_codes()
+    value, meaning = known.get(name.upper(), (f"CLASS{number}", name))
+    scheme = _SNOMED if name.upper() in known else PRIVATE_SCHEME
     red, green, blue = (round(255 * part) for part in COLOURS[(number - 1) % len(COLOURS)])
     return SegmentDescription(
         segment_number=number,

@@ -295,7 +295,7 @@ def _transfer_syntax(dataset: Any) -> str:
 
 
 def _interval_ms(dataset: Any) -> float | None:
-    """Time from phase to phase: stated, or the heart's period over the number of its phases."""
+    """Time from phase to phase: stated, or the period of a cycle over the number of its phases."""
     stated = _number(dataset, "TemporalResolution") or _number(dataset, "FrameTime")
     period, phases = _number(dataset, "NominalInterval"), _number(dataset, "CardiacNumberOfImages")
     found = stated or (period / phases if period and phases else None)
