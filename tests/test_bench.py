@@ -14,7 +14,7 @@ from unia_med.errors import UserError
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("name", ["pixel_refine", "affinity_loss", "sinkhorn"])
+@pytest.mark.parametrize("name", ["pixel_refine", "affinity_loss", "sinkhorn", "hd95"])
 def test_forms_agree(name: str) -> None:
     torch.manual_seed(1)
     used, plain = BENCHMARKS[name].make(CPU)

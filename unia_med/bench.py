@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -20,6 +21,7 @@ from unia_med.errors import UserError, suggestion
 from unia_med.localise.affinity_refine import SINKHORN_ROUNDS, normalise_affinity, radius_mask
 from unia_med.localise.pixel_refine import combine_high_low, pixel_kernel, propagate, refine_labels
 from unia_med.losses.affinity import contrastive, pair_labels
+from unia_med.metrics.surface import hausdorff95, surface_distances
 from unia_med.nn.hybrid import HybridLite0
 
 Form = Callable[[], Tensor]
@@ -217,6 +219,46 @@ def _training_pass(images: Tensor, layout: torch.memory_format) -> Form:
     return step
 
 
+def _hd95(device: torch.device) -> tuple[Form, Form]:
+    """Distances of a heart, of an organ, and of two organs with stray voxels, all on the CPU."""
+    from monai.metrics import compute_hausdorff_distance
+
+    pairs = [
+        (*_two_balls((216, 256, 10), (1.5, 1.5, 10.0), 42.0, stray=0), (1.5, 1.5, 10.0)),
+        (*_two_balls((128, 128, 96), (1.0, 1.0, 1.5), 38.0, stray=0), (1.0, 1.0, 1.5)),
+        (*_two_balls((128, 128, 96), (1.0, 1.0, 1.5), 38.0, stray=400), (1.0, 1.0, 1.5)),
+    ]
+
+    def used() -> Tensor:
+        found = (surface_distances(one, other, spacing) for one, other, spacing in pairs)
+        return torch.tensor([hausdorff95(distances) for distances in found if distances is not None])
+
+    def plain() -> Tensor:
+        values = []
+        for one, other, spacing in pairs:
+            first, second = (torch.from_numpy(mask)[None, None].float() for mask in (one, other))
+            values.append(compute_hausdorff_distance(first, second, True, percentile=95, spacing=spacing))
+        return torch.cat(values).flatten()
+
+    return used, plain
+
+
+def _two_balls(
+    shape: tuple[int, ...], spacing: tuple[float, ...], radius_mm: float, stray: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return two bool balls a few voxels apart, the first with stray voxels anywhere."""
+    axes = np.meshgrid(*(np.arange(size, dtype=float) for size in shape), indexing="ij")
+    middle = [size / 2 for size in shape]
+    balls = []
+    for shift, radius in ((0.0, radius_mm), (2.0, radius_mm + spacing[0])):
+        away = [axis - centre for axis, centre in zip(axes, middle, strict=True)]
+        away[:2] = [axis - shift for axis in away[:2]]
+        balls.append(sum((axis * size) ** 2 for axis, size in zip(away, spacing, strict=True)) < radius**2)
+    first, second = (np.asarray(ball) for ball in balls)
+    first.flat[np.random.default_rng(0).choice(first.size, stray, replace=False)] ^= True
+    return first, second
+
+
 BENCHMARKS: dict[str, Benchmark] = {
     "pixel_refine": Benchmark(
         "PAR labels: whole batch at once / loop over slices and thresholds", _pixel_refine, 0.001
@@ -224,6 +266,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "radius_mask": Benchmark("token neighbourhood: cached / Python double loop", _radius_mask),
     "affinity_loss": Benchmark("contrastive affinity loss: all pairs at once / loop over tokens", _affinity_loss),
     "sinkhorn": Benchmark("Sinkhorn scaling: accumulated factors / rescaled matrix", _sinkhorn),
+    "hd95": Benchmark("HD95 of one class: neighbours in order of distance / MONAI", _hd95),
     "memory_layout": Benchmark("training pass of the CPU backbone: channels last / channels first", _memory_layout),
 }
 """Every benchmark by name, in the order of printing."""

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from unia_med.metrics.surface import (
     average_surface_distance,
@@ -110,6 +111,23 @@ def test_identical_masks_are_at_distance_zero() -> None:
     assert distances is not None
     assert hausdorff95(distances) == 0.0
     assert average_surface_distance(distances) == 0.0
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.7, 1.9, 6.0), (5.0, 0.4, 0.4)])
+def test_near_and_far_voxels_have_the_distances_of_a_whole_distance_map(spacing: tuple[float, ...]) -> None:
+    """A body, stray voxels everywhere, and a second body far away: found by neighbours, by the tree and by both."""
+    rng = np.random.default_rng(3)
+    x, y, z = np.indices((60, 50, 20))
+    label = (x - 20) ** 2 + (y - 20) ** 2 + 4 * (z - 10) ** 2 < 150
+    prediction = ((x - 22) ** 2 + (y - 21) ** 2 + 4 * (z - 10) ** 2 < 120) ^ (rng.random(label.shape) < 0.001)
+    prediction[50:58, 40:48, 2:18] = True
+    found = surface_distances(prediction, label, spacing)
+    edges = surface(prediction), surface(label)
+    maps = [ndimage.distance_transform_edt(~edge, sampling=spacing) for edge in edges]
+    assert found is not None
+    np.testing.assert_allclose(found.to_label, maps[1][edges[0]], rtol=1e-12)
+    np.testing.assert_allclose(found.to_prediction, maps[0][edges[1]], rtol=1e-12)
+    assert found.to_label.max() > 20
 
 
 def test_pooled_forgives_a_false_blob_and_max_does_not() -> None:

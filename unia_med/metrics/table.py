@@ -77,13 +77,30 @@ def score_case(
         unit: Of the distances.
     """
     scores = CaseScores(case, {}, {}, {}, unit)
-    for value, name in enumerate(classes, start=1):
-        predicted, true = prediction == value, label == value
+    boxes = zip(*(_class_boxes(array, len(classes)) for array in (prediction, label)), strict=True)
+    for value, (name, found) in enumerate(zip(classes, boxes, strict=True), start=1):
+        box = _around(found)
+        predicted, true = prediction[box] == value, label[box] == value
         scores.dice[name] = dice(predicted, true)
         distances = surface_distances(predicted, true, spacing)
         scores.hd95[name] = None if distances is None else hausdorff95(distances, hd95)
         scores.asd[name] = None if distances is None else average_surface_distance(distances)
     return scores
+
+
+def _class_boxes(labels: np.ndarray, classes: int) -> list[tuple[slice, ...] | None]:
+    """Return the box around each class, None for one that is absent; one look at all voxels for all classes."""
+    from scipy.ndimage import find_objects  # slow to import
+
+    return find_objects(labels, classes) if classes else []
+
+
+def _around(boxes: Sequence[tuple[slice, ...] | None]) -> tuple[slice, ...]:
+    """Return the box around boxes; an empty one where there is none."""
+    present = [box for box in boxes if box is not None]
+    if not present:
+        return (slice(0, 0),)
+    return tuple(slice(min(s.start for s in sides), max(s.stop for s in sides)) for sides in zip(*present, strict=True))
 
 
 def summarise(classes: Sequence[str], cases: Iterable[CaseScores]) -> dict[str, Any]:
