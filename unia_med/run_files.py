@@ -1,9 +1,12 @@
-"""The names of the files in a run folder, spelled here and nowhere else."""
+"""The names of the files in a run folder, spelled here and nowhere else, and its table of validations."""
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
+
+from unia_med.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -98,3 +101,23 @@ class RunFiles:
     def to_predict_with(self) -> Path | None:
         """Return the checkpoint that predicts best of those that are there, or None."""
         return next((path for path in (self.best, self.last, self.weights) if path.is_file()), None)
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """Rows of a metrics.csv with the cells that hold a number.
+
+    Args:
+        path: the file.
+    """
+    if not path.is_file():
+        remedy = "A run writes it at its first validation: wait for it, or go on with `unia-med train --resume`"
+        raise UserError("no such file", where=path, remedy=remedy)
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            table = list(csv.DictReader(file))
+        rows = [{name: float(cell) for name, cell in row.items() if name and cell} for row in table]
+    except (ValueError, TypeError, csv.Error) as error:
+        raise UserError(f"is no table of numbers ({error})", where=path, remedy="Restore the run's own file") from error
+    if not rows or not all("step" in row for row in rows):
+        raise UserError("holds no row with a step", where=path, remedy="Wait for the first validation of the run")
+    return rows

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from unia_med.config.load import load_config, parse_config
 from unia_med.config.schema import RunConfig
 from unia_med.errors import UserError, suggestion
-from unia_med.run_files import RunFiles
+from unia_med.run_files import RunFiles, read_metrics
 
 if TYPE_CHECKING:
     import torch
 
+    from unia_med.data.io.channels import ChannelFiles
     from unia_med.inference.predictor import Predictor
     from unia_med.methods.base import Method
 
@@ -105,14 +106,55 @@ class Run:
         return tuple(self.config.data.target_classes)
 
     @property
+    def kind(self) -> str:
+        """`run`, or `shipped model`."""
+        return "run" if self.shipped is None else "shipped model"
+
+    @property
+    def spacing_mm(self) -> float | None:
+        """Pixel size in plane to which images are brought; None where they stay as they are."""
+        return self.config.data.grid.spacing_mm
+
+    @property
+    def in_pixels(self) -> bool:
+        """Whether it learned from pictures, without millimetres."""
+        return self.config.data.grid.units == "pixels"
+
+    @property
+    def channel_files(self) -> ChannelFiles:
+        """How many channels images have, and how files store them."""
+        from unia_med.data.io.channels import ChannelFiles
+
+        return ChannelFiles.of(self.config.data)
+
+    def split_images(self, root: Path, part: str) -> list[tuple[str, Path]]:
+        """Return name and file of the images of one part of a data set, by the run's own layout and split.
+
+        Args:
+            root: folder of the data set.
+            part: `train`, `val` or `test`.
+
+        Raises:
+            UserError: no such data set, or nothing in this part.
+        """
+        from unia_med.build import build_dataset
+        from unia_med.data.splits import split_cases
+
+        dataset = build_dataset(self.config.data.model_copy(update={"root": root}))
+        parts = split_cases(dataset.cases(), self.config.data.split, self.config.seed)
+        if part not in parts:
+            raise UserError(f"unknown part '{part}'", where="split", remedy=suggestion(part, parts))
+        if not parts[part]:
+            raise UserError(f"the run's split leaves no {part} case", where=root, remedy="Leave out --split")
+        return [(case.name, case.image) for case in parts[part]]
+
+    @property
     def metrics(self) -> list[dict[str, float]]:
         """Rows of metrics.csv with the cells that hold a number; a run writes one at each validation.
 
         Raises:
             UserError: there is no metrics.csv, or it is no table of numbers.
         """
-        from unia_med.report.run_folder import read_metrics
-
         return read_metrics(self.files.metrics)
 
     def predictor(

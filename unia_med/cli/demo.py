@@ -32,46 +32,59 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the commands of a first session one after the other; the first that fails ends it.
+    """Go through a first session, showing the command of each step; the first that fails ends it.
 
     Args:
         args: parsed command line.
     """
-    from unia_med.cli.main import main
-
     output: Path = args.output
-    data, model, masks = str(output / "data"), str(output / "run"), str(output / "predictions")
-    commands = [
-        ["phantom", "--output", data, "--patients", str(PATIENTS)],
-        ["train", "--config", CONFIG, "--output", model, "--set", f"data.root={data}"],
-        ["predict", "--model", model, "--input", data, "--split", "val", "--output", masks, "--uncertainty"],
-        [
-            "evaluate",
-            "--predictions",
-            masks,
-            "--labels",
-            data,
-            "--config",
-            f"{model}/config.yaml",
-            "--split",
-            "val",
-            "--output",
-            str(output / "scores.json"),
-        ],
-        ["export", "--model", model, "--output", str(output / BUNDLE), "--no-onnx"],
-        ["report", model, "--output", str(output / "report.html")],
-    ]
-    for command in commands:
-        print("$ unia-med " + " ".join(command), flush=True)
-        code = main(command)
-        if code:
-            return code
-    code = _run_bundle(output)
+    _learn(output)
+    code = _segment(output) or _run_bundle(output)
     if code:
         return code
     print(f"Everything is in {output}: report.html, data/, run/, predictions/ (masks and uncertainty), scores.json,")
-    print(f"{BUNDLE}/ (a MONAI bundle; its docs/README.md tells how to use it) and bundle_predictions/")
+    print(f"{BUNDLE}/ (a MONAI bundle; its docs/README.md says how to use it) and bundle_predictions/")
     return 0
+
+
+def _learn(output: Path) -> None:
+    from unia_med import api
+    from unia_med.cardiac.phantom.dataset import write_dataset
+
+    data, model = output / "data", output / "run"
+    _show(f"phantom --output {data} --patients {PATIENTS}")
+    write_dataset(data, PATIENTS)
+    _show(f"train --config {CONFIG} --output {model} --set data.root={data}")
+    api.train(CONFIG, model, set={"data.root": data})
+
+
+def _segment(output: Path) -> int:
+    """Predict, score, export and report; returns 1 where a case failed."""
+    from unia_med import api
+    from unia_med.report.make import make_report
+    from unia_med.runs import Run
+
+    data, model, masks = output / "data", output / "run", output / "predictions"
+    run = Run.open(model)
+    _show(f"predict --model {model} --input {data} --split val --output {masks} --uncertainty")
+    failed = [case for case in api.predict(run, data, masks, split="val", uncertainty=True) if case.error]
+    for case in failed:
+        print(case.error, file=sys.stderr)
+    scores, config = output / "scores.json", run.files.config
+    _show(f"evaluate --predictions {masks} --labels {data} --config {config} --split val --output {scores}")
+    found = api.evaluate(masks, data, config=run.config, split="val")
+    found.write(scores)
+    print(found)
+    _show(f"export --model {model} --output {output / BUNDLE} --no-onnx")
+    for note in api.export(run, output / BUNDLE, onnx=False):
+        print(f"Note: {note}")
+    _show(f"report {model} --output {output / 'report.html'}")
+    make_report(run, output / "report.html")
+    return 1 if failed else 0
+
+
+def _show(command: str) -> None:
+    print(f"$ unia-med {command}", flush=True)
 
 
 def _run_bundle(output: Path) -> int:

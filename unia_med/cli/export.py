@@ -26,7 +26,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """
     parser = new_command(subparsers, "export", "Write a trained run as a MONAI bundle.", EXAMPLE)
     parser.description = f"{parser.description}\n{DETAILS}"
-    parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="run folder of `unia-med train`")
+    parser.add_argument(
+        "--model", required=True, metavar="RUN", help="run folder of `unia-med train`, or name of a shipped model"
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="BUNDLE", help="folder to make; new or empty")
     parser.add_argument(
         "--onnx",
@@ -41,9 +43,9 @@ def run(args: argparse.Namespace) -> int:
     Args:
         args: parsed command line.
     """
-    from unia_med.export.bundle import export_bundle
+    from unia_med import api
 
-    notes = export_bundle(args.model, args.output, args.onnx)
+    notes = api.export(args.model, args.output, onnx=args.onnx)
     size = sum(path.stat().st_size for path in args.output.rglob("*") if path.is_file())
     print(f"Bundle in {args.output}, {size / 1e6:.1f} MB; {args.output / 'docs' / 'README.md'} says how to run it")
     for note in notes:

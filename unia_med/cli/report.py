@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from unia_med.cli.options import add_device, new_command
-from unia_med.errors import UserError
-
-if TYPE_CHECKING:
-    from unia_med.config.schema import RunConfig
-    from unia_med.data.dataset import CaseDataset
-    from unia_med.data.sample import CaseFiles
-    from unia_med.report.page import ReportContents
-    from unia_med.runs import Run
 
 EXAMPLE = """unia-med report runs/acdc
 unia-med report runs/acdc --data ACDC --output acdc.html --cases 5"""
@@ -53,82 +45,21 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: no run, no checkpoint, no metrics, or data that was named and cannot be used.
     """
-    from unia_med.files import write_text
-    from unia_med.report.page import ReportContents, render
-    from unia_med.report.run_folder import read_run
-    from unia_med.runs import Run
-
-    output = _check(args)
-    trained = Run.open(args.run_dir)
-    trained.checkpoint  # noqa: B018  asked for now: without one there is nothing to show
-    text = trained.files.config.read_text(encoding="utf-8")
-    contents = ReportContents(read_run(args.run_dir, trained.config), text)
-    _add_cases(contents, trained, args)
-    page = render(contents)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_text(output, page)
-    if contents.missing:
-        print(contents.missing)
-    print(f"written to {output} ({len(page.encode()) / 1e6:.1f} MB)")
-    return 0
-
-
-def _check(args: argparse.Namespace) -> Path:
-    output: Path = args.output or args.run_dir / "report.html"
-    if output.suffix.lower() not in (".html", ".htm"):
-        raise UserError(f"the suffix is {output.suffix!r}", where=output, remedy="Use .html")
-    if output.is_dir():
-        raise UserError("is a folder", where=output, remedy="Name a file")
-    if args.cases < 0:
-        raise UserError(f"{args.cases} patients", where="--cases", remedy="Give 0 or more")
-    return output
-
-
-def _add_cases(contents: ReportContents, run: Run, args: argparse.Namespace) -> None:
-    """Predict the cases of the split; without reachable data, say why there are none."""
-    from unia_med.build import build_dataset
-    from unia_med.data.splits import split_cases
-
-    config = run.config
-    if args.data is not None:
-        config = config.model_copy(update={"data": config.data.model_copy(update={"root": args.data})})
-    elif config.data.root is None or not config.data.root.is_dir():
-        contents.missing = (
-            f"No cases: the data folder of the run, {config.data.root or 'which has none'}, is not here. "
-            "Name it with --data."
-        )
-        return
-    dataset = build_dataset(config.data)
-    parts = split_cases(dataset.cases(), config.data.split, config.seed)
-    contents.counts = {part: len({case.patient for case in cases}) for part, cases in parts.items()}
-    masked = [case for case in parts[args.split] if case.mask is not None]
-    if not masked:
-        contents.missing = f"No cases: the {args.split} part of the split holds no case with a mask."
-        return
-    _predict(contents, run, config, dataset, masked, args)
-
-
-def _predict(
-    contents: ReportContents,
-    run: Run,
-    config: RunConfig,
-    dataset: CaseDataset,
-    cases: list[CaseFiles],
-    args: argparse.Namespace,
-) -> None:
     from rich.progress import track
 
-    from unia_med.build import resolve_device
-    from unia_med.report.cases import choose_patients, examine, frames_of
-    from unia_med.report.volumes import PAGE_BYTES, pack, read_layers
+    from unia_med.report.make import make_report
+    from unia_med.runs import Run
 
-    predictor = run.predictor(resolve_device(args.device))
-    shown = track(cases, "predicting", disable=not sys.stdout.isatty(), transient=True)
-    contents.examination = examine(predictor, config, dataset, shown, args.split)
-    patients = choose_patients(contents.examination, args.cases)
-    volumes = []
-    for patient in patients:
-        layers = [read_layers(predictor, config, dataset, case) for case in frames_of(cases, patient)]
-        alike = [frame for frame in layers if frame.image.shape == layers[0].image.shape]
-        volumes.append(pack(patient, alike, PAGE_BYTES // len(patients)))
-    contents.volumes = volumes
+    made = make_report(
+        Run.open(args.run_dir),
+        args.output,
+        data=args.data,
+        split=args.split,
+        patients=args.cases,
+        device=args.device,
+        track=partial(track, description="predicting", disable=not sys.stdout.isatty(), transient=True),
+    )
+    if made.missing:
+        print(made.missing)
+    print(f"written to {made.path} ({made.path.stat().st_size / 1e6:.1f} MB)")
+    return 0

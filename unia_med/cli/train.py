@@ -30,10 +30,12 @@ def run(args: argparse.Namespace) -> int:
     Args:
         args: parsed command line.
     """
-    from unia_med.config.load import load_config
+    from unia_med import api
+    from unia_med.engine.interrupt import Interrupted
 
-    config = load_config(args.config, args.set)
     output = args.output or Path("runs") / Path(args.config).stem
-    from unia_med.engine.session import train
-
-    return train(config, output, args.resume, args.device)
+    try:
+        api.train(args.config, output, set=args.set, resume=args.resume, device=args.device)
+    except Interrupted as stop:
+        return stop.exit_code
+    return 0

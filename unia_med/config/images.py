@@ -89,7 +89,7 @@ class CrfConfig(Section):
     """Dense conditional random field on predicted images (Kraehenbuehl and Koltun 2011), with UniA's values."""
 
     iterations: int = Field(0, ge=0, le=100)
-    """Mean-field iterations; 0: none, 10 as published. For pictures only."""
+    """Mean-field iterations; 0: none, 10 as published."""
 
 
 def image_defaults(values: dict[str, Any]) -> dict[str, Any]:

@@ -120,14 +120,27 @@ def apply_override(values: dict[str, Any], text: str) -> None:
     keys = dotted.strip().split(".")
     if not equals or not all(keys):
         raise UserError(f"'{text}' is not of the form key.sub=value", where="--set")
+    put_setting(values, ".".join(keys), _parse_value(keys, raw.strip(), text), f"--set {text}")
+
+
+def put_setting(values: dict[str, Any], dotted: str, value: Any, where: str = "set") -> None:
+    """Put one value into nested values, in place; mappings on the way are copied first.
+
+    Args:
+        values: as read from YAML.
+        dotted: name of the setting, `data.grid.size`.
+        value: plain value, or a path.
+        where: who says so, for messages.
+    """
+    keys = str(dotted).split(".")
     level = values
     for depth, key in enumerate(keys[:-1], start=1):
         inner = level.get(key)
         if not isinstance(inner, dict | None):
-            raise UserError(f"'{'.'.join(keys[:depth])}' is a value, it has no key below it", where=f"--set {text}")
+            raise UserError(f"'{'.'.join(keys[:depth])}' is a value, it has no key below it", where=where)
         level[key] = dict(inner or {})
         level = level[key]
-    level[keys[-1]] = _parse_value(keys, raw.strip(), text)
+    level[keys[-1]] = value
 
 
 def _parse_value(keys: Sequence[str], raw: str, text: str) -> Any:

@@ -274,12 +274,6 @@ class RunConfig(Section):
         return values
 
     @model_validator(mode="after")
-    def _crf_of_photographs(self) -> RunConfig:
-        if self.inference.crf.iterations and self.data.grid.units != "pixels":
-            raise ValueError("inference.crf is for pictures (data.grid.units: pixels); set its iterations to 0")
-        return self
-
-    @model_validator(mode="after")
     def _classes_by_name(self) -> RunConfig:
         """Compare the classes that settings name with those of the data."""
         refuse_unknown_classes(self.prior.names, self.data)

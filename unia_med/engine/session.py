@@ -48,10 +48,30 @@ def train(config: RunConfig, output: Path, resume: bool = False, device: str = "
     """Train a run and return the exit code: 0 done, 130 interrupted with a checkpoint written.
 
     Args:
+        config: as in `run_training`.
+        output: as in `run_training`.
+        resume: as in `run_training`.
+        device: as in `run_training`.
+    """
+    try:
+        run_training(config, output, resume, device)
+    except Interrupted as stop:
+        return stop.exit_code
+    return 0
+
+
+def run_training(config: RunConfig, output: Path, resume: bool = False, device: str = "auto") -> None:
+    """Train a run.
+
+    Args:
         config: everything the run needs.
         output: the run folder.
         resume: continue the run that is there; without it, an existing run is never touched.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        Interrupted: after SIGINT or SIGTERM, with a checkpoint written.
+        UserError: data or a folder that cannot be used.
     """
     where = distributed.device_of_this_process(resolve_device(device))
     dataset = build_dataset(config.data)
@@ -65,8 +85,7 @@ def train(config: RunConfig, output: Path, resume: bool = False, device: str = "
                 _train(config, output, where, dataset, parts)
             except Interrupted as stop:
                 _LOG.warning("stopped at step %d; continue with --resume", stop.step)
-                return stop.exit_code
-    return 0
+                raise
 
 
 def _train(

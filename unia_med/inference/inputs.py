@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unia_med.data.io.suffixes import VOLUME_SUFFIXES, volume_stem, volume_suffix
+from unia_med.data.io.suffixes import IMAGE_SUFFIXES, VOLUME_SUFFIXES, readable_suffix, volume_stem, volume_suffix
 from unia_med.data.io.walk import LeftOut, find_volumes
 from unia_med.errors import UserError
 
@@ -22,10 +22,11 @@ _IN_OUTPUT = "in the output folder"
 _CINE = "a cine whose frames lie next to it"
 
 _FRAME = re.compile(r"_frame\d+$")
-_FORMATS = f"NIfTI, NRRD or MetaImage ({', '.join(VOLUME_SUFFIXES)}), or the folder of a DICOM series"
+_VOLUMES = f"NIfTI, NRRD or MetaImage ({', '.join(VOLUME_SUFFIXES)}), or the folder of a DICOM series"
+_PICTURES = f"pictures ({', '.join(IMAGE_SUFFIXES)}), {_VOLUMES}"
 
 
-def find_images(path: Path, output: Path) -> dict[str, Path]:
+def find_images(path: Path, output: Path | None, pictures: bool = False) -> dict[str, Path]:
     """Images to predict, by name.
 
     A file is taken whatever its name. In a folder, and below it, masks and results (`NO_IMAGES`), hidden files and
@@ -35,20 +36,22 @@ def find_images(path: Path, output: Path) -> dict[str, Path]:
     Args:
         path: image file or folder.
         output: where results will be written.
+        pictures: JPEG, PNG and TIFF files are images, too.
 
     Raises:
         UserError: there is no image, or two would be written under one name.
     """
     if path.is_file():
-        if volume_suffix(path) is None:
-            raise UserError("this is no volume by its suffix", where=path, remedy=f"Convert it to {_FORMATS}")
+        if not _readable(path, pictures):
+            raise _foreign(path, pictures)
         return {volume_stem(path): path}
     if not path.is_dir():
         raise UserError("no such file or folder", where=path, remedy="Check --input")
     left = LeftOut()
-    images = _without_cines(_volumes(path, output, left), left)
+    images = _without_cines(_images(path, output, pictures, left), left)
     if not images:
-        raise UserError(_what_instead(left), where=path, remedy=f"Give images as {_FORMATS}")
+        known = _PICTURES if pictures else _VOLUMES
+        raise UserError(_what_instead(left, pictures), where=path, remedy=f"Give images as {known}")
     left.say(len(images), "image", path)
     stems = [volume_stem(file) for file in images]
     if len(set(stems)) == len(stems):
@@ -56,25 +59,28 @@ def find_images(path: Path, output: Path) -> dict[str, Path]:
     return by_name((file.relative_to(path).with_name(volume_stem(file)).as_posix(), file) for file in images)
 
 
-def find_inputs(path: Path, output: Path, series: str | None = None) -> dict[str, Path | DicomSeries]:
+def find_inputs(
+    path: Path, output: Path | None, series: str | None = None, pictures: bool = False
+) -> dict[str, Path | DicomSeries]:
     """Return what to predict, by name: volumes, or the DICOM series of a folder that holds no volume.
 
     Args:
         path: image file or folder.
         output: where results will be written.
         series: number or UID of a DICOM series; its folder may then hold volumes, too.
+        pictures: see `find_images`.
 
     Raises:
         UserError: there is nothing, or several series and none is named.
     """
     from unia_med.data.io.dicom.series import find_series, has_dicom, is_dicom
 
-    if path.is_file() and (series is not None or (volume_suffix(path) is None and is_dicom(path))):
+    if path.is_file() and (series is not None or (readable_suffix(path) is None and is_dicom(path))):
         raise UserError("is a single file", where=path, remedy="Give the folder of the DICOM series as --input")
-    if path.is_dir() and (series is not None or (not _volumes(path, output, LeftOut()) and has_dicom(path))):
+    if path.is_dir() and (series is not None or (not _images(path, output, pictures, LeftOut()) and has_dicom(path))):
         found = find_series(path, series)
         return {found.name: found}
-    return dict(find_images(path, output))
+    return dict(find_images(path, output, pictures))
 
 
 def by_name(images: Iterable[tuple[str, Path]]) -> dict[str, Path]:
@@ -87,7 +93,7 @@ def by_name(images: Iterable[tuple[str, Path]]) -> dict[str, Path]:
     for name, path in images:
         if name in named:
             raise UserError(
-                f"both {named[name]} and this would be written as {name}_seg.nii.gz",
+                f"both {named[name]} and this would be written as {name}_seg{result_suffix(path)}",
                 where=path,
                 remedy="Rename one, or predict their folders separately",
             )
@@ -95,22 +101,19 @@ def by_name(images: Iterable[tuple[str, Path]]) -> dict[str, Path]:
     return named
 
 
-def results(output: Path, name: str, uncertainty: bool) -> Mapping[str, Path]:
-    """Files that are written for an image: `labels`, and `uncertainty` where it is asked for.
+def result_suffix(path: Path | None) -> str:
+    """Return the suffix of results: PNG of a picture, NIfTI of everything else.
 
     Args:
-        output: folder of the results.
-        name: of the image, without suffix.
-        uncertainty: whether it is wanted.
+        path: of the image; None for one in memory.
     """
-    files = {"labels": output / f"{name}_seg.nii.gz"}
-    return {**files, "uncertainty": output / f"{name}_uncertainty.nii.gz"} if uncertainty else files
+    return ".png" if path is not None and readable_suffix(path) and not volume_suffix(path) else ".nii.gz"
 
 
-def _volumes(folder: Path, output: Path, left: LeftOut) -> list[Path]:
+def _images(folder: Path, output: Path | None, pictures: bool, left: LeftOut) -> list[Path]:
     images = []
-    for file in find_volumes(folder, left):
-        if _lies_in(file, output, folder):
+    for file in find_volumes(folder, left, readable_suffix if pictures else volume_suffix):
+        if output is not None and _lies_in(file, output, folder):
             left.add(file, _IN_OUTPUT)
         elif volume_stem(file).endswith(NO_IMAGES):
             left.add(file, _NAMED)
@@ -129,14 +132,27 @@ def _without_cines(files: list[Path], left: LeftOut) -> list[Path]:
     return [file for file in files if file not in cines]
 
 
+def _readable(path: Path, pictures: bool) -> bool:
+    return bool(readable_suffix(path) if pictures else volume_suffix(path))
+
+
+def _foreign(path: Path, pictures: bool) -> UserError:
+    if readable_suffix(path):
+        what = "this is a picture, and the run learned from volumes in millimetres"
+        return UserError(what, where=path, remedy=f"Convert it to {_VOLUMES}, with its spacing")
+    what = "this is no image by its suffix" if pictures else "this is no volume by its suffix"
+    return UserError(what, where=path, remedy=f"Convert it to {_PICTURES if pictures else _VOLUMES}")
+
+
 def _lies_in(path: Path, output: Path, start: Path) -> bool:
     """Whether a file lies in the output folder; when that is where images are read, names alone tell them apart."""
     output = output.resolve()
     return not start.resolve().is_relative_to(output) and path.resolve().is_relative_to(output)
 
 
-def _what_instead(left: LeftOut) -> str:
+def _what_instead(left: LeftOut, pictures: bool) -> str:
     masks = len(left.by_reason.get(_NAMED, ()))
     if masks:
         return f"holds no image, only {masks} masks or results ({', '.join(NO_IMAGES)})"
-    return f"holds no volume ({left.line(0, 'image')})" if left.by_reason else "holds no volume"
+    what = "holds no image" if pictures else "holds no volume"
+    return f"{what} ({left.line(0, 'image')})" if left.by_reason else what

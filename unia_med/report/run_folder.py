@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Mapping
@@ -12,8 +11,7 @@ from typing import Any
 
 from unia_med.config.schema import RunConfig
 from unia_med.engine.calibration import Calibration, read_calibration
-from unia_med.errors import UserError
-from unia_med.run_files import RunFiles
+from unia_med.run_files import RunFiles, read_metrics
 
 Curve = list[tuple[float, float]]
 """Points (step, value) in order of the steps."""
@@ -73,26 +71,6 @@ def read_run(run: Path, config: RunConfig) -> RunRecord:
         environment=_environment(files.environment),
         calibration=read_calibration(run),
     )
-
-
-def read_metrics(path: Path) -> list[dict[str, float]]:
-    """Rows of a metrics.csv with the cells that hold a number.
-
-    Args:
-        path: the file.
-    """
-    if not path.is_file():
-        remedy = "A run writes it at its first validation: wait for it, or go on with `unia-med train --resume`"
-        raise UserError("no such file", where=path, remedy=remedy)
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            table = list(csv.DictReader(file))
-        rows = [{name: float(cell) for name, cell in row.items() if name and cell} for row in table]
-    except (ValueError, TypeError, csv.Error) as error:
-        raise UserError(f"is no table of numbers ({error})", where=path, remedy="Restore the run's own file") from error
-    if not rows or not all("step" in row for row in rows):
-        raise UserError("holds no row with a step", where=path, remedy="Wait for the first validation of the run")
-    return rows
 
 
 def _curves(rows: list[dict[str, float]], prefix: str) -> dict[str, Curve]:

@@ -154,8 +154,6 @@ def test_what_suits_hearts_is_off_for_photographs() -> None:
     }
     with pytest.raises(ValueError, match="no millimetres"):
         RunConfig(data={"name": "voc", "grid": {"spacing_mm": 1.0, "resize": "none"}})
-    with pytest.raises(ValueError, match="crf is for pictures"):
-        RunConfig(inference={"crf": {"iterations": 10}})
 
 
 def test_the_real_sample(voc_sample: Path) -> None:

@@ -54,7 +54,7 @@ def preprocess(grid: GridConfig, load: bool = True) -> Compose:
             that were read and checked by `read_volume` and for the frames of a cine.
     """
     loading = [LoadImaged(KEY, reader="NibabelReader"), EnsureChannelFirstd(KEY)] if load else []
-    return Compose([*loading, *_turned(grid), _scaling(grid), *_to_grid(grid, "bilinear", padding=0)])
+    return Compose([*loading, *_turned(grid), scaling(grid), *_to_grid(grid, "bilinear", padding=0)])
 
 
 def as_tensor(volume: Volume) -> MetaTensor:
@@ -174,7 +174,12 @@ def _turned(grid: GridConfig) -> list[Orientationd]:
     return [Orientationd(KEY, axcodes=AXIS_CODES[grid.slice_axis], labels=_DIRECTIONS)]
 
 
-def _scaling(grid: GridConfig) -> ScaleIntensityRangePercentilesd | ScaleIntensityRanged:
+def scaling(grid: GridConfig) -> ScaleIntensityRangePercentilesd | ScaleIntensityRanged:
+    """Return the transform that brings the intensities of {"image": (C, X, Y, Z)} to [0, 1].
+
+    Args:
+        grid: reads `percentiles`, see `preprocess`.
+    """
     if grid.percentiles is None:
         return ScaleIntensityRanged(KEY, a_min=0.0, a_max=255.0, b_min=0.0, b_max=1.0, clip=True)
     low, high = grid.percentiles

@@ -29,10 +29,25 @@ def read_itk(path: Path) -> Volume:
     except RuntimeError as error:
         raise _unreadable(error, path) from error
     _check_real(image.GetNumberOfComponentsPerPixel(), image.GetPixelIDTypeAsString(), path)
-    array = sitk.GetArrayFromImage(image).transpose()  # SimpleITK lists the slowest axis first
+    return volume_of(image, path)
+
+
+def volume_of(image: Any, path: Path | None = None) -> Volume:
+    """Return a SimpleITK image as a volume in stored axis order with an RAS affine; geometry is not yet checked.
+
+    Args:
+        image: of two to four dimensions; several numbers per voxel become an axis of channels, the last.
+        path: where it comes from, for messages.
+    """
+    import SimpleITK
+
+    array = SimpleITK.GetArrayFromImage(image)  # the slowest axis first, components last
+    several = image.GetNumberOfComponentsPerPixel() > 1
+    array = np.moveaxis(array.T, 0, -1) if several else array.T
     array = np.ascontiguousarray(array.astype(np.float32) if array.dtype.kind == "f" else array)
     affine = _affine(image, path)
-    return Volume(array, affine, _header(image, array, affine), path)
+    header = None if several else _header(image, array, affine)
+    return Volume(array, affine, header, path, axes="XYZC" if several and array.ndim == 4 else "")
 
 
 def read_itk_header(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
@@ -79,7 +94,7 @@ def _check_real(components: int, kind: str, path: Path) -> None:
         )
 
 
-def _affine(image: Any, path: Path) -> np.ndarray:
+def _affine(image: Any, path: Path | None) -> np.ndarray:
     dimensions = image.GetDimension()
     affine = np.eye(4)
     count = min(3, dimensions)
@@ -90,9 +105,9 @@ def _affine(image: Any, path: Path) -> np.ndarray:
     return _LPS_TO_RAS @ affine
 
 
-def _unit_mm(path: Path) -> float:
+def _unit_mm(path: Path | None) -> float:
     """Return the unit of space that an NRRD header names, in mm; SimpleITK does not look at it."""
-    if path.suffix.lower() not in (".nrrd", ".nhdr"):
+    if path is None or path.suffix.lower() not in (".nrrd", ".nhdr"):
         return 1.0
     with path.open("rb") as file:
         head = file.read(65536).partition(b"\n\n")[0].decode("latin-1")

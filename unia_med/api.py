@@ -1,0 +1,336 @@
+"""The verbs of the library: what `unia-med` does, as functions that take and give what people have in Python."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unia_med.errors import UserError, suggestion
+
+if TYPE_CHECKING:
+    from unia_med.config.schema import RunConfig
+    from unia_med.evaluation.evaluate import Evaluation
+    from unia_med.inference.batch import Predictions
+    from unia_med.inference.model import Model, Trained
+    from unia_med.inspection.inspect import Inspection
+    from unia_med.runs import Run
+
+
+def load(
+    source: str | os.PathLike[str] | Run,
+    device: str = "auto",
+    *,
+    tta: bool = False,
+    postprocess: bool = True,
+    uncertainty: str | None = None,
+) -> Model:
+    """Return a trained model, its weights loaded, to be called on images.
+
+    Args:
+        source: a run folder, a bundle's folder (which runs its own code and weights), or the name of a shipped model.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        tta: average over several views of each slice: slower.
+        postprocess: clean the masks.
+        uncertainty: `entropy` or `network`; None takes what the run's config says.
+
+    Raises:
+        UserError: no such model, or one that cannot be loaded.
+
+    Example:
+        >>> model = load("runs/acdc")  # doctest: +SKIP
+        >>> model("scan.nii.gz").mask  # doctest: +SKIP
+    """
+    model = opened(source, device, tta=tta, postprocess=postprocess, uncertainty=uncertainty)
+    model.predictor  # noqa: B018  loaded now, so that what is wrong with it is said here
+    return model
+
+
+def predict(
+    model: str | os.PathLike[str] | Run | Model,
+    images: Any,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    split: str | None = None,
+    series: str | None = None,
+    spacing_mm: Sequence[float] | None = None,
+    uncertainty: bool | str = False,
+    skip_existing: bool = False,
+    tta: bool | None = None,
+    postprocess: bool | None = None,
+    device: str = "auto",
+) -> Predictions:
+    """Return an iterator over cases, each predicted when it is asked for; a bad one carries its `error`.
+
+    Args:
+        model: what `load` gives, or what it takes.
+        images: a file or folder, searched as `unia-med predict --input` is; or an iterable of images of any kind that
+            a model can be called on.
+        output: folder of the results; None keeps those of each case in memory.
+        split: `train`, `val` or `test`: `images` is a data set as in the run's config, of which this part is taken.
+        series: number or UID of a DICOM series.
+        spacing_mm: of arrays, as in a call of the model.
+        uncertainty: with `output`, write it, too; `entropy` or `network` chooses the kind.
+        skip_existing: leave out images whose results are in `output`.
+        tta: as in `load`; None takes the model as it is.
+        postprocess: as in `load`; None takes the model as it is.
+        device: as in `load`, for a model that is not loaded yet.
+
+    Raises:
+        UserError: no image, no usable model, or arguments that contradict each other.
+
+    Example:
+        >>> for case in predict("runs/acdc", "scans"):  # doctest: +SKIP
+        ...     print(case.name, case.error or case.result)
+    """
+    from unia_med.inference.batch import Predictions
+
+    target = None if output is None else Path(output)
+    if target is not None and target.exists() and not target.is_dir():
+        raise UserError("is a file, expected a folder", where=target, remedy="Choose another --output")
+    if skip_existing and target is None:
+        raise UserError("there is no folder to look in", where="skip_existing", remedy="Name it with output=")
+    kind = uncertainty if isinstance(uncertainty, str) else None
+    asked = {"tta": tta, "postprocess": postprocess, "uncertainty": _known_uncertainty(kind)}
+    chosen = opened(model, device).with_options(**{name: value for name, value in asked.items() if value is not None})
+    found = _images(chosen, images, target, split, series)
+    return Predictions(chosen, found, target, bool(uncertainty), skip_existing, spacing_mm)
+
+
+def train(
+    config: str | os.PathLike[str] | RunConfig | Mapping[str, Any],
+    output: str | os.PathLike[str],
+    *,
+    set: Mapping[str, Any] | Iterable[str] = (),  # noqa: A002  the command's own word
+    resume: bool = False,
+    device: str = "auto",
+) -> Run:
+    """Train one method on one data set, and return the run.
+
+    Args:
+        config: a YAML file, the name of a shipped config, a `RunConfig`, or its values as nested mappings.
+        output: the run folder.
+        set: settings in place of the config's, `{"data.root": "ACDC"}`, or texts `data.root=ACDC`.
+        resume: go on from the last checkpoint in the run folder.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        UserError: a config, data set or folder that cannot be used.
+        Interrupted: Ctrl-C or a request to stop, after a checkpoint was written.
+    """
+    from unia_med.engine.session import run_training
+    from unia_med.runs import Run
+
+    run_training(configured(config, set), Path(output), resume, device)
+    return Run.open(Path(output))
+
+
+def evaluate(
+    predictions: str | os.PathLike[str],
+    labels: str | os.PathLike[str],
+    *,
+    classes: Sequence[str] | Mapping[int, str] | None = None,
+    config: RunConfig | str | os.PathLike[str] | None = None,
+    split: str | None = None,
+    hd95: Any = "max",
+    scores: Any = None,
+    track: Callable[[Sequence[str]], Iterable[str]] = lambda cases: cases,
+) -> Evaluation:
+    """Score predicted masks against true ones; see `unia_med.evaluation.evaluate.evaluate`.
+
+    Args:
+        predictions: folder of masks, or one file.
+        labels: folder of true masks, one file, or, with `config`, the folder of its data set.
+        classes: names of the label values 1, 2, 3, ...; or name by value.
+        config: a run's config; it also says what values mean.
+        split: `train`, `val` or `test`: score only these cases of the data set in `labels`.
+        hd95: `max` or `pooled`.
+        scores: `case`, `set` or `both`; None chooses by the kind of files.
+        track: wraps the names of the cases, to show progress.
+
+    Raises:
+        UserError: folders or classes that cannot be used.
+    """
+    from unia_med.evaluation.evaluate import evaluate as score
+
+    named = Path(config) if isinstance(config, os.PathLike) else config
+    folders = Path(predictions), Path(labels)
+    return score(*folders, classes=classes, config=named, split=split, hd95=hd95, scores=scores, track=track)
+
+
+def inspect(
+    config: str | os.PathLike[str] | RunConfig | Mapping[str, Any],
+    *,
+    set: Mapping[str, Any] | Iterable[str] = (),  # noqa: A002  the command's own word
+    progress: Callable[[int, int], None] | None = None,
+) -> Inspection:
+    """Check a data set before training: faults, what its labels can separate, and advice.
+
+    Args:
+        config: as in `train`.
+        set: as in `train`.
+        progress: called with the number of cases read, and of all.
+
+    Raises:
+        UserError: no config, no data folder, no case at all.
+    """
+    from unia_med.build import build_dataset
+    from unia_med.inspection.inspect import inspect_data
+
+    resolved = configured(config, set)
+    return inspect_data(build_dataset(resolved.data), resolved, progress)
+
+
+def export(
+    model: str | os.PathLike[str] | Run | Model, output: str | os.PathLike[str], *, onnx: bool | None = None
+) -> list[str]:
+    """Write a trained run as a MONAI bundle that runs without this package, and return notes about it.
+
+    Args:
+        model: a run, its folder, the name of a shipped model, or what `load` made of one.
+        output: folder of the bundle; new or empty.
+        onnx: write `model.onnx`, too; None does where its packages are there.
+
+    Raises:
+        UserError: no run, or one that cannot be exported.
+    """
+    from unia_med.export.bundle import export_bundle
+    from unia_med.runs import Run
+
+    trained = opened(model).trained
+    if not isinstance(trained, Run):
+        raise UserError("is a bundle already", where=trained.name, remedy="Copy its folder")
+    return export_bundle(trained, Path(output), onnx)
+
+
+def opened(
+    source: str | os.PathLike[str] | Run | Model,
+    device: str = "auto",
+    *,
+    tta: bool = False,
+    postprocess: bool = True,
+    uncertainty: str | None = None,
+) -> Model:
+    """Return a model whose weights are loaded when they are first needed; a model is returned as it is.
+
+    Args:
+        source: as in `load`, or a model.
+        device: as in `load`.
+        tta: as in `load`.
+        postprocess: as in `load`.
+        uncertainty: as in `load`.
+    """
+    from unia_med.build import resolve_device
+    from unia_med.inference.model import Model, Options
+
+    if isinstance(source, Model):
+        return source
+    options = Options(resolve_device(device), tta, postprocess, _known_uncertainty(uncertainty))
+    return Model(_trained(source), options)
+
+
+def configured(
+    config: str | os.PathLike[str] | RunConfig | Mapping[str, Any], changes: Mapping[str, Any] | Iterable[str] = ()
+) -> RunConfig:
+    """Return a checked config.
+
+    Args:
+        config: as in `train`.
+        changes: as `set` in `train`.
+    """
+    from unia_med.config.load import apply_override, parse_config, plain, put_setting, read_yaml
+    from unia_med.config.schema import RunConfig
+    from unia_med.config.shipped import find_config
+
+    if isinstance(changes, str):
+        raise UserError(f"set is the text {changes!r}", where="set", remedy='Give set={"data.root": "ACDC"}')
+    if isinstance(config, RunConfig) and not changes:
+        return config
+    if isinstance(config, (RunConfig, Mapping)):
+        values, origin = (plain(config) if isinstance(config, RunConfig) else dict(config)), None
+    elif isinstance(config, (str, os.PathLike)):
+        values, origin = read_yaml(find_config(Path(config))), os.fspath(config)
+    else:
+        what = f"a {type(config).__name__} is no config"
+        raise UserError(what, where="config", remedy='Give the path of a YAML file, or a name such as "acdc.yaml"')
+    if isinstance(changes, Mapping):
+        for key, value in changes.items():
+            apply_override(values, f"{key}={value}") if isinstance(value, str) else put_setting(values, key, value)
+    else:
+        for text in changes:
+            apply_override(values, text)
+    return parse_config(values, origin)
+
+
+def _known_uncertainty(kind: str | None) -> str | None:
+    from unia_med.runs import UNCERTAINTIES
+
+    if kind is not None and kind not in UNCERTAINTIES:
+        raise UserError(f"unknown uncertainty '{kind}'", where="uncertainty", remedy=suggestion(kind, UNCERTAINTIES))
+    return kind
+
+
+def _trained(source: str | os.PathLike[str] | Run) -> Trained:
+    from unia_med.inference.bundle import Bundle, is_bundle
+    from unia_med.runs import Run
+
+    if isinstance(source, Run):
+        return _checked(source)
+    if not isinstance(source, (str, os.PathLike)):
+        remedy = 'Call unia_med.load("runs/mine"), with a run, a bundle or the name of a shipped model'
+        raise UserError(f"a {type(source).__name__} is no model", where="load(...)", remedy=remedy)
+    if is_bundle(Path(source)):
+        return Bundle(Path(source))
+    return _checked(Run.open(source))
+
+
+def _checked(run: Run) -> Run:
+    run.checkpoint  # noqa: B018  a folder without one is refused before any image is looked for
+    return run
+
+
+def _images(
+    model: Model, images: Any, output: Path | None, split: str | None, series: str | None
+) -> Mapping[str, Any] | Iterator[tuple[str, Any]]:
+    """Images by the names of their results."""
+    from unia_med.inference.inputs import by_name, find_inputs
+    from unia_med.runs import Run
+
+    if not isinstance(images, (str, os.PathLike)):
+        return _listed(images)
+    if split and series:
+        raise UserError("--split and --series contradict each other", where="--series", remedy="Leave one out")
+    trained = model.trained
+    if split is not None:
+        if not isinstance(trained, Run):
+            raise UserError("a bundle has no split", where="split", remedy="Leave it out, or name the run")
+        return by_name(trained.split_images(Path(images), split))
+    found = find_inputs(Path(images), output, series, trained.in_pixels)
+    files = trained.channel_files
+    if not files.endings:
+        return found
+    paths = [image for image in found.values() if isinstance(image, Path)]
+    return by_name((name, path) for path in paths if (name := files.name(path)) is not None)
+
+
+def _listed(images: Any) -> Mapping[str, Any] | Iterator[tuple[str, Any]]:
+    """Images of an iterable, named; one that cannot be counted is read as it goes."""
+    if not isinstance(images, Iterable) or hasattr(images, "dtype") or hasattr(images, "GetDirection"):
+        what = f"a {type(images).__name__} is neither a folder nor a list of images"
+        remedy = 'Call predict(model, "scans/") or predict(model, [image, another]); for one image, model(image)'
+        raise UserError(what, where="predict(...)", remedy=remedy)
+    return dict(_named(images)) if isinstance(images, Sized) else _named(images)
+
+
+def _named(images: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+    """Paths by their names, other images by their place."""
+    from unia_med.data.io.suffixes import volume_stem
+
+    taken: set[str] = set()
+    for number, image in enumerate(images, start=1):
+        is_path = isinstance(image, (str, os.PathLike))
+        name = volume_stem(Path(image)) if is_path else f"image{number:03d}"
+        name = f"{name}_{number:03d}" if name in taken else name
+        taken.add(name)
+        yield name, Path(image) if is_path else image

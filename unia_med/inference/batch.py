@@ -1,0 +1,180 @@
+"""Many images, predicted one after another: the one loop behind `unia-med predict` and `unia_med.predict`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unia_med import distributed
+from unia_med.data.io.read import read_header, read_volume
+from unia_med.data.io.volume import Volume
+from unia_med.errors import UserError
+from unia_med.inference.images import check_channels
+from unia_med.inference.model import Model, Result
+from unia_med.inference.results import result_files, write_results
+
+
+@dataclass
+class Case:
+    """One image of many, and what became of it.
+
+    Attributes:
+        name: of its results.
+        path: of the image; None for one in memory.
+        classes: names of the labels 1, 2, 3, ...
+        files: where results are, or would have been, written, by kind; empty where nothing is written.
+        error: why it could not be predicted, or None.
+        unforeseen: what `error` is made of, where nobody foresaw it.
+        skipped: its results were there already.
+        result: what was predicted, where it is not written.
+    """
+
+    name: str
+    path: Path | None
+    classes: tuple[str, ...]
+    files: Mapping[str, Path] = field(default_factory=dict)
+    error: UserError | None = None
+    unforeseen: Exception | None = None
+    skipped: bool = False
+    result: Result | None = None
+
+    @cached_property
+    def mask(self) -> Any:
+        """Labels: of the result, or as a `Volume` of the file that was written.
+
+        Raises:
+            UserError: the image could not be predicted.
+        """
+        return self.result.mask if self.result else self._written("labels")
+
+    @cached_property
+    def uncertainty(self) -> Any:
+        """Uncertainty: of the result, or as a `Volume` of the file that was written.
+
+        Raises:
+            UserError: the image could not be predicted, or its uncertainty was not asked for.
+        """
+        return self.result.uncertainty if self.result else self._written("uncertainty")
+
+    def save(self, folder: Path | str) -> Mapping[str, Path]:
+        """Write the results of a case that was predicted without `output`; see `Result.save`.
+
+        Args:
+            folder: is made when missing.
+        """
+        if self.error:
+            raise self.error
+        return self.result.save(folder, self.name) if self.result else self.files
+
+    def _written(self, kind: str) -> Volume:
+        if self.error:
+            raise self.error
+        if kind not in self.files:
+            raise UserError(f"no {kind} was written", where=self.name, remedy=f"Call predict(..., {kind}=True)")
+        return read_volume(self.files[kind])
+
+
+class Predictions(Iterator[Case]):
+    """Cases of a model on many images, each predicted when it is asked for; a bad one carries its error.
+
+    Under torchrun each process gets its share.
+
+    Args:
+        model: its weights are loaded at the first image that can be read.
+        images: by the name of their results; an iterator is read as it goes.
+        output: folder of the results; None keeps them in memory, in `Case.result`.
+        uncertainty: write it, too.
+        skip_existing: leave out images whose results are there.
+        spacing_mm: of arrays.
+
+    Attributes:
+        images: as given, those of all processes; empty for an iterator.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        images: Mapping[str, Any] | Iterator[tuple[str, Any]],
+        output: Path | None = None,
+        uncertainty: bool = False,
+        skip_existing: bool = False,
+        spacing_mm: Sequence[float] | None = None,
+    ) -> None:
+        self.images = images if isinstance(images, Mapping) else {}
+        self._model, self._output, self._spacing_mm = model, output, spacing_mm
+        self._uncertainty, self._skip_existing = uncertainty, skip_existing
+        # Shared out before any is left out: processes that start apart would see different results already there.
+        items = images.items() if isinstance(images, Mapping) else images
+        mine = islice(items, distributed.rank(), None, distributed.world_size())
+        self._cases = (self._case(name, image) for name, image in mine)
+
+    def __iter__(self) -> Predictions:
+        return self
+
+    def __next__(self) -> Case:
+        return next(self._cases)
+
+    def __len__(self) -> int:
+        """How many images fall to this process."""
+        return len(range(distributed.rank(), len(self.images), distributed.world_size()))
+
+    def _case(self, name: str, image: Any) -> Case:
+        path = _path(image)
+        files = result_files(self._output, name, self._uncertainty, path) if self._output else {}
+        case = Case(name, path, self._model.classes, files)
+        if files and self._skip_existing and all(file.is_file() for file in files.values()):
+            case.skipped = True
+            return case
+        try:
+            self._predict(case, image)
+        except UserError as error:
+            case.error = error if error.where else UserError(error.what, path or name, error.remedy)
+        except Exception as error:  # one image must not cost the others their results
+            case.error, case.unforeseen = _said(error, image, path or name), error
+        return case
+
+    def _predict(self, case: Case, image: Any) -> None:
+        self._check(image)
+        spacing = self._spacing_mm if isinstance(image, np.ndarray) else None
+        if not case.files:
+            case.result = self._model(image, spacing)
+            case.result.name = case.name
+            return
+        given = self._model.read(image, spacing)
+        write_results(given.source, self._model.frames(given), case.files, case.classes)
+
+    def _check(self, image: Any) -> None:
+        """Refuse what is wrong by its header alone, before the weights are loaded."""
+        files = self._model.trained.channel_files
+        if isinstance(image, Path):
+            in_pixels = self._model.trained.in_pixels
+            files.header(image) if files.channels > 1 or in_pixels else read_header(image)
+        elif _is_series(image):
+            from unia_med.data.io.dicom.seg import import_highdicom
+
+            check_channels(image, files.channels, image.path)
+            import_highdicom(image.path)
+
+
+def _said(error: Exception, image: Any, where: Path | str) -> UserError:
+    # Messages about DICOM may quote the patient's data.
+    said = "" if _is_series(image) else f": {error}"
+    return UserError(f"{type(error).__name__}{said}", where, "Run this image alone with --debug")
+
+
+def _path(image: Any) -> Path | None:
+    path = image if isinstance(image, (str, os.PathLike)) else getattr(image, "path", None)
+    return None if path is None else Path(path)
+
+
+def _is_series(image: Any) -> bool:
+    from unia_med.data.io.dicom.series import DicomSeries
+
+    return isinstance(image, DicomSeries)

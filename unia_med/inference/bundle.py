@@ -1,0 +1,221 @@
+"""A MONAI bundle as a model: its own configs, code and weights do the work, as `python -m monai.bundle run` would.
+
+Running a bundle runs the code in it. Nothing of this package's networks or predictors takes part.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from unia_med.data.io.channels import ChannelFiles
+from unia_med.data.io.frames import FrameSource, open_volume
+from unia_med.data.io.suffixes import is_image
+from unia_med.data.io.volume import Volume
+from unia_med.errors import UserError
+
+_PARTS = ("network", "preprocessing", "inferer", "postprocessing")
+"""What `configs/inference.json` has to define, besides the weights in `models/model.pt`."""
+
+
+def is_bundle(folder: Path) -> bool:
+    """Return whether a folder is a MONAI bundle.
+
+    Args:
+        folder: any path.
+    """
+    return (folder / "configs" / "metadata.json").is_file() and (folder / "configs" / "inference.json").is_file()
+
+
+class Bundle:
+    """A bundle's folder, opened but not loaded.
+
+    Args:
+        folder: with `configs/metadata.json` and `configs/inference.json`.
+
+    Raises:
+        UserError: the metadata do not say what the network reads and predicts.
+    """
+
+    kind = "bundle"
+    in_pixels = False
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._metadata = _json(folder / "configs" / "metadata.json")
+        try:
+            formats = self._metadata["network_data_format"]
+            channels = int(formats["inputs"]["image"]["num_channels"])
+            names = {int(value): str(name) for value, name in formats["outputs"]["pred"]["channel_def"].items()}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            what = f"network_data_format does not describe an image and a prediction ({error!r})"
+            raise UserError(what, folder / "configs" / "metadata.json", "Export the bundle again") from error
+        self.channel_files = ChannelFiles(channels)
+        self.classes = tuple(names[value] for value in sorted(names) if value > 0)
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return self.folder.resolve().name
+
+    @cached_property
+    def spacing_mm(self) -> float | None:
+        """Pixel size in plane to which its preprocessing brings images; None where it does not."""
+        chain = _json(self.folder / "configs" / "inference.json").get("preprocessing", {})
+        steps = chain.get("transforms", []) if isinstance(chain, dict) else []
+        found = [step["pixdim"] for step in steps if isinstance(step, dict) and step.get("_target_") == "Spacingd"]
+        return float(found[0][0]) if found and isinstance(found[0], list) else None
+
+    def predictor(
+        self, device: Any = "cpu", *, tta: bool = False, postprocess: bool = True, uncertainty: str | None = None
+    ) -> BundlePredictor:
+        """Return what segments, with its weights loaded.
+
+        Args:
+            device: where to compute.
+            tta: must be False; a bundle has one way to predict.
+            postprocess: must be True; a bundle cleans masks as its config says.
+            uncertainty: None or `entropy`.
+
+        Raises:
+            UserError: another way is asked for, or the bundle cannot be loaded.
+        """
+        wanted = {"tta": tta, "postprocess=False": not postprocess, "uncertainty=network": uncertainty == "network"}
+        for name, asked in wanted.items():
+            if asked:
+                what = f"{name} is for runs; a bundle predicts as its own configs/inference.json says"
+                raise UserError(what, where=self.folder, remedy="Leave it out, or name the run that was exported")
+        return BundlePredictor(self, str(device))
+
+
+class BundlePredictor:
+    """Segments volumes with what a bundle's config defines.
+
+    Args:
+        bundle: its folder.
+        device: where to compute, as torch names it.
+    """
+
+    def __init__(self, bundle: Bundle, device: str) -> None:
+        self.classes, self.device = bundle.classes, device
+        self._files = bundle.channel_files
+        parser = _parser(bundle.folder, device)
+        try:
+            parts = {name: parser.get_parsed_content(name) for name in _PARTS}
+        except Exception as error:  # the bundle's code may raise whatever it likes
+            what = f"cannot be set up ({type(error).__name__}: {error})"
+            raise UserError(what, bundle.folder / "configs" / "inference.json", _as_monai(bundle.folder)) from error
+        self._network = _with_weights(parts["network"], bundle.folder)
+        self._preprocess, self._infer = parts["preprocessing"], parts["inferer"]
+        self._postprocess = _without_saving(parts["postprocessing"])
+
+    def open(self, path: Path) -> FrameSource:
+        """Return an image file ready to be read frame by frame.
+
+        Args:
+            path: NIfTI, NRRD or MetaImage file.
+        """
+        plain = self._files.channels == 1 and not is_image(path)
+        return open_volume(path) if plain else self._files.read(path)
+
+    def predict_frames(self, frames: Iterable[Volume]) -> Iterator[Any]:
+        """Labels and uncertainty of 3D volumes; where the bundle gives no uncertainty, it is NaN.
+
+        Args:
+            frames: (X, Y, Z), or (X, Y, Z, C) of several channels.
+        """
+        from unia_med.inference.predictor import Segmentation
+
+        for frame in frames:
+            found = self._run(frame)
+            labels = np.ascontiguousarray(_first(found["pred"])).astype(np.uint8)
+            doubt = found.get("uncertainty")
+            nothing = np.full(labels.shape, np.nan, np.float32)
+            yield Segmentation(labels, nothing if doubt is None else np.ascontiguousarray(_first(doubt), np.float32))
+
+    def _run(self, frame: Volume) -> Mapping[Hashable, Any]:
+        import torch
+
+        with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+            # NIfTI-2 holds the affine in double precision: the bundle reads exactly what was given.
+            path = Path(folder) / "image.nii"
+            stored = nib.Nifti2Image(np.asarray(frame.array, np.float32), np.asarray(frame.affine, np.float64))
+            nib.save(stored, path)
+            item = dict(self._preprocess({"image": str(path)}))
+            images = item["image"].unsqueeze(0).to(self.device)
+            item["pred"] = self._infer(images, self._network)[0]
+            done = self._postprocess(item)
+        return done
+
+
+def _parser(folder: Path, device: str) -> Any:
+    from monai.bundle import ConfigParser
+
+    _forget_other_scripts(folder)
+    if str(folder.resolve()) not in sys.path:
+        sys.path.insert(0, str(folder.resolve()))  # as the bundle's own command does, for its scripts
+    parser = ConfigParser()
+    parser.read_config(str(folder / "configs" / "inference.json"))
+    parser.read_meta(str(folder / "configs" / "metadata.json"))
+    parser["bundle_root"] = str(folder)
+    parser["device"] = f"$torch.device('{device}')"
+    parser["dataset_dir"] = str(folder / "no_images")  # images come one by one
+    return parser
+
+
+def _forget_other_scripts(folder: Path) -> None:
+    """Forget imported packages of other bundles that have the name of one of this bundle's."""
+    packages = {path.name for path in folder.iterdir() if path.is_dir() and any(path.glob("*.py"))}
+    for name, module in list(sys.modules.items()):
+        source = getattr(module, "__file__", None)
+        if name.split(".")[0] in packages and source and folder.resolve() not in Path(source).resolve().parents:
+            del sys.modules[name]
+
+
+def _with_weights(network: Any, folder: Path) -> Any:
+    import torch
+
+    path = folder / "models" / "model.pt"
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        network.load_state_dict(state.get("model", state))
+    except Exception as error:  # torch raises whatever it likes on damaged and foreign files
+        what = f"these are no weights of the bundle's network ({type(error).__name__})"
+        raise UserError(what, path, "Export the bundle again") from error
+    return network.eval()
+
+
+def _without_saving(chain: Any) -> Any:
+    """Return the transforms but for those that write files."""
+    from monai.transforms import Compose, SaveImage, SaveImaged
+
+    steps = getattr(chain, "transforms", (chain,))
+    return Compose([step for step in steps if not isinstance(step, (SaveImage, SaveImaged))])
+
+
+def _first(found: Any) -> np.ndarray:
+    """(X, Y, Z) of a result (1, X, Y, Z)."""
+    array = np.asarray(found.as_tensor().cpu() if hasattr(found, "as_tensor") else found)
+    return array[0] if array.ndim == 4 else array
+
+
+def _as_monai(folder: Path) -> str:
+    return f"See whether it runs by itself: python -m monai.bundle run --bundle_root {folder}"
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot be read as JSON ({error})", path, "Export the bundle again") from error
+    if not isinstance(found, dict):
+        raise UserError("is no JSON object", path, "Export the bundle again")
+    return found

@@ -1,0 +1,113 @@
+"""What is written of a prediction, and in which files: NIfTI, PNG or DICOM SEG, as the image's own file decides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from unia_med.data.io.image import write_grey, write_mask
+from unia_med.data.io.nifti import write_like
+from unia_med.data.io.volume import Volume
+from unia_med.inference.inputs import result_suffix
+
+if TYPE_CHECKING:
+    from unia_med.data.io.frames import FrameSource
+    from unia_med.inference.predictor import Segmentation
+
+_TYPES: dict[str, type] = {"labels": np.uint8, "uncertainty": np.float32}
+
+
+def result_files(output: Path, name: str, uncertainty: bool, path: Path | None = None) -> dict[str, Path]:
+    """Files that are written for an image: `labels`, and `uncertainty` where it is asked for.
+
+    Args:
+        output: folder of the results.
+        name: of the image, without suffix.
+        uncertainty: whether it is wanted.
+        path: the image; None for one in memory.
+    """
+    suffix = result_suffix(path)
+    files = {"labels": output / f"{name}_seg{suffix}"}
+    return {**files, "uncertainty": output / f"{name}_uncertainty{suffix}"} if uncertainty else files
+
+
+def write_results(
+    source: FrameSource, frames: Iterable[Segmentation], files: Mapping[str, Path], classes: Sequence[str]
+) -> None:
+    """Write what `result_files` names, and DICOM SEG next to it where the source is a series.
+
+    Frames of a cine are written one by one, so that memory does not grow with their number.
+
+    Args:
+        source: the image.
+        frames: what was predicted of each of its frames, in order.
+        files: destination by kind.
+        classes: names of the labels 1, 2, 3, ...
+    """
+    if files["labels"].suffix == ".png":
+        _write_pictures(next(iter(frames)), files)
+    elif isinstance(source, Volume):
+        found = joined(source, frames)
+        for kind, file in files.items():
+            write_like(getattr(found, kind), source, file)
+    else:
+        _write_frames(source, frames, files, classes)
+
+
+def joined(source: FrameSource, frames: Iterable[Segmentation]) -> Segmentation:
+    """Return the labels and uncertainty of all frames in the source's shape, without channels.
+
+    Args:
+        source: the image.
+        frames: what was predicted of each of its frames, in order.
+    """
+    from unia_med.inference.predictor import Segmentation
+
+    if source.frames == 1 and (isinstance(source, Volume) and "T" not in source.axes or len(source.shape) == 3):
+        return next(iter(frames))
+    labels = np.zeros((*source.shape[:3], source.frames), np.uint8)
+    uncertainty = np.zeros(labels.shape, np.float32)
+    for index, found in enumerate(frames):
+        labels[..., index], uncertainty[..., index] = found
+    return Segmentation(labels, uncertainty)
+
+
+def split_frames(found: Segmentation) -> Iterator[Segmentation]:
+    """Return the frames of what `joined` gives.
+
+    Args:
+        found: (X, Y, Z) or (X, Y, Z, T).
+    """
+    if found.labels.ndim == 3:
+        yield found
+        return
+    for index in range(found.labels.shape[3]):
+        yield type(found)(found.labels[..., index], found.uncertainty[..., index])
+
+
+def _write_pictures(found: Segmentation, files: Mapping[str, Path]) -> None:
+    write_mask(found.labels[:, :, 0], files["labels"])
+    if "uncertainty" in files:
+        write_grey(found.uncertainty[:, :, 0], files["uncertainty"])
+
+
+def _write_frames(
+    source: FrameSource, frames: Iterable[Segmentation], files: Mapping[str, Path], classes: Sequence[str]
+) -> None:
+    from unia_med.data.io.dicom.seg import SegWriter, seg_names
+    from unia_med.data.io.dicom.series import DicomSeries
+    from unia_med.data.io.frames import FrameWriter
+
+    with ExitStack() as stack:
+        writers = {kind: stack.enter_context(FrameWriter(source, _TYPES[kind], file)) for kind, file in files.items()}
+        series = source if isinstance(source, DicomSeries) else None
+        objects = stack.enter_context(SegWriter(series, classes)) if series else None
+        for index, found in enumerate(frames):
+            for kind, writer in writers.items():
+                writer.write(getattr(found, kind))
+            if series and objects:
+                objects.write(index, found.labels, files["labels"].parent / seg_names(series)[index])

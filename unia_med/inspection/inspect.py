@@ -1,0 +1,81 @@
+"""A data set looked at before training: what `unia-med inspect` prints and `unia_med.inspect` returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unia_med.data.checks import DataFault
+from unia_med.inspection.advice import advise
+from unia_med.inspection.faults import walk
+from unia_med.inspection.report import ReportTable, as_plain, check_output, count_of, tables, write
+from unia_med.inspection.statistics import describe
+
+if TYPE_CHECKING:
+    from unia_med.config.schema import RunConfig
+    from unia_med.data.dataset import CaseDataset
+
+
+@dataclass(frozen=True, repr=False)
+class Inspection:
+    """What was found in a data set.
+
+    Attributes:
+        title: names the data.
+        report: everything as plain values, as in the JSON file.
+        faults: what is wrong; empty for a sound data set.
+        advice: what would help, a sentence or two each.
+    """
+
+    title: str
+    report: dict[str, Any]
+    faults: Sequence[DataFault]
+    advice: Sequence[str]
+
+    @property
+    def cases(self) -> int:
+        """How many cases the data set has."""
+        return int(self.report["cases"]["all"])
+
+    def tables(self) -> Iterator[ReportTable]:
+        """Yield the tables that have something to show."""
+        return tables(self.report)
+
+    def write(self, path: Path | str) -> None:
+        """Write the report, .json or .html.
+
+        Args:
+            path: the file.
+        """
+        check_output(Path(path))
+        write(self.report, self.title, Path(path))
+
+    def __repr__(self) -> str:
+        """Return the cases, the faults and the advice, a line each."""
+        lines = [f"{self.title}: {count_of(range(self.cases), 'case')}, {count_of(self.faults, 'fault')}"]
+        return "\n".join(
+            [*lines, *(f"  fault: {fault}" for fault in self.faults), *(f"  {text}" for text in self.advice)]
+        )
+
+
+def inspect_data(
+    dataset: CaseDataset, config: RunConfig, progress: Callable[[int, int], None] | None = None
+) -> Inspection:
+    """Look at every case of a data set.
+
+    Args:
+        dataset: what `config.data` describes.
+        config: of the run that shall learn from it.
+        progress: called with the number of cases read, and of all.
+
+    Raises:
+        UserError: there is no case at all.
+    """
+    found = walk(dataset, config, progress or (lambda done, total: None))
+    statistics = describe(found, config.data)
+    advice = list(advise(statistics, config))
+    return Inspection(
+        f"Inspection of {config.data.root}", as_plain(statistics, found.faults, advice), found.faults, advice
+    )

@@ -1,0 +1,121 @@
+"""The page of a run from its folder: what was trained, how it went, and its validation cases, predicted for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from unia_med.build import build_dataset, resolve_device
+from unia_med.data.splits import split_cases
+from unia_med.errors import UserError
+from unia_med.files import write_text
+from unia_med.report.cases import choose_patients, examine, frames_of
+from unia_med.report.page import ReportContents, render
+from unia_med.report.run_folder import read_run
+from unia_med.report.volumes import PAGE_BYTES, pack, read_layers
+
+if TYPE_CHECKING:
+    from unia_med.config.schema import RunConfig
+    from unia_med.data.dataset import CaseDataset
+    from unia_med.data.sample import CaseFiles
+    from unia_med.runs import Run
+
+
+class Report(NamedTuple):
+    """A page that was written.
+
+    Attributes:
+        path: its file.
+        missing: why it shows no cases; one sentence, or empty.
+    """
+
+    path: Path
+    missing: str
+
+
+def make_report(
+    run: Run,
+    output: Path | None = None,
+    *,
+    data: Path | None = None,
+    split: str = "val",
+    patients: int = 3,
+    device: str = "auto",
+    track: Callable[[Sequence[CaseFiles]], Iterable[CaseFiles]] = lambda cases: cases,
+) -> Report:
+    """Write one self-contained HTML page about a run.
+
+    Args:
+        run: with checkpoint, config and metrics.
+        output: the page; None: `report.html` in the run folder.
+        data: the data set, where it is not where the run found it.
+        split: part whose cases are predicted.
+        patients: how many are in the slice viewer, from worst to best.
+        device: where to predict.
+        track: wraps the cases, to show progress.
+
+    Raises:
+        UserError: no checkpoint, no metrics, or data that was named and cannot be used.
+    """
+    path = output or run.files.report
+    _check(path, patients)
+    run.checkpoint  # noqa: B018  asked for now: without one there is nothing to show
+    contents = ReportContents(read_run(run.folder, run.config), run.files.config.read_text(encoding="utf-8"))
+    found = _data_of(run.config, data, contents)
+    if found is not None:
+        config, dataset = found
+        masked = _masked_cases(config, dataset, split, contents)
+        if masked:
+            _add_cases(contents, run.predictor(resolve_device(device)), config, dataset, masked, split, patients, track)
+    write_text(path, render(contents))
+    return Report(path, contents.missing)
+
+
+def _check(path: Path, patients: int) -> None:
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"the suffix is {path.suffix!r}", where=path, remedy="Use .html")
+    if path.is_dir():
+        raise UserError("is a folder", where=path, remedy="Name a file")
+    if patients < 0:
+        raise UserError(f"{patients} patients", where="--cases", remedy="Give 0 or more")
+
+
+def _data_of(config: RunConfig, data: Path | None, contents: ReportContents) -> tuple[RunConfig, CaseDataset] | None:
+    """Return config and data set; None, with the reason in `contents`, where the data is not at hand."""
+    if data is not None:
+        config = config.model_copy(update={"data": config.data.model_copy(update={"root": data})})
+    elif config.data.root is None or not config.data.root.is_dir():
+        place = config.data.root or "which has none"
+        contents.missing = f"No cases: the data folder of the run, {place}, is not here. Name it with --data."
+        return None
+    return config, build_dataset(config.data)
+
+
+def _masked_cases(config: RunConfig, dataset: CaseDataset, split: str, contents: ReportContents) -> list[CaseFiles]:
+    parts = split_cases(dataset.cases(), config.data.split, config.seed)
+    contents.counts = {part: len({case.patient for case in cases}) for part, cases in parts.items()}
+    masked = [case for case in parts[split] if case.mask is not None]
+    if not masked:
+        contents.missing = f"No cases: the {split} part of the split holds no case with a mask."
+    return masked
+
+
+def _add_cases(
+    contents: ReportContents,
+    predictor: Any,
+    config: RunConfig,
+    dataset: CaseDataset,
+    cases: list[CaseFiles],
+    split: str,
+    patients: int,
+    track: Callable[[Sequence[CaseFiles]], Iterable[CaseFiles]],
+) -> None:
+    contents.examination = examine(predictor, config, dataset, track(cases), split)
+    chosen = choose_patients(contents.examination, patients)
+    volumes = []
+    for patient in chosen:
+        layers = [read_layers(predictor, config, dataset, case) for case in frames_of(cases, patient)]
+        alike = [frame for frame in layers if frame.image.shape == layers[0].image.shape]
+        volumes.append(pack(patient, alike, PAGE_BYTES // len(chosen)))
+    contents.volumes = volumes
