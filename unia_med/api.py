@@ -123,7 +123,7 @@ def train(
     from unia_med.runs import Run
 
     run_training(configured(config, set), Path(output), resume, device)
-    return Run.open(Path(output))
+    return Run(Path(output))
 
 
 def evaluate(

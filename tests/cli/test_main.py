@@ -121,7 +121,7 @@ def test_idle_threads_sleep_unless_the_user_chose_otherwise(chosen: dict[str, st
 def test_train_hands_over_config_folder_and_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     session = pytest.importorskip("unia_med.engine.session")
     calls: list[tuple] = []
-    monkeypatch.setattr(session, "train", lambda *given: calls.append(given) or 0)
+    monkeypatch.setattr(session, "run_training", lambda *given: calls.append(given))
     arguments = ["train", "--config", "phantom_tiny", "--set", "seed=5", "--device", "cpu", "--resume"]
     assert cli.main([*arguments, "--output", str(tmp_path)]) == 0
     assert cli.main(arguments) == 0

@@ -45,7 +45,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     config = RunConfig.model_validate(
         {
             "data": {"grid": {"spacing_mm": None, "size": [32, 32], "percentiles": [0, 100]}},
-            "inference": {"batch_slices": 4},
+            "inference": {"batch_slices": 4, "postprocess": {"largest_component": True}},
         }
     )
     state = {
