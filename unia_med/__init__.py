@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from unia_med.account import name_the_user
+
 if TYPE_CHECKING:
     from unia_med.api import evaluate, export, inspect, load, predict, train
     from unia_med.data.io.read import read_volume
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from unia_med.runs import Run
 
 __version__ = "0.1.0"
+
+name_the_user()  # before torch and MONAI ask for it
 
 __all__ = [
     "Run",

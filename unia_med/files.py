@@ -6,9 +6,13 @@ cannot be written is reported with its path.
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +21,7 @@ from typing import Any, BinaryIO
 from unia_med.errors import UserError
 
 _PREFIX = ".writing_"
+_PART = 1 << 22
 _WRITABLE = "Name another place with --output, or give write permission and free space there"
 
 
@@ -85,6 +90,60 @@ def write_json(path: Path, value: Any) -> None:
         value: dicts, lists, strings, finite numbers, booleans and None.
     """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def content_digest(path: Path) -> str:
+    """Return a hash of a file's bytes, which notices a change that keeps size and time.
+
+    Args:
+        path: the file.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while part := file.read(_PART):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def zip_damage(path: Path) -> str | None:
+    """Return what is wrong with a zip file by its checksums, or None when it is whole, or no zip file at all.
+
+    torch writes a checksum with every tensor of a checkpoint and does not look at it when it reads.
+
+    Args:
+        path: for example a checkpoint of torch, or an archive of arrays.
+    """
+    if not zipfile.is_zipfile(path):
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
+        return str(error) or type(error).__name__
+    return None if damaged is None else f"the checksum of its part {damaged} does not fit"
+
+
+def require_writable(path: Path, folder: bool) -> None:
+    """Make sure, before any work is done, that a result can be written.
+
+    Args:
+        path: the file or folder of the result; it and its parents may be missing, and nothing is made.
+        folder: whether it is a folder.
+
+    Raises:
+        UserError: there is a file where a folder is needed or the other way round, or writing is not allowed.
+    """
+    if folder and path.exists() and not path.is_dir():
+        raise UserError("is a file, expected a folder", where=path, remedy="Choose another --output")
+    if not folder and path.is_dir():
+        raise UserError("is a folder, expected a file", where=path, remedy="Choose another --output")
+    try:
+        place = next(p for p in ((path, *path.parents) if folder else path.parents) if p.exists())
+        if not place.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{place} is a file, where a folder is needed")
+        tempfile.TemporaryFile(dir=place, prefix=_PREFIX).close()
+    except OSError as error:
+        raise unwritable(path, error) from error
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -79,6 +79,11 @@ class RunFiles:
         return self.folder / "environment.json"
 
     @property
+    def data(self) -> Path:
+        """Hashes of the cases that the run began with."""
+        return self.folder / "data.json"
+
+    @property
     def labels(self) -> Path:
         """Folder of the soft labels of each round of self-training."""
         return self.folder / "labels"

@@ -67,6 +67,16 @@ def test_a_truncated_checkpoint_is_refused(share: float, tmp_path: Path) -> None
         load_checkpoint(path)
 
 
+def test_a_flipped_bit_in_the_weights_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "best.pt"
+    save_checkpoint({**STATE, "ema": {"w": torch.full((500,), 0.5)}}, path)
+    damaged = bytearray(path.read_bytes())
+    damaged[damaged.index(torch.full((8,), 0.5).numpy().tobytes()) + 100] ^= 4
+    path.write_bytes(bytes(damaged))
+    with pytest.raises(UserError, match=r"best\.pt: the checkpoint is damaged .*checksum"):
+        load_checkpoint(path)
+
+
 def test_missing_foreign_old_and_incomplete_files_are_told_apart(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
     with pytest.raises(UserError, match="no checkpoint here"):

@@ -17,6 +17,7 @@ import torch
 
 from unia_med.config.load import load_config, parse_config
 from unia_med.config.schema import RunConfig
+from unia_med.data.sample import CaseFiles
 from unia_med.engine import session
 from unia_med.engine.checkpoint import load_checkpoint
 from unia_med.engine.interrupt import Interrupted
@@ -27,7 +28,7 @@ from unia_med.errors import UserError
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Replaces data and training; gets the folders in which training began."""
     begun: list[Path] = []
-    parts = {"train": ["case"], "val": []}
+    parts = {"train": [CaseFiles("case", "case", Path("none.nii"))], "val": []}
     monkeypatch.setattr(session, "build_dataset", lambda config: SimpleNamespace(cases=lambda: []))
     monkeypatch.setattr(session, "split_cases", lambda cases, split, seed: parts)
     monkeypatch.setattr(session, "_train", lambda config, output, *rest: begun.append(output))
@@ -64,10 +65,29 @@ def test_a_folder_of_something_else_is_not_touched(calls: list[Path], tmp_path: 
     assert calls == []
 
 
-def test_nothing_to_resume_is_an_error(calls: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no run to resume"):
-        session.train(_config(), tmp_path / "run", resume=True, device="cpu")
-    assert not (tmp_path / "run").exists()
+def test_resuming_nothing_begins(calls: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name in ("absent", "empty"):
+        assert session.train(_config(), tmp_path / name, resume=True, device="cpu") == 0
+    assert calls == [tmp_path / "absent", tmp_path / "empty"]
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize(
+    "left", [["environment.json"], ["data.json", ".writing_x1"], ["data.json", "environment.json"]]
+)
+def test_a_run_killed_among_its_first_files_begins_again(
+    calls: list[Path], tmp_path: Path, left: list[str], resume: bool
+) -> None:
+    for name in left:
+        (tmp_path / name).write_text("half")
+    assert session.train(_config(), tmp_path, resume, device="cpu") == 0
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix in (".json", ".yaml")) == [
+        "config.yaml",
+        "data.json",
+        "environment.json",
+    ]
+    assert not (tmp_path / ".writing_x1").exists() and calls == [tmp_path]
 
 
 def test_resuming_with_other_settings_names_them(calls: list[Path], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -138,6 +139,17 @@ def test_the_unit_of_space_changes_no_mask(
     assert (np.asarray(result.dataobj) == _voxels(results / "plain_seg.nii.gz")).mean() > 0.999
     np.testing.assert_array_equal(result.affine, nib.load(tmp_path / "in" / "plain.nii.gz").affine)
     assert result.header.get_xyzt_units()[0] == unit
+
+
+def test_damaged_weights_are_refused(bundle: Path, images: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundle, tmp_path / "bundle")
+    weights = tmp_path / "bundle" / "models" / "model.pt"
+    damaged = bytearray(weights.read_bytes())
+    damaged[len(damaged) // 2] ^= 16
+    weights.write_bytes(bytes(damaged))
+    with pytest.raises(Exception) as caught:  # noqa: B017 - MONAI wraps it
+        _run_bundle(tmp_path / "bundle", images / "single.nii.gz", tmp_path / "out")
+    assert "the weights are damaged" in _told(caught) and not (tmp_path / "out").exists()
 
 
 def test_uncertainty_can_be_left_out(bundle: Path, images: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from unia_med.cardiac.cases import MeasuredCase
 from unia_med.files import write_text
+from unia_med.names import spreadsheet_text
 
 Cell = str | int | float | None
 
@@ -77,4 +78,10 @@ def _write(rows: Sequence[dict[str, Cell]], path: Path) -> None:
 def _text(value: Cell) -> str:
     if value is None:
         return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return (
+        f"{value:.6g}"
+        if isinstance(value, float)
+        else spreadsheet_text(value)
+        if isinstance(value, str)
+        else str(value)
+    )

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from unia_med import __version__
 from unia_med.errors import UserError
+from unia_med.files import require_writable
 from unia_med.notes import show_notes
 
 COMMANDS = (
@@ -34,6 +38,9 @@ COMMANDS = (
     "bench",
 )
 """One module in `unia_med.cli` each, with `add_parser(subparsers)` and `run(args) -> int`."""
+
+WRITE_ONE_FILE = ("evaluate", "cardiac", "inspect", "report", "init")
+"""Commands whose `--output` is a file; that of the others is a folder."""
 
 EXAMPLE = """example:
   unia-med phantom --output hearts --patients 20
@@ -55,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
         module = importlib.import_module(f"unia_med.cli.{name}")
         module.add_parser(subparsers)
         command = subparsers.choices[name]
-        command.set_defaults(run=module.run)
+        command.set_defaults(run=module.run, command=name)
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
@@ -70,21 +77,59 @@ def share_cores() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
+def prepare_terminal() -> None:
+    """Let a terminal that cannot show a letter show its code; a name must not cost the results."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def expand_homes(args: argparse.Namespace) -> None:
+    """Replace a leading `~` in all paths of a command line; the shell leaves it in `--output=~/x`.
+
+    Args:
+        args: parsed; changed in place.
+    """
+    for name, value in vars(args).items():
+        if isinstance(value, list):
+            setattr(args, name, [_at_home(item) for item in value])
+        else:
+            setattr(args, name, _at_home(value))
+
+
+def _at_home(value: Any) -> Any:
+    return value.expanduser() if isinstance(value, Path) and value.parts[:1] == ("~",) else value
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
     Args:
         arguments: without the program's name; those of the process by default.
     """
+    prepare_terminal()
     args = build_parser().parse_args(arguments)
+    expand_homes(args)
     share_cores()
     show_notes()
     try:
+        if getattr(args, "output", None) is not None:
+            require_writable(args.output, folder=args.command not in WRITE_ONE_FILE)
         return args.run(args)
     except UserError as error:
         if args.debug:
             traceback.print_exc()
         print(f"unia-med: error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if args.debug:
+            traceback.print_exc()
+        place = f"{error.filename}: " if error.filename else ""
+        what = f"{place}{error.strerror or error}. Check that it can be read and written, and that the disk has room"
+        print(f"unia-med: error: {what}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("unia-med: interrupted", file=sys.stderr)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, field_validator
 
 
 class Section(BaseModel):
@@ -18,3 +21,9 @@ class Section(BaseModel):
         validate_default=True,
         use_attribute_docstrings=True,
     )
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _home_is_expanded(cls, value: Any) -> Any:
+        """Replace a leading `~` in paths, which no shell does in a YAML file."""
+        return value.expanduser() if isinstance(value, Path) and value.parts[:1] == ("~",) else value

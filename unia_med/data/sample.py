@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 import numpy as np
 
 from unia_med.data.io.volume import Volume
+from unia_med.names import safe_name
 
 if TYPE_CHECKING:  # torch is only needed by the loaders, and `evaluate` should start without it
     from torch import Tensor
@@ -25,7 +26,7 @@ class CaseFiles:
 
     Args:
         name: Name used in tables and output files, e.g. "patient001_frame01"; any text, with / where results shall
-            lie in sub-folders.
+            lie in sub-folders; made safe by `safe_name`.
         patient: Patient the case belongs to; splits never divide a patient.
         image: Image volume.
         mask: Dense mask, or None for a case that has none (a test set).
@@ -45,6 +46,10 @@ class CaseFiles:
     group: str | None = None
     part: Part | None = None
     labels: Mapping[str, Path] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        """Make the name safe, so that results named by it lie inside the folder that was asked for."""
+        object.__setattr__(self, "name", safe_name(self.name))
 
 
 class Sample(TypedDict, total=False):

@@ -71,6 +71,8 @@ def calibrate(
         cases: validation cases; those without a mask are left out. Every process calls this with all of them.
         run: gets `calibration.json`; one that is there already is kept.
     """
+    # The first process writes the checkpoint after the last step, while the others are here already.
+    distributed.barrier()
     masked = [case for case in cases if case.mask is not None]
     if not masked or RunFiles(run).calibration.is_file():
         return None

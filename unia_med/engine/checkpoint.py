@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from unia_med.errors import UserError
-from unia_med.files import write_atomically
+from unia_med.files import write_atomically, zip_damage
 
 FORMAT = 1  # raised when a stored key changes its meaning
 _PLAIN = (str, int, float, bool, type(None))
@@ -92,6 +92,10 @@ def load_weights(module: torch.nn.Module, weights: Mapping[str, Tensor], path: P
 
 
 def _read(path: Path) -> Any:
+    damage = zip_damage(path)
+    if damage is not None:
+        what = f"the checkpoint is damaged ({damage}); it was not loaded"
+        raise UserError(what, path, "Use another checkpoint of the run, or copy the run again")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:

@@ -24,11 +24,12 @@ from unia_med.config.load import plain
 from unia_med.config.prior import WalkerConfig, labels_named, prior_type
 from unia_med.config.schema import RunConfig
 from unia_med.config.teacher import TeacherConfig
+from unia_med.data.io.arrays import read_array, write_array
 from unia_med.data.slices.dataset import SliceDataset
 from unia_med.data.slices.mixed import MixedSlices
 from unia_med.data.slices.synthetic import SyntheticSlices
 from unia_med.engine.trainer import Trainer
-from unia_med.files import write_atomically
+from unia_med.errors import UserError
 from unia_med.labels import TAG_UNKNOWN
 from unia_med.methods.base import Method
 from unia_med.priors.base import Prior, PriorVolume, ScoringPrior, TeachingPrior, shares
@@ -96,7 +97,7 @@ class SelfTraining:
         """Give the data set the labels that hold from `step` on."""
         index = max(i for i in range(self.prior.rounds) if self._start(i) <= step)
         labelled = index > 0 or bool(self._priors)
-        self.slices.set_scores(np.load(self._file(index), mmap_mode="r") if labelled else None)
+        self.slices.set_scores(_read_scores(self._file(index)) if labelled else None)
         if self.prior.trust == "agreement":
             self.slices.set_labels(self._annotations if index else self._completed)
 
@@ -115,8 +116,7 @@ class SelfTraining:
         return relabel
 
     def _write(self, index: int, scores: np.ndarray) -> None:
-        self.labels_dir.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._file(index), lambda file: np.save(file, scores))
+        write_array(self._file(index), scores)
 
     def _synthetic(self, prior: TeachingPrior[TeacherConfig], count: int, seed: int) -> SyntheticSlices:
         """Return synthetic slices whose labels are the run's classes."""
@@ -229,3 +229,13 @@ def _averaged(method: Method, volume: torch.Tensor, tags: torch.Tensor, step: in
         parts = [method.pseudo_probabilities(images, known, step) for images, known in batches]
         total = total + F.interpolate(torch.cat(parts), size=size, mode="bilinear", align_corners=False)
     return (total / len(scales)).cpu().numpy()
+
+
+def _read_scores(path: Path) -> np.ndarray:
+    """Return the soft labels of a round, mapped from the disk, as they were written."""
+    try:
+        return read_array(path, signed=False)
+    except (OSError, ValueError) as error:
+        what = f"the labels of this round are damaged ({str(error).splitlines()[0]})"
+        remedy = "The run cannot go on without them; train anew with another --output"
+        raise UserError(what, path, remedy) from error

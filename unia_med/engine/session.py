@@ -20,6 +20,7 @@ from unia_med.data.slices.dataset import build_slices
 from unia_med.data.splits import split_cases
 from unia_med.data.weak_labels.load import load_weak_labels
 from unia_med.engine.calibration import calibrate
+from unia_med.engine.data_record import check_record, data_record, write_record
 from unia_med.engine.interrupt import Interrupted
 from unia_med.engine.monitor import log_to, write_environment
 from unia_med.engine.randomness import seed_everything
@@ -27,6 +28,7 @@ from unia_med.engine.self_training import SelfTraining
 from unia_med.engine.trainer import Trainer
 from unia_med.engine.validation import Validation
 from unia_med.errors import UserError
+from unia_med.files import remove_leftovers
 from unia_med.run_files import RunFiles
 
 _LOG = logging.getLogger(__name__)
@@ -66,7 +68,8 @@ def run_training(config: RunConfig, output: Path, resume: bool = False, device: 
     Args:
         config: everything the run needs.
         output: the run folder.
-        resume: continue the run that is there; without it, an existing run is never touched.
+        resume: continue the run that is there, or begin where there is none; without it, an existing run is never
+            touched.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
 
     Raises:
@@ -79,7 +82,7 @@ def run_training(config: RunConfig, output: Path, resume: bool = False, device: 
     if not parts["train"]:
         raise UserError("no patient is left to train on", "data.split", "Give fewer patients to val and test")
     with distributed.process_group(where):
-        _prepare_folder(config, output, resume, where)
+        _prepare_folder(config, output, resume, where, parts)
         with log_to(RunFiles(output).log):
             try:
                 _train(config, output, where, dataset, parts)
@@ -141,29 +144,41 @@ def _annotations(config: RunConfig, dataset: CaseDataset, cases: Sequence[CaseFi
     return load_weak_labels(dataset, cases, config.data.model_copy(update={"labels": sources}), config.seed)
 
 
-def _prepare_folder(config: RunConfig, output: Path, resume: bool, device: torch.device) -> None:
+def _prepare_folder(
+    config: RunConfig, output: Path, resume: bool, device: torch.device, parts: Mapping[str, list[CaseFiles]]
+) -> None:
     """Check the run folder and write its records, on the first process; the others wait."""
     if distributed.is_main():
-        if resume:
-            _check_resumable(config, output)
-        elif output.exists() and (not output.is_dir() or any(output.iterdir())):
-            raise _occupied(output)
-        output.mkdir(parents=True, exist_ok=True)
-        write_environment(RunFiles(output).environment, device, config.seed)
-        dump_config(config, RunFiles(output).config)
+        files = RunFiles(output)
+        begun = files.config.is_file()
+        if not begun:
+            _check_room(output)
+        elif not resume:
+            raise UserError("a run is here already", output, "Add --resume to continue it, or name another --output")
+        else:
+            _check_resumable(config, files.config)
+        record = data_record(config, parts)
+        if begun:
+            check_record(files.data, record)
+        else:
+            write_record(files.data, record)
+        write_environment(files.environment, device, config.seed)
+        # The last of the records: a folder without it is one in which nothing has begun.
+        dump_config(config, files.config)
     distributed.barrier()
 
 
-def _occupied(output: Path) -> UserError:
-    if (RunFiles(output).config).is_file():
-        return UserError("a run is here already", output, "Add --resume to continue it, or name another --output")
-    return UserError("this is not an empty folder, and no run either", output, "Name another --output")
+def _check_room(output: Path) -> None:
+    """Refuse a folder that holds other things than the first records of a run that was killed at its start."""
+    if output.exists() and not output.is_dir():
+        raise UserError("is a file, and no run either", output, "Name another --output")
+    remove_leftovers(output)
+    known = {RunFiles(output).environment, RunFiles(output).data}
+    if output.is_dir() and not set(output.iterdir()) <= known:
+        raise UserError("this is not an empty folder, and no run either", output, "Name another --output")
 
 
-def _check_resumable(config: RunConfig, output: Path) -> None:
-    stored = RunFiles(output).config
-    if not stored.is_file():
-        raise UserError("there is no run to resume", output, "Leave out --resume to start one")
+def _check_resumable(config: RunConfig, stored: Path) -> None:
     changed = sorted(set(differences(plain(config), plain(load_config(stored)))) - FREE_ON_RESUME)
     if changed:
         what = f"the run that is there has other settings: {', '.join(changed)}"

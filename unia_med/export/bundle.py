@@ -27,6 +27,7 @@ from unia_med.export.card import card, settings_text
 from unia_med.export.carried import write_carried
 from unia_med.export.onnx import INSTALL, TOLERANCE, missing_packages, run_onnx, write_onnx
 from unia_med.export.source import network_source, network_weights
+from unia_med.export.steps import require_whole
 from unia_med.export.templates import filled_json, filled_text, template
 from unia_med.export.trace import trace_prediction
 from unia_med.methods.base import Method
@@ -176,6 +177,7 @@ def load_network(bundle: Path) -> nn.Module:
     """
     (source,) = bundle.glob("scripts_*/network.py")
     network = _module(source).Network()
+    require_whole(bundle / "models" / "model.pt")
     network.load_state_dict(torch.load(bundle / "models" / "model.pt", map_location="cpu", weights_only=True))
     return network.eval()
 

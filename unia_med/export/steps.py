@@ -27,6 +27,7 @@ from unia_med.data.io.suffixes import NIFTI_SUFFIXES, PAIR_SUFFIXES, volume_suff
 from unia_med.data.io.volume import Volume
 from unia_med.data.io.walk import find_volumes
 from unia_med.errors import UserError
+from unia_med.files import zip_damage
 from unia_med.inference.inputs import find_images
 from unia_med.inference.postprocess import postprocess
 from unia_med.inference.reassemble import plane_map
@@ -338,6 +339,21 @@ def require_images(dataset_dir: Any, output_dir: Any) -> None:
     foreign = [path for path in found.values() if volume_suffix(path) not in NIFTI_SUFFIXES]
     if foreign:
         raise UserError("is no NIfTI file", where=foreign[0], remedy="Convert it to .nii.gz; this bundle reads NIfTI")
+
+
+def require_whole(path: Any) -> None:
+    """Make sure that the weights are as they were written; torch does not look at its checksums.
+
+    Args:
+        path: the file of weights.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    file = Path(str(path))
+    damage = zip_damage(file) if file.is_file() else None
+    if damage is not None:
+        raise UserError(f"the weights are damaged ({damage})", where=file, remedy="Copy the bundle again")
 
 
 def labelled_list(dataset_dir: Any) -> list[dict[str, str]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from unia_med.data.io.suffixes import IMAGE_SUFFIXES, VOLUME_SUFFIXES, readable_suffix, volume_stem, volume_suffix
 from unia_med.data.io.walk import LeftOut, find_volumes
 from unia_med.errors import UserError
+from unia_med.names import safe_name
 
 if TYPE_CHECKING:
     from unia_med.data.io.dicom.series import DicomSeries
@@ -90,7 +91,8 @@ def by_name(images: Iterable[tuple[str, Path]]) -> dict[str, Path]:
         images: name and file.
     """
     named: dict[str, Path] = {}
-    for name, path in images:
+    for given, path in images:
+        name = safe_name(given)
         if name in named:
             raise UserError(
                 f"both {named[name]} and this would be written as {name}_seg{result_suffix(path)}",

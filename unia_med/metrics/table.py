@@ -25,6 +25,7 @@ from unia_med.metrics.surface import (
     hausdorff95,
     surface_distances,
 )
+from unia_med.names import spreadsheet_text
 
 LengthUnit = Literal["mm", "px"]
 """Unit of the distances of a case: mm where its files have a geometry, pixels where they have none."""
@@ -181,7 +182,7 @@ def _case_rows(table: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     rows = [*table["cases"], {"case": "mean", **table["mean"]}, {"case": "std", **table["std"]}]
     for row in rows:
         cells = {f"{name} {metric}": _cell(row[metric][name]) for metric in metrics for name in classes}
-        yield {"case": row["case"], **cells}
+        yield {"case": spreadsheet_text(str(row["case"])), **cells}
     yield {"case": "failures", **{f"{name} dice": table["failures"][name] for name in classes}}
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from unia_med.errors import UserError
+from unia_med.files import zip_damage
 from unia_med.nn.backbone import Backbone, BackboneOutput
 
 STAGE_CHANNELS = (16, 24, 40, 80, 112)
@@ -75,6 +76,9 @@ def load_state_file(path: Path) -> dict[str, Tensor]:
     """Return a flat state dict from a local file, never executing code in it."""
     if not path.is_file():
         raise UserError("no such weights file", where=path, remedy="set network.weights to a file, package or none")
+    damage = zip_damage(path)
+    if damage is not None:
+        raise UserError(f"the weights are damaged ({damage})", where=path, remedy="copy the file again from its source")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -83,7 +87,12 @@ def load_state_file(path: Path) -> dict[str, Tensor]:
             where=path,
             remedy="save it again as a state dict of tensors: torch.save(model.state_dict(), path)",
         ) from error
-    return state.get("state_dict", state)
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(
+            "holds no tensors by name", where=path, remedy="save a state dict: torch.save(model.state_dict(), path)"
+        )
+    return state
 
 
 def filters_for_channels(weight: Tensor, channels: int) -> Tensor:

@@ -14,6 +14,7 @@ from unia_med.cardiac.phantom.render import frame_image, frame_labels, surroundi
 from unia_med.errors import UserError
 
 MAX_PATIENTS = 999  # three digits in ACDC's names
+_STAGING = ".partial-"
 
 
 def patient_of(seed: int, index: int, frames: int = 0) -> Patient:
@@ -65,7 +66,7 @@ def _check(output: Path, patients: int, seed: int, cine_frames: int) -> None:
         raise UserError(f"cannot write a beat of {cine_frames} frames", remedy="use 0 for none, or 2 to 99")
     if output.exists() and not output.is_dir():
         raise UserError("is a file, not a folder", output, "name a new or an empty folder")
-    if output.is_dir() and any(output.iterdir()):
+    if output.is_dir() and any(not path.name.startswith(_STAGING) for path in output.iterdir()):
         raise UserError("the folder is not empty", output, "name a new or an empty folder")
 
 
@@ -84,7 +85,9 @@ def write_dataset(output: Path, patients: int = 20, seed: int = 0, cine_frames: 
     output = Path(output)
     _check(output, patients, seed, cine_frames)
     output.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".partial-", dir=output))
+    for leftover in output.glob(f"{_STAGING}*"):  # of a call that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
+    staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=output))
     folders = []
     try:
         for index in range(patients):

@@ -21,19 +21,20 @@ from torch import Tensor
 
 from unia_med.data.checks import DataFault, as_fault, raise_faults
 from unia_med.data.grid.transforms import KEY, as_tensor, preprocess, to_slices
+from unia_med.data.io.arrays import read_array, write_array
 from unia_med.data.io.channels import ChannelFiles
 from unia_med.data.io.image import check_decodes
 from unia_med.data.io.orientation import slice_count
 from unia_med.data.io.suffixes import is_image
 from unia_med.data.sample import CaseFiles
 from unia_med.errors import UserError
-from unia_med.files import replacing
+from unia_med.files import content_digest
 
 if TYPE_CHECKING:
     from unia_med.config.schema import GridConfig
 
 # To be raised when the chain of `preprocess` changes, since files of the old chain would be taken for new ones.
-FORMAT = 2
+FORMAT = 3
 # Half precision resolves 1/2048 near 1: finer than the 12 bits of a scanner once they are clipped to percentiles.
 STORED = np.float16
 _ELSEWHERE = "Free some space, or set data.cache_dir to another folder"
@@ -106,8 +107,9 @@ class MemoryCache(VolumeCache):
 class DiskCache(VolumeCache):
     """One memory-mapped `.npy` per volume, made when first needed and made again when its image or the grid changes.
 
-    A file's name holds a hash of the image's path, size and modification time and of the settings, so a changed
-    image is another file. Files appear whole or not at all, so several processes may share a folder.
+    A file's name holds a hash of the image's bytes and of the settings, so a changed image is another file, and its
+    end a checksum, by which a damaged file is noticed when training starts and made again. Files appear whole or not at
+    all, so several processes may share a folder.
 
     Args:
         cases: Cases in order.
@@ -231,7 +233,7 @@ class _Making:
             if decoded["fault"] is not None:
                 return decoded["fault"]
             count = len(decoded["slices"])
-            _save_whole(decoded["slices"].numpy(), path)
+            write_array(path, decoded["slices"].numpy(), _ELSEWHERE)
         return path, count
 
 
@@ -259,8 +261,8 @@ class Decode(Transform):
 
 
 def _fingerprint(image: Path, grid: GridConfig, channels: ChannelFiles) -> str:
-    paths = channels.files(image)
-    files = [(str(path.resolve()), (status := path.stat()).st_size, status.st_mtime_ns) for path in paths]
+    """Return a hash of the image's bytes and of the settings; a scan corrected in place is another image."""
+    files = [content_digest(path) for path in channels.files(image)]
     percentiles = None if grid.percentiles is None else list(grid.percentiles)
     settings: dict[str, object] = {"spacing_mm": grid.spacing_mm, "size": list(grid.size), "percentiles": percentiles}
     if grid.resize != "none":  # files of the time before this setting stay good
@@ -270,19 +272,14 @@ def _fingerprint(image: Path, grid: GridConfig, channels: ChannelFiles) -> str:
 
 
 def _file_name(case: str) -> str:
-    """Return a case's name as part of a file name; the fingerprint beside it keeps files apart."""
+    """Return a case's name as part of a file name; the fingerprint next to it keeps files apart."""
     return re.sub(r"[^\w.-]", "_", case)[-80:]
 
 
 def _slices_if_whole(path: Path) -> int | None:
     """Return the number of slices in a file of this cache; None where there is no file, or a damaged one."""
     try:
-        stored = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        stored = read_array(path)
+    except (OSError, ValueError):
         return None
     return len(stored) if stored.ndim == 4 and stored.dtype == STORED else None
-
-
-def _save_whole(array: np.ndarray, path: Path) -> None:
-    with replacing(path, remedy=_ELSEWHERE) as temporary, temporary.open("wb") as file:
-        np.save(file, array, allow_pickle=False)

@@ -15,6 +15,7 @@ from unia_med.data.io.suffixes import readable_suffix, volume_stem
 from unia_med.errors import UserError, nearest
 from unia_med.files import write_text
 from unia_med.labels import TAG_ABSENT, TAG_PRESENT, TAG_UNKNOWN
+from unia_med.names import spreadsheet_text
 
 _VALUES = {"0": TAG_ABSENT, "1": TAG_PRESENT, "": TAG_UNKNOWN}
 
@@ -129,7 +130,7 @@ def write_tags_csv(path: Path | str, tags: Mapping[str, np.ndarray], classes: Se
     table = csv.writer(text)
     table.writerow(["image", "slice", *classes])
     for case, volume in tags.items():
-        table.writerows([case, z, *(names[int(tag)] for tag in row)] for z, row in enumerate(volume))
+        table.writerows([spreadsheet_text(case), z, *(names[int(tag)] for tag in row)] for z, row in enumerate(volume))
     write_text(Path(path), text.getvalue())
 
 

@@ -21,6 +21,7 @@ from unia_med.data.weak_labels.read import encode, encode_boxes, not_annotated
 from unia_med.data.weak_labels.tags import tags_from_mask
 from unia_med.files import write_text
 from unia_med.labels import BACKGROUND, IGNORE
+from unia_med.names import spreadsheet_text
 
 if TYPE_CHECKING:
     from unia_med.config.schema import DataConfig
@@ -87,7 +88,7 @@ def write_table(path: Path, columns: Sequence[str], rows: Sequence[tuple]) -> No
     text = io.StringIO()
     table = csv.writer(text)
     table.writerow(columns)
-    table.writerows(rows)
+    table.writerows([spreadsheet_text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
     write_text(path, text.getvalue())
 
 

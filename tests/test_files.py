@@ -1,0 +1,73 @@
+"""Files appear whole or not at all, damage is noticed, and places that cannot be written are known before work."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from unia_med.errors import UserError
+from unia_med.files import content_digest, replacing, require_writable, write_json, write_text, zip_damage
+
+
+def test_one_flipped_bit_anywhere_in_the_tensors_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "x.pt"
+    torch.save({"w": torch.arange(3000.0), "b": torch.ones(50)}, path)
+    assert zip_damage(path) is None
+    whole = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        parts = [item for item in archive.infolist() if "/data/" in item.filename]
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        part = parts[rng.integers(len(parts))]
+        head = whole[part.header_offset : part.header_offset + 30]
+        start = part.header_offset + 30 + sum(int.from_bytes(head[at : at + 2], "little") for at in (26, 28))
+        damaged = bytearray(whole)
+        damaged[start + int(rng.integers(part.file_size))] ^= 1 << int(rng.integers(8))
+        path.write_bytes(bytes(damaged))
+        assert zip_damage(path) is not None
+
+
+def test_digest_tells_files_of_one_size_and_time_apart(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"12")
+    (tmp_path / "b").write_bytes(b"13")
+    (tmp_path / "c").write_bytes(b"12")
+    digests = [content_digest(tmp_path / name) for name in "abc"]
+    assert digests[0] == digests[2] != digests[1]
+
+
+def test_places_that_cannot_be_written_are_refused_before_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("x")
+    require_writable(tmp_path / "new" / "deep", folder=True)
+    require_writable(tmp_path / "new" / "table.csv", folder=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+    for path, folder, word in (
+        (tmp_path / "file", True, "is a file, expected a folder"),
+        (tmp_path, False, "is a folder, expected a file"),
+        (tmp_path / "file" / "x", True, "where a folder is needed"),
+        (tmp_path / "file" / "x.csv", False, "where a folder is needed"),
+    ):
+        with pytest.raises(UserError, match=word):
+            require_writable(path, folder)
+
+    def refused(**_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("unia_med.files.tempfile.TemporaryFile", refused)
+    with pytest.raises(UserError, match="cannot be written: Read-only file system"):
+        require_writable(tmp_path / "new", folder=True)
+
+
+def test_an_error_leaves_the_old_file(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.json", "old")
+    with pytest.raises(ValueError, match="NaN|Out of range"):
+        write_json(tmp_path / "a.json", float("nan"))
+    with pytest.raises(KeyError), replacing(tmp_path / "a.json") as temporary:
+        temporary.write_text("half")
+        raise KeyError
+    with pytest.raises(UserError, match="No space left"), replacing(tmp_path / "a.json"):
+        raise OSError(28, "No space left on device")
+    assert (tmp_path / "a.json").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
