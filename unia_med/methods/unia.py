@@ -24,26 +24,28 @@ from unia_med.localise.affinity_refine import (
 from unia_med.localise.cam import multi_scale_maps
 from unia_med.localise.complement import complement
 from unia_med.localise.normalise import mean_peak, normalise_maps
-from unia_med.localise.pixel_refine import pixel_kernel, refine_labels
+from unia_med.localise.pixel_refine import PixelKernel, grid_of, pixel_kernel, refine_labels
 from unia_med.localise.thresholds import (
     allowed_classes,
     possible_maps,
+    possible_tags,
     three_valued,
     token_labels,
     two_valued,
 )
-from unia_med.localise.token_grid import foreground_share, majority_labels
+from unia_med.localise.token_grid import foreground_share, majority_labels, sampled_foreground
 from unia_med.losses.affinity import AFFINITY_LOSSES, pair_labels
 from unia_med.losses.classification import tag_classification
 from unia_med.losses.dense_energy import dense_energy
-from unia_med.losses.distribution import DistributionLoss
+from unia_med.losses.distribution import DistributionLoss, token_error
 from unia_med.losses.segmentation import balanced_cross_entropy, partial_cross_entropy, soft_dice
 from unia_med.losses.token_contrast import token_contrast
 from unia_med.methods.base import Batch, Prediction, needed_part, weighted_sum
-from unia_med.methods.given_labels import with_drawn
+from unia_med.methods.given_labels import given_labels, with_drawn, with_given
 from unia_med.methods.label_plan import LabelPlan, Source, label_plan
-from unia_med.methods.segmenter import SegmenterMethod
+from unia_med.methods.segmenter import SegmenterMethod, network_zoom
 from unia_med.methods.unia_network import UniaNetwork, UniaOutput
+from unia_med.nn.statistics import unrecorded_statistics
 from unia_med.tensors import Size, resized, size_of
 
 # Scores of a prior or a round say yes, no or doubtful (0.5), whatever the thresholds of activation maps are;
@@ -67,7 +69,7 @@ class UniA(SegmenterMethod[UniaConfig]):
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
-        self.network = UniaNetwork(config.network, self.settings, self.classes)
+        self.network = UniaNetwork(config.network, self.settings, self.classes, network_zoom(config))
         self.distribution_loss = DistributionLoss(self.settings.distribution)
         if self.settings.cam_normalisation == "running":
             self.register_buffer("cam_peaks", torch.zeros(2))  # of the activation maps and the auxiliary ones
@@ -93,7 +95,7 @@ class UniA(SegmenterMethod[UniaConfig]):
         terms = {
             "classification": lambda: tag_classification(output.tag_logits, batch.tags),
             "auxiliary": lambda: tag_classification(output.aux_tag_logits, batch.tags),
-            "distribution": lambda: self._distribution(output, labels[plan.distribution]),
+            "distribution": lambda: self._distribution(output, labels, plan),
             "affinity": lambda: self._affinity(output, labels[plan.affinity]),
             "token_contrast": lambda: self._token_contrast(output, labels[plan.contrast]),
             "segmentation": lambda: self._segmentation(output, labels[plan.decoder]),
@@ -144,13 +146,9 @@ class UniA(SegmenterMethod[UniaConfig]):
 
     def _activation_maps(self, batch: Batch, output: UniaOutput) -> tuple[Tensor, Tensor]:
         """Normalised seed CAM and auxiliary CAM (B, T, H, W); the step's own pass serves as scale 1 [22.1]."""
-        cam, auxiliary = multi_scale_maps(
-            batch.images,
-            self.network.activation_maps,
-            self.settings.scales,
-            self.settings.flip,
-            unscaled=(output.cam, output.aux_cam),
-        )
+        known, scales, flip = (output.cam, output.aux_cam), self.settings.scales, self.settings.flip
+        with unrecorded_statistics(self.network):
+            cam, auxiliary = multi_scale_maps(batch.images, self.network.activation_maps, scales, flip, unscaled=known)
         peaks = self.cam_peaks * len(self.settings.scales) if self.settings.cam_normalisation == "running" else None
         cam, auxiliary = (
             self._normalised(maps, batch.tags, None if peaks is None else peaks[index])
@@ -176,34 +174,65 @@ class UniA(SegmenterMethod[UniaConfig]):
         self, batch: Batch, output: UniaOutput, plan: LabelPlan, needed: frozenset[Source]
     ) -> dict[Source, Tensor]:
         """Return the label maps of one step [7, 8, 10, 11]: P_aux on tokens, P1, and those needed, (B, H, W)."""
-        high, low = self.settings.thresholds.high, self.settings.thresholds.low
-        if batch.scores is not None:
-            cam = auxiliary = batch.scores[:, 1:]
-            high, low = _SCORE_THRESHOLDS
-        else:
-            cam, auxiliary = self._activation_maps(batch, output)
-        on_tokens = token_labels(auxiliary, batch.tags, self._grid(output), high, low)
-        first = with_drawn(three_valued(cam, batch.tags, high, low), batch)
+        first, on_tokens, cam, tags, (high, low) = self._first_labels(batch, output)
         labels: dict[Source, Tensor] = {"auxiliary": on_tokens, "P1": first}
         if not needed & {"P2", "F"}:
             return labels
-        kernel = pixel_kernel(batch.images, self.settings.par.dilations)
+        form = self.settings.form
+        pull, temperature = form.refine_pull, form.refine_temperature
+        kernel = self._kernel(batch.images)
         if "F" not in needed:
-            return {**labels, "P2": with_drawn(refine_labels(kernel, cam, batch.tags, high, low), batch)}
+            return {
+                **labels,
+                "P2": with_given(
+                    refine_labels(kernel, cam, tags, high, low, pull=pull, temperature=temperature), batch
+                ),
+            }
         matrix, grid = self._affinity_matrix(output), self._grid(output)
-        pair = pixel_and_affinity_labels(kernel, cam, batch.tags, matrix, grid, high, low)
-        second, third = (with_drawn(one, batch) for one in pair)
+        pair = pixel_and_affinity_labels(
+            kernel, cam, tags, matrix, grid, high, low, pull, temperature, form.keep_detail
+        )
+        second, third = (with_given(one, batch) for one in pair)
         fused = complement(first, second, third, plan.trust_cam, plan.agreement)
         return {**labels, "P2": second, "F": fused}
+
+    def _first_labels(
+        self, batch: Batch, output: UniaOutput
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, tuple[float, float]]:
+        """Return P1, P_aux, class maps (B, T, H, W), the tags to read them with, and their thresholds.
+
+        Where a prior or a round gives scores, these take the place of both activation maps.
+        """
+        thresholds = self.settings.thresholds
+        if batch.scores is None:
+            cam, auxiliary = self._activation_maps(batch, output)
+            first = with_drawn(three_valued(cam, batch.tags, thresholds.high, thresholds.low), batch)
+            on_tokens = token_labels(auxiliary, batch.tags, self._grid(output), thresholds.high, thresholds.low)
+            return first, on_tokens, cam, batch.tags, (thresholds.high, thresholds.low)
+        first = given_labels(batch, *_SCORE_THRESHOLDS)
+        on_tokens = self._on_tokens(first, self._grid(output))
+        return first, on_tokens, batch.scores[:, 1:], possible_tags(batch.tags), _SCORE_THRESHOLDS
+
+    def _kernel(self, images: Tensor) -> PixelKernel:
+        dilations = self.settings.par.dilations
+        if not self.settings.form.relative_reach:
+            return pixel_kernel(images, dilations)
+        reduction, dilations = grid_of(size_of(images), dilations)
+        return pixel_kernel(images, dilations, reduction)
 
     def _on_tokens(self, labels: Tensor, grid: Size) -> Tensor:
         if size_of(labels) == grid:
             return labels
         return majority_labels(labels, grid, self.classes, self.settings.form.token_purity)
 
-    def _distribution(self, output: UniaOutput, labels: Tensor) -> Tensor:
-        inferred, target = output.inferred, foreground_share(labels, self._grid(output))
-        return self.distribution_loss(inferred.distribution_map, inferred.mean, inferred.log_variance, target)
+    def _distribution(self, output: UniaOutput, labels: dict[Source, Tensor], plan: LabelPlan) -> Tensor:
+        inferred, grid = output.inferred, self._grid(output)
+        share = sampled_foreground if self.settings.form.sampled_target else foreground_share
+        known = error = None
+        if self.settings.distribution == "heteroscedastic":
+            error, known = token_error(output.logits, labels.get(plan.decoder, labels["P1"]), grid)
+        parts = (inferred.distribution_map, inferred.mean, inferred.log_variance)
+        return self.distribution_loss(*parts, share(labels[plan.distribution], grid), known, error)
 
     def _affinity(self, output: UniaOutput, labels: Tensor) -> Tensor:
         grid = self._grid(output)
