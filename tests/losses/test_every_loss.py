@@ -48,7 +48,8 @@ def distribution_case(form: str, labels: Tensor) -> Case:
 
     def value(x: Tensor) -> Tensor:
         module = loss.double() if x.dtype == torch.float64 else loss
-        return module(x.mean(1), x, 0.3 * x, target.to(x.dtype), known)
+        error = None if form != "heteroscedastic" else 0.1 * target.to(x.dtype)
+        return module(x.mean(1), x, 0.3 * x, target.to(x.dtype), known, error)
 
     return value, (B, 5, S, S)
 
@@ -129,7 +130,7 @@ def pair_cost_case(costs: Callable[[Tensor], tuple[Tensor, Tensor]], labels: Ten
 CASES: dict[str, Callable[[Tensor], Case]] = {
     "tags": tag_case,
     **{name: lambda labels, name=name: affinity_case(name, labels) for name in AFFINITY_LOSSES},
-    **{form: lambda labels, form=form: distribution_case(form, labels) for form in ("kl", "vae", "variance_aware")},
+    **{form: lambda labels, form=form: distribution_case(form, labels) for form in ("kl", "vae", "heteroscedastic")},
     "token_contrast": contrast_case,
     "balanced": lambda labels: pixel_case(balanced_cross_entropy, labels),
     "partial": lambda labels: pixel_case(partial_cross_entropy, labels),

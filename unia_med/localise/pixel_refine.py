@@ -202,7 +202,6 @@ def refine_labels(
     tags: torch.Tensor,
     high: float,
     low: float,
-    iterations: int = ITERATIONS,
     pull: float = 1.0,
     temperature: float = 1.0,
     ignore_index: int = IGNORE,
@@ -215,12 +214,11 @@ def refine_labels(
         tags: (B, T), 1 present, 0 absent, -1 unknown (background is then withheld where that class is active).
         high: background value for "sure foreground".
         low: background value for "sure background".
-        iterations: of the propagation.
         pull: as in `propagate`.
         temperature: as in `class_scores`.
         ignore_index: the label of undecided pixels.
     """
     scores = torch.cat([class_scores(cam, tags, value, kernel.size, temperature) for value in (high, low)], 1)
-    under_high, under_low = refined_labels(kernel, scores, 2, size_of(cam), iterations, pull)
+    under_high, under_low = refined_labels(kernel, scores, 2, size_of(cam), pull=pull)
     labels = combine_high_low(under_high, under_low, ignore_index)
     return withhold_background(labels, cam, tags, low, ignore_index)
