@@ -16,6 +16,7 @@ from unia_med.losses.distribution import (
     heteroscedastic,
     standard_normal_divergence,
     token_error,
+    variance_aware,
     variational,
 )
 
@@ -99,8 +100,19 @@ def test_the_error_is_that_of_the_decoder_and_takes_no_gradient() -> None:
         assert float(error[0, row, column]) == pytest.approx(sum(values) / len(values), rel=1e-5)
 
 
-def test_the_heteroscedastic_form_alone_has_a_parameter_and_needs_an_error() -> None:
-    counts = [len(list(DistributionLoss(form).parameters())) for form in ("kl", "vae", "heteroscedastic")]
-    assert counts == [0, 0, 1]
+def test_variance_aware_is_close_to_the_sampled_cross_entropy() -> None:
+    """Independent truth: sigmoid(k (m + sqrt(v) noise)) averaged over samples, then binary cross-entropy."""
+    mean, log_variance = torch.full((1, 4, 1, 1), 0.4), torch.full((1, 4, 1, 1), math.log(0.25))
+    noise = torch.randn(200_000, generator=torch.Generator().manual_seed(0))
+    probability = torch.sigmoid(3 * (0.4 + 0.5 * noise)).mean()
+    loss = variance_aware(mean, log_variance, torch.ones(1, 1, 1), torch.tensor(3.0))
+    assert abs(loss.item() + probability.log().item()) < 0.01
+    form = DistributionLoss("variance_aware", initial_gain=3.0)
+    assert float(form(mean.mean(1), mean, log_variance, torch.ones(1, 1, 1)).detach()) == pytest.approx(loss.item())
+
+
+def test_the_last_two_forms_have_a_parameter_and_one_needs_an_error() -> None:
+    forms = ("kl", "vae", "variance_aware", "heteroscedastic")
+    assert [len(list(DistributionLoss(form).parameters())) for form in forms] == [0, 0, 1, 1]
     with pytest.raises(ValueError, match="error"):
         DistributionLoss("heteroscedastic")(torch.zeros(1, 2, 2), *[torch.zeros(1, 3, 2, 2)] * 2, torch.zeros(1, 2, 2))

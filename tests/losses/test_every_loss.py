@@ -130,7 +130,10 @@ def pair_cost_case(costs: Callable[[Tensor], tuple[Tensor, Tensor]], labels: Ten
 CASES: dict[str, Callable[[Tensor], Case]] = {
     "tags": tag_case,
     **{name: lambda labels, name=name: affinity_case(name, labels) for name in AFFINITY_LOSSES},
-    **{form: lambda labels, form=form: distribution_case(form, labels) for form in ("kl", "vae", "heteroscedastic")},
+    **{
+        form: lambda labels, form=form: distribution_case(form, labels)
+        for form in ("kl", "vae", "variance_aware", "heteroscedastic")
+    },
     "token_contrast": contrast_case,
     "balanced": lambda labels: pixel_case(balanced_cross_entropy, labels),
     "partial": lambda labels: pixel_case(partial_cross_entropy, labels),

@@ -1,11 +1,12 @@
 """Distribution losses: the distribution map should rise on foreground (UniA specification, section 4).
 
-Three forms. `kl` is the published one and shapes the means only. `vae` adds a pull of the token Gaussians towards
-the standard normal. `heteroscedastic` fits the variances to errors: the form whose uncertainty map means something.
+Four forms. `kl` is the published one and shapes the means only. `vae` adds a pull of the token Gaussians towards
+the standard normal. `variance_aware` shrinks the variances to their floor. `heteroscedastic` fits the variances to errors: the form whose uncertainty map means something.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -15,7 +16,7 @@ from unia_med.labels import IGNORE
 from unia_med.losses.masked import masked_mean
 from unia_med.tensors import Size, full_precision
 
-DistributionForm = Literal["kl", "vae", "heteroscedastic"]
+DistributionForm = Literal["kl", "vae", "variance_aware", "heteroscedastic"]
 FAR_BELOW = -1e4  # a score whose softmax weight is exactly 0 in float32, yet finite, so that 0 * log stays 0
 VARIANCE_LEVEL = -4.0  # log-variance 0 stands for a root mean squared error of 0.14, so U spans its whole range
 LEAST_ERROR = 1e-3  # keeps the likelihood of certain tokens finite
@@ -73,6 +74,33 @@ def variational(
 
 
 @full_precision
+def variance_aware(
+    mean: torch.Tensor,
+    log_variance: torch.Tensor,
+    target: torch.Tensor,
+    gain: torch.Tensor,
+    known: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Return expected binary cross-entropy by the probit approximation (4.3).
+
+    With m = mean over channels of `mean`, v = mean over channels of the variance and k the learned gain, the logit
+    is k m / sqrt(1 + pi k^2 v / 8). Wherever the mean is right a smaller variance is better, and in training it is right
+    nearly everywhere: the variances end at their floor, and the uncertainty map is a constant.
+
+    Args:
+        mean: (B, E, h, w).
+        log_variance: (B, E, h, w).
+        target: (B, h, w), foreground share in [0, 1].
+        gain: scalar k; a larger one makes the same mean more decisive and its variance more costly.
+        known: (B, h, w), tokens that count; None for all.
+    """
+    variance = log_variance.exp().mean(1)
+    logits = gain * mean.mean(1) / torch.sqrt(1 + math.pi / 8 * gain.square() * variance)
+    losses = F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="none")
+    return masked_mean(losses, _known(target, known))
+
+
+@full_precision
 def heteroscedastic(
     mean: torch.Tensor,
     log_variance: torch.Tensor,
@@ -104,18 +132,18 @@ def heteroscedastic(
 
 
 class DistributionLoss(torch.nn.Module):
-    """One of the three forms by name, with the learned gain where the form has one.
+    """One of the four forms by name, with the learned gain where the form has one.
 
     Args:
-        form: `kl`, `vae` or `heteroscedastic`.
-        initial_gain: start of the learned k of `heteroscedastic`. The mean of many bounded channels is small, so a
+        form: `kl`, `vae`, `variance_aware` or `heteroscedastic`.
+        initial_gain: start of the learned k of the last two. The mean of many bounded channels is small, so a
             value near 1 would keep every prediction at one half.
     """
 
     def __init__(self, form: DistributionForm = "kl", initial_gain: float = 10.0) -> None:
         super().__init__()
         self.form = form
-        learned = form == "heteroscedastic"
+        learned = form in ("variance_aware", "heteroscedastic")
         self.gain = torch.nn.Parameter(torch.tensor(float(initial_gain))) if learned else None
 
     def forward(
@@ -127,7 +155,9 @@ class DistributionLoss(torch.nn.Module):
         known: torch.Tensor | None = None,
         error: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return the loss; shapes as in the three functions above. `error` is for `heteroscedastic` alone."""
+        """Return the loss; shapes as in the functions above. `error` is for `heteroscedastic` alone."""
+        if self.gain is not None and self.form == "variance_aware":
+            return variance_aware(mean, log_variance, target, self.gain, known)
         if self.gain is not None:
             if error is None:
                 raise ValueError("the heteroscedastic form needs the decoder's error")
