@@ -156,7 +156,8 @@ class UniaConfig(Section):
     distribution: Literal["kl", "vae", "variance_aware", "heteroscedastic"] = "kl"
     """`kl`, published [4.1]: means rise on foreground, and the variances stay as they began; `vae` [4.2]: variances are
     drawn to 1 as well; `variance_aware` [4.3]: they shrink to their floor; none makes them say where errors are.
-    `heteroscedastic` (ours, after Kendall and Gal 2017): the variance of a token is fitted to the squared error of the decoder there, so that U is high where it errs."""
+    `heteroscedastic` (ours, after Kendall and Gal 2017): the variance of a token is fitted to the squared error of the
+    decoder there, so that U is high where it errs."""
     mask: Literal["off", "plain", "multiplicative", "bias"] = "multiplicative"
     """How features look away from ambiguous tokens: `multiplicative` scales them by their certainty, as published;
     `bias` lowers their weight; `plain` attends to all alike; `off` leaves the backbone's features as they are."""

@@ -1,7 +1,8 @@
 """Distribution losses: the distribution map should rise on foreground (UniA specification, section 4).
 
 Four forms. `kl` is the published one and shapes the means only. `vae` adds a pull of the token Gaussians towards
-the standard normal. `variance_aware` shrinks the variances to their floor. `heteroscedastic` fits the variances to errors: the form whose uncertainty map means something.
+the standard normal. `variance_aware` shrinks the variances to their floor. `heteroscedastic` fits the variances to
+errors: the form whose uncertainty map means something.
 """
 
 from __future__ import annotations
@@ -84,8 +85,8 @@ def variance_aware(
     """Return expected binary cross-entropy by the probit approximation (4.3).
 
     With m = mean over channels of `mean`, v = mean over channels of the variance and k the learned gain, the logit
-    is k m / sqrt(1 + pi k^2 v / 8). Wherever the mean is right a smaller variance is better, and in training it is right
-    nearly everywhere: the variances end at their floor, and the uncertainty map is a constant.
+    is k m / sqrt(1 + pi k^2 v / 8). Wherever the mean is right a smaller variance is better, and in training it is
+    right nearly everywhere: the variances end at their floor, and the uncertainty map is a constant.
 
     Args:
         mean: (B, E, h, w).
