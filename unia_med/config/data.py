@@ -16,6 +16,8 @@ from unia_med.registry import CLASS_VALUES, resolve
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 SliceAxis = Literal["stored", "axial", "coronal", "sagittal"]
+SYNTHETIC = "synthetic"
+"""The `data.name` of runs without a data set: they learn from the slices that their prior draws."""
 
 
 def _refuse_repeats(field: str, values: list) -> None:
@@ -152,7 +154,8 @@ class DataConfig(Section):
     """A data set and how it is used."""
 
     name: str = "acdc"
-    """Layout of the data set: a name in `unia_med.registry.DATASETS`."""
+    """Layout of the data set: a name in `unia_med.registry.DATASETS`. `synthetic`: no data set at all, the run learns
+    from the slices that its prior draws."""
     root: Path | None = None
     """Folder of the data set; usually given as `--set data.root=DIR`."""
     classes: list[str] = []
@@ -260,9 +263,8 @@ class DataConfig(Section):
     @property
     def background_values(self) -> list[int]:
         """Values of the mask files that are no class and count as background, next to 0."""
-        named = {"volumes": self.volumes.other_values, "voc": self.voc.other_values, "coco": self.coco.other_values}
-        own = {} if self.class_values is not None else layout_values(self.name) or {}
-        return [*named.get(self.name, []), *sorted(set(own.values()) - set(self.mask_values.values()))]
+        own = {"volumes": self.volumes.other_values, "voc": self.voc.other_values, "coco": self.coco.other_values}
+        return list(own.get(self.name, []))
 
     @property
     def mask_values(self) -> dict[str, int]:

@@ -91,7 +91,7 @@ class PriorRounds(Section):
                 raise ValueError(f"unknown prior {name!r}. {suggestion(name, known)}")
         if len(set(names)) != len(names):
             raise ValueError("names a prior more than once")
-        teachers = [name for name in names if issubclass(prior_type(name).settings_type, TeacherConfig)]
+        teachers = [name for name in names if draws_slices(name)]
         if len(teachers) > 1:
             raise ValueError(f"{' and '.join(teachers)} each train a teacher; name one of them")
         return names
@@ -122,6 +122,11 @@ def priors_that_know(classes: Sequence[str]) -> list[str]:
     """Return the names of the priors that know all of some classes, without regard to case."""
     wanted = {name.upper() for name in classes}
     return [name for name in known_priors() if wanted <= {one.upper() for one in prior_type(name).classes}]
+
+
+def draws_slices(name: str) -> bool:
+    """Return whether a prior draws synthetic slices, on which a teacher is trained."""
+    return issubclass(prior_type(name).settings_type, TeacherConfig)
 
 
 def refuse_unknown_classes(names: Sequence[str], data: DataConfig) -> None:

@@ -14,11 +14,18 @@ from unia_med.config.aalr import AalrConfig
 from unia_med.config.affinitynet import AffinityNetConfig, CamConfig
 from unia_med.config.agmm import AgmmConfig
 from unia_med.config.custom import CustomConfig
-from unia_med.config.data import DataConfig, Fraction, GridConfig, Positive, SplitConfig, TagsConfig
+from unia_med.config.data import SYNTHETIC, DataConfig, Fraction, GridConfig, Positive, SplitConfig, TagsConfig
 from unia_med.config.images import CocoConfig, CrfConfig, VocConfig
 from unia_med.config.older import FORMAT, under_todays_settings
 from unia_med.config.partial import PartialConfig
-from unia_med.config.prior import PriorConfig, WalkerConfig, labels_named, refuse_foreign_names, refuse_unknown_classes
+from unia_med.config.prior import (
+    PriorConfig,
+    WalkerConfig,
+    draws_slices,
+    labels_named,
+    refuse_foreign_names,
+    refuse_unknown_classes,
+)
 from unia_med.config.section import Section
 from unia_med.config.unia import UniaConfig
 from unia_med.config.weak_labels import CompleteConfig, LabelSource, MakeConfig
@@ -114,17 +121,16 @@ class NetworkConfig(Section):
     """Transformer blocks; `hybrid_lite0` only. At least 2: affinity needs the attention of two."""
     heads: int = Field(4, ge=1)
     """Attention heads; divides width."""
-    token_stride: Literal[4, 8, 16] | None = None
-    """Pixels from one token to the next; 4 costs 16 times the attention of 8. null: 8 for `hybrid_lite0`, the side of a
-    patch for `vit`, whose patches overlap where it is smaller."""
+    token_stride: Literal[4, 8, 16] = 8
+    """Pixels from one token to the next; `hybrid_lite0` only. 4 costs 16 times the attention of 8."""
     decoder: Literal["unet", "largefov", "aspp"] = "unet"
     """`unet` uses finer backbone features; the others see tokens alone (LargeFOV is UniA's)."""
     decoder_widths: list[Annotated[int, Field(ge=4)]] | None = None
     """Channels after each step of `unet`, coarsest first, one per skip and one at full size; null: 64, 48, 32, 16 as
     far as there are skips."""
     input_size: Annotated[int, Field(ge=32)] | None = None
-    """Pixels to which the longer side of a slice is enlarged for the backbone; null: as it is. A 160 px crop at 448 px
-    has 5.7 px per ViT token."""
+    """Side in pixels to which slices are enlarged for the backbone; null: as they are. A 160 px crop at 448 px has
+    5.7 px per ViT token."""
 
     channels: int = Field(1, ge=1)
     """Image channels C; taken from `data.channels`, no need to set it. Pre-trained filters of the first layer are kept
@@ -138,7 +144,7 @@ class NetworkConfig(Section):
             raise ValueError("decoder unet needs finer features than a vit has; use largefov or aspp")
         if self.backbone == "vit" and self.weights == "package":
             raise ValueError("weights package belongs to hybrid_lite0 and lite0; use timm, none or a file")
-        steps = 4 if self.backbone == "lite0" else len([s for s in (2, 4, 8) if s < (self.token_stride or 8)]) + 1
+        steps = 4 if self.backbone == "lite0" else len([s for s in (2, 4, 8) if s < self.token_stride]) + 1
         if self.decoder_widths is not None and len(self.decoder_widths) != steps:
             raise ValueError(f"decoder_widths has {len(self.decoder_widths)} entries, this backbone needs {steps}")
         if self.width % self.heads:
@@ -294,6 +300,12 @@ class RunConfig(Section):
             raise ValueError("anatomical priors know images of one channel; remove prior.names or data.channels")
         # The model is frozen for its users; here it is still being made.
         object.__setattr__(self, "network", self.network.model_copy(update={"channels": channels}))
+        return self
+
+    @model_validator(mode="after")
+    def _check_synthetic(self) -> RunConfig:
+        if self.data.name == SYNTHETIC and not any(draws_slices(name) for name in self.prior.names):
+            raise ValueError("data.name synthetic needs a prior that draws slices; add prior.names: [phantom]")
         return self
 
     @model_validator(mode="after")

@@ -27,7 +27,7 @@ from unia_med.config.teacher import TeacherConfig
 from unia_med.data.io.arrays import read_array, write_array
 from unia_med.data.slices.dataset import SliceDataset
 from unia_med.data.slices.mixed import MixedSlices
-from unia_med.data.slices.synthetic import SyntheticSlices
+from unia_med.engine.synthetic import draw_slices
 from unia_med.engine.trainer import Trainer
 from unia_med.errors import UserError
 from unia_med.labels import TAG_UNKNOWN
@@ -75,7 +75,7 @@ class SelfTraining:
         self.dataset: SliceDataset | MixedSlices = slices
         if self._teaching is not None and self.prior.synthetic_share > 0:
             count = min(_MIXED_SLICES, self._teaching.settings.slices)
-            extra = self._synthetic(self._teaching, count, config.seed)
+            extra = draw_slices(self._teaching, config, count, config.seed)
             self.dataset = MixedSlices(slices, extra, self.prior.synthetic_share)
 
     @property
@@ -118,12 +118,6 @@ class SelfTraining:
     def _write(self, index: int, scores: np.ndarray) -> None:
         write_array(self._file(index), scores)
 
-    def _synthetic(self, prior: TeachingPrior[TeacherConfig], count: int, seed: int) -> SyntheticSlices:
-        """Return synthetic slices whose labels are the run's classes."""
-        images, labels = prior.draw(count, self.config.data.grid, seed)
-        classes = self._class_map(prior)
-        return SyntheticSlices(images, classes.table[labels], classes.classes)
-
     def _class_map(self, prior: Prior[Any]) -> ClassMap:
         return ClassMap.between(prior.classes, self.config.data)
 
@@ -139,8 +133,9 @@ class SelfTraining:
         )
         config = config.model_copy(update={"training": training})
         seed = config.seed + _TEACHER_SEED
-        bank = self._synthetic(prior, settings.slices, seed)
+        bank = draw_slices(prior, config, settings.slices, seed)
         method = self._build(config)
+        method.expect_exact_labels()
         _LOG.info("teacher: %d synthetic slices, %d iterations", len(bank), settings.iterations)
         trainer = Trainer(
             method,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 
 from unia_med import distributed
 from unia_med.build import build_dataset, build_method, resolve_device
+from unia_med.config.data import SYNTHETIC
 from unia_med.config.load import dump_config, load_config, plain
 from unia_med.config.schema import RunConfig
 from unia_med.data.dataset import CaseDataset
@@ -25,6 +26,7 @@ from unia_med.engine.interrupt import Interrupted
 from unia_med.engine.monitor import log_to, write_environment
 from unia_med.engine.randomness import seed_everything
 from unia_med.engine.self_training import SelfTraining
+from unia_med.engine.synthetic import train_on_prior
 from unia_med.engine.trainer import Trainer
 from unia_med.engine.validation import Validation
 from unia_med.errors import UserError
@@ -77,15 +79,30 @@ def run_training(config: RunConfig, output: Path, resume: bool = False, device: 
         UserError: data or a folder that cannot be used.
     """
     where = distributed.device_of_this_process(resolve_device(device))
+    if config.data.name == SYNTHETIC:
+        _in_folder(config, output, resume, where, {}, lambda: train_on_prior(config, output, where))
+        return
     dataset = build_dataset(config.data)
     parts = split_cases(dataset.cases(), config.data.split, config.seed)
     if not parts["train"]:
         raise UserError("no patient is left to train on", "data.split", "Give fewer patients to val and test")
-    with distributed.process_group(where):
-        _prepare_folder(config, output, resume, where, parts)
+    _in_folder(config, output, resume, where, parts, lambda: _train(config, output, where, dataset, parts))
+
+
+def _in_folder(
+    config: RunConfig,
+    output: Path,
+    resume: bool,
+    device: torch.device,
+    parts: Mapping[str, list[CaseFiles]],
+    work: Callable[[], None],
+) -> None:
+    """Prepare the run folder, and do the work with a log there."""
+    with distributed.process_group(device):
+        _prepare_folder(config, output, resume, device, parts)
         with log_to(RunFiles(output).log):
             try:
-                _train(config, output, where, dataset, parts)
+                work()
             except Interrupted as stop:
                 _LOG.warning("stopped at step %d; continue with --resume", stop.step)
                 raise

@@ -196,25 +196,32 @@ def in_pixels(shape: HeartShape, spacing_mm: float, centre: tuple[float, float])
     )
 
 
-def _rv_volume(heart: Heart, contraction: float, pixel: float = 3.0, step: float = 8.0) -> float:
+def _rv_volume(heart: Heart, contraction: float, pixel: float, step: float) -> float:
     """Volume in ml of the RV on a coarse grid."""
     lv = left_ventricle(heart, contraction)
     depths = np.arange(lv.base + heart.rv_span[0] * lv.length, lv.base + heart.rv_span[1] * lv.length, step) + step / 2
-    total = 0
+    total, side = 0, round(240 / pixel)
     for depth in depths:
-        shape = in_pixels(heart_slice(heart, float(depth), contraction), pixel, (45.0, 40.0))
-        total += int((rasterise(shape, (80, 80)).rv > 0).sum())
+        shape = in_pixels(heart_slice(heart, float(depth), contraction), pixel, (135 / pixel, 120 / pixel))
+        total += int((rasterise(shape, (side, side)).rv > 0).sum())
     return total * pixel**2 * step / 1000
 
 
-def solve_right_ventricle(heart: Heart, volume_ml: float, fraction: float) -> Heart:
-    """Scales the RV so that its volumes at end diastole and end systole are those asked for, by bisection."""
-    scales = []
+def solve_right_ventricle(heart: Heart, volume_ml: float, fraction: float, coarse: bool = False) -> Heart:
+    """Scale the RV so that its volumes at end diastole and end systole are those asked for, by bisection.
+
+    Args:
+        heart: The heart; its `rv_scale` is ignored.
+        volume_ml: At end diastole.
+        fraction: Ejection fraction.
+        coarse: Eight times faster and within 5 %, for random hearts whose exact volume does not matter.
+    """
+    scales, (pixel, step, halvings) = [], (5.0, 15.0, 6) if coarse else (3.0, 8.0, 9)
     for contraction, target in ((0.0, volume_ml), (1.0, volume_ml * (1 - fraction))):
         low, high = 0.1, 4.0
-        for _ in range(9):
+        for _ in range(halvings):
             middle = (low + high) / 2
             trial = replace(heart, rv_scale=(middle, middle))
-            low, high = (middle, high) if _rv_volume(trial, contraction) < target else (low, middle)
+            low, high = (middle, high) if _rv_volume(trial, contraction, pixel, step) < target else (low, middle)
         scales.append((low + high) / 2)
     return replace(heart, rv_scale=(scales[0], scales[1]))

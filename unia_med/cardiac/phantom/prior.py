@@ -9,6 +9,7 @@ import math
 from typing import TYPE_CHECKING, ClassVar
 
 from unia_med.config.teacher import TeacherConfig
+from unia_med.errors import UserError
 from unia_med.priors.base import TeachingPrior
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ class PhantomPriorConfig(TeacherConfig):
 
     rv_direction_degrees: float = 180.0
     """Direction from the LV to the RV in the stored array: 0 along growing rows, 90 along growing columns."""
+    any_direction: bool = False
+    """Turn the slices by random right angles and mirror half of them, for images of unknown orientation."""
 
 
 class PhantomPrior(TeachingPrior[PhantomPriorConfig]):
@@ -35,6 +38,12 @@ class PhantomPrior(TeachingPrior[PhantomPriorConfig]):
     def draw(self, count: int, grid: GridConfig, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Return slices of synthetic hearts and their labels, see `TeachingPrior.draw`."""
         from unia_med.cardiac.phantom.bank import draw_bank
+        from unia_med.cardiac.phantom.stacks import draw_stacks
 
         direction = math.radians(self.settings.rv_direction_degrees)
+        if self.settings.any_direction:
+            if grid.size[0] != grid.size[1]:
+                what = f"the grid {list(grid.size)} is not square, so that slices cannot be turned by right angles"
+                raise UserError(what, "data.grid.size", "Make both sides equal, or remove prior.phantom.any_direction")
+            return draw_stacks(count, grid.size, grid.spacing_mm or _PIXEL_MM, seed, direction, any_direction=True)
         return draw_bank(count, grid.size, grid.spacing_mm or _PIXEL_MM, seed, direction)

@@ -1,0 +1,138 @@
+"""Slices of whole hearts: sizes are those of guidelines, the anatomy is consistent, every direction occurs."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from unia_med.cardiac.phantom.anatomy import rasterise
+from unia_med.cardiac.phantom.heart import in_pixels, left_ventricle
+from unia_med.cardiac.phantom.stacks import SLICES_PER_SUBJECT, draw_stacks, turned
+from unia_med.cardiac.phantom.subjects import COMPACT_WALL_MM, Subject, draw_cut, draw_subject
+
+UP = math.pi
+
+
+@pytest.fixture(scope="module")
+def subjects() -> list[Subject]:
+    return [draw_subject(np.random.default_rng(seed), UP) for seed in range(40)]
+
+
+@pytest.fixture(scope="module")
+def bank() -> tuple[np.ndarray, np.ndarray]:
+    return draw_stacks(160, (64, 64), 3.75, seed=4, rv_direction=UP)
+
+
+def test_hypertrophic_walls_are_thick_and_all_groups_occur(subjects: list[Subject]) -> None:
+    walls = {group: [s.heart.wall for s in subjects if s.group == group] for group in COMPACT_WALL_MM}
+    assert all(walls.values())
+    assert min(walls["HCM"]) > max(wall for group, found in walls.items() if group != "HCM" for wall in found) - 0.1
+    assert min(walls["NOR"]) >= 5
+
+
+def test_dilated_ventricles_are_larger_and_contract_less(subjects: list[Subject]) -> None:
+    volume = {g: np.mean([s.heart.lv_volume for s in subjects if s.group == g]) for g in ("NOR", "DCM")}
+    fraction = {g: np.mean([s.heart.lv_fraction for s in subjects if s.group == g]) for g in ("NOR", "DCM")}
+    assert volume["DCM"] > 1.4 * volume["NOR"]
+    assert fraction["DCM"] < 0.45 < fraction["NOR"]
+
+
+def test_the_wall_thickens_in_systole(subjects: list[Subject]) -> None:
+    normal = [s.heart for s in subjects if s.group == "NOR"]
+    ratios = [left_ventricle(heart, 1.0).wall / left_ventricle(heart, 0.0).wall for heart in normal]
+    assert 1.2 < np.mean(ratios) < 1.7
+
+
+def test_the_right_ventricle_does_not_follow_a_dilated_left_one(subjects: list[Subject]) -> None:
+    """RV volume over LV volume, at end diastole, by counting pixels: far lower in DCM than in RV disease."""
+    shares: dict[str, list[float]] = {"DCM": [], "RV": []}
+    for subject in subjects:
+        if subject.group in shares:
+            shares[subject.group].append(_pool_share(subject))
+    assert np.mean(shares["DCM"]) < 0.9 < 1.4 < np.mean(shares["RV"])
+
+
+def _pool_share(subject: Subject) -> float:
+    from unia_med.cardiac.phantom.heart import heart_slice
+
+    areas = np.zeros(4)
+    for depth in np.arange(2.0, subject.heart.length, 6.0):
+        shape = in_pixels(heart_slice(subject.heart, float(depth), 0.0), 3.0, (50.0, 45.0))
+        areas += np.bincount(rasterise(shape, (90, 90)).labels().ravel(), minlength=4)
+    return float(areas[1] / areas[3])
+
+
+def test_cuts_reach_beyond_base_and_apex(subjects: list[Subject]) -> None:
+    rng = np.random.default_rng(0)
+    levels = np.array([draw_cut(rng, subject).level for subject in subjects for _ in range(20)])
+    assert 0.03 < (levels < 0).mean() < 0.2
+    assert 0.03 < (levels > 1).mean() < 0.3
+
+
+def test_no_cavity_is_labelled_above_the_base(subjects: list[Subject]) -> None:
+    from unia_med.cardiac.phantom import stacks
+
+    rng = np.random.default_rng(1)
+    seen = 0
+    for subject in subjects[:6]:
+        for cut in (draw_cut(rng, subject) for _ in range(60)):
+            if not cut.above_base:
+                continue
+            seen += 1
+            _, labels = stacks._paint(rng, np.zeros((64, 64)), subject, cut, 3.75, (32.0, 32.0))
+            assert not (labels >= 2).any()
+    assert seen > 10
+
+
+def test_the_cavity_is_enclosed_by_muscle(bank: tuple[np.ndarray, np.ndarray]) -> None:
+    inner = bank[1] == 3
+    border = np.zeros_like(inner)
+    for axis, shift in ((1, 1), (1, -1), (2, 1), (2, -1)):
+        border |= np.roll(inner, shift, axis)
+    touching = bank[1][border & ~inner]
+    assert (touching == 2).mean() > 0.97
+
+
+def test_blood_is_brighter_than_muscle_and_trabeculae_darken_the_edge_of_the_pool(
+    bank: tuple[np.ndarray, np.ndarray],
+) -> None:
+    from scipy.ndimage import binary_erosion
+
+    images, labels = bank
+    core = np.stack([binary_erosion(found == 3, iterations=2) for found in labels])
+    edge = (labels == 3) & ~core
+    assert images[core].mean() > 1.3 * images[labels == 2].mean()
+    assert images[edge].mean() < 0.95 * images[core].mean()
+
+
+def test_slices_depend_on_seed_and_subject_only() -> None:
+    images, labels = draw_stacks(SLICES_PER_SUBJECT + 2, (48, 48), 5.0, 1, UP, any_direction=True)
+    again, labels_again = draw_stacks(3, (48, 48), 5.0, 1, UP, any_direction=True)
+    other, _ = draw_stacks(3, (48, 48), 5.0, 2, UP, any_direction=True)
+    assert_array_equal(images[:3], again)
+    assert_array_equal(labels[:3], labels_again)
+    assert (images[:3] != other).any()
+    assert images.dtype == labels.dtype == np.uint8
+
+
+def test_the_eight_turns_are_the_symmetries_of_a_square() -> None:
+    array = np.arange(9).reshape(3, 3)
+    seen = {turned(array, turn).tobytes() for turn in range(8)}
+    assert len(seen) == 8
+    assert_array_equal(turned(array, 0), array)
+    assert_array_equal(turned(array, 4), array[:, ::-1])
+
+
+@pytest.mark.parametrize(("any_direction", "sides"), [(False, 1), (True, 4)])
+def test_the_right_ventricle_lies_on_one_side_or_on_all(any_direction: bool, sides: int) -> None:
+    _, labels = draw_stacks(64, (48, 48), 5.0, 3, UP, any_direction=any_direction)
+    quadrants = []
+    for found in labels:
+        if (found == 1).sum() > 8 and (found == 3).any():
+            row, column = np.mean(np.nonzero(found == 1), 1) - np.mean(np.nonzero(found == 3), 1)
+            quadrants.append(round(math.atan2(column, row) / (math.pi / 2)) % 4)
+    share = np.bincount(quadrants, minlength=4) / len(quadrants)
+    assert (share > 0.1).sum() == sides

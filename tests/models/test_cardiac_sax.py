@@ -1,0 +1,91 @@
+"""The shipped heart model: its files fit each other, and it finds a heart in any orientation."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from unia_med.cardiac.phantom.dataset import patient_of
+from unia_med.cardiac.phantom.render import frame_image, frame_labels
+from unia_med.data.io.volume import Volume
+from unia_med.inference.predictor import Predictor
+from unia_med.runs import Run, shipped_models
+
+NAME = "cardiac-sax"
+FOLDER = shipped_models()[NAME]
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return Run.open(NAME).predictor()
+
+
+@pytest.fixture(scope="module")
+def phantom() -> tuple[Volume, np.ndarray]:
+    """End diastole of a synthetic patient of the normal group, drawn by the generator of whole stacks."""
+    patient = patient_of(seed=3, index=0)
+    affine = np.diag([*patient.scan.spacing_mm, 1.0])
+    return Volume(frame_image(patient, 1), affine), frame_labels(patient, 1)
+
+
+def _dice(found: np.ndarray, true: np.ndarray) -> list[float]:
+    sums = [
+        (int((found == k).sum()), int((true == k).sum()), int(((found == k) & (true == k)).sum())) for k in (1, 2, 3)
+    ]
+    return [2 * both / (one + other) for one, other, both in sums]
+
+
+def test_the_hash_is_that_of_the_weights() -> None:
+    digest, name = (FOLDER / "SHA256SUMS").read_text(encoding="utf-8").split()
+    assert hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() == digest
+
+
+def test_the_folder_is_small_and_the_card_names_the_classes_of_the_config() -> None:
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 12e6
+    card = json.loads((FOLDER / "card.json").read_text(encoding="utf-8"))
+    assert tuple(card["classes"]) == Run.open(NAME).classes
+    assert card["name"] == NAME
+
+
+def test_weights_are_cast_to_single_precision(predictor: Predictor) -> None:
+    assert {p.dtype for p in predictor.method.parameters()} == {torch.float32}
+
+
+def test_it_segments_a_synthetic_patient(predictor: Predictor, phantom: tuple[Volume, np.ndarray]) -> None:
+    volume, truth = phantom
+    rv, myo, lv = _dice(predictor.predict_volume(volume).labels, truth)
+    assert lv > 0.85
+    assert myo > 0.7
+    assert rv > 0.7
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3, "mirror"])
+def test_a_turned_or_mirrored_heart_is_found_as_well(
+    predictor: Predictor, phantom: tuple[Volume, np.ndarray], turns: int | str
+) -> None:
+    volume, truth = phantom
+
+    def there(array: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(array[:, ::-1] if isinstance(turns, str) else np.rot90(array, turns))
+
+    found = predictor.predict_volume(Volume(there(volume.array), volume.affine)).labels
+    plain = predictor.predict_volume(volume).labels
+    assert abs(np.mean(_dice(found, there(truth))) - np.mean(_dice(plain, truth))) < 0.05
+
+
+def test_a_single_slice_is_enough(predictor: Predictor, phantom: tuple[Volume, np.ndarray]) -> None:
+    volume, truth = phantom
+    middle = truth.shape[2] // 2
+    one = Volume(np.ascontiguousarray(volume.array[..., middle : middle + 1]), volume.affine)
+    assert min(_dice(predictor.predict_volume(one).labels, truth[..., middle : middle + 1])) > 0.7
+
+
+def test_nothing_of_this_machine_is_in_the_package() -> None:
+    for path in Path(FOLDER).iterdir():
+        content = path.read_bytes()
+        assert not any(word in content for word in (b"/root/", b"/tmp/", b"/home/")), path.name
