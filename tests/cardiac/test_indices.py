@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from unia_med.cardiac.indices import Phases, find_phases, measure
+from unia_med.cardiac.indices import PhaseChoice, Phases, find_phases, measure
 from unia_med.cardiac.phantom.dataset import patient_of
 from unia_med.cardiac.phantom.render import frame_labels, true_volumes_ml
 from unia_med.data.io.volume import Volume
@@ -71,12 +71,21 @@ def test_phantoms(index: int) -> None:
 
 def test_given_phases_win() -> None:
     frames = [cylinder(24, 33), cylinder(20, 31), cylinder(16, 29.5)]
-    found = measure(frames, phases=Phases(1, 2))
+    found = measure(frames, choice=PhaseChoice(1, 2))
     assert found.ventricles["LV"].edv_ml == pytest.approx(ml(20), rel=0.01)
     assert found.mass_g == pytest.approx(1.05 * (ml(31) - ml(20)), rel=0.01)
     assert found.wall.mean_mm == pytest.approx(11.0, abs=0.4)
     with pytest.raises(UserError, match="frame 4 of 3"):
-        measure(frames, phases=Phases(0, 3))
+        measure(frames, choice=PhaseChoice(0, 3))
+
+
+def test_one_stated_phase_leaves_the_other_to_the_volumes() -> None:
+    frames = [cylinder(24, 33), cylinder(20, 31), cylinder(16, 29.5)]
+    assert measure(frames, choice=PhaseChoice(diastole=1)).phases == Phases(1, 2)
+    found = measure(frames, choice=PhaseChoice(systole=1))
+    assert found.phases == Phases(0, 1)
+    assert found.ventricles["LV"].esv_ml == pytest.approx(ml(20), rel=0.01)
+    assert found.walls_mm == pytest.approx((9, 11, 13.5), abs=0.4)
 
 
 def test_other_values_and_fewer_classes() -> None:

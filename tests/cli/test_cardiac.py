@@ -155,3 +155,71 @@ def test_real_acdc_by_volume_as_by_info(real_acdc: Path, tmp_path: Path) -> None
     found, stated = rows(tmp_path / "found.csv"), rows(tmp_path / "stated.csv")
     assert [row["ed_frame"] for row in found] == [row["ed_frame"] for row in stated]
     assert all(0 < float(row["lv_ef_percent"]) < 90 for row in stated)
+
+
+def test_names_next_to_the_masks_are_used_and_other_organs_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    swapped = block(100)
+    swapped[block(100) == 3], swapped[block(100) == 1] = 1, 3
+    save(tmp_path / "hearts" / "deep" / "a_seg.nii.gz", swapped)
+    (tmp_path / "hearts" / "classes.json").write_text('{"1": "lv", "2": "MYO", "3": "RV"}')
+    assert cardiac(tmp_path / "hearts", tmp_path / "i.csv") == 0
+    assert float(rows(tmp_path / "i.csv")[0]["lv_edv_ml"]) == pytest.approx(2.4)
+    save(tmp_path / "brain" / "a_seg.nii.gz", block(100))
+    (tmp_path / "brain" / "classes.json").write_text('{"1": "CSF", "2": "GM", "3": "WM"}')
+    assert cardiac(tmp_path / "brain", tmp_path / "b.csv") == 2
+    said = capsys.readouterr().err
+    assert "CSF, GM, WM" in said and "classes.json" in said and "--classes" in said
+    assert not (tmp_path / "b.csv").exists()
+    assert cardiac(tmp_path / "brain", tmp_path / "b.csv", "--classes", "RV,MYO,LV") == 0  # said on purpose
+
+
+def test_what_is_larger_than_a_heart_is_refused_and_the_unusual_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    brain = np.full((90, 100, 50), 3, np.uint8)  # 450,000 voxels of 24 mm3
+    brain[:20], brain[20:40] = 1, 2
+    save(tmp_path / "masks" / "brain_seg.nii.gz", brain)
+    assert cardiac(tmp_path / "masks", tmp_path / "i.csv") == 2
+    said = capsys.readouterr().err
+    assert "a LV of 6000 ml is no ventricle" in said and "brain_seg.nii.gz" in said and "--classes" in said
+    save(tmp_path / "masks" / "small_seg.nii.gz", block(100))
+    assert cardiac(tmp_path / "masks", tmp_path / "i.csv") == 1
+    (row,) = rows(tmp_path / "i.csv")
+    assert row["case"] == "small" and "LV EDV 2.4 ml (usual 30 to 450)" in row["warnings"]
+    assert "warning: small: look again: LV EDV 2.4 ml" in capsys.readouterr().err
+
+
+def test_phases_are_corrected_for_all_or_for_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("p1", "p2"):
+        save(tmp_path / "masks" / f"{name}_seg.nii.gz", np.stack([block(n) for n in (200, 250, 100, 150)], -1))
+
+    def phases(*more: str) -> list[tuple[str, str]]:
+        assert cardiac(tmp_path / "masks", tmp_path / "i.csv", *more) == 0
+        return [(row["ed_frame"], row["es_frame"]) for row in rows(tmp_path / "i.csv")]
+
+    assert phases() == [("2", "3"), ("2", "3")]
+    assert phases("--ed", "1") == [("1", "3"), ("1", "3")]
+    assert phases("--ed", "1", "--es", "p2=4", "--ed", "p1=2") == [("2", "3"), ("1", "4")]
+    marks = [(row["case"], row["frame"], row["phase"]) for row in rows(tmp_path / "i_frames.csv") if row["phase"]]
+    assert marks == [("p1", "2", "ED"), ("p1", "3", "ES"), ("p2", "1", "ED"), ("p2", "4", "ES")]
+    for more, part in (("7", "frame 7"), ("p9=1", "no case p9"), ("p1=x", "CASE=FRAME"), ("0", "CASE=FRAME")):
+        assert cardiac(tmp_path / "masks", tmp_path / "j.csv", "--ed", more) == 2
+        assert part in capsys.readouterr().err
+    assert cardiac(tmp_path / "masks", tmp_path / "j.csv", "--ed", "3", "--es", "1") == 2
+    assert "the LV is larger at ES (5 ml) than at ED" in capsys.readouterr().err
+
+
+def test_segments_and_drawings_of_phantoms(tmp_path: Path) -> None:
+    assert main(["phantom", "--output", str(tmp_path / "hearts"), "--patients", "2"]) == 0
+    more = ("--info", str(tmp_path / "hearts"), "--drawings", str(tmp_path / "svg"))
+    assert cardiac(tmp_path / "hearts", tmp_path / "i.csv", *more) == 0
+    found = rows(tmp_path / "i_segments.csv")
+    assert [row["segment"] for row in found] == [str(number) for number in range(1, 18)] * 2
+    assert found[1]["name"] == "basal anteroseptal"
+    walls = [float(row["thickness_ed_mm"]) for row in found if row["segment"] != "17"]
+    assert all(3 < wall < 30 for wall in walls)
+    assert sorted(path.name for path in (tmp_path / "svg").iterdir()) == [
+        f"patient00{number}_{phase}.svg" for number in (1, 2) for phase in ("ed", "es")
+    ]

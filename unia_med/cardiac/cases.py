@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unia_med.cardiac.indices import CardiacIndices, Phases, measure
+from unia_med.cardiac.indices import CardiacIndices, PhaseChoice, measure
+from unia_med.cardiac.plausible import refuse_impossible, unusual
 from unia_med.data.io.nifti_file import time_step_s
 from unia_med.data.io.read import read_volume
 from unia_med.data.io.suffixes import VOLUME_SUFFIXES, volume_stem
@@ -20,6 +21,10 @@ MASK_ENDINGS = ("_seg", "_pred", "_gt")
 
 NO_MASKS = ("_uncertainty", "_scribble", "_scribbles", "_points", "_blocks", "_boxes")
 """Endings of files that lie beside masks and are none."""
+
+PHASES = ("ED", "ES")
+
+NOTHING_STATED: Mapping[str, int] = {}
 
 _FRAME = re.compile(r"(?P<patient>.+)_frame(?P<frame>\d+)$")
 
@@ -46,12 +51,14 @@ class MeasuredCase:
         numbers: of its frames, from 1, as in file names.
         time_step_s: of a 4D file; None where it is not known.
         indices: the findings.
+        warnings: what is unusual of them, see `plausible.unusual`.
     """
 
     name: str
     numbers: tuple[int, ...]
     time_step_s: float | None
     indices: CardiacIndices
+    warnings: tuple[str, ...] = ()
 
 
 def parse_classes(text: str) -> dict[str, int]:
@@ -67,8 +74,7 @@ def parse_classes(text: str) -> dict[str, int]:
     values: dict[str, int] = {}
     for position, part in enumerate(text.split(","), start=1):
         name, _, number = (piece.strip() for piece in part.partition("="))
-        name = name.upper() if name.upper() in ("LV", "MYO", "RV") else name
-        value = number or str(position)
+        name, value = _known(name), number or str(position)
         if not name or not value.isdigit() or int(value) == 0 or name in values or int(value) in values.values():
             what = f"{part.strip()!r} in {text!r}, expected names or NAME=VALUE, each once, values above 0"
             raise UserError(what, where="--classes", remedy="For example --classes RV,MYO,LV or LV=1,MYO=2,RV=3")
@@ -76,6 +82,27 @@ def parse_classes(text: str) -> dict[str, int]:
     if "LV" not in values:
         raise UserError(f"no LV among {', '.join(values)}", where="--classes", remedy="Name the left ventricle LV")
     return values
+
+
+def heart_classes(values: Mapping[str, int], where: Path) -> dict[str, int]:
+    """Return the label of each class under the names that are measured.
+
+    Args:
+        values: label by name; LV, MYO and RV are recognised in any case.
+        where: the file that names them.
+
+    Raises:
+        UserError: there is no LV among them.
+    """
+    found = {_known(name): value for name, value in values.items()}
+    if "LV" not in found:
+        remedy = "Only masks of LV, MYO and RV are measured; if these are, name their labels by --classes"
+        raise UserError(f"the masks hold {', '.join(values)}, and no LV", where, remedy)
+    return found
+
+
+def _known(name: str) -> str:
+    return name.upper() if name.upper() in ("LV", "MYO", "RV") else name
 
 
 def find_cases(masks: Path) -> list[MaskCase]:
@@ -102,13 +129,22 @@ def find_cases(masks: Path) -> list[MaskCase]:
     return [MaskCase(name, dict(sorted(files.items()))) for name, files in sorted(frames.items())]
 
 
-def measure_case(case: MaskCase, values: Mapping[str, int], info: Mapping[str, Path] | None = None) -> MeasuredCase:
+def measure_case(
+    case: MaskCase,
+    values: Mapping[str, int],
+    info: Mapping[str, Path] | None = None,
+    stated: Mapping[str, int] = NOTHING_STATED,
+) -> MeasuredCase:
     """Return indices of one case.
 
     Args:
         case: its files.
         values: label of each class.
         info: `Info.cfg` by patient; None to find ED and ES from the LV.
+        stated: number of the frame at "ED" and at "ES", as in file names (from 1); it wins over `info`.
+
+    Raises:
+        UserError: the masks cannot be measured, or what they give is no heart.
     """
     first = next(iter(case.files.values()))
     if len(case.files) > 1:
@@ -119,9 +155,11 @@ def measure_case(case: MaskCase, values: Mapping[str, int], info: Mapping[str, P
         step = time_step_s(volume.header) if "T" in volume.axes else None
         numbers = tuple(range(1, volume.frames + 1)) if volume.array.ndim == 4 else tuple(case.files)
         frames = (volume.frame(index) for index in range(volume.frames))
-    phases = None if info is None else _stated_phases(case.name, numbers, info)
+    known = {**({} if info is None else _stated_frames(case.name, info)), **stated}
     try:
-        return MeasuredCase(case.name, numbers, step, measure(frames, values, phases))
+        found = measure(frames, values, _choice(known, numbers))
+        refuse_impossible(found)
+        return MeasuredCase(case.name, numbers, step, found, tuple(unusual(found)))
     except UserError as error:
         raise UserError(error.what, error.where or first, error.remedy) from error
 
@@ -170,8 +208,8 @@ def _frame_files(paths: Iterable[Path]) -> Iterator[Volume]:
         yield volume
 
 
-def _stated_phases(name: str, numbers: Sequence[int], info: Mapping[str, Path]) -> Phases:
-    """ED and ES of a case by its `Info.cfg`."""
+def _stated_frames(name: str, info: Mapping[str, Path]) -> dict[str, int]:
+    """Frame numbers of ED and ES by a patient's `Info.cfg`."""
     from unia_med.data.checks import raise_faults
     from unia_med.data.layouts.acdc import read_info
 
@@ -181,8 +219,13 @@ def _stated_phases(name: str, numbers: Sequence[int], info: Mapping[str, Path]) 
     faults: list = []
     stated = read_info(info[patient], faults)
     raise_faults(faults, info[patient].parent)
-    frames = {phase: int(stated[phase]) for phase in ("ED", "ES")}
-    if missing := [f"{phase} (frame {number})" for phase, number in frames.items() if number not in numbers]:
+    return {phase: int(stated[phase]) for phase in PHASES}
+
+
+def _choice(stated: Mapping[str, int], numbers: Sequence[int]) -> PhaseChoice:
+    """Positions among the frames of the frame numbers that are stated."""
+    if missing := [f"{phase} (frame {number})" for phase, number in stated.items() if number not in numbers]:
         what = f"no mask of {' and '.join(missing)} among the frames {', '.join(map(str, numbers))}"
-        raise UserError(what, info[patient], "Add the masks, or mend Info.cfg")
-    return Phases(numbers.index(frames["ED"]), numbers.index(frames["ES"]))
+        raise UserError(what, remedy="Add the masks, or correct ED and ES (--ed, --es, Info.cfg)")
+    places = {phase: numbers.index(number) for phase, number in stated.items()}
+    return PhaseChoice(places.get("ED"), places.get("ES"))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from unia_med.cardiac.segments import segment_thickness
 from unia_med.cardiac.wall import WallThickness, wall_thickness
 from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
@@ -32,8 +33,25 @@ class Phases:
 
 
 @dataclass(frozen=True)
+class PhaseChoice:
+    """Phases as a reader states them; None is left to the volumes.
+
+    Attributes:
+        diastole: index of end diastole, from 0.
+        systole: index of end systole.
+    """
+
+    diastole: int | None = None
+    systole: int | None = None
+
+
+FOUND = PhaseChoice()
+"""Nothing is stated: both phases are found from the volumes."""
+
+
+@dataclass(frozen=True)
 class VentricleIndices:
-    """Of one ventricle; None is what the masks do not tell.
+    """Indices of one ventricle; None where the masks do not hold them.
 
     Attributes:
         edv_ml: end-diastolic volume.
@@ -50,14 +68,17 @@ class VentricleIndices:
 
 @dataclass(frozen=True)
 class CardiacIndices:
-    """What one patient's masks tell.
+    """Indices of one patient.
 
     Attributes:
         volumes_ml: by class, one number per frame.
-        phases: the frames of ED and ES, found from the LV or given.
+        phases: the frames of ED and ES, found from the LV or stated.
         ventricles: of LV and, where the labelling has it, RV; RV at the frames of the LV's ED and ES.
         mass_g: of the myocardium at ED; None without myocardium.
         wall: its thickness at ED; None where no slice shows cavity and myocardium.
+        walls_mm: mean thickness per frame; None where no slice shows both.
+        segments_ed_mm: thickness at ED of the segments 1 to 17 (`segments.NAMES`), see `segment_thickness`.
+        segments_es_mm: the same at ES.
     """
 
     volumes_ml: Mapping[str, tuple[float, ...]]
@@ -65,20 +86,23 @@ class CardiacIndices:
     ventricles: Mapping[str, VentricleIndices]
     mass_g: float | None
     wall: WallThickness | None
+    walls_mm: tuple[float | None, ...] = ()
+    segments_ed_mm: tuple[float | None, ...] | None = None
+    segments_es_mm: tuple[float | None, ...] | None = None
 
 
 def measure(
-    frames: Iterable[Volume], values: Mapping[str, int] = ACDC_VALUES, phases: Phases | None = None
+    frames: Iterable[Volume], values: Mapping[str, int] = ACDC_VALUES, choice: PhaseChoice = FOUND
 ) -> CardiacIndices:
-    """Return indices of a patient's frames; one frame is in memory at a time.
+    """Return indices of a patient's frames; three frames are in memory at a time.
 
     Args:
         frames: label volumes (X, Y, Z) in order of time; slices are short-axis and lie along Z.
         values: label of each class; LV is needed, MYO and RV are used where they are named.
-        phases: indices of ED and ES where they are known; by default the frames with the largest and the smallest LV.
+        choice: ED and ES where they are known; by default the frames with the largest and the smallest LV.
 
     Raises:
-        UserError: a label is not named, no frame holds any LV, or a given phase does not exist.
+        UserError: a label is not named, no frame holds any LV, or a stated phase does not exist.
 
     Example:
         >>> labels = np.zeros((10, 10, 2), np.uint8)
@@ -88,19 +112,41 @@ def measure(
         1.92
     """
     volumes: list[dict[str, float]] = []
-    wall, diastole = None, -1
+    walls: list[WallThickness | None] = []
+    kept: dict[str, tuple[int, Volume]] = {}
     for index, frame in enumerate(frames):
         volumes.append(class_volumes_ml(frame, values))
-        fullest = volumes[index]["LV"] > (volumes[diastole]["LV"] if diastole >= 0 else 0.0)
-        if fullest if phases is None else index == phases.diastole:
-            wall, diastole = _wall(frame, values), index
+        walls.append(_wall(frame, values))
+        left = [volume["LV"] for volume in volumes]
+        if _is_fullest(left) if choice.diastole is None else index == choice.diastole:
+            kept["ED"] = index, frame
+        if _is_emptiest(left) if choice.systole is None else index == choice.systole:
+            kept["ES"] = index, frame
     curves = {name: tuple(found[name] for found in volumes) for name in volumes[0]} if volumes else {}
-    phases = find_phases(curves.get("LV", ())) if phases is None else _existing(phases, len(volumes))
+    phases = find_phases(curves.get("LV", ()), choice)
     ventricles: dict[str, VentricleIndices] = {
         name: _ventricle(curves[name], phases) for name in ("LV", "RV") if name in curves
     }
     muscle = curves["MYO"][phases.diastole] if "MYO" in curves else 0.0
-    return CardiacIndices(curves, phases, ventricles, muscle * DENSITY_G_PER_ML or None, wall)
+    return CardiacIndices(
+        curves,
+        phases,
+        ventricles,
+        muscle * DENSITY_G_PER_ML or None,
+        walls[phases.diastole],
+        tuple(None if wall is None else wall.mean_mm for wall in walls),
+        segment_thickness(kept["ED"][1], values),
+        None if phases.systole is None else segment_thickness(kept["ES"][1], values),
+    )
+
+
+def _is_fullest(left_ml: Sequence[float]) -> bool:
+    """Whether the last frame is the first of the fullest so far; frames without any LV are failures."""
+    return left_ml[-1] > max(left_ml[:-1], default=0.0)
+
+
+def _is_emptiest(left_ml: Sequence[float]) -> bool:
+    return 0 < left_ml[-1] < min((volume for volume in left_ml[:-1] if volume > 0), default=np.inf)
 
 
 def class_volumes_ml(frame: Volume, values: Mapping[str, int]) -> dict[str, float]:
@@ -120,25 +166,25 @@ def class_volumes_ml(frame: Volume, values: Mapping[str, int]) -> dict[str, floa
     return {name: number.get(value, 0) * voxel_ml for name, value in values.items()}
 
 
-def find_phases(left_ml: Sequence[float]) -> Phases:
+def find_phases(left_ml: Sequence[float], choice: PhaseChoice = FOUND) -> Phases:
     """ED is the frame with the largest LV, ES that with the smallest; frames without any LV are failures, not ES.
 
     Args:
         left_ml: LV volume per frame.
+        choice: what is stated wins.
     """
     volumes = np.asarray(left_ml, np.float64)
     if not volumes.any():
         raise UserError("no frame holds any LV, so there is no end diastole", remedy="Check the mask and --classes")
+    for index in (choice.diastole, choice.systole):
+        if index is not None and not 0 <= index < len(volumes):
+            raise UserError(f"ED or ES is frame {index + 1} of {len(volumes)}", remedy="Correct ED and ES")
+    diastole = int(volumes.argmax()) if choice.diastole is None else choice.diastole
+    if choice.systole is not None:
+        return Phases(diastole, choice.systole)
     if len(volumes) == 1:
-        return Phases(0, None)
-    return Phases(int(volumes.argmax()), int(np.where(volumes > 0, volumes, np.inf).argmin()))
-
-
-def _existing(phases: Phases, frames: int) -> Phases:
-    for index in (phases.diastole, phases.systole):
-        if index is not None and not 0 <= index < frames:
-            raise UserError(f"ED or ES is frame {index + 1} of {frames}", remedy="Mend ED and ES in Info.cfg")
-    return phases
+        return Phases(diastole, None)
+    return Phases(diastole, int(np.where(volumes > 0, volumes, np.inf).argmin()))
 
 
 def _ventricle(curve: Sequence[float], phases: Phases) -> VentricleIndices:

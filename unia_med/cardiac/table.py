@@ -1,4 +1,4 @@
-"""Cardiac indices as CSV: one row per case, and one row per frame in a second file."""
+"""Cardiac indices as CSV: a row per case, per frame, and per segment of the wall."""
 
 from __future__ import annotations
 
@@ -8,27 +8,35 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unia_med.cardiac.cases import MeasuredCase
+from unia_med.cardiac.segments import NAMES
 from unia_med.files import write_text
 from unia_med.names import spreadsheet_text
 
 Cell = str | int | float | None
 
 
-def write_tables(cases: Sequence[MeasuredCase], path: Path) -> Path:
-    """Write `FILE.csv` and `FILE_frames.csv`, each whole or not at all, and returns the second's path.
+def write_tables(cases: Sequence[MeasuredCase], path: Path) -> list[Path]:
+    """Write `FILE.csv`, `FILE_frames.csv` and `FILE_segments.csv`, each whole or not at all, and return their paths.
+
+    The last is left out where no case has segments.
 
     Args:
         cases: at least one.
         path: of the first file.
     """
-    frames = path.with_name(f"{path.stem}_frames{path.suffix}")
-    _write(frame_rows(cases), frames)
-    _write([case_row(case) for case in cases], path)
-    return frames
+    tables = {
+        path: [case_row(case) for case in cases],
+        path.with_name(f"{path.stem}_frames{path.suffix}"): frame_rows(cases),
+        path.with_name(f"{path.stem}_segments{path.suffix}"): segment_rows(cases),
+    }
+    written = [target for target, rows in tables.items() if rows]
+    for target in written:
+        _write(tables[target], target)
+    return written
 
 
 def case_row(case: MeasuredCase) -> dict[str, Cell]:
-    """Return indices of a case by column; units are in the names, None where the masks do not tell.
+    """Return indices of a case by column; units are in the names, None where the masks do not hold it.
 
     Args:
         case: what was measured.
@@ -47,11 +55,12 @@ def case_row(case: MeasuredCase) -> dict[str, Cell]:
     row["myo_mass_ed_g"] = found.mass_g
     row["wall_thickness_mean_ed_mm"] = found.wall and found.wall.mean_mm
     row["wall_thickness_max_ed_mm"] = found.wall and found.wall.max_mm
+    row["warnings"] = "; ".join(case.warnings)
     return row
 
 
 def frame_rows(cases: Sequence[MeasuredCase]) -> list[dict[str, Cell]]:
-    """Volumes of every frame by column.
+    """Return the curve of every case, a row per frame: phase, volumes, and mean thickness of the wall.
 
     Args:
         cases: what was measured.
@@ -59,11 +68,34 @@ def frame_rows(cases: Sequence[MeasuredCase]) -> list[dict[str, Cell]]:
     names = list(dict.fromkeys(name for case in cases for name in case.indices.volumes_ml))
     rows = []
     for case in cases:
+        curves, phases = case.indices.volumes_ml, case.indices.phases
         for index, number in enumerate(case.numbers):
-            time = None if case.time_step_s is None else index * case.time_step_s
-            row: dict[str, Cell] = {"case": case.name, "frame": number, "time_s": time}
-            curves = case.indices.volumes_ml
-            rows.append(row | {f"{name.lower()}_ml": curves[name][index] for name in names})
+            row: dict[str, Cell] = {
+                "case": case.name,
+                "frame": number,
+                "time_s": None if case.time_step_s is None else index * case.time_step_s,
+                "phase": {phases.systole: "ES", phases.diastole: "ED"}.get(index),
+            }
+            row |= {f"{name.lower()}_ml": curves[name][index] if name in curves else None for name in names}
+            rows.append(row | {"wall_thickness_mean_mm": case.indices.walls_mm[index]})
+    return rows
+
+
+def segment_rows(cases: Sequence[MeasuredCase]) -> list[dict[str, Cell]]:
+    """Return a row per case and segment, of cases that have segments: thickness at ED and ES, and thickening.
+
+    Args:
+        cases: what was measured.
+    """
+    rows: list[dict[str, Cell]] = []
+    for case in cases:
+        full, empty = case.indices.segments_ed_mm, case.indices.segments_es_mm
+        for index, name in enumerate(NAMES if full or empty else ()):
+            thin = full[index] if full else None
+            thick = empty[index] if empty else None
+            row: dict[str, Cell] = {"case": case.name, "segment": index + 1, "name": name}
+            row |= {"thickness_ed_mm": thin, "thickness_es_mm": thick}
+            rows.append(row | {"thickening_percent": 100 * (thick - thin) / thin if thin and thick else None})
     return rows
 
 

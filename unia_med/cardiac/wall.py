@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +31,7 @@ class WallThickness(NamedTuple):
     max_mm: float
 
 
-def wall_thickness(cavity: np.ndarray, myocardium: np.ndarray, spacing_mm: tuple[float, float]) -> WallThickness | None:
+def wall_thickness(cavity: np.ndarray, myocardium: np.ndarray, spacing_mm: Sequence[float]) -> WallThickness | None:
     """Distance in plane from each point of the endocardial border to the nearest one of the epicardial border.
 
     In an annulus this is the difference of its radii. Papillary muscles, and other holes in the cavity, count as
@@ -45,30 +46,40 @@ def wall_thickness(cavity: np.ndarray, myocardium: np.ndarray, spacing_mm: tuple
         None where no slice shows both.
     """
     slices = [z for z in range(cavity.shape[2]) if cavity[..., z].any() and myocardium[..., z].any()]
-    found = [_slice_thickness(cavity[..., z], myocardium[..., z], spacing_mm) for z in slices]
+    found = [thickness_points(cavity[..., z], myocardium[..., z], spacing_mm)[1] for z in slices]
     every = np.concatenate([np.zeros(0), *found])
     return WallThickness(float(every.mean()), float(every.max())) if len(every) else None
 
 
-def _slice_thickness(cavity: np.ndarray, myocardium: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
-    """Thickness in mm at the points of a slice's endocardial border; masks are (X, Y)."""
+def thickness_points(
+    cavity: np.ndarray, myocardium: np.ndarray, spacing_mm: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return points (N, 2) in mm of a slice's endocardial border and the thickness (N,) in mm of the wall there.
+
+    Args:
+        cavity: bool (X, Y); pixel (0, 0) has its centre at (0, 0) mm.
+        myocardium: bool (X, Y).
+        spacing_mm: pixel size along X and Y.
+    """
     heart = cavity | myocardium
     (box,) = ndimage.find_objects(heart.astype(np.uint8))
     inner, outer = (border_points(ndimage.binary_fill_holes(mask[box]), spacing_mm) for mask in (cavity, heart))
     if not (len(inner) and len(outer)):  # a cavity of a pixel or two has no border
-        return np.zeros(0)
+        return np.zeros((0, 2)), np.zeros(0)
     distance, _ = cKDTree(outer).query(inner)
-    return distance[distance > _NO_WALL_PX * min(spacing_mm)]
+    measured = distance > _NO_WALL_PX * min(spacing_mm)
+    corner = np.array([side.start for side in box]) * spacing_mm
+    return (inner + corner)[measured], distance[measured]
 
 
-def border_points(mask: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
+def border_points(mask: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
     """Points (N, 2) in mm on the border of a mask, to a fraction of a pixel, about one per pixel of its length.
 
     The smoothed mask is one half on the border; the points lie where it crosses that value on the lines between pixel
     centres. Pixels' own edges will not do: their steps are nearer to anything than the border they stand for.
 
     Args:
-        mask: bool (X, Y); beyond its edge is outside.
+        mask: bool (X, Y); beyond its edge is outside. Pixel (0, 0) has its centre at (0, 0) mm.
         spacing_mm: pixel size along X and Y.
     """
     level = ndimage.gaussian_filter(np.pad(mask, _MARGIN_PX).astype(np.float64), _SMOOTHING_PX) - 0.5
@@ -78,4 +89,5 @@ def border_points(mask: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarr
         along, across = np.nonzero((before > 0) != (after > 0))
         place = along + before[along, across] / (before - after)[along, across]
         points.append(np.stack((place, across) if axis == 0 else (across, place), axis=1))
-    return np.concatenate(points) * spacing_mm
+    found: np.ndarray = (np.concatenate(points) - _MARGIN_PX) * spacing_mm
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,19 +12,22 @@ from unia_med.cli.options import new_command
 from unia_med.errors import UserError
 
 if TYPE_CHECKING:
-    from unia_med.cardiac.cases import MeasuredCase
+    from unia_med.cardiac.cases import MaskCase, MeasuredCase
 
 EXAMPLE = """unia-med cardiac --masks masks --output indices.csv
-unia-med cardiac --masks masks --info ACDC --output indices.csv"""
+unia-med cardiac --masks masks --info ACDC --output indices.csv
+unia-med cardiac --masks masks --ed 1 --es patient003=12 --drawings drawings --output indices.csv"""
 
 DETAILS = """
 Masks are 4D (X_seg.nii.gz) or frames of one patient (X_frame01_seg.nii.gz, X_frame12_seg.nii.gz), short-axis slices
 along the third axis. End diastole (ED) is the frame with the largest LV, end systole (ES) that with the smallest, or
-both are those of the patients' Info.cfg with --info.
+both are those of the patients' Info.cfg with --info, or of --ed and --es.
 
 FILE.csv has a row per case: EDV, ESV, stroke volume (ml) and EF (%) of LV and RV, RV at the LV's phases; myocardial
 mass at ED (1.05 g/ml); mean and largest wall thickness at ED (mm), in plane, from each point of the endocardial border
-to the epicardial one. FILE_frames.csv has the volumes of every frame. An empty cell is what the masks do not tell.
+to the epicardial one. FILE_frames.csv is the curve: volumes and wall of every frame. FILE_segments.csv has the wall's
+thickness in the AHA's 17 segments at ED and ES; the middle of the septum is where the RV touches the wall. An empty
+cell is what the masks do not hold. What is larger than any heart is refused; unusual values are named.
 For research, not for diagnosis."""
 
 
@@ -40,11 +44,20 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="FILE.csv", help="table that is written")
     parser.add_argument(
         "--classes",
-        default="RV,MYO,LV",
         metavar="NAMES",
-        help="classes of the labels 1, 2, 3, ..., or NAME=VALUE,... (default: RV,MYO,LV as in ACDC)",
+        help="classes of the labels 1, 2, 3, ..., or NAME=VALUE,... (default: those of classes.json next to the masks, "
+        "else RV,MYO,LV as in ACDC)",
     )
     parser.add_argument("--info", type=Path, metavar="DIR", help="folder with PATIENT/Info.cfg, which name ED and ES")
+    for phase in ("ed", "es"):
+        parser.add_argument(
+            f"--{phase}",
+            action="append",
+            default=[],
+            metavar="[CASE=]FRAME",
+            help=f"frame at {phase.upper()}, from 1, of all cases or of one; may be repeated",
+        )
+    parser.add_argument("--drawings", type=Path, metavar="DIR", help="folder for a bull's eye (SVG) per case and phase")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -66,26 +79,109 @@ def run(args: argparse.Namespace) -> int:
     listing = "".join(f"\n  {name}: {reason}" for name, reason in faults.items())
     if not measured:
         raise UserError(f"no case could be measured:{listing}", where=args.masks)
-    frames = write_tables(measured, args.output)
+    written = write_tables(measured, args.output)
+    if args.drawings is not None:
+        written += _draw(measured, args.drawings)
     total = len(measured) + len(faults)
-    print(f"{len(measured)} of {total} cases measured, written to {args.output} and {frames}")
+    print(f"{len(measured)} of {total} cases measured, written to {', '.join(map(str, written[:3]))}")
+    for case in measured:
+        if case.warnings:
+            print(f"unia-med: warning: {case.name}: look again: {'; '.join(case.warnings)}", file=sys.stderr)
     if faults:
         print(f"unia-med: error: {len(faults)} of {total} cases could not be measured:{listing}", file=sys.stderr)
     return 1 if faults else 0
 
 
+def parse_frames(texts: Sequence[str], option: str) -> tuple[int | None, dict[str, int]]:
+    """Return the frame of all cases, or None, and frames by case.
+
+    Args:
+        texts: `FRAME` or `CASE=FRAME`; the last of each wins.
+        option: where they were given, for the message.
+
+    Example:
+        >>> parse_frames(["1", "p3=12"], "--ed")
+        (1, {'p3': 12})
+    """
+    everywhere, by_case = None, {}
+    for text in texts:
+        case, _, number = text.rpartition("=")
+        if not number.strip().isdigit() or int(number) == 0 or text.startswith("="):
+            remedy = f"For example {option} 1, or {option} patient003=12"
+            raise UserError(f"{text!r} is neither FRAME nor CASE=FRAME, frames counting from 1", option, remedy)
+        if case:
+            by_case[case.strip()] = int(number)
+        else:
+            everywhere = int(number)
+    return everywhere, by_case
+
+
 def _measure_all(args: argparse.Namespace) -> tuple[list[MeasuredCase], dict[str, str]]:
     from rich.progress import track
 
-    from unia_med.cardiac.cases import find_cases, find_info, measure_case, parse_classes
+    from unia_med.cardiac.cases import find_cases, find_info, measure_case
 
-    values = parse_classes(args.classes)
+    named = None if args.classes is None else _stated_values(args.classes)
     info = None if args.info is None else find_info(args.info)
     cases = find_cases(args.masks)
+    stated = _stated_frames(args, [case.name for case in cases])
     measured, faults = [], {}
     for case in track(cases, "measuring", disable=not sys.stdout.isatty(), transient=True):
         try:
-            measured.append(measure_case(case, values, info))
+            values = named if named is not None else _values_of(case, args.masks)
+            measured.append(measure_case(case, values, info, stated[case.name]))
         except UserError as error:
             faults[case.name] = str(error)
     return measured, faults
+
+
+def _stated_values(text: str) -> Mapping[str, int]:
+    from unia_med.cardiac.cases import parse_classes
+
+    return parse_classes(text)
+
+
+def _stated_frames(args: argparse.Namespace, cases: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Frame numbers by case and phase, as --ed and --es say."""
+    found: dict[str, dict[str, int]] = {case: {} for case in cases}
+    for phase in ("ed", "es"):
+        everywhere, by_case = parse_frames(getattr(args, phase), f"--{phase}")
+        if foreign := sorted(set(by_case) - set(cases)):
+            remedy = f"The cases are {', '.join(cases[:5])}{', ...' if len(cases) > 5 else ''}"
+            raise UserError(f"there is no case {', '.join(foreign)}", f"--{phase}", remedy)
+        for case in cases:
+            number = by_case.get(case, everywhere)
+            if number is not None:
+                found[case][phase.upper()] = number
+    return found
+
+
+def _values_of(case: MaskCase, masks: Path) -> Mapping[str, int]:
+    """Label of each class by the nearest `classes.json` of a case's folders, else as in ACDC."""
+    from unia_med.cardiac.cases import heart_classes
+    from unia_med.cardiac.indices import ACDC_VALUES
+    from unia_med.evaluation.labels import CLASSES_FILE, classes_next_to
+
+    folder = next(iter(case.files.values())).parent
+    while True:
+        scheme = classes_next_to(folder)
+        if scheme is not None:
+            return heart_classes(dict(zip(scheme.names, scheme.predicted, strict=True)), folder / CLASSES_FILE)
+        if folder == masks or masks not in folder.parents:
+            return ACDC_VALUES
+        folder = folder.parent
+
+
+def _draw(cases: Sequence[MeasuredCase], folder: Path) -> list[Path]:
+    """Write `CASE_ed.svg` and `CASE_es.svg` of the cases that have segments, and return their paths."""
+    from unia_med.cardiac.bulls_eye import bulls_eye
+    from unia_med.files import write_text
+
+    written = []
+    for case in cases:
+        for phase, values in (("ed", case.indices.segments_ed_mm), ("es", case.indices.segments_es_mm)):
+            if values is not None:
+                path = folder / f"{case.name}_{phase}.svg"
+                write_text(path, bulls_eye(values, f"{case.name}: wall thickness at {phase.upper()}, mm") + "\n")
+                written.append(path)
+    return written
