@@ -112,8 +112,8 @@ def test_a_missed_structure_is_zero_and_counted(folders: tuple[Path, Path]) -> N
 @pytest.mark.parametrize(
     ("array", "affine", "reason"),
     [
-        (heart()[:, :, :2], AFFINE, r"shape (24, 20, 2), the label (24, 20, 3)"),
-        (heart(), np.diag([-1.5, 1.5, 8.0, 1.0]), "4.00 mm apart"),
+        (np.stack([heart()] * 2, -1), AFFINE, r"shape (24, 20, 3, 2), the label (24, 20, 3)"),
+        (heart(), np.array([[-1.5, 0, 0, 900], [0, 1.5, 0, 0], [0, 0, 10, 0], [0, 0, 0, 1]]), "do not overlap"),
         (heart() * 2, AFFINE, "the prediction holds the values 4, 6, expected 0, 1, 2, 3"),
         (heart() * 0.5, AFFINE, "0.5, 1.5"),
     ],

@@ -81,7 +81,7 @@ def test_classes_that_make_no_sense(pair: tuple[Path, Path], classes: list[str])
 
 
 def test_values_beyond_the_named_classes_are_told(pair: tuple[Path, Path]) -> None:
-    with pytest.raises(UserError, match=r"(?s)no case could be scored.*the label holds the values 2, expected 0, 1"):
+    with pytest.raises(UserError, match=r"(?s)no case could be scored.*prediction holds the values 2, expected 0, 1"):
         evaluate(*pair, classes=["LIVER"])
 
 

@@ -9,14 +9,20 @@ from torch import Tensor
 
 from unia_med.labels import IGNORE
 from unia_med.localise.affinity_refine import (
-    affinity_labels,
     affinity_map,
     normalise_affinity,
     pixel_and_affinity_labels,
     propagate_affinity,
     radius_mask,
 )
-from unia_med.localise.pixel_refine import combine_high_low, pixel_kernel, propagate, refine_labels
+from unia_med.localise.pixel_refine import (
+    PixelKernel,
+    class_scores,
+    combine_high_low,
+    pixel_kernel,
+    propagate,
+    refine_labels,
+)
 
 CPU = torch.device("cpu")
 
@@ -111,7 +117,7 @@ def literal_third_label(images: Tensor, cam: Tensor, tags: Tensor, matrix: Tenso
 
 def test_third_label_equals_the_per_sample_loop() -> None:
     images, cam, tags, matrix = setting()
-    found = affinity_labels(pixel_kernel(images), cam, tags, matrix, (4, 6), 0.6, 0.4)
+    _, found = pixel_and_affinity_labels(pixel_kernel(images), cam, tags, matrix, (4, 6), 0.6, 0.4)
     assert torch.equal(found, literal_third_label(images, cam, tags, matrix))
     assert set(found[1].unique().tolist()) == {0}
 
@@ -119,9 +125,29 @@ def test_third_label_equals_the_per_sample_loop() -> None:
 def test_both_labels_in_one_propagation_equal_the_two_alone() -> None:
     images, cam, tags, matrix = setting()
     kernel = pixel_kernel(images)
-    second, third = pixel_and_affinity_labels(kernel, cam, tags, matrix, (4, 6), 0.6, 0.4)
-    assert torch.equal(second, refine_labels(kernel, cam, tags, 0.6, 0.4))
-    assert torch.equal(third, affinity_labels(kernel, cam, tags, matrix, (4, 6), 0.6, 0.4))
+    for how in ((1.0, 1.0), (0.6, 0.1)):
+        second, _ = pixel_and_affinity_labels(kernel, cam, tags, matrix, (4, 6), 0.6, 0.4, *how)
+        assert torch.equal(second, refine_labels(kernel, cam, tags, 0.6, 0.4, *how))
+
+
+def test_keeping_detail_propagates_what_tokens_change() -> None:
+    """On maps that are constant in each token both forms are one; a line thinner than a token survives with detail."""
+    images, cam, tags, matrix = setting()
+    flat = F.interpolate(F.adaptive_avg_pool2d(cam, (4, 6)), (16, 24), mode="nearest")
+    kernel = PixelKernel(torch.zeros(3, 8, 16, 24), (1,))
+    scores = class_scores(flat, tags, 0.6, (16, 24), 0.1)
+    plain = propagate_affinity(F.adaptive_avg_pool2d(scores, (4, 6)), matrix)
+    detailed = scores + F.interpolate(plain - F.adaptive_avg_pool2d(scores, (4, 6)), (16, 24), mode="bilinear")
+    _, third = pixel_and_affinity_labels(kernel, flat, tags, matrix, (4, 6), 0.6, 0.6, 0.0, 0.1, keep_detail=True)
+    certain = detailed.topk(2, 1)[0].diff(dim=1).abs().squeeze(1) > 1e-4
+    assert torch.equal(third[certain], detailed.argmax(1)[certain])
+    line = torch.zeros(3, 3, 16, 24)
+    line[:, 0, 7] = 1.0
+    still = torch.eye(24).expand(3, 24, 24)
+    present = torch.ones(3, 3, dtype=torch.int8)
+    _, kept = pixel_and_affinity_labels(kernel, line, present, still, (4, 6), 0.55, 0.45, 0.0, 0.1, keep_detail=True)
+    _, lost = pixel_and_affinity_labels(kernel, line, present, still, (4, 6), 0.55, 0.45, 0.0, 0.1, keep_detail=False)
+    assert torch.equal(kept, (line[:, 0] > 0).long()) and (lost == 0).all()
 
 
 def test_evaluation_map_ignores_nothing_and_no_absent_class_appears() -> None:

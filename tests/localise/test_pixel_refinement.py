@@ -14,6 +14,7 @@ from unia_med.labels import IGNORE
 from unia_med.localise.pixel_refine import (
     class_scores,
     combine_high_low,
+    grid_of,
     neighbour_offsets,
     pixel_kernel,
     position_weights,
@@ -145,3 +146,30 @@ def test_nothing_carries_a_gradient_and_the_input_stays() -> None:
     before = scores.detach().clone()
     assert not propagate(pixel_kernel(torch.rand(1, 1, 16, 16)), scores).requires_grad
     assert torch.equal(scores, before)
+
+
+def test_pull_is_a_walk_with_restart() -> None:
+    """Against the recursion written with a dense matrix of neighbours."""
+    images = torch.rand(1, 1, 5, 6, generator=torch.Generator().manual_seed(3))
+    kernel = pixel_kernel(images, (1, 2), 1.0)
+    matrix = torch.stack([propagate(kernel, row.view(1, 1, 5, 6), 1).flatten() for row in torch.eye(30)], 1)
+    start = torch.rand(30, generator=torch.Generator().manual_seed(4))
+    expected = start
+    for _ in range(4):
+        expected = 0.4 * start + 0.6 * matrix @ expected
+    found = propagate(kernel, start.view(1, 1, 5, 6), 4, pull=0.6).flatten()
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_reach_is_a_share_of_the_image() -> None:
+    assert grid_of((448, 448), PUBLISHED) == (2.0, PUBLISHED)
+    assert grid_of((896, 300), PUBLISHED) == (4.0, PUBLISHED)
+    reduction, dilations = grid_of((128, 96), PUBLISHED)
+    assert reduction == 1 and dilations == (1, 2, 5, 7, 14)
+    assert max(dilations) / 128 == pytest.approx(24 / 224, abs=0.005)
+
+
+def test_the_temperature_divides_before_the_softmax() -> None:
+    cam, tags = torch.tensor([[[[1.0]], [[0.3]]]]), torch.ones(1, 2)
+    found = class_scores(cam, tags, 0.5, (1, 1), 0.1).flatten()
+    torch.testing.assert_close(found, (torch.tensor([0.5, 1.0, 0.3]) / 0.1).softmax(0))

@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from unia_med.labels import IGNORE
-from unia_med.localise.thresholds import three_valued, token_labels, two_valued
+from unia_med.localise.thresholds import (
+    allowed_classes,
+    possible_tags,
+    score_labels,
+    three_valued,
+    token_labels,
+    two_valued,
+)
 from unia_med.localise.token_grid import foreground_share, majority_labels, nearest_labels
 
 
@@ -63,3 +70,18 @@ def test_class_numbers_are_picked_never_mixed() -> None:
 
 def test_foreground_share_is_an_area_mean() -> None:
     assert foreground_share(LABELS, (2, 2)).tolist() == [[[0.25, 1.0], [0.25, 1.0]]]
+
+
+def test_labels_from_scores_pixel_by_pixel() -> None:
+    """Unknown classes may win, absent ones count as background, and doubt says nothing."""
+    scores = torch.tensor([[0.1, 0.9, 0.0], [0.1, 0.0, 0.9], [0.5, 0.5, 0.0], [0.3, 0.4, 0.3], [0.6, 0.2, 0.2]])
+    scores = scores.T[None, :, None]
+    known = score_labels(scores, torch.tensor([[1, 1]]), 0.6, 0.4)
+    assert known.tolist() == [[[1, 2, IGNORE, IGNORE, 0]]]
+    assert torch.equal(score_labels(scores, torch.tensor([[-1, -1]]), 0.6, 0.4), known)
+    assert score_labels(scores, torch.tensor([[1, 0]]), 0.6, 0.4).tolist() == [[[1, 0, IGNORE, 0, 0]]]
+
+
+def test_possible_tags_make_unknown_classes_present() -> None:
+    assert possible_tags(torch.tensor([[1, 0, -1]])).tolist() == [[1, 0, 1]]
+    assert allowed_classes(torch.tensor([[1, 0, -1]])).tolist() == [[True, True, False, True]]

@@ -7,10 +7,15 @@ import math
 import pytest
 import torch
 
+from unia_med.labels import IGNORE
 from unia_med.losses.distribution import (
+    LEAST_ERROR,
+    VARIANCE_LEVEL,
     DistributionLoss,
     foreground_divergence,
+    heteroscedastic,
     standard_normal_divergence,
+    token_error,
     variance_aware,
     variational,
 )
@@ -55,6 +60,46 @@ def test_variational_weights() -> None:
     assert torch.allclose(variational(values, target, mean, log_variance), expected)
 
 
+def test_the_fitted_variance_is_the_error_and_means_follow_the_foreground() -> None:
+    """Independent truth: a grid search over the token's variance, and the closed form of the cross-entropy."""
+    error, gain = torch.tensor([[[0.2, 0.01]]]), torch.tensor(7.0)
+    levels = torch.linspace(-4, 4, 801)
+    costs = []
+    for level in levels:
+        log_variance = torch.full((1, 3, 1, 2), float(level))
+        parts = [heteroscedastic(torch.zeros(1, 3, 1, 2), log_variance, torch.zeros(1, 1, 2), error, gain, known)
+                 for known in (torch.tensor([[[True, False]]]), torch.tensor([[[False, True]]]))]  # fmt: skip
+        costs.append(torch.stack(parts))
+    best = levels[torch.stack(costs).argmin(0)]
+    torch.testing.assert_close((best + VARIANCE_LEVEL).exp(), error.flatten() + LEAST_ERROR, rtol=0.02, atol=0)
+    mean, share = torch.full((1, 3, 1, 1), 0.2), 0.3
+    losses = [
+        float(heteroscedastic(m, torch.zeros(1, 3, 1, 1), torch.full((1, 1, 1), share), torch.zeros(1, 1, 1), gain))
+        for m in (mean, torch.zeros_like(mean))
+    ]
+    chance = 1 / (1 + math.exp(-7 * 0.2))
+    expected = -share * math.log(chance) - (1 - share) * math.log(1 - chance) - math.log(2)
+    assert losses[0] - losses[1] == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_error_is_that_of_the_decoder_and_takes_no_gradient() -> None:
+    logits = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    labels = torch.randint(0, 3, (1, 4, 4), generator=torch.Generator().manual_seed(1))
+    labels[0, :2, :2], labels[0, 0, 2] = IGNORE, IGNORE
+    error, known = token_error(logits, labels, (2, 2))
+    assert known.tolist() == [[[False, True], [True, True]]] and not error.requires_grad
+    p = logits.detach().softmax(1)[0]
+    for row, column in ((0, 1), (1, 0), (1, 1)):
+        values = []
+        for y in (2 * row, 2 * row + 1):
+            for x in (2 * column, 2 * column + 1):
+                if labels[0, y, x] != IGNORE:
+                    truth = torch.zeros(3)
+                    truth[labels[0, y, x]] = 1
+                    values.append(float((p[:, y, x] - truth).square().sum()) / 2)
+        assert float(error[0, row, column]) == pytest.approx(sum(values) / len(values), rel=1e-5)
+
+
 def test_variance_aware_is_close_to_the_sampled_cross_entropy() -> None:
     """Independent truth: sigmoid(k (m + sqrt(v) noise)) averaged over samples, then binary cross-entropy."""
     mean, log_variance = torch.full((1, 4, 1, 1), 0.4), torch.full((1, 4, 1, 1), math.log(0.25))
@@ -62,15 +107,12 @@ def test_variance_aware_is_close_to_the_sampled_cross_entropy() -> None:
     probability = torch.sigmoid(3 * (0.4 + 0.5 * noise)).mean()
     loss = variance_aware(mean, log_variance, torch.ones(1, 1, 1), torch.tensor(3.0))
     assert abs(loss.item() + probability.log().item()) < 0.01
+    form = DistributionLoss("variance_aware", initial_gain=3.0)
+    assert float(form(mean.mean(1), mean, log_variance, torch.ones(1, 1, 1)).detach()) == pytest.approx(loss.item())
 
 
-def test_variance_aware_trains_the_variance_where_kl_does_not() -> None:
-    mean, target = torch.full((1, 4, 2, 2), 0.5), torch.zeros(1, 2, 2)  # confidently wrong
-    log_variance = torch.zeros(1, 4, 2, 2, requires_grad=True)
-    DistributionLoss("variance_aware")(mean.mean(1), mean, log_variance, target).backward()
-    assert (log_variance.grad < 0).all()  # a larger variance lowers the loss
-
-
-def test_only_the_variance_aware_form_has_a_parameter() -> None:
-    counts = [len(list(DistributionLoss(form).parameters())) for form in ("kl", "vae", "variance_aware")]
-    assert counts == [0, 0, 1]
+def test_the_last_two_forms_have_a_parameter_and_one_needs_an_error() -> None:
+    forms = ("kl", "vae", "variance_aware", "heteroscedastic")
+    assert [len(list(DistributionLoss(form).parameters())) for form in forms] == [0, 0, 1, 1]
+    with pytest.raises(ValueError, match="error"):
+        DistributionLoss("heteroscedastic")(torch.zeros(1, 2, 2), *[torch.zeros(1, 3, 2, 2)] * 2, torch.zeros(1, 2, 2))

@@ -34,6 +34,7 @@ from unia_med.losses.segmentation import balanced_cross_entropy, partial_cross_e
 from unia_med.losses.token_contrast import token_contrast
 from unia_med.tensors import full_precision
 
+FORMS = ("kl", "vae", "variance_aware", "heteroscedastic")
 B, K, S = 2, 3, 4  # images, classes, rows = columns
 Case = tuple[Callable[[Tensor], Tensor], tuple[int, ...]]  # loss of one tensor, and that tensor's shape
 
@@ -48,7 +49,8 @@ def distribution_case(form: str, labels: Tensor) -> Case:
 
     def value(x: Tensor) -> Tensor:
         module = loss.double() if x.dtype == torch.float64 else loss
-        return module(x.mean(1), x, 0.3 * x, target.to(x.dtype), known)
+        error = None if form != "heteroscedastic" else 0.1 * target.to(x.dtype)
+        return module(x.mean(1), x, 0.3 * x, target.to(x.dtype), known, error)
 
     return value, (B, 5, S, S)
 
@@ -129,7 +131,7 @@ def pair_cost_case(costs: Callable[[Tensor], tuple[Tensor, Tensor]], labels: Ten
 CASES: dict[str, Callable[[Tensor], Case]] = {
     "tags": tag_case,
     **{name: lambda labels, name=name: affinity_case(name, labels) for name in AFFINITY_LOSSES},
-    **{form: lambda labels, form=form: distribution_case(form, labels) for form in ("kl", "vae", "variance_aware")},
+    **{form: lambda labels, form=form: distribution_case(form, labels) for form in FORMS},
     "token_contrast": contrast_case,
     "balanced": lambda labels: pixel_case(balanced_cross_entropy, labels),
     "partial": lambda labels: pixel_case(partial_cross_entropy, labels),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from unia_med.cardiac.phantom.bank import draw_bank
 from unia_med.config.schema import AugmentConfig, RunConfig, TrainingConfig
@@ -63,11 +64,33 @@ def test_phases_follow_the_fractions_of_the_iterations() -> None:
     assert set(_method(online={"use": False})._active_weights(0)) == {"segmentation"}
 
 
-def test_exact_labels_are_not_reassigned() -> None:
-    method = _method()
-    before = set(method._active_weights(90))
-    method.expect_exact_labels()
-    assert before - set(method._active_weights(90)) == {"label_reassign"}
+def test_exact_slices_are_not_reassigned_and_teach_no_centre() -> None:
+    """A lead of 0 changes nearly every point of a random network; the exact slice keeps all, the other one does not."""
+    method, batch = _method(online={"use": False}, reassign={"lead": 0.0, "cap": 1.0}), _batch()
+    batch.tags[:] = 1
+    batch.scores = F.one_hot(torch.randint(0, 4, (2, 32, 48)), 4).movedim(-1, 1).float()
+    batch.exact = torch.tensor([True, False])
+    found = method._targets(batch, method.network.embed(batch.images), 99, True)
+    assert torch.equal(found.labels[0], batch.scores[0].argmax(0))
+    assert not torch.equal(found.labels[1], batch.scores[1].argmax(0))
+    batch.exact[:] = True
+    method.bank.zero_(), method.seen.zero_()
+    losses = method(batch, 99)
+    assert float(losses["label_reassign"].detach()) == 0 and not method.seen.any()
+
+
+def test_the_temperature_of_memberships_is_the_setting() -> None:
+    """A high temperature leaves no class a lead, so nothing is reassigned; a low one does."""
+    changed = []
+    for temperature in (1e-3, 1e3):
+        form = {"temperature": temperature, "lead": 0.3, "cap": 1.0}
+        method, batch = _method(online={"use": False}, reassign=form), _batch()
+        batch.tags[:] = 1
+        generator = torch.Generator().manual_seed(3)
+        batch.scores = F.one_hot(torch.randint(0, 4, (2, 32, 48), generator=generator), 4).movedim(-1, 1).float()
+        found = method._targets(batch, method.network.embed(batch.images), 99, True)
+        changed.append(bool((found.labels != batch.scores.argmax(1)).any()))
+    assert changed == [True, False]
 
 
 def test_nothing_labelled_costs_nothing() -> None:
@@ -176,12 +199,19 @@ def test_prediction_needs_no_tags_and_sums_to_one() -> None:
     torch.testing.assert_close(prediction.probabilities.sum(1), torch.ones(2, 32, 48))
 
 
+class _Doubtful(SyntheticSlices):
+    """Slices whose scores nobody calls exact, as those of a prior are."""
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor | int]:
+        return {name: value for name, value in super().__getitem__(index).items() if name != "exact"}
+
+
 def test_a_short_training_on_the_scores_of_phantoms(tmp_path: Path) -> None:
     config = _config(gates={"segmentation": 0.0, "adaptive_affinity": 0.0, "label_reassign": 0.2, "agreement": 0.2})
     grid = config.data.grid.model_copy(update={"size": (32, 32)})
     training = TrainingConfig(iterations=4, batch_size=2, checkpoint_every=2, log_every=1)
     config = config.model_copy(update={"training": training})
-    bank = SyntheticSlices(*draw_bank(6, grid.size, 1.5, seed=0), 3)
+    bank = _Doubtful(*draw_bank(6, grid.size, 1.5, seed=0), 3)
     trainer = Trainer(Aalr(config), bank, training, AugmentConfig(), tmp_path, torch.device("cpu"), 0)
     trainer.run()
     assert trainer.step == 4 and trainer.method.seen.any()

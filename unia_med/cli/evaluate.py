@@ -95,6 +95,8 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         done.write(args.output)
         print(f"written to {args.output}")
+    for note in done.notes:
+        print(f"unia-med: note: {note}", file=sys.stderr)
     if done.unused and args.split is None:
         print(f"{len(done.unused)} predictions have no label and were not scored, first {done.unused[0]}")
     if done.faults:

@@ -263,8 +263,9 @@ class DataConfig(Section):
     @property
     def background_values(self) -> list[int]:
         """Values of the mask files that are no class and count as background, next to 0."""
-        own = {"volumes": self.volumes.other_values, "voc": self.voc.other_values, "coco": self.coco.other_values}
-        return list(own.get(self.name, []))
+        named = {"volumes": self.volumes.other_values, "voc": self.voc.other_values, "coco": self.coco.other_values}
+        own = {} if self.class_values is not None else layout_values(self.name) or {}
+        return [*named.get(self.name, []), *sorted(set(own.values()) - set(self.mask_values.values()))]
 
     @property
     def mask_values(self) -> dict[str, int]:

@@ -121,16 +121,17 @@ class NetworkConfig(Section):
     """Transformer blocks; `hybrid_lite0` only. At least 2: affinity needs the attention of two."""
     heads: int = Field(4, ge=1)
     """Attention heads; divides width."""
-    token_stride: Literal[4, 8, 16] = 8
-    """Pixels from one token to the next; `hybrid_lite0` only. 4 costs 16 times the attention of 8."""
+    token_stride: Literal[4, 8, 16] | None = None
+    """Pixels from one token to the next; 4 costs 16 times the attention of 8. null: 8 for `hybrid_lite0`, the side of a
+    patch for `vit`, whose patches overlap where it is smaller."""
     decoder: Literal["unet", "largefov", "aspp"] = "unet"
     """`unet` uses finer backbone features; the others see tokens alone (LargeFOV is UniA's)."""
     decoder_widths: list[Annotated[int, Field(ge=4)]] | None = None
     """Channels after each step of `unet`, coarsest first, one per skip and one at full size; null: 64, 48, 32, 16 as
     far as there are skips."""
     input_size: Annotated[int, Field(ge=32)] | None = None
-    """Side in pixels to which slices are enlarged for the backbone; null: as they are. A 160 px crop at 448 px has
-    5.7 px per ViT token."""
+    """Pixels to which the longer side of a slice is enlarged for the backbone; null: as it is. A 160 px crop at 448 px
+    has 5.7 px per ViT token."""
 
     channels: int = Field(1, ge=1)
     """Image channels C; taken from `data.channels`, no need to set it. Pre-trained filters of the first layer are kept
@@ -144,7 +145,7 @@ class NetworkConfig(Section):
             raise ValueError("decoder unet needs finer features than a vit has; use largefov or aspp")
         if self.backbone == "vit" and self.weights == "package":
             raise ValueError("weights package belongs to hybrid_lite0 and lite0; use timm, none or a file")
-        steps = 4 if self.backbone == "lite0" else len([s for s in (2, 4, 8) if s < self.token_stride]) + 1
+        steps = 4 if self.backbone == "lite0" else len([s for s in (2, 4, 8) if s < (self.token_stride or 8)]) + 1
         if self.decoder_widths is not None and len(self.decoder_widths) != steps:
             raise ValueError(f"decoder_widths has {len(self.decoder_widths)} entries, this backbone needs {steps}")
         if self.width % self.heads:

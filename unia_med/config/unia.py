@@ -61,10 +61,10 @@ class GateSettings(Section):
 
 
 class PixelRefineSettings(Section):
-    """Pixel-adaptive refinement [8]. Dilations are in pixels of the half-resolution image."""
+    """Pixel-adaptive refinement [8]."""
 
     dilations: tuple[int, ...] = (1, 2, 4, 8, 12, 24)
-    """Distances of a pixel's neighbours; larger ones carry labels further and cost more."""
+    """Distances of neighbours on a grid of 224 pixels, whatever the size of the image; the published ones."""
 
 
 PUBLISHED: dict[str, Any] = {
@@ -90,17 +90,47 @@ class UniaForm:
         doubled_features: features are doubled after the residual [A5].
         draw_samples: samples of the distribution map are drawn one by one, not in closed form [A3].
         token_purity: tokens of whose pixels a smaller share has one label are ignored [B3].
+        relative_reach: dilations are shares of the image, and small images are refined at full size; otherwise
+            dilations are pixels of the halved image.
+        refine_pull: share of the neighbours in each step of the refinement; the rest are a pixel's own scores.
+        refine_temperature: of the softmax before the refinement.
+        keep_detail: P3 keeps what is finer than a token.
+        whole_cells: border tokens that fill no cell of 4 x 4 take part in the spatial branch [A24].
+        sampled_target: the target of the distribution map is resized bilinearly, which reads 4 pixels a token [A14].
+        affinity_source: label of the affinity loss after `final_labels`; None: as the decoder [A9].
+        distribution_source: label of the distribution map after `final_labels`; None: as the decoder [A10].
     """
 
     shared_head: bool = False
     doubled_features: bool = False
     draw_samples: bool = False
     token_purity: float = 0.6
+    relative_reach: bool = True
+    refine_pull: float = 0.6
+    refine_temperature: float = 0.1
+    keep_detail: bool = True
+    whole_cells: bool = True
+    sampled_target: bool = False
+    affinity_source: Literal["auxiliary"] | None = None
+    distribution_source: Literal["F"] | None = None
 
 
 FORMS = {
     "default": UniaForm(),
-    "published": UniaForm(shared_head=True, doubled_features=True, draw_samples=True, token_purity=0.0),
+    "published": UniaForm(
+        shared_head=True,
+        doubled_features=True,
+        draw_samples=True,
+        token_purity=0.0,
+        relative_reach=False,
+        refine_pull=1.0,
+        refine_temperature=1.0,
+        keep_detail=False,
+        whole_cells=False,
+        sampled_target=True,
+        affinity_source="auxiliary",
+        distribution_source="F",
+    ),
 }
 """The form of each preset."""
 
@@ -123,10 +153,14 @@ class UniaConfig(Section):
     cam_normalisation: Literal["class", "slice", "running"] = "class"
     """What becomes 1: `class`: the peak of each map, as published [6]; `slice`: the highest peak of a slice's maps;
     `running`: the running mean, over training, of the slices' highest peaks, so that a faint slice stays faint."""
-    distribution: Literal["kl", "vae", "variance_aware"] = "kl"
-    """Form of the distribution loss, see `unia_med/losses/distribution.py`; `kl` as published."""
-    mask: Literal["multiplicative", "bias"] = "multiplicative"
-    """How uncertainty masks tokens in the attention: `multiplicative`, as published, or as a `bias` on its logits."""
+    distribution: Literal["kl", "vae", "variance_aware", "heteroscedastic"] = "kl"
+    """`kl`, published [4.1]: means rise on foreground, and the variances stay as they began; `vae` [4.2]: variances are
+    drawn to 1 as well; `variance_aware` [4.3]: they shrink to their floor; none makes them say where errors are.
+    `heteroscedastic` (ours, after Kendall and Gal 2017): the variance of a token is fitted to the squared error of the
+    decoder there, so that U is high where it errs."""
+    mask: Literal["off", "plain", "multiplicative", "bias"] = "multiplicative"
+    """How features look away from ambiguous tokens: `multiplicative` scales them by their certainty, as published;
+    `bias` lowers their weight; `plain` attends to all alike; `off` leaves the backbone's features as they are."""
     affinity_loss: Literal["contrastive", "infonce_all", "margin"] = "contrastive"
     """Form of the affinity loss [12]: this toolkit's own (`contrastive`), the published one (`infonce_all`) or AFA's
     (`margin`). Their ranges differ: a weight chosen for one does not fit another."""

@@ -61,6 +61,7 @@ class Sample(TypedDict, total=False):
         index: Position of the slice in its data set.
         labels: uint8 (H, W) weak labels, IGNORE where nothing is said; only when given.
         scores: float32 (K, H, W) in [0, 1], prior or pseudo probabilities; only when set.
+        exact: bool (); the scores are right by construction; only where some slices of the set are synthetic.
     """
 
     image: Tensor
@@ -68,6 +69,7 @@ class Sample(TypedDict, total=False):
     index: int
     labels: Tensor
     scores: Tensor
+    exact: Tensor
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,6 @@ class SelfTraining:
         seed = config.seed + _TEACHER_SEED
         bank = draw_slices(prior, config, settings.slices, seed)
         method = self._build(config)
-        method.expect_exact_labels()
         _LOG.info("teacher: %d synthetic slices, %d iterations", len(bank), settings.iterations)
         trainer = Trainer(
             method,

@@ -213,9 +213,8 @@ class Trainer:
             generator = step_generator(self.seed, step, distributed.rank(), self.device)
             images, maps = self._augment(images, maps, generator)
         images = images.contiguous(memory_format=self._layout)
-        return Batch(
-            images, tensors["tags"], index=torch.tensor(raw["index"]).to(self.device, non_blocking=True), **maps
-        )
+        index = torch.tensor(raw["index"]).to(self.device, non_blocking=True)
+        return Batch(images, tensors["tags"], index=index, exact=tensors.get("exact"), **maps)
 
     def _update_weights(self) -> None:
         if self.training.clip_norm is not None:

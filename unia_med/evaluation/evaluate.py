@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from unia_med.data.io.volume import VolumeInfo
 from unia_med.errors import UserError, suggestion
+from unia_med.evaluation.grids import on_one_grid
 from unia_med.evaluation.images import SetAccumulator
 from unia_med.evaluation.labels import LabelScheme, classes_next_to, parse_classes, plain_labels
-from unia_med.evaluation.pairs import Labels, chosen_prediction, find_predictions, on_one_grid, read_labels
-from unia_med.evaluation.truth import Truth, truths
+from unia_med.evaluation.pairs import Labels, chosen_prediction, find_predictions, read_labels
+from unia_med.evaluation.truth import Truth, segment_scheme, truths
 from unia_med.evaluation.volumes import CaseAccumulator
 from unia_med.metrics.surface import HausdorffKind
 from unia_med.metrics.table import CaseScores, summarise, summarise_set, write_table
@@ -39,6 +41,7 @@ class Evaluation(Mapping[str, Any]):
         faults: Reason by case that could not be scored.
         unused: Predictions for which there was no label.
         hd95: Definition of HD95.
+        notes: What a reader of the scores has to know, a sentence each.
     """
 
     table: dict[str, Any]
@@ -46,6 +49,7 @@ class Evaluation(Mapping[str, Any]):
     faults: dict[str, str] = field(default_factory=dict)
     unused: list[Path] = field(default_factory=list)
     hd95: HausdorffKind = "max"
+    notes: list[str] = field(default_factory=list)
 
     def __getitem__(self, key: str) -> Any:
         return self.table[key]
@@ -106,8 +110,8 @@ def evaluate(
 ) -> Evaluation:
     """Score predicted masks against true ones; every case is scored or has a reason, none is left out in silence.
 
-    Class names are those of `config`, of `classes`, or of a `classes.json` next to the predictions, in this order;
-    else classes are called `class 1`, `class 2`, ... up to the largest value found.
+    Class names are those of `config`, of `classes`, of a `classes.json` next to the predictions, or of the segments
+    in label files, in this order; else classes are called `class 1`, `class 2`, ... up to the largest value found.
 
     Args:
         predictions: Folder of masks, searched in sub-folders, or one file: `X_seg`, `X_pred` or `X` of case X.
@@ -128,7 +132,7 @@ def evaluate(
     """
     _check_request(classes, config, split, hd95, scores)
     run = _config_of(config)
-    scheme = _scheme(run, classes, Path(predictions))
+    scheme = _scheme(run, classes, Path(predictions), Path(labels))
     found = find_predictions(Path(predictions))
     truth = truths(Path(labels), scheme, run, split)
     scoring = _Scoring(scheme, hd95, scores)
@@ -140,7 +144,7 @@ def evaluate(
             faults[case] = str(error)
     used = {path for case in truth for path in found.get(case, [])}
     unused = sorted({path for paths in found.values() for path in paths} - used)
-    done = Evaluation(scoring.table(), scoring.cases.cases, faults, unused, hd95)
+    done = Evaluation(scoring.table(), scoring.cases.cases, faults, unused, hd95, _notes(scoring))
     if len(faults) == len(truth):
         raise UserError(f"no case could be scored:{done.listing()}", where=predictions)
     return done
@@ -163,17 +167,24 @@ class _Scoring:
         self.scheme, self.wanted = scheme, wanted
         self.cases = CaseAccumulator(None if scheme is None else scheme.names, hd95)
         self.set = SetAccumulator(None if scheme is None else len(scheme.names))
+        self.moved: list[str] = []
         self._of_volumes = 0
 
     def add(self, case: str, prediction: Path, truth: Truth) -> None:
         """Score a pair of files; an unusable one raises before anything is counted."""
-        true = truth()
-        predicted = on_one_grid(self._prediction(prediction), true)
-        self._of_volumes += true.unit == "mm"
-        for name, one, other in _frames(case, predicted.array, true.array):
+        predicted = self._prediction(prediction)
+        grid = None
+        if predicted.affine is not None:
+            grid = VolumeInfo(tuple(predicted.array.shape), predicted.affine, prediction)
+        true = truth(grid)
+        found, real, place = on_one_grid(predicted, true)
+        if true.affine is not None and place is not true:
+            self.moved.append(case)
+        self._of_volumes += place.unit == "mm"
+        for name, one, other in _frames(case, found, real):
             if self.wanted != "set":
-                self.cases.add(name, one, other, true.spacing, true.unit)
-            if self.wanted in ("set", "both") or (self.wanted is None and true.unit == "px"):
+                self.cases.add(name, one, other, place.spacing, place.unit)
+            if self.wanted in ("set", "both") or (self.wanted is None and place.unit == "px"):
                 self.set.add(one, other)
 
     def table(self) -> dict[str, Any]:
@@ -194,9 +205,7 @@ class _Scoring:
 
     def _prediction(self, path: Path) -> Labels:
         found = read_labels(path)
-        if self.scheme is None:
-            return Labels(plain_labels(found.array, "the prediction"), found.affine)
-        return Labels(self.scheme.prediction(found.array), found.affine)
+        return plain_labels(found, "the prediction") if self.scheme is None else self.scheme.prediction(found)
 
 
 def _frames(case: str, predicted: np.ndarray, true: np.ndarray) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
@@ -231,10 +240,20 @@ def _config_of(config: RunConfig | Path | str | None) -> RunConfig | None:
     return load_config(config)
 
 
-def _scheme(config: RunConfig | None, classes: Any, predictions: Path) -> LabelScheme | None:
+def _scheme(config: RunConfig | None, classes: Any, predictions: Path, labels: Path) -> LabelScheme | None:
     if config is not None:
         return LabelScheme.configured(config.data)
-    return classes_next_to(predictions) if classes is None else parse_classes(classes)
+    if classes is not None:
+        return parse_classes(classes)
+    return classes_next_to(predictions) or segment_scheme(labels)
+
+
+def _notes(scoring: _Scoring) -> list[str]:
+    moved = scoring.moved
+    if not moved:
+        return []
+    first = f"{moved[0]} and {len(moved) - 1} more" if len(moved) > 1 else moved[0]
+    return [f"labels lie on another grid than their predictions and were brought there, nearest in mm: {first}"]
 
 
 def _shown(value: float | None) -> str:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unia_med.data.io.label_file import LabelFile, by_class_values, is_background_name
 from unia_med.data.masks import only_ignored, relabel
 from unia_med.errors import UserError
+from unia_med.evaluation.pairs import Labels
 from unia_med.labels import BACKGROUND, IGNORE
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 CLASSES_FILE = "classes.json"
 """File next to predictions that gives the name of each label value."""
 
-_NAME_THEM = "Name the classes by --config or --classes (NAME,... or VALUE=NAME,...), or give the right files"
+_NAME_THEM = "Name the classes by --config or --classes (NAME,... or 255=NAME,...), or give the right files"
 
 
 @dataclass(frozen=True)
@@ -32,79 +34,80 @@ class LabelScheme:
         names: Classes that are scored.
         values: In label files, the values of each scored class (several for merged classes).
         predicted: In predictions, the value of each scored class.
+        members: Value in label files by name, for files that name their segments; of merged classes, their members.
         others: Values of label files that count as background, next to 0.
 
     Example:
-        >>> scheme = LabelScheme.numbered(["LIVER", "SPLEEN"])
-        >>> scheme.labels(np.array([0, 2, 255]), ignore=True), scheme.prediction(np.array([0, 1, 1]))
-        (array([  0,   2, 255], dtype=uint8), array([0, 1, 1], dtype=uint8))
+        >>> scheme = LabelScheme.of_values({4: "LIVER", 7: "SPLEEN"})
+        >>> scheme.labels(Labels(np.array([[0, 7, 255]]), None)).array
+        array([[  0,   2, 255]], dtype=uint8)
     """
 
     names: tuple[str, ...]
     values: tuple[tuple[int, ...], ...]
     predicted: tuple[int, ...]
+    members: Mapping[str, int]
     others: frozenset[int] = frozenset()
 
     @classmethod
     def numbered(cls, names: Iterable[str]) -> LabelScheme:
         """Return the scheme of classes numbered 1, 2, 3, ... in labels as in predictions."""
-        return cls.of_values({value: name for value, name in enumerate(names, start=1)})
+        return cls.of_values(dict(enumerate(names, start=1)))
 
     @classmethod
     def of_values(cls, names: Mapping[int, str]) -> LabelScheme:
         """Return the scheme of classes by their value, the same in labels and in predictions."""
-        ordered = sorted(names)
-        return cls(tuple(names[v] for v in ordered), tuple((v,) for v in ordered), tuple(ordered))
+        ordered = {value: names[value] for value in sorted(names)}
+        members = {name: value for value, name in ordered.items()}
+        return cls(tuple(ordered.values()), tuple((value,) for value in ordered), tuple(ordered), members)
 
     @classmethod
     def configured(cls, data: DataConfig) -> LabelScheme:
         """Return the scheme of a config; of merged classes the merged ones, since that is what such a run predicts."""
-        from unia_med.data.layouts.acdc import CLASS_VALUES, KNOWN_VALUES
-
         groups = data.groups or {name: [name] for name in data.classes}
-        by_name = data.name == "acdc" and data.class_values is None  # a subset of ACDC's classes keeps their values
-        numbers = {name: CLASS_VALUES[name] if by_name else value for name, value in data.mask_values.items()}
+        numbers = data.mask_values
         values = tuple(tuple(numbers[member] for member in members) for members in groups.values())
-        others = KNOWN_VALUES if by_name else data.background_values
-        return cls(tuple(groups), values, tuple(range(1, len(groups) + 1)), frozenset(others))
+        predicted = tuple(range(1, len(groups) + 1))
+        return cls(tuple(groups), values, predicted, numbers, frozenset(data.background_values))
 
-    def labels(self, array: np.ndarray, ignore: bool = False) -> np.ndarray:
-        """Return the uint8 classes 0..T of a label file's voxels.
+    def labels(self, found: Labels) -> Labels:
+        """Return the uint8 classes 0..T of a label file, its segments told by their names where it has some.
 
-        Args:
-            array: Its voxels.
-            ignore: 255 stands for pixels that do not count, as in PNG masks, unless it is a class: they become IGNORE.
+        Pixels of 255 in PNG and TIFF masks do not count, unless 255 is a class: they become IGNORE.
         """
+        ignore = found.affine is None
+        array = _by_names(found, self.members)
         known = {BACKGROUND, *self.others, *itertools.chain.from_iterable(self.values)}
-        _check_values(array, known | {IGNORE} if ignore else known, "the label")
+        _check_values(array, found, known | {IGNORE} if ignore else known, "the label")
         if ignore and IGNORE not in known:
             check_not_all_ignored(array)
-        return relabel(array, self.values, ignore)
+        return replace(found, array=relabel(array, self.values, ignore))
 
-    def prediction(self, array: np.ndarray) -> np.ndarray:
-        """Return the uint8 classes 0..T of a prediction's voxels."""
-        _check_values(array, {BACKGROUND, *self.predicted}, "the prediction")
-        return relabel(array, self.predicted)
+    def prediction(self, found: Labels) -> Labels:
+        """Return the uint8 classes 0..T of a prediction, its segments told by their names where it has some."""
+        array = _by_names(found, dict(zip(self.names, self.predicted, strict=True)))
+        _check_values(array, found, {BACKGROUND, *self.predicted}, "the prediction")
+        return replace(found, array=relabel(array, self.predicted))
 
 
-def plain_labels(array: np.ndarray, what: str, ignore: bool = False) -> np.ndarray:
+def plain_labels(found: Labels, what: str, ignore: bool = False) -> Labels:
     """Return the uint8 voxels of a file whose classes nobody named.
 
     Args:
-        array: Its voxels.
+        found: What was read.
         what: Whether it is "the label" or "the prediction", for the message.
-        ignore: As for `LabelScheme.labels`.
+        ignore: 255 may be among them, see `LabelScheme.labels`.
 
     Raises:
         UserError: A voxel is no whole number from 0 to 254.
     """
-    wrong = [v for v in np.unique(array).tolist() if v != round(v) or not 0 <= v < IGNORE + ignore]
+    wrong = [v for v in np.unique(found.array).tolist() if v != round(v) or not 0 <= v < IGNORE + ignore]
     if wrong:
         shown = ", ".join(f"{value:g}" for value in wrong[:6])
         raise UserError(f"{what} holds the values {shown}, expected whole numbers from 0 to 254", remedy=_NAME_THEM)
     if ignore:
-        check_not_all_ignored(array)
-    return array.astype(np.uint8)
+        check_not_all_ignored(found.array)
+    return replace(found, array=found.array.astype(np.uint8))
 
 
 def check_not_all_ignored(array: np.ndarray) -> None:
@@ -166,9 +169,50 @@ def classes_next_to(predictions: Path) -> LabelScheme | None:
     return LabelScheme.of_values(named)
 
 
-def _check_values(array: np.ndarray, known: set[int], what: str) -> None:
+def scheme_of_segments(labels: Iterable[Labels]) -> LabelScheme | None:
+    """Return the scheme that the segment names of label files give, for classes that nobody else named.
+
+    Args:
+        labels: Of all files; None where one of them has no names.
+
+    Raises:
+        UserError: Files number the same segments differently, so that the values of predictions could mean either.
+    """
+    named: dict[str, int] = {}
+    for found in labels:
+        if not found.names:
+            return None
+        for value, name in found.names.items():
+            if is_background_name(name):
+                continue
+            if named.setdefault(name, value) != value or list(named.values()).count(value) > 1:
+                what = f"segment {name!r} has the value {value} here, another in other label files"
+                remedy = "Say what values of the predictions mean: --classes NAME,..."
+                raise UserError(what, where=found.path, remedy=remedy)
+    return LabelScheme.of_values({value: name for name, value in named.items()}) if named else None
+
+
+def _by_names(found: Labels, values: Mapping[str, int]) -> np.ndarray:
+    """Return the voxels with segments that are named like classes holding the values of those classes."""
+    if not found.names or found.path is None:
+        return found.array
+    array = found.array
+    for value, name in found.names.items():
+        if is_background_name(name):
+            array = np.where(array == value, BACKGROUND, array)
+    affine = np.eye(4) if found.affine is None else found.affine
+    names = {value: name for value, name in found.names.items() if not is_background_name(name)}
+    return by_class_values(LabelFile(array, affine, found.path, names), list(values), list(values.values()))
+
+
+def _check_values(array: np.ndarray, found: Labels, known: set[int], what: str) -> None:
     foreign = sorted(set(np.unique(array).tolist()) - known)
-    if foreign:
-        shown = ", ".join(f"{value:g}" for value in foreign[:6]) + (", ..." if len(foreign) > 6 else "")
-        expected = ", ".join(map(str, sorted(known - {IGNORE})))
-        raise UserError(f"{what} holds the values {shown}, expected {expected}", remedy=_NAME_THEM)
+    if not foreign:
+        return
+    if found.names:
+        strange = sorted({found.names.get(int(found.array[array == value][0]), f"{value:g}") for value in foreign})
+        what = f"{what} holds the segments {', '.join(strange[:6])}, which are no class"
+        raise UserError(what, remedy=_NAME_THEM)
+    shown = ", ".join(f"{value:g}" for value in foreign[:6]) + (", ..." if len(foreign) > 6 else "")
+    expected = ", ".join(map(str, sorted(known - {IGNORE})))
+    raise UserError(f"{what} holds the values {shown}, expected {expected}", remedy=_NAME_THEM)

@@ -1,18 +1,20 @@
-"""Finds the masks of cases and the predictions that belong to them, and reads both on one grid."""
+"""Finds the masks of cases and the predictions that belong to them, and reads both."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from unia_med.data.io.geometry import GRID_TOLERANCE_MM, corner_distance_mm, spacing_of
+from unia_med.data.io.geometry import spacing_of
 from unia_med.data.io.image import read_mask
 from unia_med.data.io.read import read_volume
-from unia_med.data.io.suffixes import MASK_IMAGE_SUFFIXES, VOLUME_SUFFIXES, is_image, is_mask, volume_stem
+from unia_med.data.io.read_labels import read_label_file
+from unia_med.data.io.suffixes import LABEL_SUFFIXES, is_image, is_segmentation, label_stem, label_suffix
+from unia_med.data.io.volume import VolumeInfo
 from unia_med.data.io.walk import LeftOut, find_volumes
 from unia_med.errors import UserError
 from unia_med.metrics.table import LengthUnit
@@ -25,7 +27,8 @@ LABEL_ENDING = "_gt"
 NO_LABELS = ("_scribble", "_scribbles", "_points", "_boxes", "_blocks", "_uncertainty", "_seg", "_pred", "_4d")
 """Endings of files that lie next to labels and are none."""
 
-_FORMATS = ", ".join(VOLUME_SUFFIXES + MASK_IMAGE_SUFFIXES)
+_FORMATS = ", ".join(LABEL_SUFFIXES)
+_DICOM = ".dcm"
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,14 @@ class Labels:
     Attributes:
         array: (X, Y, Z), (X, Y, Z, T) of a cine, or (H, W) of a picture.
         affine: 4x4 to millimetres; None of a picture.
+        path: The file.
+        names: Segment name by value, where the file knows.
     """
 
     array: np.ndarray
     affine: np.ndarray | None
+    path: Path | None = None
+    names: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def unit(self) -> LengthUnit:
@@ -63,8 +70,8 @@ def find_labels(folder: Path) -> dict[str, Path]:
     """
     left = LeftOut()
     found = _mask_files(folder, "labels", left)
-    marked = [path for path in found if volume_stem(path).endswith(LABEL_ENDING)]
-    chosen = marked or [path for path in found if not volume_stem(path).endswith(NO_LABELS)]
+    marked = [path for path in found if label_stem(path).endswith(LABEL_ENDING)]
+    chosen = marked or [path for path in found if not label_stem(path).endswith(NO_LABELS)]
     if not chosen:
         raise UserError(f"holds no label, only {len(found)} results or weak labels", where=folder)
     why = f"not ending in {LABEL_ENDING} as others do" if marked else "named like a result or weak label"
@@ -72,12 +79,12 @@ def find_labels(folder: Path) -> dict[str, Path]:
     left.say(len(chosen), "label", folder)
     by_stem = defaultdict(list)
     for path in chosen:
-        by_stem[volume_stem(path).removesuffix(LABEL_ENDING)].append(path)
+        by_stem[label_stem(path).removesuffix(LABEL_ENDING)].append(path)
     if all(len(paths) == 1 for paths in by_stem.values()):
         return {case: paths[0] for case, paths in by_stem.items()}
     labels: dict[str, Path] = {}
     for path in chosen:
-        case = path.parent.relative_to(folder).joinpath(volume_stem(path).removesuffix(LABEL_ENDING)).as_posix()
+        case = path.parent.relative_to(folder).joinpath(label_stem(path).removesuffix(LABEL_ENDING)).as_posix()
         if case in labels:
             raise UserError(f"two labels of case {case}: {labels[case]} and this", path, "Remove or rename one")
         labels[case] = path
@@ -92,14 +99,14 @@ def find_predictions(folder: Path) -> dict[str, list[Path]]:
     """
     left = LeftOut()
     files = _mask_files(folder, "predictions", left)
-    maps = {path for path in files if volume_stem(path).endswith(("_uncertainty", LABEL_ENDING))}
+    maps = {path for path in files if label_stem(path).endswith(("_uncertainty", LABEL_ENDING))}
     left.add_all(maps, f"named like a label or map (_uncertainty, {LABEL_ENDING})")
     left.say(len(files) - len(maps), "prediction", folder)
     found: dict[str, dict[str, list[Path]]] = {}
     for path in files:
         if path in maps:
             continue
-        stem = volume_stem(path)
+        stem = label_stem(path)
         ending = next(ending for ending in PREDICTION_ENDINGS if stem.endswith(ending))
         name = stem.removesuffix(ending)
         inside = Path(name) if folder.is_file() else path.parent.relative_to(folder) / name
@@ -127,41 +134,25 @@ def chosen_prediction(predictions: Mapping[str, list[Path]], case: str) -> Path:
     return found[0]
 
 
-def read_labels(path: Path) -> Labels:
-    """Return the voxels of a label file or a prediction as they are stored."""
-    if is_image(path):
-        return Labels(read_mask(path).array[:, :, 0], None)
-    volume = read_volume(path)
-    return Labels(volume.array, np.asarray(volume.affine, np.float64))
-
-
-def on_one_grid(prediction: Labels, truth: Labels) -> Labels:
-    """Return the prediction on the grid of the truth.
+def read_labels(path: Path, image: VolumeInfo | None = None) -> Labels:
+    """Return the voxels of a label file or a prediction as they are stored.
 
     Args:
-        prediction: As read.
-        truth: As read; a picture and a volume of one slice are compared pixel by pixel, without millimetres.
-
-    Raises:
-        UserError: The two do not lie on the same grid.
+        path: A volume, a PNG or TIFF, a viewer's segmentation, or a DICOM SEG or RTSTRUCT.
+        image: Header of the image or of what lies on its grid; needed for an RTSTRUCT, whose contours have none.
     """
-    array = prediction.array
-    if (truth.affine is None) != (prediction.affine is None):
-        array = array[:, :, 0] if truth.affine is None and array.ndim == 3 and array.shape[2] == 1 else array
-        array = array[:, :, None] if truth.affine is not None and array.ndim == 2 else array
-    if array.shape != truth.array.shape:
-        raise UserError(
-            f"the prediction has shape {array.shape}, the label {truth.array.shape}",
-            remedy="Bring the prediction to the grid of its image and label, by nearest neighbour",
-        )
-    if truth.affine is not None and prediction.affine is not None:
-        apart = corner_distance_mm(truth.array.shape, prediction.affine, truth.affine)
-        if apart > GRID_TOLERANCE_MM:
-            raise UserError(
-                f"prediction and label lie up to {apart:.2f} mm apart by their affines",
-                remedy="Write the prediction with its image's affine",
-            )
-    return Labels(array, truth.affine)
+    if is_image(path):
+        return Labels(read_mask(path).array[:, :, 0], None, path)
+    if has_names(path):
+        file = read_label_file(path, image)
+        return Labels(file.array, np.asarray(file.affine, np.float64), path, file.names)
+    volume = read_volume(path)
+    return Labels(volume.array, np.asarray(volume.affine, np.float64), path)
+
+
+def has_names(path: Path) -> bool:
+    """Return whether a file is of a kind that names its segments."""
+    return is_segmentation(path) or path.suffix.lower() == _DICOM
 
 
 def _mask_files(folder: Path, what: str, left: LeftOut) -> list[Path]:
@@ -169,7 +160,9 @@ def _mask_files(folder: Path, what: str, left: LeftOut) -> list[Path]:
         return [folder]
     if not folder.is_dir():
         raise UserError("no such folder", where=folder, remedy=f"Check --{what}")
-    found = find_volumes(folder, left, is_mask)
+    found = find_volumes(folder, left, lambda path: label_suffix(path) not in (None, _DICOM))
+    # DICOM objects lie next to the volumes of the same masks, or are alone.
+    found = found or find_volumes(folder, None, lambda path: label_suffix(path) == _DICOM)
     if not found:
         told = f": {left.line(0, 'mask')}" if left.by_reason else ""
         raise UserError(f"holds no mask ({_FORMATS}){told}", where=folder, remedy=f"Check --{what}")

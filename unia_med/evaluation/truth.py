@@ -11,18 +11,29 @@ import numpy as np
 
 from unia_med.data.checks import DataFault
 from unia_med.data.io.read import read_header
-from unia_med.data.io.suffixes import is_image
+from unia_med.data.io.suffixes import is_image, is_segmentation
+from unia_med.data.io.volume import VolumeInfo
 from unia_med.data.sample import CaseFiles
 from unia_med.errors import UserError
-from unia_med.evaluation.labels import LabelScheme, plain_labels
+from unia_med.evaluation.labels import LabelScheme, plain_labels, scheme_of_segments
 from unia_med.evaluation.pairs import Labels, find_labels, read_labels
 
 if TYPE_CHECKING:
     from unia_med.config.schema import RunConfig
     from unia_med.data.dataset import CaseDataset
 
-Truth = Callable[[], Labels]
-"""Reads the true labels of a case, uint8 0..T and IGNORE."""
+Truth = Callable[[VolumeInfo | None], Labels]
+"""Reads the true labels of a case, uint8 0..T and IGNORE; given the grid of its prediction, if that has one."""
+
+
+def segment_scheme(labels: Path) -> LabelScheme | None:
+    """Return the scheme that label files give which name their segments, as viewers' do; None where they do not."""
+    if not labels.exists():
+        return None
+    files = list(find_labels(labels).values())
+    if not files or not all(is_segmentation(path) for path in files):
+        return None
+    return scheme_of_segments(read_labels(path) for path in files)
 
 
 def truths(labels: Path, scheme: LabelScheme | None, config: RunConfig | None, split: str | None) -> dict[str, Truth]:
@@ -81,20 +92,17 @@ def _part(dataset: CaseDataset, config: RunConfig, labels: Path, split: str) -> 
     return cases
 
 
-def _mask_of(dataset: CaseDataset, case: CaseFiles, config: RunConfig) -> Labels:
+def _mask_of(dataset: CaseDataset, case: CaseFiles, config: RunConfig, grid: VolumeInfo | None) -> Labels:
     from unia_med.data.weak_labels.tags import group_labels
 
     array = dataset.labels(case)
     if config.data.groups:
         array = group_labels(array, config.data.classes, config.data.groups)
     if is_image(case.image):
-        return Labels(array[:, :, 0], None)
-    affine = read_header(case.mask or case.image).affine
-    return Labels(array, np.asarray(affine, np.float64))
+        return Labels(array[:, :, 0], None, case.mask)
+    return Labels(array, np.asarray(read_header(case.image).affine, np.float64), case.mask)
 
 
-def _label_file(path: Path, scheme: LabelScheme | None) -> Labels:
-    found = read_labels(path)
-    picture = found.affine is None
-    array = plain_labels(found.array, "the label", picture) if scheme is None else scheme.labels(found.array, picture)
-    return Labels(array, found.affine)
+def _label_file(path: Path, scheme: LabelScheme | None, grid: VolumeInfo | None) -> Labels:
+    found = read_labels(path, grid)
+    return plain_labels(found, "the label", found.affine is None) if scheme is None else scheme.labels(found)

@@ -6,10 +6,10 @@ import functools
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 
 from unia_med.labels import IGNORE
 from unia_med.localise.pixel_refine import (
-    ITERATIONS,
     PixelKernel,
     class_scores,
     combine_high_low,
@@ -85,7 +85,12 @@ def propagate_affinity(scores: torch.Tensor, matrix: torch.Tensor) -> torch.Tens
 
 @detached
 def affinity_scores(
-    cam: torch.Tensor, tags: torch.Tensor, matrix: torch.Tensor, background: float, grid: Size
+    cam: torch.Tensor,
+    tags: torch.Tensor,
+    matrix: torch.Tensor,
+    background: float,
+    grid: Size,
+    temperature: float = 1.0,
 ) -> torch.Tensor:
     """(B, K, h, w) class scores on the token grid, propagated.
 
@@ -95,38 +100,9 @@ def affinity_scores(
         matrix: (B, N, N), from `normalise_affinity`.
         background: constant score of background before the softmax.
         grid: (h, w) with h * w = N.
+        temperature: as in `class_scores`.
     """
-    return propagate_affinity(class_scores(cam, tags, background, grid), matrix)
-
-
-@detached
-def affinity_labels(
-    kernel: PixelKernel,
-    cam: torch.Tensor,
-    tags: torch.Tensor,
-    matrix: torch.Tensor,
-    grid: Size,
-    high: float,
-    low: float,
-    iterations: int = ITERATIONS,
-    ignore_index: int = IGNORE,
-) -> torch.Tensor:
-    """P3, the affinity-refined label (B, H, W): propagation on tokens, then PAR, rule HL (section 10).
-
-    Args:
-        kernel: of the same batch, from `pixel_refine.pixel_kernel`.
-        cam: (B, T, H, W) in [0, 1].
-        tags: (B, T), 1 present, 0 absent, -1 unknown.
-        matrix: (B, N, N), from `normalise_affinity`.
-        grid: (h, w) with h * w = N.
-        high: background value for "sure foreground".
-        low: background value for "sure background".
-        iterations: of PAR.
-        ignore_index: the label of undecided pixels.
-    """
-    scores = _affinity_pair(kernel, cam, tags, matrix, grid, (high, low))
-    under_high, under_low = refined_labels(kernel, scores, 2, size_of(cam), iterations)
-    return withhold_background(combine_high_low(under_high, under_low, ignore_index), cam, tags, low, ignore_index)
+    return propagate_affinity(class_scores(cam, tags, background, grid, temperature), matrix)
 
 
 @detached
@@ -138,29 +114,45 @@ def pixel_and_affinity_labels(
     grid: Size,
     high: float,
     low: float,
-    iterations: int = ITERATIONS,
+    pull: float = 1.0,
+    temperature: float = 1.0,
+    keep_detail: bool = False,
     ignore_index: int = IGNORE,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(P2, P3) as from `refine_labels` and `affinity_labels`, in one propagation; arguments as there."""
-    pixel = [class_scores(cam, tags, background, kernel.size) for background in (high, low)]
-    scores = torch.cat([*pixel, _affinity_pair(kernel, cam, tags, matrix, grid, (high, low))], 1)
-    labels = refined_labels(kernel, scores, 4, size_of(cam), iterations)
+    """(P2, P3): the pixel-refined and the affinity-refined label (B, H, W), in one propagation (sections 8 and 10).
+
+    P3 is propagation on tokens, then PAR, rule HL; P2 as from `refine_labels`.
+
+    Args:
+        kernel: of the same batch, from `pixel_refine.pixel_kernel`.
+        cam: (B, T, H, W) in [0, 1].
+        tags: (B, T), 1 present, 0 absent, -1 unknown.
+        matrix: (B, N, N), from `normalise_affinity`.
+        grid: (h, w) with h * w = N.
+        high: background value for "sure foreground".
+        low: background value for "sure background".
+        pull: as in `pixel_refine.propagate`.
+        temperature: as in `pixel_refine.class_scores`.
+        keep_detail: propagate what tokens change in place of token scores. On activation maps, which live on tokens,
+            it comes to the same; of scores that are finer, such as a prior's, nothing smaller than a token is lost.
+        ignore_index: the label of undecided pixels.
+    """
+    pixel = [class_scores(cam, tags, background, kernel.size, temperature) for background in (high, low)]
+    if keep_detail:
+        moved = [_moved(scores, matrix, grid) for scores in pixel]
+    else:
+        tokens = [affinity_scores(cam, tags, matrix, value, grid, temperature) for value in (high, low)]
+        moved = [resized(scores, kernel.size) for scores in tokens]
+    labels = refined_labels(kernel, torch.cat([*pixel, *moved], 1), 4, size_of(cam), pull=pull)
     combined = (combine_high_low(*pair, ignore_index) for pair in zip(labels[::2], labels[1::2], strict=True))
     second, third = (withhold_background(one, cam, tags, low, ignore_index) for one in combined)
     return second, third
 
 
-def _affinity_pair(
-    kernel: PixelKernel,
-    cam: torch.Tensor,
-    tags: torch.Tensor,
-    matrix: torch.Tensor,
-    grid: Size,
-    backgrounds: tuple[float, float],
-) -> torch.Tensor:
-    """(B, 2K, rows, columns) propagated scores under both backgrounds, on the kernel's grid."""
-    scores = torch.cat([affinity_scores(cam, tags, matrix, value, grid) for value in backgrounds], 1)
-    return resized(scores, kernel.size)
+def _moved(scores: torch.Tensor, matrix: torch.Tensor, grid: Size) -> torch.Tensor:
+    """Scores (B, K, h', w') with the change that propagation makes to their means on tokens, enlarged."""
+    means = F.adaptive_avg_pool2d(scores, grid)
+    return scores + resized(propagate_affinity(means, matrix) - means, size_of(scores))
 
 
 @detached

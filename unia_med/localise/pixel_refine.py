@@ -18,6 +18,8 @@ from unia_med.localise.thresholds import withhold_background
 from unia_med.tensors import Size, detached, resized, size_of
 
 DILATIONS = (1, 2, 4, 8, 12, 24)
+REFERENCE_SIDE = 224
+"""Longest side of the grid to which the published dilations belong: half of 448 pixels."""
 BANDWIDTH = 0.3  # of a standard deviation, for intensities and for lengths
 POSITION_WEIGHT = 0.01
 ITERATIONS = 10
@@ -78,6 +80,25 @@ def position_weights(dilations: tuple[int, ...], device: torch.device | None = N
         return (-(lengths / (BANDWIDTH * (lengths.std() + DEVIATION_GUARD))).square()).softmax(0)
 
 
+def grid_of(size: Size, dilations: Sequence[int] = DILATIONS) -> tuple[float, tuple[int, ...]]:
+    """Return by what the image is reduced, and the dilations on that grid, for one reach in shares of the image.
+
+    The published numbers are for images of 448 pixels, halved; on a slice of 160 pixels, halved, the widest of them
+    spans a third of the slice, and thin structures are washed away.
+
+    Args:
+        size: (rows, columns) of the image; reduced only where the longer one exceeds `REFERENCE_SIDE`.
+        dilations: distances of neighbours on a grid of that side.
+
+    Example:
+        >>> grid_of((448, 448)), grid_of((160, 128))
+        ((2.0, (1, 2, 4, 8, 12, 24)), (1.0, (1, 3, 6, 9, 17)))
+    """
+    reduction = max(1.0, max(size) / REFERENCE_SIDE)
+    scale = max(size) / reduction / REFERENCE_SIDE
+    return reduction, tuple(dict.fromkeys(max(1, round(dilation * scale)) for dilation in dilations))
+
+
 @detached
 def pixel_kernel(images: torch.Tensor, dilations: Sequence[int] = DILATIONS, reduction: float = 2.0) -> PixelKernel:
     """Return the refinement kernel of each image, on the grid of the images reduced by `reduction`.
@@ -99,27 +120,35 @@ def pixel_kernel(images: torch.Tensor, dilations: Sequence[int] = DILATIONS, red
 
 
 @detached
-def propagate(kernel: PixelKernel, scores: torch.Tensor, iterations: int = ITERATIONS) -> torch.Tensor:
+def propagate(
+    kernel: PixelKernel, scores: torch.Tensor, iterations: int = ITERATIONS, pull: float = 1.0
+) -> torch.Tensor:
     """`scores` (B, C, h, w) after so many weighted means over each pixel's neighbours.
 
-    Values grow by 1.01 an iteration (the weights' sum); an argmax over channels does not notice.
+    With `pull` 1, as published, values grow by 1.01 an iteration (the weights' sum), which an argmax over channels does
+    not notice, and a pixel forgets its own scores at once. Below 1 it is a random walk with restart: unsure pixels
+    follow their neighbours, sure ones hold.
 
     Args:
         kernel: of the same batch and grid.
         scores: any number of channels.
         iterations: a larger number spreads further.
+        pull: share of the neighbours in each new value; the rest are the scores that were given.
     """
+    given = scores
     weights = kernel.weights.unsqueeze(2).unbind(1)
     for _ in range(iterations):
         result = torch.zeros_like(scores)
         for weight, neighbour in zip(weights, neighbour_views(scores, kernel.dilations), strict=True):
             result.addcmul_(weight, neighbour)
-        scores = result
+        scores = result if pull == 1 else torch.lerp(given, result, pull)
     return scores
 
 
 @detached
-def class_scores(cam: torch.Tensor, tags: torch.Tensor, background: float, size: Size) -> torch.Tensor:
+def class_scores(
+    cam: torch.Tensor, tags: torch.Tensor, background: float, size: Size, temperature: float = 1.0
+) -> torch.Tensor:
     """(B, K, h, w) softmax over background (a constant) and the present classes; absent ones get 0.
 
     Args:
@@ -127,11 +156,12 @@ def class_scores(cam: torch.Tensor, tags: torch.Tensor, background: float, size:
         tags: (B, T), 1 present, 0 absent, -1 unknown; unknown classes do not compete.
         background: the constant; a larger one leaves less foreground.
         size: (h, w), the CAM is resized to it bilinearly first.
+        temperature: of the softmax; published 1, where a sure class has 0.6 and any blur is won by the background.
     """
     small = resized(cam, size)
     present = (tags == TAG_PRESENT)[:, :, None, None]
     competing = small.masked_fill(~present, -torch.inf)
-    return torch.cat((torch.full_like(small[:, :1], background), competing), 1).softmax(1)
+    return torch.cat((torch.full_like(small[:, :1], background), competing), 1).div(temperature).softmax(1)
 
 
 @detached
@@ -144,7 +174,12 @@ def combine_high_low(high_labels: torch.Tensor, low_labels: torch.Tensor, ignore
 
 @detached
 def refined_labels(
-    kernel: PixelKernel, scores: torch.Tensor, groups: int, size: Size, iterations: int = ITERATIONS
+    kernel: PixelKernel,
+    scores: torch.Tensor,
+    groups: int,
+    size: Size,
+    iterations: int = ITERATIONS,
+    pull: float = 1.0,
 ) -> list[torch.Tensor]:
     """Labels (B, H, W) of several score maps refined at once.
 
@@ -154,8 +189,9 @@ def refined_labels(
         groups: how many score maps.
         size: (H, W) of the labels.
         iterations: of the propagation.
+        pull: as in `propagate`.
     """
-    refined = resized(propagate(kernel, scores, iterations), size)
+    refined = resized(propagate(kernel, scores, iterations, pull), size)
     return [one.argmax(1) for one in refined.chunk(groups, 1)]
 
 
@@ -166,7 +202,8 @@ def refine_labels(
     tags: torch.Tensor,
     high: float,
     low: float,
-    iterations: int = ITERATIONS,
+    pull: float = 1.0,
+    temperature: float = 1.0,
     ignore_index: int = IGNORE,
 ) -> torch.Tensor:
     """P2, the pixel-refined label (B, H, W): scores under a high and a low background, PAR, rule HL (section 8).
@@ -177,10 +214,11 @@ def refine_labels(
         tags: (B, T), 1 present, 0 absent, -1 unknown (background is then withheld where that class is active).
         high: background value for "sure foreground".
         low: background value for "sure background".
-        iterations: of the propagation.
+        pull: as in `propagate`.
+        temperature: as in `class_scores`.
         ignore_index: the label of undecided pixels.
     """
-    scores = torch.cat([class_scores(cam, tags, value, kernel.size) for value in (high, low)], 1)
-    under_high, under_low = refined_labels(kernel, scores, 2, size_of(cam), iterations)
+    scores = torch.cat([class_scores(cam, tags, value, kernel.size, temperature) for value in (high, low)], 1)
+    under_high, under_low = refined_labels(kernel, scores, 2, size_of(cam), pull=pull)
     labels = combine_high_low(under_high, under_low, ignore_index)
     return withhold_background(labels, cam, tags, low, ignore_index)

@@ -54,6 +54,29 @@ def three_valued(
 
 
 @detached
+def score_labels(scores: torch.Tensor, tags: torch.Tensor, high: float, low: float) -> torch.Tensor:
+    """(B, H, W) labels from class scores: the best class above `high`, background up to `low`, `IGNORE` between.
+
+    A class of unknown tag may win: unlike an activation map, a score is not stretched to 1 somewhere.
+
+    Args:
+        scores: (B, K, H, W) in [0, 1], background first.
+        tags: (B, T), 1 present, 0 absent, -1 unknown; absent classes count as background.
+        high: a class is sure above it; at least 0.5, so that one class passes.
+        low: background is sure where all classes together have no more.
+    """
+    foreground = possible_maps(scores[:, 1:], tags)
+    value, best = foreground.max(1)
+    labels = torch.where(value > high, best + 1, IGNORE)
+    return torch.where(foreground.sum(1) <= low, BACKGROUND, labels)
+
+
+def possible_tags(tags: torch.Tensor) -> torch.Tensor:
+    """Tags (B, T) in which unknown classes count as present, for scores that may name them."""
+    return torch.where(tags == TAG_ABSENT, TAG_ABSENT, TAG_PRESENT)
+
+
+@detached
 def two_valued(cam: torch.Tensor, tags: torch.Tensor | None, background: float) -> torch.Tensor:
     """(B, h, w) evaluation labels: the best present class above `background`, else 0.
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from unia_med.labels import BACKGROUND, IGNORE
-from unia_med.tensors import detached
+from unia_med.tensors import detached, resized
 
 
 @detached
@@ -40,6 +40,13 @@ def majority_labels(
     shares = F.one_hot(indices, classes + 1).movedim(-1, 1).float()
     share, winner = F.adaptive_avg_pool2d(shares, size).max(1)
     return torch.where((winner == classes) | (share < purity), ignore_index, winner)
+
+
+@detached
+def sampled_foreground(labels: torch.Tensor, size: tuple[int, int], ignore_index: int = IGNORE) -> torch.Tensor:
+    """(B, h, w) float32: "is a foreground class", resized bilinearly as published, from few pixels a cell (A14)."""
+    foreground = (labels != BACKGROUND) & (labels != ignore_index)
+    return resized(foreground.float().unsqueeze(1), size).squeeze(1)
 
 
 @detached

@@ -35,7 +35,7 @@ from unia_med.losses.segmentation import balanced_cross_entropy, partial_cross_e
 from unia_med.methods.base import Batch, needed_part, weighted_sum
 from unia_med.methods.embedding_network import EmbeddedOutput, EmbeddingNetwork
 from unia_med.methods.given_labels import drawn, given_labels, inside, refuse_unlabelled
-from unia_med.methods.segmenter import SegmenterMethod
+from unia_med.methods.segmenter import SegmenterMethod, network_zoom
 from unia_med.tensors import Size, resized, size_of
 
 _BACKGROUND_POWER = 16.0  # [3]; a larger one leaves less background
@@ -74,15 +74,10 @@ class Aalr(SegmenterMethod[AalrConfig]):
         super().__init__(config)
         pooling = self.settings.pooling if self.settings.online.use else None
         self.network = EmbeddingNetwork(
-            config.network, self.classes, self.settings.channels, pooling, self.settings.dropout
+            config.network, self.classes, self.settings.channels, pooling, self.settings.dropout, network_zoom(config)
         )
-        self.exact_labels = False
         self.register_buffer("bank", torch.zeros(self.classes - 1, self.settings.channels))
         self.register_buffer("seen", torch.zeros(self.classes - 1, dtype=torch.bool))
-
-    def expect_exact_labels(self) -> None:
-        """No label is reassigned: a slice's background, of many tissues, would go to the classes little by little."""
-        self.exact_labels = True
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the weighted sum of section 7 and its unweighted parts; terms that are off are not computed.
@@ -121,8 +116,6 @@ class Aalr(SegmenterMethod[AalrConfig]):
         weights = self.settings.weights.model_dump()
         if not self.settings.online.use:
             weights["classification"] = 0.0
-        if self.exact_labels:
-            weights["label_reassign"] = 0.0
         weights["segmentation"] *= self.ramp(gates.segmentation, 0.0, step)
         weights["adaptive_affinity"] *= self.ramp(gates.adaptive_affinity, gates.ramp, step)
         weights["label_reassign"] *= self.ramp(gates.label_reassign, gates.ramp, step)
@@ -134,14 +127,16 @@ class Aalr(SegmenterMethod[AalrConfig]):
         first = self._pseudo_labels(batch, output, step)
         if not with_reassignment:
             return first
+        settings = self.settings.reassign
         points = F.normalize(output.embeddings.float(), dim=1)
         grid = size_of(points)
         points = points.flatten(2).transpose(1, 2)
-        labels, confidence = (t.flatten(1) for t in grid_labels(first.labels, first.confidence, self.classes, grid))
+        # Exact labels are not reassigned: their background, of many tissues, would go to the classes little by little.
+        open_labels = first.labels if batch.exact is None else first.labels.where(~batch.exact[:, None, None], IGNORE)
+        labels, confidence = (t.flatten(1) for t in grid_labels(open_labels, first.confidence, self.classes, grid))
         centres = self._centres(points.detach(), labels, confidence)
-        log_membership = memberships(points, centres, allowed_classes(batch.tags))
+        log_membership = memberships(points, centres, allowed_classes(batch.tags), settings.temperature)
         anchors = F.adaptive_max_pool2d(drawn(batch).float().unsqueeze(1), grid).flatten(1) > 0
-        settings = self.settings.reassign
         new = reassign(log_membership, labels, anchors, settings.lead, settings.cap)
         loss = label_reassign(log_membership, new.labels, new.changed, new.certainty, confidence)
         kept = torch.where(new.changed & (new.certainty <= _SURE), IGNORE, new.labels)

@@ -38,7 +38,7 @@ from unia_med.losses.segmentation import partial_cross_entropy
 from unia_med.methods.base import Batch, needed_part, weighted_sum
 from unia_med.methods.embedding_network import EmbeddedOutput, EmbeddingNetwork
 from unia_med.methods.given_labels import given_labels, inside, refuse_unlabelled
-from unia_med.methods.segmenter import SegmenterMethod
+from unia_med.methods.segmenter import SegmenterMethod, network_zoom
 from unia_med.tensors import resized, size_of
 
 
@@ -54,7 +54,9 @@ class Agmm(SegmenterMethod[AgmmConfig]):
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
         pooling: Literal["max"] | None = "max" if self.settings.weights.classification > 0 else None
-        self.network = EmbeddingNetwork(config.network, self.classes, self.settings.channels, pooling)
+        self.network = EmbeddingNetwork(
+            config.network, self.classes, self.settings.channels, pooling, zoom=network_zoom(config)
+        )
         self.fit = MixtureFit(
             self.classes,
             self.settings.centres_per_class,

@@ -46,6 +46,7 @@ class Batch:
         valid: (B, 1, H, W) float32, 1 where the pixel comes from the source image, 0 where augmentation filled
             in; None means 1 everywhere.
         index: (B,) int64, position of each slice in its data set.
+        exact: (B,) bool, slices whose scores are right by construction; nothing corrects them. None: no slice.
     """
 
     images: Tensor
@@ -54,6 +55,7 @@ class Batch:
     labels: Tensor | None = None
     valid: Tensor | None = None
     index: Tensor | None = None
+    exact: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the same batch on another device.
@@ -154,9 +156,6 @@ class Method(nn.Module, ABC, Generic[Settings]):
             step: iterations done so far. A method whose decoder has not learned yet answers with what it has.
         """
         return self.predict(images).probabilities
-
-    def expect_exact_labels(self) -> None:
-        """Prepare for training on labels that are right by construction: leave off what corrects labels."""
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the training step; the same as `losses`."""

@@ -40,6 +40,7 @@ class EmbeddingNetwork(Segmenter):
         channels: E of the projection.
         tag_pooling: Pooling of the tag head on the backbone's intermediate features; None for no tag head.
         tag_dropout: Share of channels that the tag head drops in training.
+        zoom: See `PixelNetwork`.
     """
 
     def __init__(
@@ -49,8 +50,9 @@ class EmbeddingNetwork(Segmenter):
         channels: int,
         tag_pooling: Literal["max", "mean"] | None = None,
         tag_dropout: float = 0.0,
+        zoom: float = 1.0,
     ) -> None:
-        super().__init__(network, classes)
+        super().__init__(network, classes, zoom)
         width = self.decoder.width if isinstance(self.decoder, SkipDecoder) else self.backbone.width
         self.projection = nn.Conv2d(width, channels, 1)
         self.tag_head = None
@@ -64,7 +66,7 @@ class EmbeddingNetwork(Segmenter):
         tag_logits, maps = (None, None) if self.tag_head is None else self.tag_head(found.aux_tokens)
         if isinstance(self.decoder, SkipDecoder):
             features = self.decoder.features(found.tokens, found.skips)
-            logits = self.decoder.classify(features, self.input_size or size)
+            logits = self.decoder.classify(features, self.enlarged_size(size))
         else:
             features, logits = found.tokens, self.decoder(found.tokens)
         return EmbeddedOutput(resized(logits, size), self.projection(features), tag_logits, maps)

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from unia_med.errors import UserError
-from unia_med.labels import IGNORE, TAG_ABSENT, TAG_PRESENT
-from unia_med.localise.thresholds import three_valued
+from unia_med.labels import IGNORE
+from unia_med.localise.thresholds import score_labels
 from unia_med.methods.base import Batch
 
 
@@ -34,18 +34,22 @@ def refuse_unlabelled(batch: Batch, method: str, otherwise: str = "") -> None:
 
 @torch.no_grad()
 def given_labels(batch: Batch, high: float, low: float) -> Tensor:
-    """Labels (B, H, W): drawn ones, else sure scores of a prior or a self-training round, else IGNORE.
+    """Labels (B, H, W): drawn ones, else exact ones, else sure scores of a prior or of a round, else IGNORE.
 
     Args:
         batch: With `labels`, `scores`, both or neither.
         high: Score above which a class is sure; classes whose tag says absent never are.
-        low: Background where no class has more.
+        low: Background where all classes together have no more.
     """
-    labels = torch.full_like(batch.images[:, 0], IGNORE, dtype=torch.long)
-    if batch.scores is not None:
-        # A class of unknown tag may win: unlike an activation map, a score is not stretched to 1 somewhere.
-        possible = torch.where(batch.tags == TAG_ABSENT, TAG_ABSENT, TAG_PRESENT)
-        labels = three_valued(batch.scores[:, 1:], possible, high, low)
+    if batch.scores is None:
+        return drawn_labels(batch)
+    return with_given(score_labels(batch.scores, batch.tags, high, low), batch)
+
+
+def with_given(labels: Tensor, batch: Batch) -> Tensor:
+    """Labels (B, H, W) where exact slices have the class of their scores, and drawn labels win over everything."""
+    if batch.exact is not None and batch.scores is not None:
+        labels = torch.where(batch.exact[:, None, None], batch.scores.argmax(1), labels)
     return with_drawn(labels, batch)
 
 

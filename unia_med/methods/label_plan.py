@@ -76,21 +76,19 @@ def label_plan(settings: UniaConfig, step: int, iterations: int) -> LabelPlan:
         for name, weight in settings.weights.model_dump().items()
         if weight > 0 and (name not in _GATES or reached(_GATES[name]))
     }
-    decoder = _decoder_source(settings, final, "affinity" in weights)
-    on_tokens: Source = decoder if final else "auxiliary"
+    decoder = _decoder_source(settings, final)
+    form = settings.form
     return LabelPlan(
         weights=weights,
         decoder=decoder,
-        affinity=on_tokens,
-        distribution=on_tokens,
+        affinity=(form.affinity_source or decoder) if final else "auxiliary",
+        distribution=(form.distribution_source or decoder) if final else "auxiliary",
         contrast="auxiliary",
         trust_cam=reached("trust_cam"),
         agreement=reached("agreement"),
     )
 
 
-def _decoder_source(settings: UniaConfig, final: bool, has_affinity: bool) -> Source:
-    """Return P1 throughout, or P2 until the final labels are used, and F then."""
-    if settings.label_source == "P1":
-        return "P1"
-    return "F" if final and (has_affinity or settings.label_source == "F") else "P2"
+def _decoder_source(settings: UniaConfig, final: bool) -> Source:
+    """Return the label that the settings name; F gives way to P2 until the final labels are used."""
+    return "P2" if settings.label_source == "F" and not final else settings.label_source

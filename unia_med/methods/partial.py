@@ -13,12 +13,11 @@ from torch.nn import functional as F
 
 from unia_med.config.partial import PartialConfig
 from unia_med.config.schema import RunConfig
-from unia_med.labels import IGNORE
 from unia_med.losses.classification import tag_classification
 from unia_med.losses.segmentation import balanced_cross_entropy, partial_cross_entropy, soft_dice
 from unia_med.methods.base import Batch, weighted_sum
-from unia_med.methods.given_labels import drawn_labels, refuse_unlabelled, with_drawn
-from unia_med.methods.segmenter import Segmenter, SegmenterMethod
+from unia_med.methods.given_labels import drawn_labels, given_labels, refuse_unlabelled
+from unia_med.methods.segmenter import Segmenter, SegmenterMethod, network_zoom
 
 
 class Partial(SegmenterMethod[PartialConfig]):
@@ -32,7 +31,7 @@ class Partial(SegmenterMethod[PartialConfig]):
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
-        self.network = Segmenter(config.network, self.classes)
+        self.network = Segmenter(config.network, self.classes, network_zoom(config))
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the weighted sum and its unweighted parts; terms of weight 0 are not computed."""
@@ -63,10 +62,7 @@ def completed_labels(batch: Batch, confidence: float) -> Tensor:
         UserError: The batch has neither.
     """
     refuse_unlabelled(batch, "partial")
-    if batch.scores is None:
-        return drawn_labels(batch)
-    value, label = batch.scores.max(1)
-    return with_drawn(torch.where(value > confidence, label, IGNORE), batch)
+    return given_labels(batch, confidence, 1 - confidence)
 
 
 def log_odds(logits: Tensor) -> Tensor:

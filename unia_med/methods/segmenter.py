@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from unia_med.config.schema import NetworkConfig
+from unia_med.config.schema import NetworkConfig, RunConfig
 from unia_med.methods.base import Method, Prediction, Settings
 from unia_med.nn.backbone import Backbone, BackboneOutput
 from unia_med.nn.heads import AtrousPyramid, LargeFieldOfView
@@ -16,6 +16,7 @@ from unia_med.nn.unet import SkipDecoder
 from unia_med.registry import BACKBONES, resolve
 from unia_med.tensors import Size, resized, size_of
 
+_CELL = 16  # pixels that the coarsest features cover
 Decoder = SkipDecoder | LargeFieldOfView | AtrousPyramid
 
 
@@ -24,27 +25,34 @@ class PixelNetwork(nn.Module):
 
     Args:
         network: Backbone settings; the subclass sets `decoder`.
+        zoom: Factor by which slices are enlarged for the backbone, see `network_zoom`. A factor, not a size: a view of
+            a slice at another scale is then seen at another scale, and no side is squeezed.
     """
 
     decoder: Decoder
 
-    def __init__(self, network: NetworkConfig) -> None:
+    def __init__(self, network: NetworkConfig, zoom: float = 1.0) -> None:
         super().__init__()
-        self.input_size: Size | None = None
-        if network.input_size is not None:
-            self.input_size = network.input_size, network.input_size
+        self.zoom = zoom
         self.backbone = build_backbone(network)
         self.pretrained = pretrained_part(network)
 
     def features(self, images: Tensor, need_affinity: bool = False) -> BackboneOutput:
         """Return features of images (B, C, H, W) in [0, 1], which are enlarged first where `input_size` says so."""
-        found: BackboneOutput = self.backbone(resized(images, self.input_size or size_of(images)), need_affinity)
+        found: BackboneOutput = self.backbone(resized(images, self.enlarged_size(size_of(images))), need_affinity)
         return found
+
+    def enlarged_size(self, size: Size) -> Size:
+        """Return the size at which the backbone sees slices of `size`: multiples of 16 where they are enlarged."""
+        if self.zoom == 1:
+            return size
+        rows, columns = (max(1, round(side * self.zoom / _CELL)) * _CELL for side in size)
+        return rows, columns
 
     def decode(self, tokens: Tensor, skips: tuple[Tensor, ...], size: Size) -> Tensor:
         """Logits (B, K, H, W) at `size` from token features (B, E, h, w) and skips, finest first."""
         if isinstance(self.decoder, SkipDecoder):
-            return resized(self.decoder(tokens, skips, self.input_size or size), size)
+            return resized(self.decoder(tokens, skips, self.enlarged_size(size)), size)
         return resized(self.decoder(tokens), size)
 
 
@@ -54,10 +62,11 @@ class Segmenter(PixelNetwork):
     Args:
         network: Backbone and decoder settings.
         classes: K, with background.
+        zoom: See `PixelNetwork`.
     """
 
-    def __init__(self, network: NetworkConfig, classes: int) -> None:
-        super().__init__(network)
+    def __init__(self, network: NetworkConfig, classes: int, zoom: float = 1.0) -> None:
+        super().__init__(network, zoom)
         self.decoder = build_decoder(network, self.backbone, classes)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -84,14 +93,20 @@ class SegmenterMethod(Method[Settings]):
         return softmax_prediction(self.network(images))
 
 
+def network_zoom(config: RunConfig) -> float:
+    """Return the factor by which slices are enlarged: `network.input_size` over the longer side of the grid."""
+    size = config.network.input_size
+    return 1.0 if size is None else size / max(config.data.grid.size)
+
+
 def build_backbone(config: NetworkConfig) -> Backbone:
     """Return the backbone that the configuration names."""
     backbone = resolve(BACKBONES, config.backbone, "network.backbone")
     if config.backbone == "vit":
-        return cast(Backbone, backbone(config.model, config.weights, channels=config.channels))
+        return cast(Backbone, backbone(config.model, config.weights, config.token_stride, channels=config.channels))
     if config.backbone == "lite0":
         return cast(Backbone, backbone(config.weights, config.channels))
-    form = (config.width, config.depth, config.heads, config.token_stride)
+    form = (config.width, config.depth, config.heads, config.token_stride or 8)
     return cast(Backbone, backbone(*form, config.weights, channels=config.channels))
 
 

@@ -8,6 +8,8 @@ activation maps (remedy 2 of section B5), and everything after them is the same.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,40 +17,25 @@ from torch.nn import functional as F
 from unia_med.config.schema import RunConfig
 from unia_med.config.unia import UniaConfig
 from unia_med.labels import TAG_ABSENT
-from unia_med.localise.affinity_refine import (
-    affinity_map,
-    normalise_affinity,
-    pixel_and_affinity_labels,
-    radius_mask,
-)
+from unia_med.localise.affinity_refine import affinity_map, radius_mask
 from unia_med.localise.cam import multi_scale_maps
-from unia_med.localise.complement import complement
 from unia_med.localise.normalise import mean_peak, normalise_maps
-from unia_med.localise.pixel_refine import pixel_kernel, refine_labels
-from unia_med.localise.thresholds import (
-    allowed_classes,
-    possible_maps,
-    three_valued,
-    token_labels,
-    two_valued,
-)
-from unia_med.localise.token_grid import foreground_share, majority_labels
+from unia_med.localise.thresholds import allowed_classes, possible_maps, possible_tags, two_valued
+from unia_med.localise.token_grid import foreground_share, sampled_foreground
 from unia_med.losses.affinity import AFFINITY_LOSSES, pair_labels
 from unia_med.losses.classification import tag_classification
 from unia_med.losses.dense_energy import dense_energy
-from unia_med.losses.distribution import DistributionLoss
+from unia_med.losses.distribution import DistributionLoss, token_error
 from unia_med.losses.segmentation import balanced_cross_entropy, partial_cross_entropy, soft_dice
 from unia_med.losses.token_contrast import token_contrast
 from unia_med.methods.base import Batch, Prediction, needed_part, weighted_sum
-from unia_med.methods.given_labels import with_drawn
 from unia_med.methods.label_plan import LabelPlan, Source, label_plan
-from unia_med.methods.segmenter import SegmenterMethod
+from unia_med.methods.pseudo_labels import PseudoLabels
+from unia_med.methods.segmenter import SegmenterMethod, network_zoom
 from unia_med.methods.unia_network import UniaNetwork, UniaOutput
+from unia_med.nn.statistics import unrecorded_statistics
 from unia_med.tensors import Size, resized, size_of
 
-# Scores of a prior or a round say yes, no or doubtful (0.5), whatever the thresholds of activation maps are;
-# augmentation blends them at borders, which the narrow band ignores.
-_SCORE_THRESHOLDS = (0.55, 0.45)
 _SAMPLING_SEED = 0
 _PEAK_RATE = 0.05  # of the running mean: about the last 20 steps
 
@@ -67,7 +54,8 @@ class UniA(SegmenterMethod[UniaConfig]):
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
-        self.network = UniaNetwork(config.network, self.settings, self.classes)
+        self.labels = PseudoLabels(self.settings, self.classes)
+        self.network = UniaNetwork(config.network, self.settings, self.classes, network_zoom(config))
         self.distribution_loss = DistributionLoss(self.settings.distribution)
         if self.settings.cam_normalisation == "running":
             self.register_buffer("cam_peaks", torch.zeros(2))  # of the activation maps and the auxiliary ones
@@ -89,11 +77,11 @@ class UniA(SegmenterMethod[UniaConfig]):
         plan = label_plan(self.settings, step, self.iterations)
         output = self.network(batch.images, plan.needs_affinity, "distribution" in plan.weights)
         self._follow_peaks(batch, output)
-        labels = self._pseudo_labels(batch, output, plan, plan.needed)
+        labels = self._pseudo_labels(batch, output, plan)
         terms = {
             "classification": lambda: tag_classification(output.tag_logits, batch.tags),
             "auxiliary": lambda: tag_classification(output.aux_tag_logits, batch.tags),
-            "distribution": lambda: self._distribution(output, labels[plan.distribution]),
+            "distribution": lambda: self._distribution(output, labels, plan),
             "affinity": lambda: self._affinity(output, labels[plan.affinity]),
             "token_contrast": lambda: self._token_contrast(output, labels[plan.contrast]),
             "segmentation": lambda: self._segmentation(output, labels[plan.decoder]),
@@ -117,18 +105,23 @@ class UniA(SegmenterMethod[UniaConfig]):
         return F.normalize(torch.cat((background, winner), 1), p=1, dim=1)
 
     def label_maps(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the columns of section 20; the first four use the slices' tags, the last does not."""
-        output = self.network(batch.images, need_affinity=True)
+        """Return the columns of section 20; all but the last use the slices' tags.
+
+        Where the batch has scores of a prior or a round, `labels` are what these say, and the affinity works on them,
+        as in training; the activation maps are the network's own.
+        """
+        output, size = self.network(batch.images, need_affinity=True), size_of(batch.images)
         cam, auxiliary = self._activation_maps(batch, output)
         background = self.settings.thresholds.background
         plan = label_plan(self.settings, self.iterations, self.iterations)
-        return {
-            "CAM": two_valued(cam, batch.tags, background),
-            "aux CAM": two_valued(auxiliary, batch.tags, background),
-            "affinity": affinity_map(cam, batch.tags, self._affinity_matrix(output), self._grid(output), background),
-            "fused": self._pseudo_labels(batch, output, plan, frozenset((plan.decoder,)))[plan.decoder],
-            "prediction": output.logits.argmax(1),
-        }
+        made = self._pseudo_labels(batch, output, plan, frozenset((plan.decoder,)))
+        scored, tags = cam, batch.tags
+        columns = {"CAM": two_valued(cam, tags, background), "aux CAM": two_valued(auxiliary, tags, background)}
+        if batch.scores is not None:
+            scored, tags, columns["labels"] = batch.scores[:, 1:], possible_tags(tags), made["P1"]
+        matrix = self.labels.affinity_matrix(needed_part(output.affinity), self._grid(output))
+        columns["affinity"] = affinity_map(resized(scored, size), tags, matrix, self._grid(output), background)
+        return {**columns, "fused": made[plan.decoder], "prediction": output.logits.argmax(1)}
 
     @staticmethod
     def _at_image_size(uncertainty: Tensor, images: Tensor) -> Tensor:
@@ -138,19 +131,11 @@ class UniA(SegmenterMethod[UniaConfig]):
     def _grid(output: UniaOutput) -> Size:
         return size_of(output.inferred.features)
 
-    def _affinity_matrix(self, output: UniaOutput) -> Tensor:
-        near = radius_mask(*self._grid(output), self.settings.radius, output.logits.device)
-        return normalise_affinity(needed_part(output.affinity), near, self.settings.affinity_norm)
-
     def _activation_maps(self, batch: Batch, output: UniaOutput) -> tuple[Tensor, Tensor]:
         """Normalised seed CAM and auxiliary CAM (B, T, H, W); the step's own pass serves as scale 1 [22.1]."""
-        cam, auxiliary = multi_scale_maps(
-            batch.images,
-            self.network.activation_maps,
-            self.settings.scales,
-            self.settings.flip,
-            unscaled=(output.cam, output.aux_cam),
-        )
+        known, scales, flip = (output.cam, output.aux_cam), self.settings.scales, self.settings.flip
+        with unrecorded_statistics(self.network):
+            cam, auxiliary = multi_scale_maps(batch.images, self.network.activation_maps, scales, flip, unscaled=known)
         peaks = self.cam_peaks * len(self.settings.scales) if self.settings.cam_normalisation == "running" else None
         cam, auxiliary = (
             self._normalised(maps, batch.tags, None if peaks is None else peaks[index])
@@ -171,48 +156,29 @@ class UniA(SegmenterMethod[UniaConfig]):
         followed = torch.where(self.cam_peaks > 0, self.cam_peaks.lerp(peaks, _PEAK_RATE), peaks)
         self.cam_peaks.copy_(torch.where(peaks > 0, followed, self.cam_peaks))
 
-    @torch.no_grad()
     def _pseudo_labels(
-        self, batch: Batch, output: UniaOutput, plan: LabelPlan, needed: frozenset[Source]
+        self, batch: Batch, output: UniaOutput, plan: LabelPlan, needed: frozenset[Source] | None = None
     ) -> dict[Source, Tensor]:
-        """Return the label maps of one step [7, 8, 10, 11]: P_aux on tokens, P1, and those needed, (B, H, W)."""
-        high, low = self.settings.thresholds.high, self.settings.thresholds.low
-        if batch.scores is not None:
-            cam = auxiliary = batch.scores[:, 1:]
-            high, low = _SCORE_THRESHOLDS
-        else:
-            cam, auxiliary = self._activation_maps(batch, output)
-        on_tokens = token_labels(auxiliary, batch.tags, self._grid(output), high, low)
-        first = with_drawn(three_valued(cam, batch.tags, high, low), batch)
-        labels: dict[Source, Tensor] = {"auxiliary": on_tokens, "P1": first}
-        if not needed & {"P2", "F"}:
-            return labels
-        kernel = pixel_kernel(batch.images, self.settings.par.dilations)
-        if "F" not in needed:
-            return {**labels, "P2": with_drawn(refine_labels(kernel, cam, batch.tags, high, low), batch)}
-        matrix, grid = self._affinity_matrix(output), self._grid(output)
-        pair = pixel_and_affinity_labels(kernel, cam, batch.tags, matrix, grid, high, low)
-        second, third = (with_drawn(one, batch) for one in pair)
-        fused = complement(first, second, third, plan.trust_cam, plan.agreement)
-        return {**labels, "P2": second, "F": fused}
+        maps = functools.partial(self._activation_maps, batch, output)
+        return self.labels.make(batch, maps, self._grid(output), output.affinity, plan, needed)
 
-    def _on_tokens(self, labels: Tensor, grid: Size) -> Tensor:
-        if size_of(labels) == grid:
-            return labels
-        return majority_labels(labels, grid, self.classes, self.settings.form.token_purity)
-
-    def _distribution(self, output: UniaOutput, labels: Tensor) -> Tensor:
-        inferred, target = output.inferred, foreground_share(labels, self._grid(output))
-        return self.distribution_loss(inferred.distribution_map, inferred.mean, inferred.log_variance, target)
+    def _distribution(self, output: UniaOutput, labels: dict[Source, Tensor], plan: LabelPlan) -> Tensor:
+        inferred, grid = output.inferred, self._grid(output)
+        share = sampled_foreground if self.settings.form.sampled_target else foreground_share
+        known = error = None
+        if self.settings.distribution == "heteroscedastic":
+            error, known = token_error(output.logits, labels.get(plan.decoder, labels["P1"]), grid)
+        parts = (inferred.distribution_map, inferred.mean, inferred.log_variance)
+        return self.distribution_loss(*parts, share(labels[plan.distribution], grid), known, error)
 
     def _affinity(self, output: UniaOutput, labels: Tensor) -> Tensor:
         grid = self._grid(output)
         near = radius_mask(*grid, self.settings.radius, output.logits.device)
-        positive, negative = pair_labels(self._on_tokens(labels, grid), near)
+        positive, negative = pair_labels(self.labels.on_tokens(labels, grid), near)
         return AFFINITY_LOSSES[self.settings.affinity_loss](needed_part(output.affinity), positive, negative)
 
     def _token_contrast(self, output: UniaOutput, labels: Tensor) -> Tensor:
-        positive, negative = pair_labels(self._on_tokens(labels, self._grid(output)))
+        positive, negative = pair_labels(self.labels.on_tokens(labels, self._grid(output)))
         return token_contrast(output.inferred.features, positive, negative)
 
     def _segmentation(self, output: UniaOutput, labels: Tensor) -> Tensor:

@@ -51,10 +51,11 @@ class UniaNetwork(PixelNetwork):
         network: Backbone and decoder settings.
         method: Form of the uncertainty network.
         classes: K, with background.
+        zoom: See `PixelNetwork`.
     """
 
-    def __init__(self, network: NetworkConfig, method: UniaConfig, classes: int) -> None:
-        super().__init__(network)
+    def __init__(self, network: NetworkConfig, method: UniaConfig, classes: int, zoom: float = 1.0) -> None:
+        super().__init__(network, zoom)
         width = self.backbone.width
         self.uncertainty = UncertaintyInference(
             width,
@@ -63,6 +64,8 @@ class UniaNetwork(PixelNetwork):
             draw_samples=method.form.draw_samples,
             shared_head=method.form.shared_head,
             doubled=method.form.doubled_features,
+            whole_cells=method.form.whole_cells,
+            bounded=method.distribution != "heteroscedastic",
         )
         if network.backbone == "hybrid_lite0":
             # As in its transformer blocks: what attention from scratch gathers must not drown a token's own place.

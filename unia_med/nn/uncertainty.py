@@ -59,12 +59,14 @@ class UncertaintyInference(nn.Module):
         hidden: hidden width of the projection heads; None for 2 D.
         bottleneck: cosine width of the projection heads; None for D / 4.
         samples: S, Gaussian samples a distribution map stands for; a larger number makes it less noisy.
-        mask: `multiplicative` scales keys and values by certainty, as published; `bias` lowers an ambiguous token's
-            weight monotonically, which scaling a key does not (A4).
+        mask: `off` keeps the tokens, `plain` attends to all alike; `multiplicative` scales keys and values by
+            certainty, as published; `bias` lowers an ambiguous token's weight monotonically, which scaling a key does
+            not (A4).
         bounded: False lets the log-variance leave [-1, 1], so that the mask can switch tokens off (A2).
         draw_samples: published distribution map by S real samples; the default has the same law and no S-fold memory.
         shared_head: published use of the log-variance's projection head for the mean too (A1).
         doubled: published factor 2 on the features (A5).
+        whole_cells: False drops tokens that fill no whole cell of the spatial branch, as published (A24).
     """
 
     def __init__(
@@ -74,16 +76,18 @@ class UncertaintyInference(nn.Module):
         hidden: int | None = None,
         bottleneck: int | None = None,
         samples: int = 50,
-        mask: Literal["multiplicative", "bias"] = "multiplicative",
+        mask: Literal["off", "plain", "multiplicative", "bias"] = "multiplicative",
         bounded: bool = True,
         draw_samples: bool = False,
         shared_head: bool = False,
         doubled: bool = False,
+        whole_cells: bool = True,
     ) -> None:
         super().__init__()
         inner = inner or max(64, round(width * 4 / 3 / 64) * 64)
         sizes = (hidden or 2 * inner, bottleneck or inner // 4)
         self.samples, self.mask, self.draw_samples, self.doubled = samples, mask, draw_samples, doubled
+        self.whole_cells = whole_cells
         self.limit = 1.0 if bounded else LOG_VARIANCE_LIMIT
         self.embed = ProjectionHead(width, inner, *sizes)
         self.variance_branch, self.mean_branch = StatisticBranch(inner), StatisticBranch(inner)
@@ -115,13 +119,19 @@ class UncertaintyInference(nn.Module):
 
     def _cells(self, embedded: torch.Tensor, size: torch.Size) -> torch.Tensor:
         """(B, N', D) maximum of each 4x4 cell; cells on the border may be smaller, none is dropped (A24)."""
-        cells = F.max_pool2d(_grid(embedded, size), POOL, ceil_mode=True)
+        # A grid smaller than a cell is one cell in either form.
+        ceil = self.whole_cells or min(size) < POOL
+        cells = F.max_pool2d(_grid(embedded, size), POOL, ceil_mode=ceil)
         return cells.flatten(2).transpose(1, 2)
 
     def _look_away(self, tokens: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
         """(B, N, E) soft ambiguity masking (step 6)."""
+        if self.mask == "off":
+            return tokens
         certainty = 1 - log_variance.sigmoid()
-        if self.mask == "bias":
+        if self.mask == "plain":
+            gathered = self.masked_attention(tokens, tokens)
+        elif self.mask == "bias":
             gathered = self.masked_attention(tokens, tokens, key_bias=certainty.mean(2).log())
         else:
             gathered = self.masked_attention(tokens, tokens * certainty.to(tokens.dtype))

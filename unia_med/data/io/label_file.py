@@ -19,6 +19,15 @@ from unia_med.errors import UserError
 _NO_OVERLAP = "Export the labels with the geometry of their image, or name the right image"
 
 
+BACKGROUND_NAMES = ("background", "bg")
+"""Names of a segment in which a viewer's user marks background."""
+
+
+def is_background_name(name: str) -> bool:
+    """Return whether a segment of this name marks background."""
+    return name.strip().casefold() in BACKGROUND_NAMES
+
+
 @dataclass(frozen=True)
 class LabelFile:
     """Labels as stored, before anything is made of their values.

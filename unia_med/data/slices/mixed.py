@@ -30,7 +30,7 @@ class MixedSlices(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         if index < len(self.real):
-            return dict(self.real[index])
+            return {**self.real[index], "exact": torch.tensor(False)}
         item = {**self.synthetic[index - len(self.real)], "index": index}
         if self.real.labels is not None:  # all slices of a batch have the same keys; here every pixel is known
             item["labels"] = item["scores"].argmax(0).to(torch.uint8)

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 
 class SyntheticSlices(Dataset):
-    """Slices with the same items as a real data set: image, tags, index, and exact class scores.
+    """Slices with the same items as a real data set: image, tags, index, and exact class scores, called so by `exact`.
 
     Args:
         images: uint8 (N, H, W).
@@ -33,5 +33,6 @@ class SyntheticSlices(Dataset):
             "image": torch.from_numpy(self.images[index].astype(np.float32) / 255).unsqueeze(0),
             "tags": torch.from_numpy(present.astype(np.int8)),
             "scores": torch.from_numpy(scores),
+            "exact": torch.tensor(True),
             "index": index,
         }

@@ -16,7 +16,7 @@ import numpy as np
 
 from unia_med.config.weak_labels import DEFAULT_SUFFIXES, LabelSource
 from unia_med.data.checks import DataFault, raise_faults
-from unia_med.data.io.label_file import LabelFile, by_class_values, onto_image
+from unia_med.data.io.label_file import LabelFile, by_class_values, is_background_name, onto_image
 from unia_med.data.io.read import read_header
 from unia_med.data.io.read_labels import read_label_file
 from unia_med.data.io.suffixes import LABEL_SUFFIXES
@@ -33,9 +33,6 @@ MOST_BOX_CLASSES = 8
 
 STROKES = ("scribbles", "points")
 """Kinds that are thinner than a voxel of a coarser grid."""
-
-BACKGROUND_NAMES = ("background", "bg")
-"""Names of a segment in which a viewer's user marks background."""
 
 _NAMED = 1 << 20  # value of such a segment, which no file holds
 
@@ -170,7 +167,7 @@ def read_boxes(path: Path, case: CaseFiles, dataset: CaseDataset, source: LabelS
 
 def named_background(file: LabelFile) -> str | None:
     """Return the name of the segment in which a file marks background, or None."""
-    return next((name for name in file.names.values() if name.strip().casefold() in BACKGROUND_NAMES), None)
+    return next((name for name in file.names.values() if is_background_name(name)), None)
 
 
 def class_values(source: LabelSource, dataset: CaseDataset) -> list[int]:
