@@ -90,7 +90,7 @@ def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
     whole = (tmp_path / "p3.nii.gz").read_bytes()
     (tmp_path / "p3.nii.gz").write_bytes(whole[: len(whole) // 2])
     save(tmp_path / "p4_points.nii.gz", np.full((20, 18, 3), 8))
-    (tmp_path / "tags.csv").write_text("image,slice,A,B\np0,0,1,0\np1,7,1,0\np9,0,1,0\np2,0,yes,0\n")
+    (tmp_path / "tags.csv").write_text("image,slice,A,B\np0,0,1,0\np1,7,1,0\np9,0,1,0\np2,0,perhaps,0\n")
     found, _, _ = inspected(
         tmp_path,
         tags={"source": "csv", "path": "tags.csv", "missing": "unknown"},
@@ -106,7 +106,7 @@ def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
         "p4_points.nii.gz: found values 8",
         "slice '7'",
         "image 'p9'",
-        "'yes' for A",
+        "'perhaps' for A",
     )
     for words in expected:
         assert words in text, text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -112,6 +113,8 @@ def _by_fold(patients: list[str], split: SplitConfig, seed: int) -> tuple[set[st
 
 def _by_lists(patients: list[str], split: SplitConfig, seed: int) -> tuple[set[str], set[str], set[str]]:
     listed = {part: [str(name) for name in getattr(split, part) or ()] for part in PARTS}
+    known = {unicodedata.normalize("NFC", patient): patient for patient in patients}
+    listed = {part: [known.get(unicodedata.normalize("NFC", n), n) for n in names] for part, names in listed.items()}
     for part, names in listed.items():
         for name in names:
             if name not in patients:

@@ -14,6 +14,7 @@ from unia_med.data.io.image import read_mask
 from unia_med.data.io.read import read_volume
 from unia_med.data.io.read_labels import read_label_file
 from unia_med.data.io.suffixes import LABEL_SUFFIXES, is_image, is_segmentation, label_stem, label_suffix
+from unia_med.data.io.tables import composed
 from unia_med.data.io.volume import VolumeInfo
 from unia_med.data.io.walk import LeftOut, find_volumes
 from unia_med.errors import UserError
@@ -111,7 +112,7 @@ def find_predictions(folder: Path) -> dict[str, list[Path]]:
         name = stem.removesuffix(ending)
         inside = Path(name) if folder.is_file() else path.parent.relative_to(folder) / name
         # In a sub-folder a file goes by its path, for cases that are called "site1/scan", and by its name alone.
-        for case in {name, inside.as_posix()}:
+        for case in {composed(name), composed(inside.as_posix())}:
             found.setdefault(case, {}).setdefault(ending, []).append(path)
     return {case: next(paths[e] for e in PREDICTION_ENDINGS if e in paths) for case, paths in found.items()}
 
@@ -126,7 +127,7 @@ def chosen_prediction(predictions: Mapping[str, list[Path]], case: str) -> Path:
     Raises:
         UserError: There is none, or more than one.
     """
-    found = predictions.get(case, [])
+    found = predictions.get(composed(case), [])
     if not found:
         raise UserError(f"there is no prediction (a file {case}_seg, {case} or {case}_pred)")
     if len(found) > 1:

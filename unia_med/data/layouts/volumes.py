@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from unia_med.data.io.suffixes import (
     readable_suffix,
     volume_stem,
 )
+from unia_med.data.io.tables import composed
 from unia_med.data.io.walk import LeftOut, find_volumes, glob_matcher
 from unia_med.data.layouts.base import Layout
 from unia_med.data.layouts.volumes_table import Row, read_rows
@@ -87,7 +89,8 @@ class VolumesDataset(Layout):
     def _listed(self, name: Path, present: Mapping[str, Path], faults: list[DataFault]) -> list[Row]:
         """Return the rows of the table; volumes without a row and rows without a volume are faults."""
         table = below(self.root, name)
-        rows = read_rows(table, tuple(_LABEL_KINDS), faults)
+        known = {composed(name): name for name in present}
+        rows = [self._on_disk(row, known) for row in read_rows(table, tuple(_LABEL_KINDS), faults)]
         named = {self._inside(self.root / text) for row in rows for text in row.files.values()}
         for row in rows:
             for column, text in row.files.items():
@@ -100,6 +103,16 @@ class VolumesDataset(Layout):
                     remedy = "Add a row, remove the file, or set data.volumes.unlisted to ignore"
                     faults.append(DataFault(self.root / row.files["image"], "no row", f"one in {table.name}", remedy))
         return [row for row in rows if (self.root / row.files["image"]).is_file()]
+
+    def _on_disk(self, row: Row, known: Mapping[str, str]) -> Row:
+        """Return a row whose paths are written as the file system has them: composed letters, slashes."""
+        return replace(row, files={column: self._written(text, known) for column, text in row.files.items()})
+
+    def _written(self, text: str, known: Mapping[str, str]) -> str:
+        if (self.root / text).is_file():
+            return text
+        ways = (self._inside(self.root / way) for way in (text, text.replace("\\", "/")))
+        return next((known[way] for way in map(composed, ways) if way in known), text)
 
     def _searched(self, present: Mapping[str, Path], faults: list[DataFault], left: LeftOut) -> list[Row]:
         """Return a row for every image that the pattern finds."""

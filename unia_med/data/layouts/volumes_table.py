@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from unia_med.data.checks import DataFault
+from unia_med.data.io.tables import read_table
 from unia_med.data.sample import Part
 from unia_med.data.splits import PARTS
-from unia_med.errors import UserError, nearest
+from unia_med.errors import nearest
+from unia_med.names import without_apostrophe
 
+_FILE_REMEDY = "Save the table as CSV in UTF-8; data.volumes.table is looked for below data.root"
 _REMEDY = "The table needs the column image, and may have mask, patient, split, scribbles, points, boxes, blocks"
 
 
@@ -29,14 +31,14 @@ def read_rows(path: Path, kinds: Sequence[str], faults: list[DataFault]) -> list
     """Return one row per image; in a table of slices, the first row of an image speaks for it.
 
     Args:
-        path: CSV in UTF-8.
+        path: see `data.io.tables.read_table`.
         kinds: Kinds of weak labels, which are columns.
         faults: Receives every fault of the table.
 
     Raises:
         UserError: The file cannot be read as a table at all.
     """
-    records, columns = _records(path)
+    columns, records = read_table(path, _FILE_REMEDY)
     if columns.count("image") != 1:
         close = nearest("image", columns)
         found = f"{columns.count('image') or 'no'} column 'image' among {columns}"
@@ -57,27 +59,12 @@ def read_rows(path: Path, kinds: Sequence[str], faults: list[DataFault]) -> list
         elif _differs(row, rows[image]):
             expected = f"the same mask, patient, split and labels as in {rows[image].where}"
             found = f"other files or another patient of {image!r}"
-            faults.append(DataFault(row.where, found, expected, "Mend one row"))
+            faults.append(DataFault(row.where, found, expected, "Correct one row"))
     return list(rows.values())
 
 
-def _records(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
-    try:
-        # utf-8-sig, because spreadsheets put a mark at the head of the file that would become part of "image".
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file, restval="", skipinitialspace=True)
-            columns = [(name or "").strip() for name in table.fieldnames or ()]
-            table.fieldnames = columns
-            lines = [(table.line_num, {k: (v or "").strip() for k, v in row.items() if k is not None}) for row in table]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        what = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read as CSV ({error})"
-        remedy = "Save the table as CSV in UTF-8; data.volumes.table is looked for below data.root"
-        raise UserError(what, where=path, remedy=remedy) from error
-    return [(line, record) for line, record in lines if any(record.values())], columns
-
-
 def _row(where: str, record: Mapping[str, str], kinds: Sequence[str], faults: list[DataFault]) -> Row | None:
-    files = {column: record[column] for column in ("image", "mask", *kinds) if record.get(column)}
+    files = {c: without_apostrophe(record[c]) for c in ("image", "mask", *kinds) if record.get(c)}
     if "image" not in files:
         faults.append(DataFault(where, "no image", "the path of a volume below data.root", "Fill the cell"))
         return None

@@ -12,12 +12,11 @@ import numpy as np
 
 from unia_med.data.checks import DataFault, raise_faults
 from unia_med.data.io.suffixes import readable_suffix, volume_stem
+from unia_med.data.io.tables import FALSE, TRUE, UNKNOWN, Record, TableFaults, composed, read_table
 from unia_med.errors import UserError, nearest
 from unia_med.files import write_text
 from unia_med.labels import TAG_ABSENT, TAG_PRESENT, TAG_UNKNOWN
-from unia_med.names import spreadsheet_text
-
-_VALUES = {"0": TAG_ABSENT, "1": TAG_PRESENT, "": TAG_UNKNOWN}
+from unia_med.names import safe_name, spreadsheet_text, without_apostrophe
 
 
 def tags_from_mask(mask: np.ndarray, class_values: Sequence[int]) -> np.ndarray:
@@ -90,11 +89,11 @@ def read_tags_csv(
 ) -> dict[str, np.ndarray]:
     """Return int8 tags (Z, T) of every case, from a table that opens in a spreadsheet.
 
-    The columns are `image`, optionally `slice`, and one per class with 1 present, 0 absent, empty unknown; further
-    columns are ignored. `image` is a case's name, with or without `.nii.gz`. `slice` counts from 0 along the third
-    stored axis. A row without a slice speaks of the whole volume: absent holds for every slice, while present leaves
-    each slice unknown (save in a volume of one slice), since it does not say where. Rows of slices add to that.
-    Slices and cases without a row are unknown.
+    The columns are `image`, optionally `slice`, and one per class with 1 present, 0 absent, empty unknown (or what
+    `data.io.tables` knows, such as TRUE and FALSE); further columns are ignored. `image` is a case's name, with or
+    without `.nii.gz`. `slice` counts from 0 along the third stored axis. A row without a slice speaks of the whole
+    volume: absent holds for every slice, while present leaves each slice unknown (save in a volume of one slice), since
+    it does not say where. Rows of slices add to that. Slices and cases without a row are unknown.
 
     Args:
         path: The table.
@@ -105,7 +104,7 @@ def read_tags_csv(
         UserError: Lists all faults of the table at once.
     """
     path = Path(path)
-    faults: list[DataFault] = []
+    faults = TableFaults(path)
     rows = _read_rows(path, classes, slices_per_case, faults)
     tags = {case: unknown_tags(slices, len(classes)) for case, slices in slices_per_case.items()}
     whole = [row for row in rows if row.slice_index is None]
@@ -116,16 +115,16 @@ def read_tags_csv(
             volume[:, row.tags == TAG_PRESENT] = TAG_PRESENT
     for row in rows:
         if row.slice_index is not None:
-            _add_slice_row(row, tags[row.case][row.slice_index], classes, path, faults)
+            _add_slice_row(row, tags[row.case][row.slice_index], classes, faults)
     for row in whole:
-        _check_some_slice_left(row, tags[row.case], classes, path, faults)
-    raise_faults(faults, path)
+        _check_some_slice_left(row, tags[row.case], classes, faults)
+    raise_faults(faults.merged(), path)
     return tags
 
 
 def write_tags_csv(path: Path | str, tags: Mapping[str, np.ndarray], classes: Sequence[str]) -> None:
     """Write tags (Z, T) per case as a table that `read_tags_csv` reads back; it appears whole or not at all."""
-    names = {value: text for text, value in _VALUES.items()}
+    names = {TAG_ABSENT: "0", TAG_PRESENT: "1", TAG_UNKNOWN: ""}
     text = io.StringIO()
     table = csv.writer(text)
     table.writerow(["image", "slice", *classes])
@@ -145,107 +144,106 @@ class _Row:
 
 
 def _read_rows(
-    path: Path, classes: Sequence[str], slices_per_case: Mapping[str, int], faults: list[DataFault]
+    path: Path, classes: Sequence[str], slices_per_case: Mapping[str, int], faults: TableFaults
 ) -> list[_Row]:
     rows: list[_Row] = []
     first_lines: dict[tuple[str, int | None], int] = {}
-    for line, record in _records(path, classes):
-        row = _parse(line, record, path, classes, slices_per_case, faults)
+    known = {composed(case): case for case in slices_per_case}
+    for line, cells in _records(path, classes):
+        row = _parse(line, cells, classes, known, slices_per_case, faults)
         if row is None:
             continue
         key = (row.case, row.slice_index)
         if key in first_lines:
             found = f"a second row for {_place(row)} (the first is line {first_lines[key]})"
-            faults.append(DataFault(f"{path} line {line}", found, "one row each", "Remove one of the two"))
+            faults.add("double", line, found, "one row each", "Remove one of the two")
             continue
         first_lines[key] = line
         rows.append(row)
     return rows
 
 
-def _records(path: Path, classes: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """Return (line, record) of each row that is not blank."""
-    try:
-        # utf-8-sig, because spreadsheets put a mark at the head of the file that would become part of "image".
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file, restval="", skipinitialspace=True)
-            columns = [(name or "").strip() for name in table.fieldnames or ()]
-            table.fieldnames = columns
-            records = [(table.line_num, record) for record in table]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(
-            f"cannot be read as CSV ({error})", where=path, remedy="Save the table as CSV in UTF-8"
-        ) from error
+def _records(path: Path, classes: Sequence[str]) -> list[Record]:
+    columns, records = read_table(path)
+    wanted = {composed(name): name for name in ("image", *classes)}
     faults = []
-    for name in ("image", *classes):
+    for name, shown in wanted.items():
         if columns.count(name) != 1:
-            close = nearest(name, [column for column in columns if column not in classes])
+            close = nearest(name, [column for column in columns if column not in wanted])
             remedy = f"Rename {close!r}, if that is the one" if close else f"The columns are {columns}"
-            found = f"{columns.count(name) or 'no'} column {name!r}"
+            found = f"{columns.count(name) or 'no'} column {shown!r}"
             faults.append(DataFault(path, found, "image, optionally slice, and one column per class", remedy))
     raise_faults(faults, path)
-    return [(line, record) for line, record in records if any(str(cell).strip() for cell in record.values())]
+    return [Record(line, {wanted.get(name, name): cell for name, cell in cells.items()}) for line, cells in records]
 
 
 def _parse(
     line: int,
-    record: Mapping[str, str],
-    path: Path,
+    cells: Mapping[str, str],
     classes: Sequence[str],
+    known: Mapping[str, str],
     slices_per_case: Mapping[str, int],
-    faults: list[DataFault],
+    faults: TableFaults,
 ) -> _Row | None:
-    where, before = f"{path} line {line}", len(faults)
-    case = _case_name(record["image"].strip(), slices_per_case)
-    if case not in slices_per_case:
-        close = nearest(case, slices_per_case)
+    named = _case_name(cells["image"], known)
+    case = known.get(named)
+    if case is None:
+        close = nearest(named, known)
         remedy = f"Did you mean {close!r}?" if close else "Use the name of an image of the data set"
-        faults.append(DataFault(where, f"image {case!r}", "a case of the data set", remedy))
-    index = _slice_index(record.get("slice", ""), slices_per_case.get(case), where, faults)
-    cells = {name: record[name].strip() for name in classes}
-    for name, cell in cells.items():
-        if cell not in _VALUES:
-            faults.append(DataFault(where, f"{cell!r} for {name}", "0, 1 or nothing", "Mend the cell"))
-    if len(faults) > before:
+        faults.add("image", line, f"image {named!r}", "a case of the data set", remedy)
+    index = _slice_index(cells.get("slice", ""), None if case is None else slices_per_case[case], line, faults)
+    tags = [_tag(cells[name]) for name in classes]
+    for name, tag in zip(classes, tags, strict=True):
+        if tag is None:
+            found = f"{cells[name]!r} for {name}"
+            faults.add("cell", line, found, "0, 1 or nothing (or TRUE, FALSE, yes, no)", "Correct the cell")
+    if case is None or line in faults.lines():
         return None
-    return _Row(line, case, index, np.array([_VALUES[cell] for cell in cells.values()], np.int8))
+    return _Row(line, case, index, np.array(tags, np.int8))
 
 
-def _case_name(text: str, known: Mapping[str, int]) -> str:
+def _tag(cell: str) -> int | None:
+    """Return what a cell says of a class; None where it says nothing that can be understood."""
+    text = cell.lower()
+    if text in UNKNOWN:
+        return TAG_UNKNOWN
+    return TAG_PRESENT if text in TRUE else TAG_ABSENT if text in FALSE else None
+
+
+def _case_name(text: str, known: Mapping[str, str]) -> str:
     """Return the case that a cell names: by its full name, by its path, or by its file name alone."""
+    text = without_apostrophe(text)
     suffix = readable_suffix(text)
     path = text[: -len(suffix)] if suffix else text
-    return next((name for name in (text, path) if name in known), volume_stem(text))
+    return next((name for name in (text, path, safe_name(path)) if name in known), volume_stem(text))
 
 
-def _slice_index(text: str, slices: int | None, where: str, faults: list[DataFault]) -> int | None:
-    text = text.strip()
+def _slice_index(text: str, slices: int | None, line: int, faults: TableFaults) -> int | None:
     if not text:
         return None
-    if text.isdecimal() and (slices is None or int(text) < slices):
-        return int(text)
+    number = text.removesuffix(".0").removesuffix(",0")  # as a spreadsheet may write a column of numbers
+    if number.isdecimal() and (slices is None or int(number) < slices):
+        return int(number)
     expected = "a whole number from 0" + (f" to {slices - 1}" if slices else "")
-    faults.append(DataFault(where, f"slice {text!r}", expected, "Slices count from 0 along the third stored axis"))
+    faults.add("slice", line, f"slice {text!r}", expected, "Slices count from 0 along the third stored axis")
     return None
 
 
-def _add_slice_row(row: _Row, target: np.ndarray, classes: Sequence[str], path: Path, faults: list[DataFault]) -> None:
+def _add_slice_row(row: _Row, target: np.ndarray, classes: Sequence[str], faults: TableFaults) -> None:
     """Write a slice's tags into `target` (T,), which holds what its volume's row said."""
     known = row.tags != TAG_UNKNOWN
     clash = known & (target != TAG_UNKNOWN) & (target != row.tags)
     for position in np.flatnonzero(clash).tolist():
         found = f"{classes[position]} {row.tags[position]} in {_place(row)}"
         expected = f"{target[position]}, as the row of the whole volume says"
-        faults.append(DataFault(f"{path} line {row.line}", found, expected, "Mend one of the two rows"))
+        faults.add("clash", row.line, found, expected, "Correct one of the two rows")
     target[known] = row.tags[known]
 
 
-def _check_some_slice_left(
-    row: _Row, volume: np.ndarray, classes: Sequence[str], path: Path, faults: list[DataFault]
-) -> None:
+def _check_some_slice_left(row: _Row, volume: np.ndarray, classes: Sequence[str], faults: TableFaults) -> None:
     for position in np.flatnonzero((row.tags == TAG_PRESENT) & (volume == TAG_ABSENT).all(axis=0)).tolist():
         found = f"{classes[position]} present in {row.case}, while every slice of it says absent"
-        faults.append(DataFault(f"{path} line {row.line}", found, "at least one slice left", "Mend one of the rows"))
+        faults.add("nowhere", row.line, found, "at least one slice left", "Correct one of the rows")
 
 
 def _place(row: _Row) -> str:
