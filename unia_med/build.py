@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unia_med.config.schema import DataConfig, RunConfig
+from unia_med.config.schema import DataConfig, NetworkConfig, RunConfig
 from unia_med.errors import UserError
 from unia_med.registry import DATASETS, METHODS, resolve, with_installed
 
@@ -43,6 +44,27 @@ def build_method(config: RunConfig) -> Method:
     if config.method.name == "custom":
         return resolve(with_installed(METHODS, "unia_med.methods"), config.method.use, "method.use")(config)
     return resolve(METHODS, config.method.name, "method.name")(config)
+
+
+def check_weights(config: NetworkConfig) -> None:
+    """Make sure that the pretrained weights of a network are on this machine, before anything else begins.
+
+    Args:
+        config: backbone and weights.
+
+    Raises:
+        UserError: a file, a package or a cached download is missing, and what to do about it.
+    """
+    from unia_med.nn.lite0 import find_packaged_weights
+    from unia_med.nn.weights import cached_weights
+
+    if config.weights == "timm" and config.backbone == "vit":
+        cached_weights(config.model)
+    elif config.weights == "package":
+        find_packaged_weights()
+    elif config.weights not in ("none", "timm") and not Path(config.weights).is_file():
+        known = "'timm', 'none'" if config.backbone == "vit" else "'package', 'none'"
+        raise UserError("no such weights file", f"network.weights {config.weights}", f"Give a file, or {known}")
 
 
 def resolve_device(text: str = "auto") -> torch.device:

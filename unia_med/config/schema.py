@@ -153,6 +153,17 @@ class NetworkConfig(Section):
         return self
 
 
+class CudaConfig(Section):
+    """Batch and budget of a run on a CUDA device, in place of those for a CPU."""
+
+    iterations: int = Field(ge=1)
+    """In place of `training.iterations`."""
+    batch_size: int = Field(ge=1)
+    """In place of `training.batch_size` and of the teacher's, per device."""
+    teacher_iterations: int = Field(ge=1)
+    """In place of the iterations of a prior's teacher."""
+
+
 class TrainingConfig(Section):
     """Optimiser, schedule and what is written when."""
 
@@ -160,6 +171,8 @@ class TrainingConfig(Section):
     """Training steps of the whole run, shared out over `prior.rounds`; the teacher of a prior has its own."""
     batch_size: int = Field(12, ge=1)
     """Slices per iteration and device."""
+    cuda: CudaConfig | None = None
+    """Another batch and budget where the run finds a CUDA device; null: the same on every device."""
     learning_rate: float = Field(1e-3, gt=0)
     """Peak rate of AdamW for the backbone."""
     head_multiplier: float = Field(1.0, gt=0)

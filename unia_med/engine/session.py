@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from unia_med import distributed
-from unia_med.build import build_dataset, build_method, resolve_device
+from unia_med.build import build_dataset, build_method, check_weights, resolve_device
 from unia_med.config.data import SYNTHETIC
+from unia_med.config.device import described, for_device
 from unia_med.config.load import dump_config, load_config, plain
 from unia_med.config.schema import RunConfig
 from unia_med.data.dataset import CaseDataset
@@ -27,7 +28,7 @@ from unia_med.engine.monitor import log_to, write_environment
 from unia_med.engine.randomness import seed_everything
 from unia_med.engine.self_training import SelfTraining
 from unia_med.engine.synthetic import train_on_prior
-from unia_med.engine.trainer import Trainer
+from unia_med.engine.trainer import Trainer, precision
 from unia_med.engine.validation import Validation
 from unia_med.errors import UserError
 from unia_med.files import remove_leftovers
@@ -79,6 +80,8 @@ def run_training(config: RunConfig, output: Path, resume: bool = False, device: 
         UserError: data or a folder that cannot be used.
     """
     where = distributed.device_of_this_process(resolve_device(device))
+    config = for_device(config, where.type)
+    check_weights(config.network)
     if config.data.name == SYNTHETIC:
         _in_folder(config, output, resume, where, {}, lambda: train_on_prior(config, output, where))
         return
@@ -111,6 +114,7 @@ def _in_folder(
 def _train(
     config: RunConfig, output: Path, device: torch.device, dataset: CaseDataset, parts: Mapping[str, list[CaseFiles]]
 ) -> None:
+    _LOG.info("%s", described(config, str(device), precision(device, config.training.amp)))
     seed_everything(config.seed)
     torch.backends.cudnn.benchmark = True  # slices have one size, so the search for fast kernels pays
     labels = load_weak_labels(dataset, parts["train"], config.data, config.seed)

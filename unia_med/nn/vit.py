@@ -17,6 +17,7 @@ from unia_med.errors import UserError, nearest
 from unia_med.nn.backbone import Backbone, BackboneOutput
 from unia_med.nn.lite0 import filters_for_channels
 from unia_med.nn.torchvision_compat import ensure_torchvision_operators
+from unia_med.nn.weights import cached_weights
 
 MODULES = ("vision_transformer", "deit")  # of timm, with the plain models
 
@@ -29,7 +30,8 @@ class TimmViT(Backbone):
 
     Args:
         model: timm's name of the model.
-        weights: `timm` downloads its published weights, `none` leaves them random, anything else is a file.
+        weights: `timm` takes its published weights from this machine's caches, never from the network; `none` leaves
+            them random, anything else is a file.
         token_stride: pixels from one token to the next, at most the patch's side; smaller makes patches overlap and
             costs quadratically, but lets thin structures be told apart (B3). None for the patch's side.
         freeze_positions: keep the position embedding as loaded; without effect on random weights.
@@ -158,15 +160,16 @@ def _check(model: str, weights: str | Path, known: list[str]) -> None:
 
 def _created(create: Callable[..., nn.Module], model: str, weights: str | Path) -> nn.Module:
     settings: dict[str, Any] = {"pretrained": str(weights) != "none", "num_classes": 0}
-    if str(weights) not in ("none", "timm"):
-        settings["pretrained_cfg_overlay"] = {"file": str(weights), "custom_load": Path(weights).suffix == ".npz"}
+    if str(weights) != "none":
+        file = cached_weights(model) if str(weights) == "timm" else Path(weights)
+        settings["pretrained_cfg_overlay"] = {"file": str(file), "custom_load": file.suffix == ".npz"}
     try:
         return create(model, dynamic_img_size=True, **settings)
     except Exception as error:  # timm and the hub raise a dozen unrelated types here
         raise UserError(
             f"the weights of '{model}' could not be loaded ({type(error).__name__}: {error})",
             "network.weights",
-            "Check the file or the network connection, or set it to 'none'",
+            "Check the file, or set it to 'none'",
         ) from error
 
 

@@ -1,0 +1,39 @@
+"""What a run takes on the device that it finds: batch and budget."""
+
+from __future__ import annotations
+
+from unia_med.config.schema import RunConfig
+
+
+def for_device(config: RunConfig, device: str) -> RunConfig:
+    """Return the config that runs on a device: `training.cuda` takes the place of what it names, or is left out.
+
+    The result is what the run folder records, so that a run is continued with the budget that it began with.
+
+    Args:
+        config: the whole run.
+        device: `cpu` or `cuda`.
+    """
+    given, prior = config.training.cuda, config.prior
+    changes: dict[str, object] = {"cuda": None}
+    if given is not None and device == "cuda":
+        changes |= {"iterations": given.iterations, "batch_size": given.batch_size}
+        teacher = prior.teacher()
+        if teacher is not None:
+            name, settings = teacher
+            budget = {"iterations": given.teacher_iterations, "batch_size": given.batch_size}
+            prior = prior.model_copy(update={name: settings.model_copy(update=budget)})
+    return config.model_copy(update={"training": config.training.model_copy(update=changes), "prior": prior})
+
+
+def described(config: RunConfig, device: str, precision: str) -> str:
+    """Return one line about device, batch, precision and budget.
+
+    Args:
+        config: as `for_device` gives it.
+        device: as torch names it.
+        precision: such as `float32`.
+    """
+    training, teacher = config.training, config.prior.teacher()
+    first = "" if teacher is None else f"a teacher of {teacher[1].iterations} steps, then "
+    return f"{device}, {precision}: {first}{training.iterations} steps of {training.batch_size} slices"
