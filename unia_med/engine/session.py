@@ -104,6 +104,7 @@ def _in_folder(
     with distributed.process_group(device):
         _prepare_folder(config, output, resume, device, parts)
         with log_to(RunFiles(output).log):
+            _LOG.info("%s", described(config, str(device), precision(device, config.training.amp)))
             try:
                 work()
             except Interrupted as stop:
@@ -114,7 +115,6 @@ def _in_folder(
 def _train(
     config: RunConfig, output: Path, device: torch.device, dataset: CaseDataset, parts: Mapping[str, list[CaseFiles]]
 ) -> None:
-    _LOG.info("%s", described(config, str(device), precision(device, config.training.amp)))
     seed_everything(config.seed)
     torch.backends.cudnn.benchmark = True  # slices have one size, so the search for fast kernels pays
     labels = load_weak_labels(dataset, parts["train"], config.data, config.seed)

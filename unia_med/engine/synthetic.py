@@ -49,7 +49,6 @@ def train_on_prior(config: RunConfig, output: Path, device: torch.device) -> Non
     slices = draw_slices(prior, config, prior.settings.slices, config.seed)
     _LOG.info("%d synthetic slices", len(slices))
     method = build_method(config)
-    method.expect_exact_labels()
     trainer = Trainer(
         method,
         slices,
