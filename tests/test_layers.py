@@ -40,7 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "inference": {"config", "data", "methods.base", "files", "localise", "distributed"},
     "priors": {"config", "data", "registry", "localise", "inference", "methods.base"},
     "cardiac": {"config", "data", "localise", "priors", "files", "report.plots"},
-    "evaluation": {"build", "config", "data", "metrics", "files"},
+    "evaluation": {"build", "config", "data", "metrics", "files", "run_files"},
     "build": {"config", "registry", "data", "nn", "methods"},
     "engine": {
         "config",

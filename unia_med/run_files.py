@@ -84,6 +84,11 @@ class RunFiles:
         return self.folder / "data.json"
 
     @property
+    def split(self) -> Path:
+        """Cases of each part, with their patients."""
+        return self.folder / "split.json"
+
+    @property
     def labels(self) -> Path:
         """Folder of the soft labels of each round of self-training."""
         return self.folder / "labels"

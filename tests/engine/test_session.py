@@ -74,7 +74,7 @@ def test_resuming_nothing_begins(calls: list[Path], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("resume", [False, True])
 @pytest.mark.parametrize(
-    "left", [["environment.json"], ["data.json", ".writing_x1"], ["data.json", "environment.json"]]
+    "left", [["environment.json"], ["data.json", ".writing_x1"], ["data.json", "split.json", "environment.json"]]
 )
 def test_a_run_killed_among_its_first_files_begins_again(
     calls: list[Path], tmp_path: Path, left: list[str], resume: bool
@@ -86,6 +86,7 @@ def test_a_run_killed_among_its_first_files_begins_again(
         "config.yaml",
         "data.json",
         "environment.json",
+        "split.json",
     ]
     assert not (tmp_path / ".writing_x1").exists() and calls == [tmp_path]
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from unia_med.errors import UserError
 from unia_med.evaluation.evaluate import Evaluation, evaluate
+from unia_med.evaluation.pairs import predictions_of
 
 AFFINE = np.diag([2.0, 2.0, 5.0, 1.0])
 
@@ -91,6 +92,15 @@ def test_equal_names_in_sub_folders_go_by_their_path(tmp_path: Path) -> None:
         volume(block(rows), tmp_path / "p" / site / "scan_seg.nii.gz")
     found = evaluate(tmp_path / "p", tmp_path / "t", classes=["X"])
     assert {case.case: case.dice["X"] for case in found.cases} == {"s1/scan": 1.0, "s2/scan": 0.5}
+
+
+def test_a_case_in_a_sub_folder_is_found_by_its_own_name_where_that_is_unique() -> None:
+    files = {"a": [Path("a")], "s1/b": [Path("s1/b")], "b": [Path("s1/b")]}
+    assert predictions_of(["s1/a", "s1/b", "s2/b"], files) == {
+        "s1/a": [Path("a")],
+        "s1/b": [Path("s1/b")],
+        "s2/b": [],  # that of s1 is none of its
+    }
 
 
 def test_pictures_have_both_kinds_of_scores_in_pixels(tmp_path: Path) -> None:

@@ -81,11 +81,14 @@ def run(args: argparse.Namespace) -> int:
     from unia_med.evaluation.evaluate import check_output, evaluate
 
     check_output(args.output)
+    if args.config is None and args.set:
+        raise UserError("--set needs a config", where="--set", remedy="Add --config")
     done = evaluate(
         args.predictions,
         args.labels,
         classes=None if args.classes is None else args.classes.split(","),
-        config=_config(args),
+        config=args.config,
+        settings=args.set,
         split=args.split,
         hd95=args.hd95,
         scores=args.scores,
@@ -96,23 +99,13 @@ def run(args: argparse.Namespace) -> int:
         done.write(args.output)
         print(f"written to {args.output}")
     for note in done.notes:
-        print(f"unia-med: note: {note}", file=sys.stderr)
+        print(f"unia-med: {note}", file=sys.stderr)
     if done.unused and args.split is None:
         print(f"{len(done.unused)} predictions have no label and were not scored, first {done.unused[0]}")
     if done.faults:
         total = len(done.faults) + len({case.case.partition("#t")[0] for case in done.cases})
         print(f"unia-med: {len(done.faults)} of {total} cases could not be scored:{done.listing()}", file=sys.stderr)
     return 1 if done.faults else 0
-
-
-def _config(args: argparse.Namespace) -> Any:
-    if args.config is None:
-        if args.set:
-            raise UserError("--set needs a config", where="--set", remedy="Add --config")
-        return None
-    from unia_med.config.load import load_config
-
-    return load_config(args.config, args.set)
 
 
 def _print(done: Evaluation) -> None:

@@ -256,11 +256,6 @@ class DataConfig(Section):
             raise ValueError("a group has no members")
 
     @property
-    def of_images(self) -> bool:
-        """Whether the cases are pictures, scored by mIoU and written as PNG."""
-        return self.grid.units == "pixels"
-
-    @property
     def background_values(self) -> list[int]:
         """Values of the mask files that are no class and count as background, next to 0."""
         named = {"volumes": self.volumes.other_values, "voc": self.voc.other_values, "coco": self.coco.other_values}

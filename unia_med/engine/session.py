@@ -31,7 +31,7 @@ from unia_med.engine.synthetic import train_on_prior
 from unia_med.engine.trainer import Trainer, precision
 from unia_med.engine.validation import Validation
 from unia_med.errors import UserError
-from unia_med.files import remove_leftovers
+from unia_med.files import remove_leftovers, write_json
 from unia_med.run_files import RunFiles
 
 _LOG = logging.getLogger(__name__)
@@ -183,6 +183,7 @@ def _prepare_folder(
             check_record(files.data, record)
         else:
             write_record(files.data, record)
+            write_json(files.split, {part: {case.name: case.patient for case in parts[part]} for part in parts})
         write_environment(files.environment, device, config.seed)
         # The last of the records: a folder without it is one in which nothing has begun.
         dump_config(config, files.config)
@@ -194,7 +195,7 @@ def _check_room(output: Path) -> None:
     if output.exists() and not output.is_dir():
         raise UserError("is a file, and no run either", output, "Name another --output")
     remove_leftovers(output)
-    known = {RunFiles(output).environment, RunFiles(output).data}
+    known = {RunFiles(output).environment, RunFiles(output).data, RunFiles(output).split}
     if output.is_dir() and not set(output.iterdir()) <= known:
         raise UserError("this is not an empty folder, and no run either", output, "Name another --output")
 

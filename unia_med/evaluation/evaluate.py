@@ -14,7 +14,8 @@ from unia_med.errors import UserError, suggestion
 from unia_med.evaluation.grids import on_one_grid
 from unia_med.evaluation.images import SetAccumulator
 from unia_med.evaluation.labels import LabelScheme, classes_next_to, parse_classes, plain_labels
-from unia_med.evaluation.pairs import Labels, chosen_prediction, find_predictions, read_labels
+from unia_med.evaluation.leaks import warnings
+from unia_med.evaluation.pairs import Labels, find_predictions, predictions_of, read_labels, the_one
 from unia_med.evaluation.truth import Truth, segment_scheme, truths
 from unia_med.evaluation.volumes import CaseAccumulator
 from unia_med.metrics.surface import HausdorffKind
@@ -103,6 +104,7 @@ def evaluate(
     *,
     classes: Sequence[str] | Mapping[int, str] | None = None,
     config: RunConfig | Path | str | None = None,
+    settings: Sequence[str] = (),
     split: str | None = None,
     hd95: HausdorffKind = "max",
     scores: Wanted | None = None,
@@ -118,6 +120,7 @@ def evaluate(
         labels: Folder of true masks or one file: `X_gt` or `X`; or, with `config`, the folder of its data set.
         classes: Names of the label values 1, 2, 3, ...; or name by value.
         config: A run's config (the object, its file, or the name of a shipped one); it also says what values mean.
+        settings: `key.sub=value` texts that win over a config file.
         split: `train`, `val` or `test`: score only these cases of the data set in `labels`. Needs `config`.
         hd95: `max`: the larger of the two directed 95th percentiles, as MONAI; `pooled`: that of both directions.
         scores: `case`: Dice, HD95 and ASD of each case; `set`: IoU, precision and recall over all pixels together;
@@ -131,20 +134,23 @@ def evaluate(
         `evaluate("masks/", "truth/", classes=["RV", "MYO", "LV"])["mean"]["dice"]["LV"]`
     """
     _check_request(classes, config, split, hd95, scores)
-    run = _config_of(config)
+    run = _config_of(config, settings)
     scheme = _scheme(run, classes, Path(predictions), Path(labels))
     found = find_predictions(Path(predictions))
     truth = truths(Path(labels), scheme, run, split)
+    mine = predictions_of(list(truth), found)
     scoring = _Scoring(scheme, hd95, scores)
     faults: dict[str, str] = {}
     for case in track(list(truth)):
         try:
-            scoring.add(case, chosen_prediction(found, case), truth[case])
+            scoring.add(case, the_one(case, mine[case]), truth[case])
         except UserError as error:
             faults[case] = str(error)
-    used = {path for case in truth for path in found.get(case, [])}
+    scored = {case: paths[0] for case, paths in mine.items() if case not in faults}
+    notes = [*_notes(scoring), *warnings(scored, Path(config) if isinstance(config, str | Path) else None)]
+    used = {path for paths in mine.values() for path in paths}
     unused = sorted({path for paths in found.values() for path in paths} - used)
-    done = Evaluation(scoring.table(), scoring.cases.cases, faults, unused, hd95, _notes(scoring))
+    done = Evaluation(scoring.table(), scoring.cases.cases, faults, unused, hd95, notes)
     if len(faults) == len(truth):
         raise UserError(f"no case could be scored:{done.listing()}", where=predictions)
     return done
@@ -232,12 +238,12 @@ def _check_request(classes: Any, config: Any, split: str | None, hd95: str, scor
             raise UserError(f"unknown {name} {value!r}", remedy=suggestion(str(value), [k for k in known if k]))
 
 
-def _config_of(config: RunConfig | Path | str | None) -> RunConfig | None:
+def _config_of(config: RunConfig | Path | str | None, settings: Sequence[str]) -> RunConfig | None:
     if not isinstance(config, str | Path):
         return config
     from unia_med.config.load import load_config
 
-    return load_config(config)
+    return load_config(config, settings)
 
 
 def _scheme(config: RunConfig | None, classes: Any, predictions: Path, labels: Path) -> LabelScheme | None:
@@ -253,7 +259,7 @@ def _notes(scoring: _Scoring) -> list[str]:
     if not moved:
         return []
     first = f"{moved[0]} and {len(moved) - 1} more" if len(moved) > 1 else moved[0]
-    return [f"labels lie on another grid than their predictions and were brought there, nearest in mm: {first}"]
+    return [f"note: labels lie on another grid than their predictions and were brought there, nearest in mm: {first}"]
 
 
 def _shown(value: float | None) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -117,17 +117,32 @@ def find_predictions(folder: Path) -> dict[str, list[Path]]:
     return {case: next(paths[e] for e in PREDICTION_ENDINGS if e in paths) for case, paths in found.items()}
 
 
-def chosen_prediction(predictions: Mapping[str, list[Path]], case: str) -> Path:
-    """Return the one prediction of a case.
+def predictions_of(cases: Sequence[str], predictions: Mapping[str, list[Path]]) -> dict[str, list[Path]]:
+    """Return the predictions of each case, by its name or, of a case "site/scan" without one, by "scan" alone.
 
     Args:
+        cases: Names of all cases; a last part that several of them share stands for none.
         predictions: As `find_predictions` gives them.
+    """
+    last = Counter(case.rpartition("/")[2] for case in cases)
+    found = {}
+    for case in cases:
+        short = case.rpartition("/")[2]
+        own = predictions.get(composed(case), [])
+        found[case] = own or (predictions.get(composed(short), []) if last[short] == 1 else [])
+    return found
+
+
+def the_one(case: str, found: Sequence[Path]) -> Path:
+    """Return the prediction of a case.
+
+    Args:
         case: Name of the case.
+        found: Its predictions.
 
     Raises:
         UserError: There is none, or more than one.
     """
-    found = predictions.get(composed(case), [])
     if not found:
         raise UserError(f"there is no prediction (a file {case}_seg, {case} or {case}_pred)")
     if len(found) > 1:

@@ -1,0 +1,67 @@
+"""A warning where scored cases, or others of their patients, trained the run behind the masks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from unia_med.config.load import dump_config
+from unia_med.config.schema import RunConfig
+from unia_med.evaluation.evaluate import evaluate
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """Masks and labels of four cases, and a run that was trained on some of them."""
+    array = np.zeros((6, 5, 2), np.uint8)
+    array[2:4, 1:4] = 1
+    for folder, ending in (("masks", "_seg"), ("labels", "")):
+        for case in ("p01_a", "p01_b", "p02_a", "p011_a"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / folder / f"{case}{ending}.nii.gz")
+    run = tmp_path / "run"
+    run.mkdir()
+    split = {"train": {"p01_a": "p01"}, "val": {"p02_a": "p02"}, "test": {}}
+    (run / "split.json").write_text(json.dumps(split))
+    data = {"name": "acdc", "classes": ["RV"]}
+    dump_config(RunConfig.model_validate({"data": data}), run / "config.yaml")
+    return tmp_path
+
+
+def warned(folders: Path, **more: object) -> list[str]:
+    return evaluate(folders / "masks", folders / "labels", **more).notes  # type: ignore[arg-type]
+
+
+def test_without_any_trace_of_a_run_nothing_is_said(folders: Path) -> None:
+    assert warned(folders) == []
+
+
+def test_the_config_of_a_run_knows_its_training_part(folders: Path) -> None:
+    """Another frame of a patient that trained counts; a patient whose name only begins alike does not."""
+    (note,) = warned(folders, config=folders / "run" / "config.yaml")
+    assert "2 of 4 scored cases" in note and "(p01_a, p01_b)" in note and str(folders / "run") in note
+
+
+@pytest.mark.parametrize("record", [{"model": "RUN"}, {"models": [{"path": "RUN", "hash": "x"}]}, {"run": "../run"}])
+def test_the_record_next_to_a_mask_names_its_run(folders: Path, record: dict) -> None:
+    text = json.dumps(record).replace("RUN", (folders / "run").as_posix())
+    (folders / "masks" / "p01_b_seg.json").write_text(text)
+    (note,) = warned(folders)
+    assert "1 of 4 scored cases" in note and "(p01_b)" in note
+
+
+def test_damaged_records_are_no_fault_of_the_evaluation(folders: Path) -> None:
+    (folders / "masks" / "p01_b_seg.json").write_text('["run"')
+    (folders / "run" / "split.json").write_text("[]")
+    assert warned(folders, config=folders / "run" / "config.yaml") == []
+
+
+def test_cases_of_sub_folders(folders: Path) -> None:
+    split = {"train": {"s1/p02_a": "s1/p02_a", "s1/x": "s1/x"}, "val": {"s2/x": "s2/x"}, "test": {}}
+    (folders / "run" / "split.json").write_text(json.dumps(split))
+    (note,) = warned(folders, config=folders / "run" / "config.yaml")
+    assert "1 of 4 scored cases" in note and "(p02_a)" in note

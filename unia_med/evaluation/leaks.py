@@ -1,0 +1,102 @@
+"""Finds scored cases that the run behind the masks was trained on, as far as run and masks tell."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from unia_med.run_files import RunFiles
+
+_RUN_KEYS = ("model", "models", "run", "runs")
+"""Where the record next to a mask names its run folder, at any depth below."""
+
+
+def trained_on(predictions: Mapping[str, Path], config: Path | None) -> dict[Path, list[str]]:
+    """Return the scored cases that trained a run, by its folder; runs that are not here cannot be asked.
+
+    Args:
+        predictions: Mask by scored case. A record `NAME_seg.json` next to `NAME_seg.nii.gz` names its run.
+        config: Config of the evaluation; in a run folder it is that of the run.
+    """
+    suspects: dict[Path, list[str]] = {}
+    own = [] if config is None else [config.parent]
+    for case, mask in predictions.items():
+        for run in dict.fromkeys((*own, *_runs_of(mask))):
+            suspects.setdefault(run, []).append(case)
+    found = {}
+    for run, cases in suspects.items():
+        trained = _training_part(run)
+        leaked = [case for case in cases if _is_among(case, trained)]
+        if leaked:
+            found[run] = leaked
+    return found
+
+
+def warnings(predictions: Mapping[str, Path], config: Path | None) -> Iterator[str]:
+    """Yield a warning per run that was trained on scored cases.
+
+    Args:
+        predictions: As in `trained_on`.
+        config: As in `trained_on`.
+    """
+    for run, cases in trained_on(predictions, config).items():
+        shown = ", ".join(cases[:3]) + (", ..." if len(cases) > 3 else "")
+        yield (
+            f"warning: {len(cases)} of {len(predictions)} scored cases are of patients that trained {run} ({shown}): "
+            "their scores say nothing about new patients"
+        )
+
+
+def _training_part(run: Path) -> Mapping[str, str]:
+    """Return patient by training case; nothing where the run has no record of its split.
+
+    Cases "site/scan" are there as "scan", too, where no other case of the run is called so.
+    """
+    found = _json(RunFiles(run).split)
+    if not isinstance(found, dict) or not all(isinstance(part, dict) for part in found.values()):
+        return {}
+    last = Counter(case.rpartition("/")[2] for part in found.values() for case in part)
+    trained = found.get("train", {})
+    short = {case.rpartition("/")[2]: patient for case, patient in trained.items()}
+    return {**{case: patient for case, patient in short.items() if last[case] == 1}, **trained}
+
+
+def _runs_of(mask: Path) -> Iterator[Path]:
+    """Yield the run folders that the record next to a mask names."""
+    stem = mask.name.split(".")[0] if mask.suffix == ".gz" else mask.stem
+    record = _json(mask.with_name(f"{stem}.json"))
+    if not isinstance(record, dict):
+        return
+    for key in _RUN_KEYS:
+        for text in _texts(record.get(key)):
+            for folder in (Path(text), mask.parent / text):
+                if RunFiles(folder).split.is_file():
+                    yield folder.resolve()
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(inner)
+
+
+def _is_among(case: str, trained: Mapping[str, str]) -> bool:
+    """Return whether a case trained, or another of its patient did, by whose name its own begins."""
+    name = case.partition("#t")[0]
+    last = name.rpartition("/")[2]
+    return name in trained or any(
+        re.match(re.escape(patient) + r"(?![0-9A-Za-z])", last) for patient in set(trained.values())
+    )
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None  # a record is a help, and its absence no fault
