@@ -92,6 +92,20 @@ def test_missing_foreign_old_and_incomplete_files_are_told_apart(tmp_path: Path)
         load_checkpoint(path)
 
 
+@pytest.mark.parametrize("key", ["ema", "config", "classes", "step"])
+@pytest.mark.parametrize("odd", [None, 3.5, "x"])
+def test_entries_of_another_kind_are_refused(tmp_path: Path, key: str, odd: object) -> None:
+    save_checkpoint({**STATE, key: odd}, tmp_path / "last.pt")
+    with pytest.raises(UserError, match=f"lacks {key}"):
+        load_checkpoint(tmp_path / "last.pt")
+
+
+def test_weights_that_are_no_tensors_are_refused(tmp_path: Path) -> None:
+    layer = torch.nn.Linear(2, 3)
+    with pytest.raises(UserError, match="1 entries do not fit"):
+        load_weights(layer, {**layer.state_dict(), "bias": [1, 2, 3]}, tmp_path)
+
+
 def test_a_failing_write_leaves_the_old_file_and_no_rubbish(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     write_text(path, "old")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unia_med.cardiac.indices import CardiacIndices, PhaseChoice, measure
 from unia_med.cardiac.plausible import refuse_impossible, unusual
 from unia_med.data.io.nifti_file import time_step_s
 from unia_med.data.io.read import read_volume
+from unia_med.data.io.read_labels import whole_numbers
 from unia_med.data.io.suffixes import VOLUME_SUFFIXES, volume_stem
 from unia_med.data.io.volume import Volume
 from unia_med.data.io.walk import LeftOut, find_volumes, walk
@@ -151,7 +152,7 @@ def measure_case(
         numbers, step = tuple(case.files), None
         frames = _frame_files(case.files.values())
     else:
-        volume = read_volume(first)
+        volume = _read_mask(first)
         step = time_step_s(volume.header) if "T" in volume.axes else None
         numbers = tuple(range(1, volume.frames + 1)) if volume.array.ndim == 4 else tuple(case.files)
         frames = (volume.frame(index) for index in range(volume.frames))
@@ -200,9 +201,14 @@ def _ending_in(files: Sequence[Path], ending: str) -> list[Path]:
     return [path for path in files if volume_stem(path).endswith(ending)]
 
 
+def _read_mask(path: Path) -> Volume:
+    volume = read_volume(path)
+    return replace(volume, array=whole_numbers(volume.array))
+
+
 def _frame_files(paths: Iterable[Path]) -> Iterator[Volume]:
     for path in paths:
-        volume = read_volume(path)
+        volume = _read_mask(path)
         if volume.array.ndim != 3:
             raise UserError("a 4D mask among frames", path, "Keep the frames, or the 4D file under another name")
         yield volume

@@ -211,7 +211,7 @@ class DataConfig(Section):
 
         The classes of own volumes have to be named, their patients have no numbers, and a missing row is an error.
         """
-        if isinstance(values, dict) and values.get("name") in IMAGE_DATASETS:
+        if isinstance(values, dict) and str(values.get("name")) in IMAGE_DATASETS:
             return image_defaults(values)
         if not isinstance(values, dict) or values.get("name") != "volumes":
             return values

@@ -148,10 +148,13 @@ def read_calibration(run: Path) -> Calibration | None:
     if not path.is_file():
         return None
     try:
-        found = Calibration(**json.loads(path.read_text(encoding="utf-8")))
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if any(isinstance(value, bool) or not isinstance(value, (int, float)) for value in values.values()):
+            raise ValueError("a value that is no number")
+        found = Calibration(**values)
         if not 0 < float(found.temperature) < float("inf"):
             raise ValueError(f"temperature {found.temperature}")
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         remedy = "Delete it and call `unia-med train --resume` to fit it anew, or set inference.temperature"
         raise UserError("this is no record of a calibration", where=path, remedy=remedy) from error
     return found

@@ -13,6 +13,7 @@ from unia_med.errors import UserError
 from unia_med.files import write_atomically, zip_damage
 
 FORMAT = 1  # raised when a stored key changes its meaning
+_KINDS: dict[str, type] = {"ema": Mapping, "model": Mapping, "config": Mapping, "classes": list, "step": int}
 _PLAIN = (str, int, float, bool, type(None))
 
 
@@ -46,9 +47,10 @@ def load_checkpoint(path: Path, keys: Iterable[str] = ("ema", "config", "classes
     if state["format"] != FORMAT:
         what = f"the checkpoint has format {state['format']}, this version reads {FORMAT}"
         raise UserError(what, path, "Use the version of unia_med that wrote it (RUN/environment.json names it)")
-    missing = [key for key in keys if key not in state]
+    missing = [key for key in keys if key not in state or not isinstance(state[key], _KINDS.get(key, object))]
     if missing:
-        raise UserError(f"the checkpoint lacks {', '.join(missing)}", path, "Name last.pt, or train again")
+        what = f"the checkpoint lacks {', '.join(missing)}, or holds something else there"
+        raise UserError(what, path, "Name last.pt, or train again")
     return state
 
 
@@ -83,8 +85,8 @@ def load_weights(module: torch.nn.Module, weights: Mapping[str, Tensor], path: P
         path: the file, for the error.
     """
     own = module.state_dict()
-    differing = [k for k in own.keys() & weights.keys() if own[k].shape != weights[k].shape]
-    strangers = sorted(own.keys() ^ weights.keys()) + sorted(differing)
+    differing = [k for k in own.keys() & weights.keys() if own[k].shape != getattr(weights[k], "shape", None)]
+    strangers = sorted(map(str, own.keys() ^ weights.keys())) + sorted(differing)
     if strangers:
         what = f"{len(strangers)} entries do not fit the network of the config, first {strangers[0]}"
         raise UserError(what, path, "Use the config.yaml that lies in the checkpoint's run folder")

@@ -325,11 +325,15 @@ class Trainer:
         state = load_checkpoint(self.last_path, _STATE_KEYS)
         load_weights(self.method, state["model"], self.last_path)
         load_weights(self.ema_method, state["ema"], self.last_path)
-        self.average.updates = state["ema_updates"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
-        self.scaler.load_state_dict(state["scaler"])
-        self._means.load(state["means"])
+        try:
+            self.average.updates = state["ema_updates"]
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scheduler.load_state_dict(state["scheduler"])
+            self.scaler.load_state_dict(state["scaler"])
+            self._means.load(state["means"])
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+            what = f"the state of the training in it cannot be used ({type(error).__name__}: {error})"
+            raise UserError(what, self.last_path, "Train anew with another --output") from error
         self.step, self.best = state["step"], state["best"]
 
     def _memory_error(self, error: BaseException) -> UserError:

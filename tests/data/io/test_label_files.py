@@ -192,3 +192,11 @@ def test_contours_of_an_rtstruct_are_filled_with_their_holes(tmp_path: Path) -> 
     expected[5:21, 4:19, 2] = 1
     expected[10:13, 9:12, 2] = 0
     assert np.array_equal(read_mask_on(tmp_path / "rt.dcm", info, ["gtv"]), expected)
+
+
+def test_labels_that_rounding_broke_are_whole(tmp_path: Path) -> None:
+    broken = np.float32([[[0, 0.9999999, 2.0004], [3.0, 0.0001, 1.9996]]])
+    nib.save(nib.Nifti1Image(broken, np.eye(4)), tmp_path / "a.nii.gz")
+    assert read_label_file(tmp_path / "a.nii.gz").array.tolist() == [[[0, 1, 2], [3, 0, 2]]]
+    nib.save(nib.Nifti1Image(np.float32([[[0.5, 1, 2]]]), np.eye(4)), tmp_path / "b.nii.gz")
+    assert read_label_file(tmp_path / "b.nii.gz").array.tolist() == [[[0.5, 1, 2]]]

@@ -136,3 +136,16 @@ def test_relabel_by_hand() -> None:
 def test_real_acdc_headers_are_sound(real_acdc: Path) -> None:
     cases = dataset(real_acdc).cases()
     assert len(cases) == 2 * len({c.patient for c in cases}) and {c.phase for c in cases} == {"ED", "ES"}
+
+
+@pytest.mark.parametrize("suffix", [".NII.GZ", ".Nii.gz"])
+def test_capital_suffixes_and_a_byte_order_mark(tiny_acdc: Path, suffix: str) -> None:
+    folder = tiny_acdc / "training" / "patient013"
+    before = AcdcDataset(DataConfig(root=tiny_acdc)).cases()
+    for path in sorted(folder.glob("*.nii.gz")):
+        path.rename(path.with_name(path.name.replace(".nii.gz", suffix)))
+    info = folder / "Info.cfg"
+    info.write_bytes(b"\xef\xbb\xbf" + info.read_bytes())
+    after = AcdcDataset(DataConfig(root=tiny_acdc)).cases()
+    assert [(case.name, case.phase, case.group) for case in after] == [(c.name, c.phase, c.group) for c in before]
+    assert all(case.mask is not None and case.mask.is_file() for case in after)

@@ -136,3 +136,39 @@ def test_the_real_sample_has_the_areas_that_its_file_states(coco_sample: Path) -
     tags = load_tags(dataset, dataset.cases(), config)
     names = [[COCO_CLASSES[k] for k in np.flatnonzero(rows[0])] for rows in tags.values()]
     assert names == [["person", "bottle"], ["person", "chair", "couch"], ["car", "bus"]]
+
+
+@pytest.mark.parametrize("odd", [None, [], {}, ["x"], True, "", 1.5, [[1]]])
+@pytest.mark.parametrize(
+    ("part", "key"),
+    [
+        *(("images", key) for key in ("id", "file_name", "height")),
+        *(("annotations", key) for key in ("image_id", "category_id", "segmentation", "area", "bbox", "iscrowd")),
+        *(("categories", key) for key in ("id", "name")),
+    ],
+)
+def test_fields_of_a_wrong_type_are_faults_of_the_file(root: Path, part: str, key: str, odd: object) -> None:
+    pytest.importorskip("pycocotools")
+    path = root / "annotations" / "instances_val2014.json"
+    content = json.loads(path.read_text())
+    content[part][0][key] = odd
+    path.write_text(json.dumps(content))
+    try:
+        dataset = build_dataset(_config(root))
+        dataset.all_labels([case for case in dataset.cases() if case.mask is not None])
+    except UserError as error:
+        assert "instances_val2014.json" in str(error)
+
+
+def test_an_area_of_null_is_that_of_the_box(root: Path) -> None:
+    pytest.importorskip("pycocotools")
+    path = root / "annotations" / "instances_val2014.json"
+    dataset = build_dataset(_config(root))
+    cases = [case for case in dataset.cases() if case.part == "val"]
+    before = dataset.all_labels(cases)
+    content = json.loads(path.read_text())
+    for found in content["annotations"]:
+        found["bbox"], found["area"] = [0, 0, found.get("area", 0), 1], None
+    path.write_text(json.dumps(content))
+    after = build_dataset(_config(root)).all_labels(cases)
+    assert all(np.array_equal(before[name], after[name]) for name in before)

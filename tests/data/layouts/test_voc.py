@@ -121,7 +121,7 @@ def test_wrong_folders_and_lists_are_explained(year: Path, tmp_path: Path) -> No
 
 def test_annotation_faults_are_told_at_once(year: Path) -> None:
     (year / "Annotations" / "2007_000001.xml").write_text("<annotation><object><name>kat</name></object></annotation>")
-    (year / "Annotations" / "2007_000002.xml").write_text("<annotation>")
+    (year / "Annotations" / "2007_000002.xml").write_text('<?xml version="1.0" encoding="x-odd"?><annotation/>')
     with pytest.raises(UserError, match=r"(?s)object 'kat'.*Did you mean 'cat'.*no readable annotation"):
         _present(_config(year, tags={"source": "annotations"}))
 

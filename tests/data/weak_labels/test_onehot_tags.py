@@ -90,3 +90,12 @@ def test_a_plain_matrix_names_no_images(tmp_path: Path) -> None:
     np.save(tmp_path / "matrix.npy", np.zeros((4, 3)))
     with pytest.raises(UserError, match="names no images"):
         read_onehot_tags(tmp_path / "matrix.npy", _cases("a"), CLASSES)
+
+
+@pytest.mark.parametrize(
+    "entry", ["[[1, 0], [1]]", "[" * 3000 + "]" * 3000, "[1e999, 0, 1]", "{}", "null", '[1, "0", 1]']
+)
+def test_ragged_and_deep_lists_are_faults(tmp_path: Path, entry: str) -> None:
+    (tmp_path / "tags.json").write_text(f'{{"a": {entry}}}')
+    with pytest.raises(UserError, match="tags.json"):
+        read_onehot_tags(tmp_path / "tags.json", [CaseFiles("a", "a", Path("a.jpg"))], ["x", "y", "z"])

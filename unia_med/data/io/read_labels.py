@@ -18,6 +18,7 @@ from unia_med.data.io.suffixes import is_image, is_segmentation
 from unia_med.data.io.volume import VolumeInfo
 from unia_med.errors import UserError
 
+_ROUNDING = 1e-3
 _SPLIT = "Split it into 3D label volumes, one per image"
 
 
@@ -88,4 +89,16 @@ def _whole_numbers(array: np.ndarray, path: Path) -> np.ndarray:
         array = array[..., 0]
     if array.ndim != 3:
         raise UserError(f"shape {array.shape}, expected 3D labels", where=path, remedy=_SPLIT)
-    return array
+    return whole_numbers(array)
+
+
+def whole_numbers(array: np.ndarray) -> np.ndarray:
+    """Return labels that rounding of their file made broken, such as 0.9999999, as the whole numbers they are.
+
+    Args:
+        array: of any shape; integers, and numbers that are not all within 0.001 of whole ones, stay as they are.
+    """
+    if array.dtype.kind != "f":
+        return array
+    nearest_whole = np.rint(array)
+    return nearest_whole if np.abs(array - nearest_whole).max(initial=0) <= _ROUNDING else array

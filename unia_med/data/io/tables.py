@@ -73,7 +73,7 @@ def read_table(path: Path, remedy: str = _REMEDY) -> Table:
         UserError: there is no such file, or it is no text.
     """
     try:
-        lines = composed(_decoded(path.read_bytes())).splitlines(keepends=True)
+        lines = composed(decoded(path.read_bytes())).splitlines(keepends=True)
         skipped, separator = _separator(lines)
         reader = csv.reader(
             io.StringIO("".join(lines[skipped:]), newline=""), delimiter=separator, skipinitialspace=True
@@ -144,7 +144,15 @@ def _some(values: Iterable[object]) -> str:
     return ", ".join(distinct[:_SHOWN]) + (", ..." if len(distinct) > _SHOWN else "")
 
 
-def _decoded(content: bytes) -> str:
+def decoded(content: bytes) -> str:
+    """Return a text in UTF-8, in UTF-16 with its mark, or in a Windows code page, without the mark.
+
+    Args:
+        content: of the file.
+
+    Raises:
+        UnicodeDecodeError: it is no text.
+    """
     for mark, encoding in _MARKS:
         if content.startswith(mark):
             return content.decode(encoding)

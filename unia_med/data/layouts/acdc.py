@@ -11,6 +11,7 @@ from unia_med.data.checks import DataFault
 from unia_med.data.io.geometry import grid_difference
 from unia_med.data.io.read import read_header
 from unia_med.data.io.suffixes import NIFTI_SUFFIXES
+from unia_med.data.io.tables import decoded
 from unia_med.data.io.volume import VolumeInfo
 from unia_med.data.layouts.base import Layout
 from unia_med.data.layouts.class_values import ACDC as CLASS_VALUES
@@ -89,7 +90,7 @@ class AcdcDataset(Layout):
 def read_info(path: Path, faults: list[DataFault]) -> dict[str, str]:
     """Return the `key: value` lines of an `Info.cfg`; empty, with a fault noted, when it cannot be used."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = decoded(path.read_bytes())
     except (OSError, UnicodeDecodeError) as error:
         found = "no such file" if isinstance(error, FileNotFoundError) else f"an unreadable file ({error})"
         faults.append(DataFault(path, found, "a text file with the ED and ES frames", _INFO_REMEDY))
@@ -152,4 +153,8 @@ def _frame_case(folder: Path, phase: str, info: Mapping[str, str], faults: list[
 
 
 def _first_present(folder: Path, stem: str) -> Path | None:
-    return next((path for suffix in NIFTI_SUFFIXES if (path := folder / f"{stem}{suffix}").exists()), None)
+    exact = next((path for suffix in NIFTI_SUFFIXES if (path := folder / f"{stem}{suffix}").exists()), None)
+    if exact is not None:
+        return exact
+    names = {f"{stem}{suffix}".lower() for suffix in NIFTI_SUFFIXES}
+    return next((path for path in sorted(folder.iterdir()) if path.name.lower() in names), None)

@@ -20,6 +20,7 @@ from unia_med.labels import BACKGROUND, IGNORE
 if TYPE_CHECKING:
     from unia_med.config.schema import DataConfig
 
+_MOST_PIXELS = 1 << 16
 _PARTS_OF_A_FILE = ("images", "annotations", "categories")
 
 Objects = dict[str, tuple[tuple[int, int], list[Mapping[str, Any]]]]
@@ -61,12 +62,12 @@ class CocoDataset(AnnotatedLayout):
         if case.mask is None or case.mask.suffix != ".json":
             return super()._labels(case, faults)
         if case.mask not in self._objects:
-            self._objects[case.mask] = _objects(_read(case.mask))
+            self._objects[case.mask] = _objects(_read(case.mask), case.mask)
         (height, width), objects = self._objects[case.mask][case.name]
         labels = np.full((height, width), BACKGROUND, np.uint8)
         ignored = np.zeros((height, width), bool)
         numbers = {name: label for label, name in enumerate(self.classes, 1)}
-        for found in sorted(objects, key=lambda found: -float(found.get("area", 0))):
+        for found in sorted(objects, key=lambda found: -_area(found)):
             if found["category"] not in numbers:
                 continue
             inside = _drawn(found, height, width, case.mask)
@@ -139,8 +140,8 @@ class CocoDataset(AnnotatedLayout):
 def _read(path: Path) -> dict[str, Any]:
     """Return an annotation file, with the entries that are used looked at."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError, MemoryError) as error:
         raise UserError(f"cannot be read as JSON ({error})", where=path, remedy="Copy the file again") from error
     found = content if isinstance(content, dict) else {}
     missing = [key for key in _PARTS_OF_A_FILE if not isinstance(found.get(key), list)]
@@ -150,22 +151,52 @@ def _read(path: Path) -> dict[str, Any]:
     needed = {"images": ("id", "file_name"), "annotations": ("image_id", "category_id"), "categories": ("id", "name")}
     for part, keys in needed.items():
         for position, entry in enumerate(content[part]):
-            if not isinstance(entry, dict) or any(key not in entry for key in keys):
-                what = f"entry {position} of {part} lacks {' or '.join(keys)}"
-                raise UserError(what, where=path, remedy="Mend the entry, or copy the file again")
+            if not isinstance(entry, dict) or any(not _is_key(entry.get(key)) for key in keys):
+                what = f"entry {position} of {part} lacks {' or '.join(keys)} as a number or text"
+                raise UserError(what, where=path, remedy="Correct the entry, or copy the file again")
+            for key in ("file_name", "name"):
+                if key in keys and not isinstance(entry[key], str):
+                    what = f"entry {position} of {part} has the {key} {entry[key]!r}, expected a text"
+                    raise UserError(what, where=path, remedy="Correct the entry, or copy the file again")
     return content
 
 
-def _objects(content: Mapping[str, Any]) -> Objects:
+def _is_key(value: Any) -> bool:
+    """Whether a value can name something: a number or a text, as COCO's ids are."""
+    return isinstance(value, (int, str)) and not isinstance(value, bool) and value != ""
+
+
+def _area(found: Mapping[str, Any]) -> float:
+    """Return the area of an object, of its box where none is given, in pixels; 0 where nothing tells."""
+    numbers = [found.get("area")] if found.get("area") is not None else []
+    try:
+        if not numbers and found.get("bbox"):
+            numbers = [float(found["bbox"][2]) * float(found["bbox"][3])]
+        area = float(numbers[0]) if numbers else 0.0
+    except (TypeError, ValueError, IndexError, KeyError, OverflowError):
+        return 0.0
+    return area if np.isfinite(area) else 0.0
+
+
+def _size(image: Mapping[str, Any], path: Path) -> tuple[int, int]:
+    """Return height and width of an image as its entry says."""
+    try:
+        height, width = int(image["height"]), int(image["width"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        height = width = 0
+    if not (0 < height < _MOST_PIXELS and 0 < width < _MOST_PIXELS):
+        what = f"image {image['id']} has the height {image.get('height')!r} and the width {image.get('width')!r}"
+        raise UserError(what, where=path, remedy="Write its size in pixels, or copy the file again")
+    return height, width
+
+
+def _objects(content: Mapping[str, Any], path: Path) -> Objects:
     """Size (H, W) and objects, with their category's name, by case."""
     names = {category["id"]: category["name"] for category in content["categories"]}
     by_image: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
     for found in content["annotations"]:
         by_image[found["image_id"]].append({**found, "category": names.get(found["category_id"])})
-    return {
-        Path(image["file_name"]).stem: ((int(image["height"]), int(image["width"])), by_image[image["id"]])
-        for image in content["images"]
-    }
+    return {Path(image["file_name"]).stem: (_size(image, path), by_image[image["id"]]) for image in content["images"]}
 
 
 def _drawn(found: Mapping[str, Any], height: int, width: int, path: Path) -> np.ndarray:

@@ -79,7 +79,7 @@ class VocDataset(AnnotatedLayout):
         path = self.root / self._settings.annotations / f"{case.name}.xml"
         try:
             objects = ElementTree.parse(path).getroot().findall("object")
-        except (OSError, ElementTree.ParseError) as error:
+        except (OSError, ElementTree.ParseError, LookupError, ValueError, RecursionError) as error:
             remedy = "Add the file, or take tags from masks or onehot (data.tags.source)"
             faults.append(DataFault(path, f"no readable annotation ({error})", "the XML file of VOC", remedy))
             return set()

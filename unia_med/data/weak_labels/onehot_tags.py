@@ -49,10 +49,14 @@ def read_onehot_tags(path: Path, cases: Sequence[CaseFiles], classes: Sequence[s
         if found is None:
             faults.append(DataFault(path, f"no entry for {case.name}", "one for every training image", "Add it"))
             continue
-        vector = np.asarray(found)
-        if vector.dtype.kind not in "fiub" or vector.shape != (len(classes),) or not np.isin(vector, (0, 1)).all():
+        vector = _vector(found)
+        if vector is None or vector.shape != (len(classes),) or not np.isin(vector, (0, 1)).all():
             expected = f"{len(classes)} numbers, 0 or 1, one per class of data.classes"
-            faults.append(DataFault(path, f"for {case.name}: {str(vector)[:60]}", expected, "Mend the entry"))
+            faults.append(
+                DataFault(
+                    path, f"for {case.name}: {_short(found if vector is None else vector)}", expected, "Mend the entry"
+                )
+            )
             continue
         tags[case.name] = vector.astype(np.int8)[None]
     raise_faults(faults, path)
@@ -69,11 +73,27 @@ def _entries(path: Path) -> dict[str, Any]:
         found = reader(path)
     except OSError as error:
         raise UserError(f"cannot be read ({error})", where=path, remedy="Check data.tags.path") from error
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, EOFError, TypeError, RecursionError, MemoryError, zipfile.BadZipFile) as error:
         raise UserError(f"is damaged or no such list ({error})", where=path, remedy="Copy the file again") from error
     if not isinstance(found, Mapping):
         raise UserError("holds no names", where=path, remedy="Give a dictionary: image name -> vector of 0 and 1")
     return {str(key): vector for key, vector in found.items()}
+
+
+def _vector(found: Any) -> np.ndarray | None:
+    """Return an entry as an array; None where it is none, such as a list of lists of several lengths."""
+    try:
+        vector = np.asarray(found)
+    except (ValueError, TypeError, OverflowError, RecursionError, MemoryError):
+        return None
+    return vector if vector.dtype.kind in "fiub" else None
+
+
+def _short(found: Any) -> str:
+    try:
+        return str(found)[:60]
+    except RecursionError:
+        return "lists within lists"
 
 
 def _keys(case: str) -> tuple[str, ...]:
