@@ -15,23 +15,22 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from unia_med.config.load import load_config
-from unia_med.config.schema import RunConfig
+from unia_med.config.schema import CustomConfig, RunConfig
 from unia_med.engine.session import train
 from unia_med.losses.classification import tag_classification
 from unia_med.methods.base import Batch, Method, Prediction
 from unia_med.registry import METHODS
 
 
-class TopPixels(Method):
+class TopPixels(Method[CustomConfig]):
     """A few convolutions; the mean score of the highest pixels of a class has to agree with its tag."""
 
     def __init__(self, config: RunConfig) -> None:
-        super().__init__()
-        self.share = float(config.method.settings["share"])
-        classes, width = len(config.data.target_classes) + 1, 16
+        super().__init__(config)
+        self.share, width = float(str(self.settings.settings["share"])), 16
         layers = [nn.Conv2d(config.network.channels, width, 5, padding=2), nn.BatchNorm2d(width), nn.ReLU()]
         layers += [nn.Conv2d(width, width, 5, padding=4, dilation=2), nn.BatchNorm2d(width), nn.ReLU()]
-        self.network = nn.Sequential(*layers, nn.Conv2d(width, classes, 1))
+        self.network = nn.Sequential(*layers, nn.Conv2d(width, self.classes, 1))
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Tag classification by the highest pixels."""

@@ -10,10 +10,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import nibabel
 import numpy as np
 from skimage.io import imsave
 from skimage.segmentation import find_boundaries
+
+from unia_med.data.io.read import read_volume
 
 COLOURS = {1: (0.90, 0.62, 0.00), 2: (0.34, 0.71, 0.91), 3: (0.00, 0.62, 0.45)}  # RV, MYO, LV; colour-blind safe
 ZOOM, SLICES, SIDE = 2, 6, 110
@@ -21,7 +22,7 @@ ZOOM, SLICES, SIDE = 2, 6, 110
 
 def load(path: Path) -> np.ndarray:
     """Read a volume as float32 (X, Y, Z), cropped to the middle."""
-    volume = nibabel.load(path).get_fdata(dtype=np.float32)
+    volume = read_volume(path).array.astype(np.float32)
     starts = [max(0, (n - SIDE) // 2) for n in volume.shape[:2]]
     volume = volume[starts[0] : starts[0] + SIDE, starts[1] : starts[1] + SIDE]
     return np.kron(volume, np.ones((ZOOM, ZOOM, 1), np.float32))

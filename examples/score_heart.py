@@ -36,6 +36,7 @@ def main(run: Path, root: str) -> None:
         slices, known = to_slices(chain({KEY: as_tensor(found.volume)})[KEY]), torch.from_numpy(tags[case.name])
         with torch.no_grad():  # at step 0 a method answers with its maps
             heart = 1 - method.pseudo_probabilities(slices, known, 0)[:, 0]
+        assert case.mask is not None  # evaluation_case has read it
         truth = torch.from_numpy(load_label_slices(case.mask, data.grid, heart_values) == 1).flatten(1)
         peaks = truth.gather(1, heart.flatten(1).argmax(1, keepdim=True))[:, 0]
         inside += peaks[truth.any(1)].tolist()

@@ -11,6 +11,7 @@ import sys
 
 import numpy as np
 import torch
+from monai.data import MetaTensor
 
 from unia_med.build import build_dataset
 from unia_med.cardiac.ring.segmenter import RingSegmenter
@@ -30,14 +31,16 @@ def main(name: str, root: str) -> None:
     dataset, chain = build_dataset(config.data), preprocess(config.data.grid, load=False)
     parts = split_cases(dataset.cases(), config.data.split, config.seed)
 
-    def on_grid(case: CaseFiles) -> tuple[Volume, torch.Tensor]:
+    def on_grid(case: CaseFiles) -> tuple[Volume, MetaTensor]:
         volume = dataset.evaluation_case(case).volume
         return volume, chain({KEY: as_tensor(volume)})[KEY]
 
     def planes(image: torch.Tensor) -> np.ndarray:
         return to_slices(image)[:, 0].numpy()
 
-    ring = RingSegmenter(RingSettings(spacing_mm=config.data.grid.spacing_mm))
+    spacing = config.data.grid.spacing_mm
+    assert spacing is not None, "the ring needs a grid in mm"
+    ring = RingSegmenter(RingSettings(spacing_mm=spacing))
     ring.fit(planes(on_grid(case)[1]) for case in parts["train"])
     tags = load_tags(dataset, parts["val"], config.data)
     images = {case.name: on_grid(case)[1] for case in parts["val"]}

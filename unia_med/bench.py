@@ -23,6 +23,7 @@ from unia_med.localise.pixel_refine import combine_high_low, pixel_kernel, propa
 from unia_med.losses.affinity import contrastive, pair_labels
 from unia_med.metrics.surface import hausdorff95, surface_distances
 from unia_med.nn.hybrid import HybridLite0
+from unia_med.tensors import with_layout
 
 Form = Callable[[], Tensor]
 ROUNDS = 5
@@ -134,7 +135,7 @@ def _pixel_refine(device: torch.device) -> tuple[Form, Form]:
 
 
 def _refine_one(image: Tensor, maps: Tensor, present: Tensor) -> Tensor:
-    """Refined labels of one slice, (1, H, W), the kernel built anew for each threshold [A12]."""
+    """Refined labels of one slice, (1, H, W), the kernel built again for each threshold [A12]."""
     classes = (present == 1).nonzero().flatten()
     keys = torch.cat((classes.new_zeros(1), classes + 1))
     labels = []
@@ -144,7 +145,8 @@ def _refine_one(image: Tensor, maps: Tensor, present: Tensor) -> Tensor:
         refined = propagate(pixel_kernel(image), halved)
         full = F.interpolate(refined, scale_factor=2, mode="bilinear", align_corners=False)
         labels.append(keys[full.argmax(1)])
-    return combine_high_low(*labels)
+    high, low = labels
+    return combine_high_low(high, low)
 
 
 def _radius_mask(device: torch.device) -> tuple[Form, Form]:
@@ -207,7 +209,7 @@ def _memory_layout(device: torch.device) -> tuple[Form, Form]:
 def _training_pass(images: Tensor, layout: torch.memory_format) -> Form:
     """Forward and backward of the CPU backbone, weights and images in one memory layout."""
     torch.manual_seed(0)
-    network = HybridLite0(weights="none").to(images.device, memory_format=layout)
+    network = with_layout(HybridLite0(weights="none").to(images.device), layout)
     slices = images.to(memory_format=layout)
 
     def step() -> Tensor:

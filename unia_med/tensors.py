@@ -14,6 +14,7 @@ Size = tuple[int, int]
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+ModuleType = TypeVar("ModuleType", bound=torch.nn.Module)
 HALF_TYPES = (torch.float16, torch.bfloat16)
 
 
@@ -68,3 +69,14 @@ def resized(maps: torch.Tensor, size: Size) -> torch.Tensor:
     if size_of(maps) == tuple(size):
         return maps
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+
+
+def with_layout(module: ModuleType, layout: torch.memory_format) -> ModuleType:
+    """Return a module, itself, with its four-dimensional weights in a memory layout.
+
+    Args:
+        module: Changed in place, as by `Module.to`.
+        layout: `torch.channels_last` or `torch.contiguous_format`.
+    """
+    module.to(memory_format=layout)  # type: ignore[call-overload]  # an argument that torch's overloads leave out
+    return module

@@ -89,8 +89,7 @@ def _show(command: str) -> None:
 
 def _run_bundle(output: Path) -> int:
     """Segment a held-out patient with the bundle, by MONAI's own command, and compare with `predictions`."""
-    import nibabel
-    import numpy
+    from unia_med.data.io.read import read_volume
 
     bundle, masks = output / BUNDLE, output / "bundle_predictions"
     first = min((output / "predictions").glob("*_seg.nii.gz"))
@@ -105,7 +104,7 @@ def _run_bundle(output: Path) -> int:
     written = sorted(masks.glob("*_seg.nii.gz"))
     different = 0
     for path in written:
-        found, wanted = (numpy.asarray(nibabel.load(file).dataobj) for file in (path, first.parent / path.name))
+        found, wanted = (read_volume(file).array for file in (path, first.parent / path.name))
         different += int((found != wanted).sum())
     print(f"{len(written)} masks by the bundle; voxels that differ from those of `unia-med predict`: {different}")
     return 0

@@ -14,6 +14,7 @@ from unia_med.errors import UserError
 if TYPE_CHECKING:
     from unia_med.config.schema import RunConfig
     from unia_med.config.weak_labels import MakeConfig
+    from unia_med.data.dataset import CaseDataset
     from unia_med.data.sample import CaseFiles
     from unia_med.data.weak_labels.write import Weakened
 
@@ -82,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _make_all(
-    args: argparse.Namespace, config: RunConfig, dataset: object, cases: Sequence[CaseFiles]
+    args: argparse.Namespace, config: RunConfig, dataset: CaseDataset, cases: Sequence[CaseFiles]
 ) -> tuple[dict[str, Weakened], list[str]]:
     """Return what each case became, and the reasons of those that failed."""
     from rich.progress import track

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -148,8 +148,9 @@ def _shuffled(patients: Iterable[str], seed: int) -> list[str]:
     return [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
 
 
-def _check_disjoint(parts: dict[str, set[str]]) -> None:
-    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+def _check_disjoint(parts: Mapping[Part, set[str]]) -> None:
+    pairs: tuple[tuple[Part, Part], ...] = (("train", "val"), ("train", "test"), ("val", "test"))
+    for one, other in pairs:
         shared = sorted(parts[one] & parts[other])
         if shared:
             raise UserError(

@@ -180,7 +180,8 @@ def _draw(
     predicted = predictor.predict_in_detail(found.volume)
     known = truth != IGNORE
     box = neighbourhood([truth * known, predicted.labels], found.volume.spacing_mm)
-    labels, probabilities = truth[box][known[box]], predicted.probabilities[(slice(None), *box)][:, known[box]].T
+    everywhere = (slice(None), *box)
+    labels, probabilities = truth[box][known[box]], predicted.probabilities[everywhere][:, known[box]].T
     count = min(VOXELS_PER_CASE, len(labels))
     chosen = np.random.default_rng((seed, len(labels))).choice(len(labels), count, replace=False)
     return np.ascontiguousarray(probabilities[chosen]), labels[chosen]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType, TracebackType
+from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -29,7 +30,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
-        self._earlier: dict[int, signal.Handlers | int | None] = {}
+        self._earlier: dict[int, Any] = {}  # by signal number, as `signal.signal` gives and takes them
 
     def __bool__(self) -> bool:
         return self.signal_number is not None

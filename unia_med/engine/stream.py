@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ class SliceSource(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    def __getitem__(self, index: int) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ class BatchStream:
             yield from self._load(begin, end)
 
     def _load(self, begin: int, end: int) -> Iterator[dict[str, Any]]:
-        loader = DataLoader(
-            _NamedItems(self._dataset),
+        loader: DataLoader[Any] = DataLoader(
+            cast(Any, _NamedItems(self._dataset)),  # any object with a length and items; torch's type asks for its base
             batch_sampler=_StepBatches(self._dataset, self._seed, self._batch_size, begin, end),
             collate_fn=collate,
             num_workers=self._workers,
@@ -119,7 +119,7 @@ class _NamedItems:
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def __getitem__(self, index: int) -> dict[str, Any] | Failure:
+    def __getitem__(self, index: int) -> Mapping[str, Any] | Failure:
         try:
             return self._dataset[index]
         except UserError as error:
@@ -176,10 +176,11 @@ def collate(items: Sequence[dict[str, Any] | Failure]) -> dict[str, Any] | Failu
     return batch
 
 
-def _epoch_batches(dataset: SliceSource, seed: int, epoch: int, batch_size: int) -> Sequence[Sequence[int]]:
+def _epoch_batches(dataset: SliceSource, seed: int, epoch: int, batch_size: int) -> Sequence[Any]:
+    """Return index sequences, one per batch."""
     order = getattr(dataset, "batch_order", None)
     if order is None:
-        batches: Sequence[Sequence[int]] = batch_indices(seed, epoch, np.empty((len(dataset), 0)), batch_size)
+        batches: Sequence[Any] = batch_indices(seed, epoch, np.empty((len(dataset), 0)), batch_size)
     else:
         batches = order(seed, epoch, batch_size)
     if not len(batches):

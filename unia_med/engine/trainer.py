@@ -34,6 +34,7 @@ from unia_med.errors import UserError
 from unia_med.files import remove_leftovers
 from unia_med.methods.base import Batch, Method
 from unia_med.run_files import RunFiles
+from unia_med.tensors import with_layout
 
 _STATE_KEYS = ("model", "ema", "ema_updates", "optimizer", "scheduler", "scaler", "step", "best", "means")
 _MEMORY_REMEDY = "Lower training.batch_size (now {}), data.grid.size or network.input_size"
@@ -90,7 +91,7 @@ class Trainer:
         """
         self.device = torch.device(device)
         self._layout = torch.channels_last if training.channels_last else torch.contiguous_format
-        self.method = method.to(self.device, memory_format=self._layout).train()
+        self.method = with_layout(method.to(self.device), self._layout).train()
         self.dataset, self.training, self.run_dir, self.seed = dataset, training, run_dir, seed
         self._validation, self._boundaries = validation, dict(boundaries or {})
         self._restore, self._restarts, self._workers = restore, restarts, workers
@@ -185,7 +186,7 @@ class Trainer:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._after_step)
         return engine
 
-    def _iterate(self, engine: SupervisedTrainer, raw: dict[str, Any]) -> dict[str, Tensor]:
+    def _iterate(self, engine: Any, raw: dict[str, Any]) -> dict[str, Tensor]:
         step = engine.state.iteration - 1
         seed_everything(step_seed(self.seed, step, distributed.rank()))
         batch = self._prepare(raw, step)

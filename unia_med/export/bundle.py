@@ -32,6 +32,7 @@ from unia_med.export.templates import filled_json, filled_text, template
 from unia_med.export.trace import trace_prediction
 from unia_med.methods.base import Method
 from unia_med.runs import Run
+from unia_med.tensors import with_layout
 
 LOG = logging.getLogger(__name__)
 
@@ -114,13 +115,14 @@ def _path_values(config: RunConfig) -> dict[str, Any]:
     groups = config.data.groups or {name: [name] for name in config.data.classes}
     values = config.data.mask_values
     pairs = [(values[member], label) for label, members in enumerate(groups.values(), 1) for member in members]
+    lower, upper = grid.percentiles or (0, 100)
     orientation = {"_target_": "Orientationd", "keys": "image", "axcodes": AXIS_CODES.get(grid.slice_axis)}
     spacing = {"_target_": "Spacingd", "keys": "image", "mode": "bilinear", "padding_mode": "border"}
     return {
         "height": grid.size[0],
         "width": grid.size[1],
-        "lower_percentile": grid.percentiles[0],
-        "upper_percentile": grid.percentiles[1],
+        "lower_percentile": lower,
+        "upper_percentile": upper,
         "spacing": None if grid.spacing_mm is None else {**spacing, "pixdim": [grid.spacing_mm, grid.spacing_mm, -1.0]},
         "slice_axis": grid.slice_axis,
         "orientation": None
@@ -139,7 +141,7 @@ def _path_values(config: RunConfig) -> dict[str, Any]:
 
 
 def _write(folder: Path, method: Method, config: RunConfig, values: dict[str, Any], with_onnx: bool) -> None:
-    method = method.to(memory_format=torch.contiguous_format)
+    method = with_layout(method, torch.contiguous_format)
     program = trace_prediction(method, config.data.grid.size, config.data.channels)
     weights = network_weights(program)
     package = f"scripts_{_fingerprint(weights, settings_text(config))}"
@@ -184,6 +186,7 @@ def load_network(bundle: Path) -> nn.Module:
 
 def _module(source: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"{source.parent.name}_network", source)
+    assert spec is not None and spec.loader is not None  # a .py file always has a loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -170,7 +170,7 @@ def _path(config: RunConfig) -> list[list[str]]:
     turned = "axes stay as stored, slices lie along the third one; short-axis stacks are oblique, and turning them to "
     turned += "RAS could swap the slice axis"
     spacing = f"{grid.spacing_mm:g} mm in plane, linear; slice distance unchanged" if grid.spacing_mm else "none"
-    low, high = grid.percentiles
+    low, high = grid.percentiles or (0, 100)
     fourth = "frames" if config.data.channels == 1 else "channels"
     cleaned = [f"{n} {u if isinstance(u, str) else ''}".replace("_", " ").strip() for n, u in rest if u]
     return [

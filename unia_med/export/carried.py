@@ -29,10 +29,11 @@ class _Module:
 
     def text(self, package: str) -> str:
         """Return the needed part of the source, importing from another package."""
-        parts, end, kept = [], 0, True
+        parts: list[str] = []
+        end, kept = 0, True
         for node in self.body:
             text = "".join(self.lines[end : node.end_lineno])
-            end = node.end_lineno
+            end = node.end_lineno or end
             if isinstance(node, (ast.Import, ast.ImportFrom)):
                 text, kept = _import_text(node, self.needed, package), False
             elif isinstance(node, ast.Expr):  # the module's docstring, or that of a constant
@@ -82,7 +83,7 @@ def _reached(start: str) -> dict[str, _Module]:
             continue
         module.needed.add(name)
         node = module.bound[name]
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{PACKAGE}."):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(f"{PACKAGE}."):
             original = next(alias.name for alias in node.names if (alias.asname or alias.name) == name)
             waiting.append((node.module, original))
         elif not isinstance(node, (ast.Import, ast.ImportFrom)):
@@ -107,7 +108,7 @@ def _used(node: ast.stmt) -> set[str]:
 
 def _inner_imports(node: ast.stmt) -> Iterator[tuple[str, str]]:
     for item in ast.walk(node):
-        if isinstance(item, ast.ImportFrom) and (item.module or "").startswith(f"{PACKAGE}."):
+        if isinstance(item, ast.ImportFrom) and item.module and item.module.startswith(f"{PACKAGE}."):
             yield from ((item.module, alias.name) for alias in item.names)
 
 

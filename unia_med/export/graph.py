@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import fx
@@ -58,7 +58,7 @@ class FlatGraph:
         wanted: set[fx.Node] = set()
         self._need(next(node for node in self.nodes if node.op == "output"), wanted)
         for node in reversed(self.nodes):
-            if _changes_its_input(node) and wanted.intersection(self._shared(node.args[0])):
+            if _changes_its_input(node) and wanted.intersection(self._shared(_first(node))):
                 self._need(node, wanted)
         return [node for node in self.nodes if node in wanted and not is_one_of(node, _CHECKS)]
 
@@ -67,7 +67,7 @@ class FlatGraph:
         node = self.source(node)
         yield node
         while _is_view(node):
-            node = self.source(node.args[0])
+            node = self.source(_first(node))
             yield node
 
     def _need(self, node: fx.Node, wanted: set[fx.Node]) -> None:
@@ -82,10 +82,11 @@ class FlatGraph:
         """Append a block's nodes and return those of its results."""
         if place == _AUTOCAST and node.args[2]:
             raise UserError("autocast within a prediction cannot be exported", remedy="Leave it to the caller")
-        block = getattr(module, node.args[place].target)
+        block = getattr(module, str(cast(fx.Node, node.args[place]).target))
         inside = list(block.graph.nodes)
         entries = [inner for inner in inside if inner.op == "placeholder"]
-        self.same.update(zip(entries, node.args[place + 1 :], strict=True))
+        passed = cast(tuple[fx.Node, ...], node.args[place + 1 :])
+        self.same.update(zip(entries, passed, strict=True))
         inner = FlatGraph(same=self.same)
         inner.add(block)
         self.nodes += [one for one in inner.nodes if one.op not in ("placeholder", "output")]
@@ -109,6 +110,11 @@ def flat_graph(program: ExportedProgram) -> FlatGraph:
 def is_one_of(node: fx.Node, operations: tuple[str, ...]) -> bool:
     """Whether a node is a call of one of these operations of torch, whatever their overload."""
     return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.name.split("::")[1] in operations
+
+
+def _first(node: fx.Node) -> fx.Node:
+    """Return the node that is the first argument of a call."""
+    return cast(fx.Node, node.args[0])
 
 
 def _changes_its_input(node: fx.Node) -> bool:

@@ -55,6 +55,7 @@ def write_onnx(network: nn.Module, example: Tensor, path: Path) -> None:
                 dynamic_shapes=({0: torch.export.Dim("slices", min=1, max=65536)},),
                 verbose=False,
             )
+            assert program is not None  # without a file name, and with dynamo, torch returns the program
             program.save(str(path), external_data=False)
     finally:
         logger.setLevel(level)

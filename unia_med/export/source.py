@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx
@@ -227,10 +227,11 @@ def _forward_lines(program: ExportedProgram, attributes: dict[str, str]) -> Iter
 
     for node in nodes:
         if node.op == "output":
-            yield f"        return {text(node.args[0][0])}"
+            (results,) = node.args
+            yield f"        return {text(cast(tuple[Any, ...], results)[0])}"
             continue
         if is_one_of(node, _NOTHING):
-            source = flat.source(node.args[0])
+            source = flat.source(cast(fx.Node, node.args[0]))
             values[node] = values[source]
             names.pass_on(source, node, last_use)
             continue

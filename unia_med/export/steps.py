@@ -7,9 +7,9 @@ as channels: for a network with one image channel these are the frames of a cine
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -33,6 +33,10 @@ from unia_med.inference.postprocess import postprocess
 from unia_med.inference.reassemble import plane_map
 from unia_med.inference.uncertainty import apply_temperature, normalised_entropy
 from unia_med.inference.walker import decide_unsure
+from unia_med.tensors import with_layout
+
+if TYPE_CHECKING:
+    from unia_med.config.data import SliceAxis
 
 
 class VolumeReader(ImageReader):
@@ -133,7 +137,7 @@ class SliceBatchInferer(Inferer):
         self.walker = walker
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
 
-    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+    def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
         """Probabilities (B, F * K, H, W, Z) of volumes (B, F * C, H, W, Z), frame by frame.
 
         Args:
@@ -142,11 +146,12 @@ class SliceBatchInferer(Inferer):
             args: not used; part of MONAI's interface.
             kwargs: not used; part of MONAI's interface.
         """
-        network.to(memory_format=self.layout)
+        if isinstance(network, nn.Module):
+            with_layout(network, self.layout)
         volumes = [_plain(volume).split(self.channels) for volume in inputs]
         return torch.stack([torch.cat([self._frame(frame, network) for frame in frames]) for frames in volumes])
 
-    def _frame(self, frame: Tensor, network: nn.Module) -> Tensor:
+    def _frame(self, frame: Tensor, network: Callable[..., Any]) -> Tensor:
         """(K, H, W, Z) of (C, H, W, Z)."""
         slices = to_slices(frame)
         batches = (batch.contiguous(memory_format=self.layout) for batch in slices.split(self.batch_slices))
@@ -182,7 +187,7 @@ class NativeLabelsd(MapTransform):
         preprocessing: Compose,
         classes: int,
         batch_slices: int = 16,
-        slice_axis: str = "stored",
+        slice_axis: SliceAxis = "stored",
         image_key: str = "image",
         uncertainty_key: str = "uncertainty",
         allow_missing_keys: bool = False,
@@ -245,12 +250,16 @@ class CleanLabelsd(MapTransform):
         largest_component: bool | Literal["foreground"] | list[int] = False,
         fill_holes: bool = True,
         slice_gaps: bool = True,
-        slice_axis: str = "stored",
+        slice_axis: SliceAxis = "stored",
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.slice_axis = slice_axis
-        self.steps = {"largest_component": largest_component, "fill_holes": fill_holes, "slice_gaps": slice_gaps}
+        self.steps: dict[str, Any] = {
+            "largest_component": largest_component,
+            "fill_holes": fill_holes,
+            "slice_gaps": slice_gaps,
+        }
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the item with clean labels.
@@ -276,12 +285,15 @@ class SourceWriter(NibabelWriter):
     MONAI's own writer keeps the affine only, adds an axis to the file, and is not atomic.
     """
 
-    def set_data_array(self, data_array: Any, channel_dim: int | None = 0, **kwargs: Any) -> None:
+    def set_data_array(
+        self, data_array: Any, channel_dim: int | None = 0, squeeze_end_dims: bool = True, **kwargs: Any
+    ) -> None:
         """Take the result (F, X, Y, Z).
 
         Args:
             data_array: as given by `SaveImaged`.
             channel_dim: not used; frames come first.
+            squeeze_end_dims: not used; a single frame loses its axis in `write`.
             kwargs: not used; options of other writers.
         """
         self.frames = np.asarray(_plain(torch.as_tensor(data_array)).cpu())

@@ -32,6 +32,6 @@ def smooth_field(rng: np.random.Generator, shape: tuple[int, int], knots: int, c
     return enlarge(rng.standard_normal(size, dtype=np.float32), shape)
 
 
-def soft_step(signed_distance: np.ndarray, softness: float = 0.45) -> np.ndarray:
+def soft_step(signed_distance: np.ndarray | float, softness: float = 0.45) -> np.ndarray:
     """Coverage in [0, 1] of an edge from its signed distance in pixels (positive inside): partial volume of a slice."""
     return 1.0 / (1.0 + np.exp(-np.clip(signed_distance / softness, -30, 30)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -54,7 +55,7 @@ def _blend(image: np.ndarray, coverage: np.ndarray, value: np.ndarray | float) -
 
 def _left_pool(fields: HeartFields, tissue: Tissue, lv_radius: float, rng: np.random.Generator) -> np.ndarray:
     """LV blood with papillary muscles: they are dark but belong to the pool, as in the ACDC annotation."""
-    pool = np.full(fields.lv.shape, tissue.blood, np.float32)
+    pool: Any = np.full(fields.lv.shape, tissue.blood, np.float32)
     pool *= 1 + 0.05 * smooth_field(rng, pool.shape, 7)
     pool *= 1 - tissue.rim_darkening * np.exp(-np.maximum(fields.lv, 0) / 1.6)
     muscle = tissue.blood * tissue.muscle

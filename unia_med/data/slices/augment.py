@@ -52,7 +52,7 @@ class BatchAugmentation:
             valid = torch.ones_like(images[:, :1], dtype=torch.float32)
             moved = {**maps, VALID: valid}
         else:
-            grid = sampling_grid(matrices, images.shape[-2:])
+            grid = sampling_grid(matrices, (images.shape[-2], images.shape[-1]))
             valid = inside(grid)
             moved = {name: warp(values, grid, valid) for name, values in maps.items()}
             moved[VALID] = valid
@@ -85,7 +85,7 @@ class BatchAugmentation:
         if c.brightness:
             changed = changed + draw.between(-c.brightness, c.brightness).view(-1, 1, 1, 1)
         if c.bias_field:
-            changed = changed * draw.smooth_field(images.shape[-2:]).mul(c.bias_field).exp()
+            changed = changed * draw.smooth_field((images.shape[-2], images.shape[-1])).mul(c.bias_field).exp()
         if c.noise:
             changed = changed + draw.between(0, c.noise).view(-1, 1, 1, 1) * draw.normal(images.shape)
         if changed is images:
