@@ -27,6 +27,7 @@ from unia_med.data.io.suffixes import NIFTI_SUFFIXES, PAIR_SUFFIXES, volume_suff
 from unia_med.data.io.volume import Volume
 from unia_med.data.io.walk import find_volumes
 from unia_med.errors import UserError
+from unia_med.export.meta import native_affine, on_native_grid, plain_tensor
 from unia_med.files import zip_damage
 from unia_med.inference.inputs import find_images
 from unia_med.inference.postprocess import postprocess
@@ -106,7 +107,7 @@ class CheckVolumed(MapTransform):
             if self.channels > 1 and image.shape[0] != self.channels:
                 what = f"{image.shape[0]} channels, the network has {self.channels}"
                 raise UserError(what, where=where, remedy="Save the channels as the fourth axis (x, y, slice, channel)")
-            if not torch.isfinite(_plain(image)).all():
+            if not torch.isfinite(plain_tensor(image)).all():
                 raise UserError("voxels that are NaN or infinite", where=where, remedy="Replace them, e.g. by 0")
         return data
 
@@ -148,7 +149,7 @@ class SliceBatchInferer(Inferer):
         """
         if isinstance(network, nn.Module):
             with_layout(network, self.layout)
-        volumes = [_plain(volume).split(self.channels) for volume in inputs]
+        volumes = [plain_tensor(volume).split(self.channels) for volume in inputs]
         return torch.stack([torch.cat([self._frame(frame, network) for frame in frames]) for frames in volumes])
 
     def _frame(self, frame: Tensor, network: Callable[..., Any]) -> Tensor:
@@ -209,14 +210,14 @@ class NativeLabelsd(MapTransform):
         item = dict(data)
         image: MetaTensor = item[self.image_key].cpu()
         for key in self.key_iterator(item):
-            found = [self._frame(frame, image) for frame in _plain(item[key]).split(self.classes)]
+            found = [self._frame(frame, image) for frame in plain_tensor(item[key]).split(self.classes)]
             for name, arrays in zip((key, self.uncertainty_key), zip(*found, strict=True), strict=True):
-                item[name] = _native(torch.from_numpy(np.stack(arrays)), image)
+                item[name] = on_native_grid(torch.from_numpy(np.stack(arrays)), image)
         return item
 
     def _frame(self, probabilities: Tensor, image: MetaTensor) -> tuple[np.ndarray, np.ndarray]:
         """Labels and uncertainty (X, Y, Z) of one frame's probabilities (K, H, W, Z)."""
-        affine = _native_affine(image).numpy()
+        affine = native_affine(image).numpy()
         shape = tuple(int(side) for side in image.meta["spatial_shape"])
         turned = orient(Volume(np.broadcast_to(np.uint8(0), shape), affine), self.slice_axis)
         back = plane_map(image, torch.from_numpy(turned.affine), turned.shape)
@@ -270,7 +271,7 @@ class CleanLabelsd(MapTransform):
         item = dict(data)
         for key in self.key_iterator(item):
             labels: MetaTensor = item[key]
-            frames = [self._cleaned(frame, labels.affine.numpy()) for frame in _plain(labels).numpy()]
+            frames = [self._cleaned(frame, labels.affine.numpy()) for frame in plain_tensor(labels).numpy()]
             item[key] = MetaTensor(torch.from_numpy(np.stack(frames)), meta=labels.meta)
         return item
 
@@ -296,7 +297,7 @@ class SourceWriter(NibabelWriter):
             squeeze_end_dims: not used; a single frame loses its axis in `write`.
             kwargs: not used; options of other writers.
         """
-        self.frames = np.asarray(_plain(torch.as_tensor(data_array)).cpu())
+        self.frames = np.asarray(plain_tensor(torch.as_tensor(data_array)).cpu())
 
     def set_metadata(self, meta_dict: Mapping | None = None, resample: bool = True, **options: Any) -> None:
         """Remember the source file.
@@ -396,17 +397,3 @@ def _one(path: Any) -> Path:
     """Return the path that MONAI hands over alone or as the only one of a sequence."""
     (only,) = (path,) if isinstance(path, (str, Path)) else path
     return Path(str(only))
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    return tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor
-
-
-def _native_affine(image: MetaTensor) -> Tensor:
-    return torch.as_tensor(np.asarray(image.meta["original_affine"]), dtype=torch.float64)
-
-
-def _native(tensor: Tensor, image: MetaTensor) -> MetaTensor:
-    """Return a result on the image's own grid, with the image's file name and affine."""
-    meta = {key: value for key, value in image.meta.items() if key != "affine"}
-    return MetaTensor(tensor, affine=_native_affine(image), meta=meta)
