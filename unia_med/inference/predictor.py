@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from unia_med.inference.walker import decide_unsure
 from unia_med.labels import BACKGROUND
 from unia_med.localise.dense_crf import CrfSettings, dense_crf
 from unia_med.methods.base import Batch, Method
+from unia_med.tensors import with_layout
 
 LOG = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ class Predictor:
         postprocess: bool = True,
     ) -> None:
         layout = torch.channels_last if config.training.channels_last else torch.contiguous_format
-        self.method = method.to(device=device, memory_format=layout)
+        self.method = with_layout(method.to(device=device), layout)
         self.device = torch.device(device)
         self.settings = config.inference
         self.classes = tuple(config.data.target_classes)
@@ -187,8 +188,8 @@ class Predictor:
         doubt = torch.cat([pair[:, 1].cpu() for _, pair in pairs])
         last = self._turned_back(probabilities.permute(2, 3, 0, 1).contiguous().numpy(), stored)
         arrays = (self._cleaned(_sliced(labels)), _sliced(entropy), _sliced(doubt.float()))
-        cleaned, entropy, doubt = (self._turned_back(array, stored) for array in arrays)
-        return DetailedSegmentation(cleaned, np.ascontiguousarray(np.moveaxis(last, 3, 0)), entropy, doubt)
+        cleaned, spread, own = (self._turned_back(array, stored) for array in arrays)
+        return DetailedSegmentation(cleaned, np.ascontiguousarray(np.moveaxis(last, 3, 0)), spread, own)
 
     def label_maps(self, stored: Volume, tags: np.ndarray, labels: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Return the method's label columns (CAM, fused, ...) of a 3D volume, uint8 (X, Y, Z), `IGNORE` where unsure.
@@ -246,10 +247,10 @@ class Predictor:
         """Of slabs as ``_native_slabs`` gives them."""
         slabs: list[tuple[Tensor, Tensor]] = []
         for probabilities, pair in native:
-            labels = self._refined(probabilities, volume.frame, sum(len(done) for done, _ in slabs))
+            found = self._refined(probabilities, volume.frame, sum(len(done) for done, _ in slabs))
             # The probabilities are let go: memory holds those of one slab.
             doubt = pair[:, 1].float() if pair.shape[1] else normalised_entropy(probabilities).float()
-            slabs.append((labels, doubt.cpu()))
+            slabs.append((found, doubt.cpu()))
         labels, uncertainty = (_sliced(torch.cat(parts)) for parts in zip(*slabs, strict=True))
         stored = volume.stored
         return Segmentation(self._turned_back(self._cleaned(labels), stored), self._turned_back(uncertainty, stored))
@@ -266,7 +267,8 @@ class Predictor:
             # max is argmax, and eight times faster on a CPU.
             return probabilities.max(1).indices.to(torch.uint8).cpu()
         settings = CrfSettings(**self.settings.crf.model_dump())
-        images = to_slices(self._scaling({KEY: as_tensor(frame)})[KEY])[first : first + len(probabilities)]
+        scaled = cast(Tensor, self._scaling({KEY: as_tensor(frame)})[KEY])
+        images = to_slices(scaled)[first : first + len(probabilities)]
         pairs = zip(images.to(self.device), probabilities.to(self.device), strict=True)
         return (
             torch.stack([dense_crf(image, found, settings).argmax(0) for image, found in pairs]).to(torch.uint8).cpu()
