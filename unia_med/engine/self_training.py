@@ -54,6 +54,9 @@ class SelfTraining:
         build: Makes a method from a configuration.
         annotations: The weak labels as drawn, by case name; needed where `prior.trust` is `agreement`, in whose later
             rounds they take the place of the completed labels that `slices` holds.
+        validation: Tagged slices that are labelled alongside, so that the validation table can tell how good the labels
+            are from which training learns; they train nothing.
+        name: Of the files of this plan's labels.
     """
 
     def __init__(
@@ -64,7 +67,13 @@ class SelfTraining:
         device: torch.device,
         build: Callable[[RunConfig], Method],
         annotations: Mapping[str, np.ndarray] | None = None,
+        validation: SliceDataset | None = None,
+        name: str = "round",
     ) -> None:
+        self._name, self._alongside = name, None
+        if validation is not None:
+            alone = config.model_copy(update={"prior": config.prior.model_copy(update={"synthetic_share": 0.0})})
+            self._alongside = SelfTraining(alone, run_dir, validation, device, build, name=f"validation_{name}")
         self.config, self.prior, self.device, self._build = config, config.prior, device, build
         self.run_dir, self.labels_dir = run_dir, RunFiles(run_dir).labels
         self.slices = slices
@@ -89,7 +98,7 @@ class SelfTraining:
         if teacher is not None:
             method.load_state_dict(teacher.state_dict())
         if self._priors and distributed.is_main() and not self._file(0).exists():
-            self._write(0, self._first_labels(teacher))
+            self._write_first(teacher)
         distributed.barrier()
         self.restore(0)
 
@@ -97,6 +106,10 @@ class SelfTraining:
         """Give the data set the labels that hold from `step` on."""
         index = max(i for i in range(self.prior.rounds) if self._start(i) <= step)
         labelled = index > 0 or bool(self._priors)
+        if self._alongside is not None:
+            self._alongside.restore(step)
+        elif self._name != "round" and not self._file(index).exists():
+            labelled = False  # a run that began without labelled validation slices goes on without them
         self.slices.set_scores(_read_scores(self._file(index)) if labelled else None)
         if self.prior.trust == "agreement":
             self.slices.set_labels(self._annotations if index else self._completed)
@@ -105,18 +118,25 @@ class SelfTraining:
         return self.config.training.iterations * index // self.prior.rounds
 
     def _file(self, index: int) -> Path:
-        return self.labels_dir / f"round_{index + 1}.npy"
+        return self.labels_dir / f"{self._name}_{index + 1}.npy"
 
     def _relabeller(self, index: int) -> Callable[[Method], None]:
         def relabel(method: Method) -> None:
             _LOG.info("round %d: the network labels the training slices", index + 1)
-            self._write(index, self._network_labels(method, self._start(index)))
+            self._write_further(index, method)
             self.restore(self._start(index))
 
         return relabel
 
-    def _write(self, index: int, scores: np.ndarray) -> None:
-        write_array(self._file(index), scores)
+    def _write_first(self, teacher: Method | None) -> None:
+        if self._alongside is not None:
+            self._alongside._write_first(teacher)
+        write_array(self._file(0), self._first_labels(teacher))
+
+    def _write_further(self, index: int, method: Method) -> None:
+        if self._alongside is not None:
+            self._alongside._write_further(index, method)
+        write_array(self._file(index), self._network_labels(method, self._start(index)))
 
     def _class_map(self, prior: Prior[Any]) -> ClassMap:
         return ClassMap.between(prior.classes, self.config.data)

@@ -131,7 +131,8 @@ def _train(
     method = build_method(config)
     plan = None
     if config.prior.names or config.prior.rounds > 1:
-        plan = SelfTraining(config, output, slices, device, build_method, _annotations(config, dataset, parts["train"]))
+        drawn = _annotations(config, dataset, parts["train"])
+        plan = SelfTraining(config, output, slices, device, build_method, drawn, validation.slices)
     trainer = Trainer(
         method,
         plan.dataset if plan else slices,

@@ -135,14 +135,21 @@ class Validation:
         rows = slices.rows(case.name)
         volume = torch.stack([slices[index]["image"] for index in range(rows.start, rows.stop)]).float()
         tags, truth = slices.tags[rows], self._truth(case)
+        scores = None if slices.scores is None else slices.scores[rows]
         counts: dict[str, np.ndarray] = {}
         for start in range(0, len(volume), self.config.inference.batch_slices):
             part = slice(start, start + self.config.inference.batch_slices)
-            batch = Batch(volume[part], torch.from_numpy(tags[part])).to(self.device)
+            given = None if scores is None else torch.from_numpy(scores[part].astype(np.float32) / 255)
+            batch = Batch(volume[part], torch.from_numpy(tags[part]), scores=given).to(self.device)
             for name, labels in method.label_maps(batch).items():
                 found = _counts(labels.cpu().numpy(), truth[part], len(self.classes))
                 counts[name] = counts.get(name, 0) + found
         return counts
+
+    @property
+    def slices(self) -> SliceDataset | None:
+        """Tagged slices of the validation cases, for labels as in training; None where there is no mask to compare."""
+        return self._tagged_slices() if self.cases else None
 
     def _tagged_slices(self) -> SliceDataset:
         if self._slices is None:

@@ -32,6 +32,7 @@ from unia_med.methods.base import Batch, Prediction, needed_part, weighted_sum
 from unia_med.methods.label_plan import LabelPlan, Source, label_plan
 from unia_med.methods.pseudo_labels import PseudoLabels
 from unia_med.methods.segmenter import SegmenterMethod, network_zoom
+from unia_med.methods.silence import SilenceWatch
 from unia_med.methods.unia_network import UniaNetwork, UniaOutput
 from unia_med.nn.statistics import unrecorded_statistics
 from unia_med.tensors import Size, resized, size_of
@@ -54,7 +55,7 @@ class UniA(SegmenterMethod[UniaConfig]):
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
-        self.labels = PseudoLabels(self.settings, self.classes)
+        self.labels, self.silence = PseudoLabels(self.settings, self.classes), SilenceWatch()
         self.network = UniaNetwork(config.network, self.settings, self.classes, network_zoom(config))
         self.distribution_loss = DistributionLoss(self.settings.distribution)
         if self.settings.cam_normalisation == "running":
@@ -78,6 +79,7 @@ class UniA(SegmenterMethod[UniaConfig]):
         output = self.network(batch.images, plan.needs_affinity, "distribution" in plan.weights)
         self._follow_peaks(batch, output)
         labels = self._pseudo_labels(batch, output, plan)
+        self.silence.record({source: labels[source] for source in plan.needed})
         terms = {
             "classification": lambda: tag_classification(output.tag_logits, batch.tags),
             "auxiliary": lambda: tag_classification(output.aux_tag_logits, batch.tags),
@@ -110,6 +112,7 @@ class UniA(SegmenterMethod[UniaConfig]):
         Where the batch has scores of a prior or a round, `labels` are what these say, and the affinity works on them,
         as in training; the activation maps are the network's own.
         """
+        self.silence.report()
         output, size = self.network(batch.images, need_affinity=True), size_of(batch.images)
         cam, auxiliary = self._activation_maps(batch, output)
         background = self.settings.thresholds.background
