@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 
 import nibabel as nib
 import numpy as np
@@ -135,3 +136,22 @@ def test_segments_numbered_differently_from_file_to_file(tmp_path: Path) -> None
         scored(organs(), tmp_path)
     found = scored(organs(), tmp_path, classes=["Liver", "Spleen"])
     assert [case.dice for case in found.cases] == [{"Liver": 1.0, "Spleen": 1.0}] * 2
+
+
+def test_dicom_segmentations_are_labels_and_predictions(tmp_path: Path, dicom_files: ModuleType) -> None:
+    """Each object by itself in its folder; segments count by their names, whatever their numbers."""
+    from unia_med.data.io.dicom.seg import SegWriter
+    from unia_med.data.io.dicom.series import find_series
+
+    dicom_files.write_series(tmp_path / "scan", np.random.default_rng(0).integers(0, 900, (14, 12, 4)))
+    series = find_series(tmp_path / "scan")
+    labels = np.zeros((14, 12, 4), np.uint8)
+    labels[2:7, 3:9, 1:3], labels[9:12, 2:5, 2] = 1, 2
+    (tmp_path / "t").mkdir()
+    with SegWriter(series, ["LIVER", "LESION"]) as writer:
+        writer.write(0, labels, tmp_path / "t" / "a.dcm")
+    save(np.array([0, 2, 1], np.uint8)[labels], tmp_path / "p" / "a_seg.nii.gz", series.affine)
+    found = evaluate(tmp_path / "p", tmp_path / "t", classes=["LESION", "LIVER"])
+    assert found["mean"]["dice"] == {"LESION": 1.0, "LIVER": 1.0, "mean": 1.0}
+    again = evaluate(tmp_path / "t", tmp_path / "p", classes=["LESION", "LIVER"])
+    assert again["mean"]["dice"]["LIVER"] == 1.0

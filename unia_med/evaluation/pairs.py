@@ -59,37 +59,47 @@ class Labels:
         return (1.0, 1.0) if self.affine is None else spacing_of(self.affine)
 
 
-def find_labels(folder: Path) -> dict[str, Path]:
+def find_labels(folder: Path, quiet: bool = False) -> dict[str, Path]:
     """Return label files by case, in order of their names, searched in sub-folders too.
 
     Where any file is called `X_gt`, the `X_gt` are the labels (of cases X) and all other files are not, as in ACDC's
     folders, where images lie next to them. Otherwise every volume and every PNG or TIFF is a label, but for results and
-    weak labels. A case is called by its file's name, or, where names occur twice, by its path below the folder.
+    weak labels; where all are called `X_seg`, they are the labels. A case is called by its file's name, or, where names
+    occur twice, by its path below the folder.
 
     Args:
         folder: Folder of labels, or one label file.
+        quiet: Do not say what was found and left out.
     """
     left = LeftOut()
     found = _mask_files(folder, "labels", left)
     marked = [path for path in found if label_stem(path).endswith(LABEL_ENDING)]
     chosen = marked or [path for path in found if not label_stem(path).endswith(NO_LABELS)]
+    chosen = chosen or [path for path in found if label_stem(path).endswith("_seg")]
     if not chosen:
-        raise UserError(f"holds no label, only {len(found)} results or weak labels", where=folder)
+        remedy = "Give the folder of the true masks: X_gt or X of case X"
+        raise UserError(f"holds no label, only {len(found)} results or weak labels", where=folder, remedy=remedy)
     why = f"not ending in {LABEL_ENDING} as others do" if marked else "named like a result or weak label"
     left.add_all(set(found) - set(chosen), why)
-    left.say(len(chosen), "label", folder)
+    if not quiet:
+        left.say(len(chosen), "label", folder)
     by_stem = defaultdict(list)
     for path in chosen:
-        by_stem[label_stem(path).removesuffix(LABEL_ENDING)].append(path)
+        by_stem[_case_of(path)].append(path)
     if all(len(paths) == 1 for paths in by_stem.values()):
         return {case: paths[0] for case, paths in by_stem.items()}
     labels: dict[str, Path] = {}
     for path in chosen:
-        case = path.parent.relative_to(folder).joinpath(label_stem(path).removesuffix(LABEL_ENDING)).as_posix()
+        case = path.parent.relative_to(folder).joinpath(_case_of(path)).as_posix()
         if case in labels:
             raise UserError(f"two labels of case {case}: {labels[case]} and this", path, "Remove or rename one")
         labels[case] = path
     return labels
+
+
+def _case_of(label: Path) -> str:
+    stem = label_stem(label)
+    return stem.removesuffix(LABEL_ENDING) if stem.endswith(LABEL_ENDING) else stem.removesuffix("_seg")
 
 
 def find_predictions(folder: Path) -> dict[str, list[Path]]:

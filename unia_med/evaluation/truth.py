@@ -30,7 +30,7 @@ def segment_scheme(labels: Path) -> LabelScheme | None:
     """Return the scheme that label files give which name their segments, as viewers' do; None where they do not."""
     if not labels.exists():
         return None
-    files = list(find_labels(labels).values())
+    files = list(find_labels(labels, quiet=True).values())
     if not files or not all(is_segmentation(path) for path in files):
         return None
     return scheme_of_segments(read_labels(path) for path in files)
