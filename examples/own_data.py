@@ -44,7 +44,7 @@ def main(folder: Path) -> int:
     settings = [f"data.root={data}", f"data.classes=[{', '.join(CLASSES)}]", "data.split.fractions=[1.0, 0.0, 0.0]"]
     settings += ["data.grid.spacing_mm=3.0", "data.grid.size=[64, 64]", "training.batch_size=4"]
     settings += ["training.iterations=6", "training.validate_every=6"]  # for real data leave these two as they are
-    config = ["--config", "volumes.yaml", *(part for text in settings for part in ("--set", text))]
+    config = ["--config", "volumes_tags.yaml", *(part for text in settings for part in ("--set", text))]
     commands = (
         ["inspect", *config, "--output", str(folder / "inspection.html")],
         ["train", *config, "--output", str(run)],

@@ -239,7 +239,7 @@ def configured(
         config: as in `train`.
         changes: as `set` in `train`.
     """
-    from unia_med.config.load import apply_override, parse_config, plain, put_setting, read_yaml
+    from unia_med.config.load import apply_override, apply_overrides, parse_config, plain, put_setting, read_yaml
     from unia_med.config.schema import RunConfig
     from unia_med.config.shipped import find_config
 
@@ -258,8 +258,7 @@ def configured(
         for key, value in changes.items():
             apply_override(values, f"{key}={value}") if isinstance(value, str) else put_setting(values, key, value)
     else:
-        for text in changes:
-            apply_override(values, text)
+        apply_overrides(values, changes)
     return parse_config(values, origin)
 
 

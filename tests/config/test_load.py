@@ -192,3 +192,18 @@ def test_merged_classes_are_the_targets() -> None:
     data = parse_config({"data": {"groups": {"RV": ["RV"], "MYO_LV": ["MYO", "LV"]}}}).data
     assert data.target_classes == ["RV", "MYO_LV"]
     assert data.mask_values == {"RV": 1, "MYO": 2, "LV": 3}
+
+
+def test_another_method_drops_the_settings_of_the_old_one_with_one_message(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "unia_med"):
+        config = load_config("volumes_tags", ["method.pseudo_confidence=0.7", "method.name=partial"])
+    assert config.method.name == "partial" and config.method.pseudo_confidence == 0.7
+    assert config.method.weights.cross_entropy == 1.0
+    (record,) = caplog.records
+    assert "cam_source" in record.getMessage() and "weights.classification" in record.getMessage()
+    with pytest.raises(UserError, match="unknown key"):
+        load_config("volumes_tags", ["method.name=partial", "method.radius=2"])
+
+
+def test_the_old_name_of_a_renamed_template_still_works() -> None:
+    assert load_config("volumes.yaml") == load_config("volumes_tags.yaml")

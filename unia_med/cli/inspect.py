@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from unia_med.inspection.inspect import Inspection
 
 EXAMPLE = """unia-med inspect --config acdc.yaml --set data.root=ACDC
-unia-med inspect --config volumes.yaml --set data.root=SCANS --output report.html"""
+unia-med inspect --config volumes_tags.yaml --set data.root=SCANS --output report.html"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from unia_med.cli.options import add_config, add_device, new_command
 
 EXAMPLE = """unia-med train --config acdc_cpu.yaml --set data.root=ACDC --output runs/acdc
-unia-med train --config acdc_cpu.yaml --set data.root=ACDC --output runs/acdc --resume"""
+unia-med train --config acdc_cpu.yaml --set data.root=ACDC --output runs/acdc --resume
+unia-med train --config project.yaml --from runs/first --output runs/second"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -21,6 +22,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add_config(parser)
     parser.add_argument("--output", type=Path, metavar="RUN", help="run folder (default: runs/NAME of the config)")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in the run folder")
+    parser.add_argument(
+        "--from",
+        dest="start_from",
+        metavar="RUN|MODEL|BUNDLE",
+        help="start from these weights, also for other classes (matched by name) and other data",
+    )
     add_device(parser)
 
 
@@ -34,8 +41,9 @@ def run(args: argparse.Namespace) -> int:
     from unia_med.engine.interrupt import Interrupted
 
     output = args.output or Path("runs") / Path(args.config).stem
+    changes = [*args.set, *([f"training.start_from={args.start_from}"] if args.start_from else [])]
     try:
-        api.train(args.config, output, set=args.set, resume=args.resume, device=args.device)
+        api.train(args.config, output, set=changes, resume=args.resume, device=args.device)
     except Interrupted as stop:
         return stop.exit_code
     return 0

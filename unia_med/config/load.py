@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -9,10 +10,12 @@ from typing import Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from unia_med.config.schema import RunConfig
+from unia_med.config.schema import MethodConfig, RunConfig
 from unia_med.config.shipped import find_config
 from unia_med.errors import UserError, suggestion
 from unia_med.files import write_text
+
+_LOG = logging.getLogger(__name__)
 
 MAX_BYTES = 1 << 20
 """A config is a page of text; anything larger is a wrong file."""
@@ -49,9 +52,54 @@ def load_config(name: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
         UserError: naming every faulty key by its dotted path.
     """
     values = read_yaml(find_config(name))
-    for text in overrides:
-        apply_override(values, text)
+    apply_overrides(values, overrides)
     return parse_config(values, name)
+
+
+def apply_overrides(values: dict[str, Any], texts: Iterable[str]) -> None:
+    """Put several `a.b=value` into nested values, in place; see `put_setting`.
+
+    Args:
+        values: as read from YAML.
+        texts: as given to `--set`.
+    """
+    # A method that is exchanged comes first: settings of the new one must not be dropped with the old ones.
+    for text in sorted(texts, key=lambda text: text.partition("=")[0].strip() != "method.name"):
+        apply_override(values, text)
+
+
+def _method_name(values: Mapping[str, Any]) -> str | None:
+    method = values.get("method")
+    return str(method.get("name", "unia")) if isinstance(method, dict) else None
+
+
+def _drop_settings_of(before: str | None, values: dict[str, Any]) -> None:
+    """Drop, in place, what the config says of a method that is no longer wanted, and report it in one line."""
+    method, name = values["method"], _method_name(values)
+    model = next((kind for kind in _alternatives(MethodConfig) if _is_model(kind) and _is_called(kind, name)), None)
+    if model is None:
+        return
+    kept, dropped = _known_part(method, model)
+    values["method"] = kept
+    if dropped:
+        _LOG.info("method.name %s in place of %s: settings of %s are dropped: %s", name, before, before, dropped)
+
+
+def _known_part(given: Mapping[str, Any], model: type[BaseModel], prefix: str = "") -> tuple[dict[str, Any], str]:
+    """Return the settings that a model knows, and the names of the others."""
+    kept: dict[str, Any] = {}
+    dropped: list[str] = []
+    for key, value in given.items():
+        field = model.model_fields.get(key)
+        inner = [kind for kind in _alternatives(field.annotation) if _is_model(kind)] if field else []
+        if field is None:
+            dropped.append(f"{prefix}{key}")
+        elif inner and isinstance(value, dict):
+            kept[key], names = _known_part(value, inner[0], f"{prefix}{key}.")
+            dropped += [names] if names else []
+        else:
+            kept[key] = value
+    return {key: value for key, value in kept.items() if value != {}}, ", ".join(dropped)
 
 
 def parse_config(values: Mapping[str, Any], origin: str | Path | None = None) -> RunConfig:
@@ -126,6 +174,8 @@ def apply_override(values: dict[str, Any], text: str) -> None:
 def put_setting(values: dict[str, Any], dotted: str, value: Any, where: str = "set") -> None:
     """Put one value into nested values, in place; mappings on the way are copied first.
 
+    Another `method.name` drops the settings of the earlier method.
+
     Args:
         values: as read from YAML.
         dotted: name of the setting, `data.grid.size`.
@@ -133,7 +183,7 @@ def put_setting(values: dict[str, Any], dotted: str, value: Any, where: str = "s
         where: who says so, for messages.
     """
     keys = str(dotted).split(".")
-    level = values
+    level, before = values, _method_name(values)
     for depth, key in enumerate(keys[:-1], start=1):
         inner = level.get(key)
         if not isinstance(inner, dict | None):
@@ -141,6 +191,8 @@ def put_setting(values: dict[str, Any], dotted: str, value: Any, where: str = "s
         level[key] = dict(inner or {})
         level = level[key]
     level[keys[-1]] = value
+    if keys == ["method", "name"] and before not in (None, value):
+        _drop_settings_of(before, values)
 
 
 def _parse_value(keys: Sequence[str], raw: str, text: str) -> Any:

@@ -6,6 +6,9 @@ from pathlib import Path
 
 from unia_med.errors import UserError, suggestion
 
+RENAMED = {"volumes.yaml": "volumes_tags.yaml"}
+"""Shipped configs of version 0.1 by the name that they have now."""
+
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -50,6 +53,7 @@ def find_config(name: str | Path, kind: str = "configs") -> Path:
         raise UserError("is a folder, expected a YAML file", where=name)
     shipped = {candidate.name: candidate for candidate in shipped_configs(kind)}
     bare = path.name if path.suffix in (".yaml", ".yml") else f"{path.name}.yaml"
+    bare = RENAMED.get(bare, bare)
     if path.parent == Path() and bare in shipped:
         return shipped[bare]
     remedy = f"Shipped configs: {suggestion(bare, shipped)}" if shipped else "Give the path of a YAML file"

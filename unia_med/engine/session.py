@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from unia_med.engine.interrupt import Interrupted
 from unia_med.engine.monitor import log_to, write_environment
 from unia_med.engine.randomness import seed_everything
 from unia_med.engine.self_training import SelfTraining
+from unia_med.engine.start import read_start, start_from
 from unia_med.engine.synthetic import train_on_prior
 from unia_med.engine.trainer import Trainer, precision
 from unia_med.engine.validation import Validation
@@ -83,13 +85,13 @@ def run_training(config: RunConfig, output: Path, resume: bool = False, device: 
     config = for_device(config, where.type)
     check_weights(config.network)
     if config.data.name == SYNTHETIC:
-        _in_folder(config, output, resume, where, {}, lambda: train_on_prior(config, output, where))
+        _in_folder(config, output, resume, where, {}, lambda: lambda: train_on_prior(config, output, where))
         return
     dataset = build_dataset(config.data)
     parts = split_cases(dataset.cases(), config.data.split, config.seed)
     if not parts["train"]:
         raise UserError("no patient is left to train on", "data.split", "Give fewer patients to val and test")
-    _in_folder(config, output, resume, where, parts, lambda: _train(config, output, where, dataset, parts))
+    _in_folder(config, output, resume, where, parts, lambda: _prepared(config, output, where, dataset, parts))
 
 
 def _in_folder(
@@ -98,13 +100,20 @@ def _in_folder(
     resume: bool,
     device: torch.device,
     parts: Mapping[str, list[CaseFiles]],
-    work: Callable[[], None],
+    prepare: Callable[[], Callable[[], None]],
 ) -> None:
-    """Prepare the run folder, and do the work with a log there."""
+    """Prepare the run folder and the training, and train, with a log there; a refused start leaves no folder."""
     with distributed.process_group(device):
+        begun = RunFiles(output).config.is_file()
         _prepare_folder(config, output, resume, device, parts)
         with log_to(RunFiles(output).log):
             _LOG.info("%s", described(config, str(device), precision(device, config.training.amp)))
+            try:
+                work = prepare()
+            except UserError:
+                if not begun and distributed.is_main():
+                    shutil.rmtree(output, ignore_errors=True)  # it was empty before, or held such records
+                raise
             try:
                 work()
             except Interrupted as stop:
@@ -112,9 +121,10 @@ def _in_folder(
                 raise
 
 
-def _train(
+def _prepared(
     config: RunConfig, output: Path, device: torch.device, dataset: CaseDataset, parts: Mapping[str, list[CaseFiles]]
-) -> None:
+) -> Callable[[], None]:
+    """Read and check all that a training needs, and return the training."""
     seed_everything(config.seed)
     torch.backends.cudnn.benchmark = True  # slices have one size, so the search for fast kernels pays
     labels = load_weak_labels(dataset, parts["train"], config.data, config.seed)
@@ -129,6 +139,9 @@ def _train(
     validation = Validation(config, dataset, parts["val"], device)
     validation.prepare()
     method = build_method(config)
+    if config.training.start_from is not None and not RunFiles(output).last.is_file():
+        weights, classes = read_start(config.training.start_from)
+        start_from(method, weights, classes, config, build_method, config.training.start_from)
     plan = None
     if config.prior.names or config.prior.rounds > 1:
         drawn = _annotations(config, dataset, parts["train"])
@@ -148,13 +161,24 @@ def _train(
         workers=config.data.workers,
         metadata={"config": plain(config), "classes": list(config.data.target_classes)},
     )
+    return lambda: _train(config, output, dataset, parts["val"], trainer, plan)
+
+
+def _train(
+    config: RunConfig,
+    output: Path,
+    dataset: CaseDataset,
+    validating: Sequence[CaseFiles],
+    trainer: Trainer,
+    plan: SelfTraining | None,
+) -> None:
     if plan is not None and trainer.step == 0:
         plan.before_training(trainer.method)
         trainer.restart_average()
     elif plan is not None:
         plan.restore(trainer.step)
     trainer.run()
-    calibrate(trainer.ema_method, trainer.best_path, config, dataset, parts["val"], output)
+    calibrate(trainer.ema_method, trainer.best_path, config, dataset, validating, output)
     _LOG.info("done: %s", output)
 
 

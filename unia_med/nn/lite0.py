@@ -96,6 +96,9 @@ def load_state_file(path: Path) -> dict[str, Tensor]:
             where=path,
             remedy="save it again as a state dict of tensors: torch.save(model.state_dict(), path)",
         ) from error
+    if isinstance(state, dict) and {"config", "classes"} <= state.keys():
+        what = "a checkpoint of a whole run, expected the weights of a backbone"
+        raise UserError(what, where=path, remedy="To start from a run: unia-med train --from RUN")
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(
