@@ -120,9 +120,9 @@ def train(
         Interrupted: Ctrl-C or a request to stop, after a checkpoint was written.
     """
     from unia_med.engine.session import run_training
-    from unia_med.runs import Run
+    from unia_med.runs import Run, read_start
 
-    run_training(configured(config, set), Path(output), resume, device)
+    run_training(configured(config, set), Path(output), resume, device, read_start)
     return Run(Path(output))
 
 

@@ -217,6 +217,25 @@ class Run:
         return parse_config(load_checkpoint(self.checkpoint, keys=("config",))["config"], self.checkpoint)
 
 
+def read_start(source: str) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """Return weights and class names of a run, a shipped model or a bundle.
+
+    Args:
+        source: folder, or name of a shipped model.
+
+    Raises:
+        UserError: there is none, or its weights cannot be read.
+    """
+    from unia_med.inference.bundle import Bundle, is_bundle
+    from unia_med.nn.lite0 import load_state_file
+
+    folder = Path(source)
+    if not is_bundle(folder):
+        run = Run.open(source)
+        return dict(run.method().state_dict()), list(run.classes)
+    return load_state_file(folder / "models" / "model.pt"), list(Bundle(folder).classes)
+
+
 def shipped_models() -> dict[str, Path]:
     """Return the folders of the models that came with the package, by the name that a user types."""
     folders = sorted(_MODELS.iterdir()) if _MODELS.is_dir() else []

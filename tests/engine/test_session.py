@@ -160,3 +160,29 @@ def _start(run: Path, hearts: Path) -> subprocess.Popen:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-c", _TRAIN, str(run), f"data.root={hearts};{_SETTINGS}"]
     return subprocess.Popen(command, env=environment)
+
+
+def test_a_refused_start_leaves_no_folder_and_the_corrected_one_works(
+    calls: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(session, "build_dataset", lambda config: SimpleNamespace(cases=lambda: []))
+    parts = {"train": [CaseFiles("case", "case", Path("none.nii"))], "val": []}
+    monkeypatch.setattr(session, "split_cases", lambda cases, split, seed: parts)
+    wrong = _config(data={"labels": [{"kind": "scribbles"}]})
+
+    def refuse(*rest: Any) -> None:
+        raise UserError("wrong values")
+
+    monkeypatch.setattr(session, "load_weak_labels", refuse)
+    for target in (tmp_path / "run", tmp_path / "empty"):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        with pytest.raises(UserError, match="wrong values"):
+            session.train(wrong, target, device="cpu")
+        assert not target.exists()
+        with monkeypatch.context() as patch:
+            patch.setattr(session, "_train", lambda config, output, *rest: calls.append(output))
+            assert session.train(_config(), target, device="cpu") == 0
+    with pytest.raises(UserError, match="a run is here already"):
+        session.train(wrong, tmp_path / "run", device="cpu")
+    assert (tmp_path / "run" / "config.yaml").is_file()

@@ -28,7 +28,7 @@ from unia_med.engine.interrupt import Interrupted
 from unia_med.engine.monitor import log_to, write_environment
 from unia_med.engine.randomness import seed_everything
 from unia_med.engine.self_training import SelfTraining
-from unia_med.engine.start import read_start, start_from
+from unia_med.engine.start import start_from
 from unia_med.engine.synthetic import train_on_prior
 from unia_med.engine.trainer import Trainer, precision
 from unia_med.engine.validation import Validation
@@ -37,6 +37,9 @@ from unia_med.files import remove_leftovers, write_json
 from unia_med.run_files import RunFiles
 
 _LOG = logging.getLogger(__name__)
+
+ReadStart = Callable[[str], tuple[dict[str, torch.Tensor], list[str]]]
+
 # What may change between the parts of a run without changing its weights.
 FREE_ON_RESUME = {
     "data.root",
@@ -51,7 +54,9 @@ FREE_ON_RESUME = {
 _BALANCED_WEIGHT = 3.0  # of slices whose tags disagree; they are 16 % of ACDC and become a good third
 
 
-def train(config: RunConfig, output: Path, resume: bool = False, device: str = "auto") -> int:
+def train(
+    config: RunConfig, output: Path, resume: bool = False, device: str = "auto", start: ReadStart | None = None
+) -> int:
     """Train a run and return the exit code: 0 done, 130 interrupted with a checkpoint written.
 
     Args:
@@ -59,15 +64,18 @@ def train(config: RunConfig, output: Path, resume: bool = False, device: str = "
         output: as in `run_training`.
         resume: as in `run_training`.
         device: as in `run_training`.
+        start: as in `run_training`.
     """
     try:
-        run_training(config, output, resume, device)
+        run_training(config, output, resume, device, start)
     except Interrupted as stop:
         return stop.exit_code
     return 0
 
 
-def run_training(config: RunConfig, output: Path, resume: bool = False, device: str = "auto") -> None:
+def run_training(
+    config: RunConfig, output: Path, resume: bool = False, device: str = "auto", start: ReadStart | None = None
+) -> None:
     """Train a run.
 
     Args:
@@ -76,6 +84,7 @@ def run_training(config: RunConfig, output: Path, resume: bool = False, device: 
         resume: continue the run that is there, or begin where there is none; without it, an existing run is never
             touched.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        start: reads what `training.start_from` names: weights, and class names without background.
 
     Raises:
         Interrupted: after SIGINT or SIGTERM, with a checkpoint written.
@@ -85,13 +94,16 @@ def run_training(config: RunConfig, output: Path, resume: bool = False, device: 
     config = for_device(config, where.type)
     check_weights(config.network)
     if config.data.name == SYNTHETIC:
-        _in_folder(config, output, resume, where, {}, lambda: lambda: train_on_prior(config, output, where))
+        _in_folder(config, output, resume, where, {}, lambda: train_on_prior(config, output, where))
         return
+    fresh = not RunFiles(output).config.is_file()
     dataset = build_dataset(config.data)
     parts = split_cases(dataset.cases(), config.data.split, config.seed)
     if not parts["train"]:
         raise UserError("no patient is left to train on", "data.split", "Give fewer patients to val and test")
-    _in_folder(config, output, resume, where, parts, lambda: _prepared(config, output, where, dataset, parts))
+    _in_folder(
+        config, output, resume, where, parts, lambda: _train(config, output, where, dataset, parts, fresh, start)
+    )
 
 
 def _in_folder(
@@ -100,20 +112,13 @@ def _in_folder(
     resume: bool,
     device: torch.device,
     parts: Mapping[str, list[CaseFiles]],
-    prepare: Callable[[], Callable[[], None]],
+    work: Callable[[], None],
 ) -> None:
-    """Prepare the run folder and the training, and train, with a log there; a refused start leaves no folder."""
+    """Prepare the run folder, and do the work with a log there."""
     with distributed.process_group(device):
-        begun = RunFiles(output).config.is_file()
         _prepare_folder(config, output, resume, device, parts)
         with log_to(RunFiles(output).log):
             _LOG.info("%s", described(config, str(device), precision(device, config.training.amp)))
-            try:
-                work = prepare()
-            except UserError:
-                if not begun and distributed.is_main():
-                    shutil.rmtree(output, ignore_errors=True)  # it was empty before, or held such records
-                raise
             try:
                 work()
             except Interrupted as stop:
@@ -122,9 +127,14 @@ def _in_folder(
 
 
 def _prepared(
-    config: RunConfig, output: Path, device: torch.device, dataset: CaseDataset, parts: Mapping[str, list[CaseFiles]]
-) -> Callable[[], None]:
-    """Read and check all that a training needs, and return the training."""
+    config: RunConfig,
+    output: Path,
+    device: torch.device,
+    dataset: CaseDataset,
+    parts: Mapping[str, list[CaseFiles]],
+    start: ReadStart | None,
+) -> tuple[Trainer, SelfTraining | None]:
+    """Read and check all that a training needs."""
     seed_everything(config.seed)
     torch.backends.cudnn.benchmark = True  # slices have one size, so the search for fast kernels pays
     labels = load_weak_labels(dataset, parts["train"], config.data, config.seed)
@@ -140,8 +150,10 @@ def _prepared(
     validation.prepare()
     method = build_method(config)
     if config.training.start_from is not None and not RunFiles(output).last.is_file():
-        weights, classes = read_start(config.training.start_from)
-        start_from(method, weights, classes, config, build_method, config.training.start_from)
+        if start is None:
+            remedy = "Train by `unia-med train` or unia_med.train, which read it"
+            raise UserError("the weights to start from were not handed over", "training.start_from", remedy)
+        start_from(method, *start(config.training.start_from), config, build_method, config.training.start_from)
     plan = None
     if config.prior.names or config.prior.rounds > 1:
         drawn = _annotations(config, dataset, parts["train"])
@@ -161,24 +173,32 @@ def _prepared(
         workers=config.data.workers,
         metadata={"config": plain(config), "classes": list(config.data.target_classes)},
     )
-    return lambda: _train(config, output, dataset, parts["val"], trainer, plan)
+    return trainer, plan
 
 
 def _train(
     config: RunConfig,
     output: Path,
+    device: torch.device,
     dataset: CaseDataset,
-    validating: Sequence[CaseFiles],
-    trainer: Trainer,
-    plan: SelfTraining | None,
+    parts: Mapping[str, list[CaseFiles]],
+    fresh: bool,
+    start: ReadStart | None,
 ) -> None:
+    """Train; a start that is refused leaves no folder where there was no run, so that the corrected one works."""
+    try:
+        trainer, plan = _prepared(config, output, device, dataset, parts, start)
+    except UserError:
+        if fresh and distributed.is_main():
+            shutil.rmtree(output, ignore_errors=True)  # it was empty, or held the first records of a killed run
+        raise
     if plan is not None and trainer.step == 0:
         plan.before_training(trainer.method)
         trainer.restart_average()
     elif plan is not None:
         plan.restore(trainer.step)
     trainer.run()
-    calibrate(trainer.ema_method, trainer.best_path, config, dataset, validating, output)
+    calibrate(trainer.ema_method, trainer.best_path, config, dataset, parts["val"], output)
     _LOG.info("done: %s", output)
 
 

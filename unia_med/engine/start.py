@@ -71,28 +71,6 @@ def start_from(
     )
 
 
-def read_start(source: str) -> tuple[dict[str, Tensor], list[str]]:
-    """Return weights and class names of a run, a shipped model or a bundle.
-
-    Args:
-        source: folder, or name of a shipped model.
-
-    Raises:
-        UserError: there is none, or its weights cannot be read.
-    """
-    from unia_med.inference.bundle import Bundle, is_bundle
-
-    folder = Path(source)
-    if not is_bundle(folder):
-        from unia_med.runs import Run
-
-        run = Run.open(source)
-        return dict(run.method().state_dict()), list(run.classes)
-    from unia_med.nn.lite0 import load_state_file
-
-    return load_state_file(folder / "models" / "model.pt"), list(Bundle(folder).classes)
-
-
 def _class_axes(
     state: Mapping[str, Tensor], config: RunConfig, build: Callable[[RunConfig], Method]
 ) -> dict[str, list[int]]:

@@ -96,9 +96,6 @@ def load_state_file(path: Path) -> dict[str, Tensor]:
             where=path,
             remedy="save it again as a state dict of tensors: torch.save(model.state_dict(), path)",
         ) from error
-    if isinstance(state, dict) and {"config", "classes"} <= state.keys():
-        what = "a checkpoint of a whole run, expected the weights of a backbone"
-        raise UserError(what, where=path, remedy="To start from a run: unia-med train --from RUN")
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(
@@ -139,7 +136,12 @@ class Lite0Stages(nn.Module):
 
         model: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
         if weights != "none":
-            model.load_state_dict(packaged_weights() if weights == "package" else load_state_file(Path(weights)))
+            state = packaged_weights() if weights == "package" else load_state_file(Path(weights))
+            if not model.state_dict().keys() <= state.keys():
+                what = "these are not the weights of an EfficientNet-Lite0 as timm names them"
+                remedy = "To start from a trained run: unia-med train --from RUN"
+                raise UserError(what, where=f"network.weights {weights}", remedy=remedy)
+            model.load_state_dict(state)
         self.conv_stem: nn.Conv2d = model.conv_stem
         self.bn1: nn.Module = model.bn1
         self.stages = nn.ModuleList(list(model.blocks)[:5])

@@ -98,11 +98,12 @@ class TrainStep(Step):
     def run(self, folder: Path, device: str) -> int:
         """Train, or continue from the last checkpoint."""
         from unia_med.engine.session import train
+        from unia_med.runs import read_start
 
         resume = RunFiles(folder).last.is_file() and RunFiles(folder).config.is_file()
         if not resume:
             _clear(folder)  # killed before its first checkpoint
-        return train(self.config, folder, resume, device)
+        return train(self.config, folder, resume, device, read_start)
 
     def is_complete(self, folder: Path) -> bool:
         """Return whether the best checkpoint is there."""

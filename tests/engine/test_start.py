@@ -1,0 +1,44 @@
+"""Starting from another model's weights: rows of classes by name, the rest by place, nothing silently wrong."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from unia_med.build import build_method
+from unia_med.config.load import parse_config
+from unia_med.config.schema import RunConfig
+from unia_med.engine.start import start_from
+from unia_med.errors import UserError
+
+
+def config(classes: list[str], method: str = "partial", **network: object) -> RunConfig:
+    values = {
+        "data": {"name": "volumes", "classes": classes},
+        "network": {"backbone": "lite0", "weights": "none", "decoder_widths": [8, 8, 8, 8], **network},
+        "method": {"name": method},
+    }
+    return parse_config(values)
+
+
+@pytest.mark.parametrize("method", ["partial", "agmm"])
+def test_rows_of_a_class_go_by_its_name(method: str) -> None:
+    old, new = config(["LIVER", "SPLEEN", "KIDNEY"], method), config(["KIDNEY", "TUMOUR", "LIVER"], method)
+    source, target = build_method(old), build_method(new)
+    before = {name: value.clone() for name, value in target.state_dict().items()}
+    start_from(target, source.state_dict(), old.data.classes, new, build_method, "a run")
+    theirs, mine = source.state_dict(), target.state_dict()
+    heads = [name for name, value in mine.items() if value.dim() in (1, 4) and value.shape[0] == 4]
+    assert heads
+    for name in heads:
+        assert torch.equal(mine[name][[0, 1, 3]], theirs[name][[0, 3, 1]]), name
+        assert torch.equal(mine[name][2], before[name][2]), name
+    stem = next(name for name in mine if name.endswith("conv_stem.weight"))
+    assert torch.equal(mine[stem], theirs[stem])
+
+
+def test_another_network_is_refused() -> None:
+    old, new = config(["A"]), config(["A"], backbone="hybrid_lite0", decoder_widths=None, width=256)
+    with pytest.raises(UserError, match="only .* of this network's weights.*another network"):
+        state = {name: value for name, value in build_method(old).state_dict().items() if "stages" not in name}
+        start_from(build_method(new), state, ["A"], new, build_method, "a run")
