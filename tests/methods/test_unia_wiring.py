@@ -1,0 +1,339 @@
+"""Each part of UniA at its place: which features a head reads, which label a term learns, whom a term teaches."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unia_med.config.schema import RunConfig
+from unia_med.labels import IGNORE
+from unia_med.localise.affinity_refine import normalise_affinity, pixel_and_affinity_labels, radius_mask
+from unia_med.localise.complement import complement
+from unia_med.localise.pixel_refine import grid_of, pixel_kernel
+from unia_med.methods.base import Batch
+from unia_med.methods.label_plan import label_plan
+from unia_med.methods.unia import UniA
+from unia_med.nn.uncertainty import UncertaintyOutput
+
+TERMS = ("classification", "auxiliary", "distribution", "affinity", "token_contrast", "segmentation", "dense_energy")
+SIZE, GRID = (48, 64), (6, 8)
+
+
+def _method(**method: object) -> UniA:
+    torch.manual_seed(0)
+    network = {"weights": "none", "width": 32, "depth": 3, "heads": 2, "uncertainty_width": 32}
+    values = {"network": network, "method": {"dense_energy_grid": 8, **method}, "training": {"iterations": 100}}
+    return UniA(RunConfig.model_validate(values))
+
+
+def _batch() -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    tags = torch.tensor([[1, 1, 1], [0, 1, 1]], dtype=torch.int8)
+    return Batch(torch.rand(2, 1, *SIZE, generator=generator), tags)
+
+
+def _only(term: str, weight: float = 1.0) -> dict[str, float]:
+    return {name: weight if name == term else 0.0 for name in TERMS}
+
+
+def _smooth(channels: int, seed: int) -> Tensor:
+    coarse = torch.randn(2, channels, 5, 6, generator=torch.Generator().manual_seed(seed))
+    return F.interpolate(coarse, SIZE, mode="bicubic").mul(2)
+
+
+def test_every_head_reads_its_own_features() -> None:
+    """Z for classifier and decoder, the block before for the auxiliary one, attention of two blocks for affinity."""
+    network, seen = _method().network.eval(), {}
+
+    def note(name: str) -> object:
+        return lambda module, given, made: seen.__setitem__(name, (given, made))
+
+    parts = ("backbone", "uncertainty", "classifier", "aux_classifier", "affinity_head", "decoder")
+    for part in parts:
+        getattr(network, part).register_forward_hook(note(part))
+    with torch.no_grad():
+        output = network(_batch().images, True, True)
+    features, inferred = seen["backbone"][1], seen["uncertainty"][1]
+    assert seen["uncertainty"][0][0] is features.tokens
+    assert seen["classifier"][0][0] is inferred.features and seen["decoder"][0][0] is inferred.features
+    assert seen["aux_classifier"][0][0] is features.aux_tokens
+    assert seen["affinity_head"][0][0] is features.affinity_logits
+    assert not torch.allclose(inferred.features, features.tokens, atol=1e-5)
+    for maps, weights, source in (
+        (output.cam, network.classifier.weight, inferred.features),
+        (output.aux_cam, network.aux_classifier.weight, features.aux_tokens),
+    ):
+        torch.testing.assert_close(
+            maps, torch.einsum("tc,bchw->bthw", weights[..., 0, 0], source), atol=1e-5, rtol=1e-4
+        )
+        peak = torch.einsum("tc,bc->bt", weights[..., 0, 0], source.amax((2, 3)))
+        found = output.tag_logits if maps is output.cam else output.aux_tag_logits
+        torch.testing.assert_close(found, peak, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(output.logits, seen["decoder"][1])
+
+
+TAUGHT = {
+    "classification": {"classifier", "uncertainty", "backbone"},
+    "auxiliary": {"aux_classifier", "backbone"},
+    "distribution": {"uncertainty", "backbone"},
+    "affinity": {"affinity_head", "backbone"},
+    "token_contrast": {"uncertainty", "backbone"},
+    "segmentation": {"decoder", "uncertainty", "backbone"},
+    "dense_energy": {"decoder", "uncertainty", "backbone"},
+}
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_a_term_by_itself_teaches_the_parts_it_is_about(term: str) -> None:
+    method = _method(weights=_only(term, 0.5), label_source="P2")
+    losses = method(_batch(), 99)
+    assert set(losses) == {"loss", term} and float(losses["loss"]) == pytest.approx(0.5 * float(losses[term]))
+    losses["loss"].backward()
+    reached = {
+        name.split(".")[1]
+        for name, parameter in method.named_parameters()
+        if parameter.grad is not None and float(parameter.grad.abs().sum()) > 0
+    }
+    assert reached - {"gain"} == TAUGHT[term]
+
+
+def _fixed_labels() -> dict[str, Tensor]:
+    """Four label maps of which no two are alike anywhere; the auxiliary one is on tokens."""
+    generator = torch.Generator().manual_seed(2)
+    coarse = torch.randint(0, 4, (2, *GRID), generator=generator)
+    coarse[0, 0, :3] = IGNORE
+    grown = coarse.repeat_interleave(8, 1).repeat_interleave(8, 2)
+    turned = {source: torch.where(grown == IGNORE, IGNORE, (grown + shift) % 4) for source, shift in
+              (("P1", 1), ("P2", 2), ("F", 3))}  # fmt: skip
+    return {"auxiliary": coarse, **turned}
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> float:
+    """Half the mean over background plus half the mean over foreground, pixel by pixel."""
+    chances = logits.log_softmax(1)
+    sums = {True: [], False: []}
+    for image, row, column in itertools.product(range(2), range(SIZE[0]), range(SIZE[1])):
+        label = int(labels[image, row, column])
+        if label != IGNORE:
+            sums[label == 0].append(-float(chances[image, label, row, column]))
+    return sum(0.5 * sum(values) / len(values) for values in sums.values())
+
+
+def _contrastive(affinity: Tensor, labels: Tensor, radius: int) -> float:
+    """Each labelled token against its neighbours of the same and of other classes, one after the other."""
+    anchors = []
+    for image in range(2):
+        for one in range(GRID[0] * GRID[1]):
+            y, x = divmod(one, GRID[1])
+            own, alike, unlike = int(labels[image, y, x]), [], []
+            for other in range(GRID[0] * GRID[1]):
+                v, u = divmod(other, GRID[1])
+                theirs = int(labels[image, v, u])
+                if IGNORE in (own, theirs) or max(abs(v - y), abs(u - x)) > radius or one == other:
+                    continue
+                (alike if own == theirs else unlike).append(float(affinity[image, one, other]) / 0.5)
+            if alike and unlike:
+                negative = torch.tensor(unlike).exp().sum()
+                pairs = [-torch.log(torch.tensor(a).exp() / (torch.tensor(a).exp() + negative)) for a in alike]
+                anchors.append(float(torch.stack(pairs).mean()))
+    return sum(anchors) / len(anchors)
+
+
+@pytest.mark.parametrize(
+    ("source", "step", "expected"),
+    [("P1", 0, "P1"), ("P1", 99, "P1"), ("P2", 0, "P2"), ("P2", 99, "P2"), ("F", 39, "P2"), ("F", 40, "F")],
+)
+def test_the_decoder_and_the_energy_learn_the_label_of_the_plan(
+    source: str, step: int, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also with the affinity loss on, whose weight once overruled `label_source`."""
+    weights = {**_only("segmentation"), "affinity": 0.1}
+    method = _method(label_source=source, weights=weights, gates={"segmentation": 0.0, "affinity": 0.0}).eval()
+    labels = _fixed_labels()
+    monkeypatch.setattr(method.labels, "make", lambda *_: labels)
+    with torch.no_grad():
+        output = method.network(_batch().images, True)
+        found = float(method.losses(_batch(), step)["segmentation"])
+    assert found == pytest.approx(_cross_entropy(output.logits, labels[expected]), rel=1e-4)
+
+
+@pytest.mark.parametrize(("source", "step"), [("P1", 39), ("P1", 40), ("F", 40)])
+def test_affinity_and_distribution_learn_auxiliary_labels_until_the_gate(
+    source: str, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = _method(label_source=source, weights={**_only("affinity"), "distribution": 1.0}, radius=2).eval()
+    labels = _fixed_labels()
+    monkeypatch.setattr(method.labels, "make", lambda *_: labels)
+    with torch.no_grad():
+        output = method.network(_batch().images, True, True)
+        found = method.losses(_batch(), step)
+    chosen = labels["auxiliary"] if step < 40 else labels[source][:, 4::8, 4::8]  # every token is pure
+    assert float(found["affinity"]) == pytest.approx(_contrastive(output.affinity, chosen, 2), rel=1e-4)
+    share = ((chosen > 0) & (chosen != IGNORE)).float().flatten(1)
+    logs = share.log_softmax(1), output.inferred.distribution_map.flatten(1).log_softmax(1)
+    divergence = (logs[0].exp() * (logs[0] - logs[1])).sum(1).mean()
+    assert float(found["distribution"]) == pytest.approx(float(divergence), rel=1e-4)
+
+
+def test_token_contrast_learns_auxiliary_labels_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = _method(weights=_only("token_contrast")).eval()
+    labels = _fixed_labels()
+    monkeypatch.setattr(method.labels, "make", lambda *_: labels)
+    with torch.no_grad():
+        features = method.network(_batch().images).inferred.features.flatten(2)
+        found = float(method.losses(_batch(), 99)["token_contrast"])
+    cosine = F.cosine_similarity(features.unsqueeze(3), features.unsqueeze(2), 1).abs()
+    flat = labels["auxiliary"].flatten(1)
+    known = (flat != IGNORE).unsqueeze(2) & (flat != IGNORE).unsqueeze(1)
+    same = (flat.unsqueeze(2) == flat.unsqueeze(1)) & known & ~torch.eye(48, dtype=torch.bool)
+    unlike = (flat.unsqueeze(2) != flat.unsqueeze(1)) & known
+    expected = 0.5 * (1 - (cosine * same).sum() / (same.sum() + 1)) + 0.5 * (cosine * unlike).sum() / (unlike.sum() + 1)
+    assert found == pytest.approx(float(expected), rel=1e-4)
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_the_variances_learn_the_error_of_the_decoder_on_its_own_label(
+    wrong: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With no error left, descent lowers all variances; on labels that a sure decoder contradicts, it raises them."""
+    method = _method(distribution="heteroscedastic", weights={**_only("distribution"), "segmentation": 1e-9}).eval()
+    classifier, caught = method.network.decoder.classifier, []
+    classifier.weight.data.mul_(1e4), classifier.bias.data.mul_(1e4)
+    with torch.no_grad():
+        predicted = method.network(_batch().images).logits.argmax(1)
+    labels = {**_fixed_labels(), "F": (predicted + 2 * int(wrong)) % 4}
+    monkeypatch.setattr(method.labels, "make", lambda *_: labels)
+
+    def keep(module: object, given: object, made: UncertaintyOutput) -> None:
+        made.log_variance.retain_grad()
+        caught.append(made.log_variance)
+
+    method.network.uncertainty.register_forward_hook(keep)
+    method.losses(_batch(), 99)["distribution"].backward()
+    assert bool((caught[0].grad < 0).all()) is wrong and bool((caught[0].grad > 0).all()) is not wrong
+
+
+@pytest.mark.parametrize(("agreement", "trust"), [(1.0, 1.0), (0.5, 1.0), (1.0, 0.5), (0.5, 0.5)])
+def test_fused_labels_are_the_complement_of_the_three(agreement: float, trust: float) -> None:
+    """P1 by thresholds, P2 and P3 by refinement, rows 1 and 2 by their gates."""
+    thresholds = {"high": 0.62, "low": 0.41}
+    method = _method(gates={"agreement": agreement, "trust_cam": trust}, thresholds=thresholds, radius=2)
+    batch, (cam, auxiliary) = _batch(), (_smooth(3, 5).sigmoid(), _smooth(3, 6).sigmoid())
+    affinity = torch.rand(2, 48, 48, generator=torch.Generator().manual_seed(7))
+    affinity = affinity + affinity.transpose(1, 2)
+    plan = label_plan(method.settings, 60, 100)
+    made = method.labels.make(batch, lambda: (cam, auxiliary), GRID, affinity, plan, frozenset(("P2", "F")))
+    best, winner = (cam * batch.tags[:, :, None, None]).max(1)
+    first = torch.where(best > 0.62, winner + 1, torch.where(best <= 0.41, 0, IGNORE))
+    assert torch.equal(made["P1"], first)
+    reduction, dilations = grid_of(SIZE)
+    matrix = normalise_affinity(affinity, radius_mask(*GRID, 2, torch.device("cpu")))
+    kernel = pixel_kernel(batch.images, dilations, reduction)
+    pair = pixel_and_affinity_labels(kernel, cam, batch.tags, matrix, GRID, 0.62, 0.41, 0.6, 0.1, keep_detail=True)
+    assert torch.equal(made["P2"], pair[0])
+    expected = complement(first, *pair, trust_cam=trust == 0.5, agreement=agreement == 0.5)
+    assert torch.equal(made["F"], expected)
+    others = [complement(first, *pair, a, b) for a in (False, True) for b in (False, True)]
+    assert sum(bool(torch.equal(expected, other)) for other in others) == 1  # the rows matter here
+    small = F.interpolate(auxiliary, GRID, mode="bilinear")
+    best, winner = (small * batch.tags[:, :, None, None]).max(1)
+    on_tokens = torch.where(best > 0.62, winner + 1, torch.where(best <= 0.41, 0, IGNORE))
+    assert torch.equal(made["auxiliary"], on_tokens)
+
+
+@pytest.mark.parametrize("source", ["final", "auxiliary"])
+def test_activation_maps_come_from_the_named_features_scales_and_mirrors(
+    source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = _method(cam_source=source, scales=[1.0, 0.5], flip=True).eval()
+    batch, views = _batch(), []
+
+    def maps(images: Tensor) -> tuple[Tensor, Tensor]:
+        views.append(images)
+        one = F.adaptive_avg_pool2d(images, GRID).expand(-1, 3, -1, -1)
+        return one, 1 - one
+
+    monkeypatch.setattr(method.network, "activation_maps", maps)
+    with torch.no_grad():
+        output = method.network(batch.images)
+    own = maps(batch.images)
+    views.clear()
+    output = type(output)(**{**output.__dict__, "cam": own[0], "aux_cam": own[1]})
+    found, auxiliary = method._activation_maps(batch, output)
+    assert [tuple(view.shape[-2:]) for view in views] == [SIZE, (24, 32), (24, 32)]  # scale 1 unmirrored is known
+    assert torch.equal(views[0], batch.images.flip(-1)) and torch.equal(views[2], views[1].flip(-1))
+    totals = []
+    for index in (0, 1):
+        total = torch.zeros(2, 3, *SIZE)
+        for scale in (1.0, 0.5):
+            view = F.interpolate(batch.images, (int(48 * scale), int(64 * scale)), mode="bilinear")
+            pair = [F.interpolate(maps(v)[index], SIZE, mode="bilinear") for v in (view, view.flip(-1))]
+            total += torch.maximum(pair[0], pair[1].flip(-1)).relu()
+        low, high = total.amin((2, 3), keepdim=True), total.amax((2, 3), keepdim=True)
+        totals.append((total - low) / (high - low + 1e-5))
+    torch.testing.assert_close(auxiliary, totals[1], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found, totals[0 if source == "final" else 1], atol=1e-5, rtol=1e-4)
+
+
+def test_extra_passes_leave_running_statistics_alone() -> None:
+    """One step with three extra passes records what a step without them does."""
+    states = []
+    for scales in ([1.0], [1.0, 0.5, 1.25]):
+        method = _method(scales=scales, flip=len(scales) > 1)
+        torch.manual_seed(3)
+        method(_batch(), 0)
+        buffers = {name: value for name, value in method.named_buffers() if "running" in name or "tracked" in name}
+        states.append(buffers)
+        assert all(m.track_running_stats for m in method.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    assert states[0].keys() == states[1].keys() and len(states[0]) > 10
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_a_prediction_is_the_decoders_softmax_with_the_networks_own_map() -> None:
+    method = _method().eval()
+    with torch.no_grad():
+        output, found = method.network(_batch().images), method.predict(_batch().images)
+    torch.testing.assert_close(found.probabilities, output.logits.softmax(1))
+    grown = F.interpolate(output.inferred.uncertainty_map[:, None], SIZE, mode="bilinear")[:, 0]
+    torch.testing.assert_close(found.uncertainty, grown)
+    lowest = 1 / (1 + torch.tensor(1.0).exp())
+    mean = output.inferred.log_variance.sigmoid().mean(1)
+    torch.testing.assert_close(output.inferred.uncertainty_map, ((mean - lowest) / (1 - 2 * lowest)).clamp(0, 1))
+
+
+def test_scores_are_read_by_their_own_thresholds_and_unknown_classes_may_win() -> None:
+    """0.55 and 0.45, whatever those of activation maps are; in every label, not in P1 alone."""
+    method, batch = _method(thresholds={"high": 0.9, "low": 0.1}, label_source="F"), _batch()
+    batch.tags = torch.tensor([[1, -1, 1], [0, -1, 1]], dtype=torch.int8)
+    scores = torch.zeros(2, 4, *SIZE)
+    scores[:, 2, 8:40, 8:32], scores[:, 1, 8:40, 40:60] = 0.56, 0.54
+    scores[:, 3, :4] = 0.44
+    scores[:, 0] = 1 - scores[:, 1:].sum(1)
+    batch.scores = scores
+    plan = label_plan(method.settings, 99, 100)
+    affinity = torch.eye(48).expand(2, 48, 48)
+    refuse = lambda: (_ for _ in ()).throw(AssertionError("scores take the place of maps"))  # noqa: E731
+    made = method.labels.make(batch, refuse, GRID, affinity, plan, frozenset(("P2", "F")))
+    assert (made["P1"][:, 8:40, 8:32] == 2).all() and (made["P1"][:, :4] == 0).all()
+    assert (made["P1"][0, 8:40, 40:60] == IGNORE).all() and (made["P1"][1, 8:40, 40:60] == 0).all()
+    for source in ("P2", "F"):
+        assert (made[source][:, 16:32, 14:26] == 2).float().mean() > 0.5  # so near the threshold, noise decides some
+    assert (made["auxiliary"][:, 2:4, 2:3] == 2).all()
+
+
+def test_predictions_are_not_squeezed_and_scales_are_seen() -> None:
+    """An enlarged network keeps the aspect, and a view at half scale reaches the backbone at half its size."""
+    values = {
+        "network": {"weights": "none", "width": 32, "depth": 2, "heads": 2, "input_size": 128},
+        "data": {"grid": {"size": [48, 64]}},
+    }
+    method, seen = UniA(RunConfig.model_validate(values)).eval(), []
+    method.network.backbone.register_forward_hook(lambda _, given, made: seen.append(tuple(given[0].shape[-2:])))
+    with torch.no_grad():
+        for size in ((48, 64), (24, 32), (96, 128)):
+            assert method.predict(torch.rand(1, 1, *size)).probabilities.shape[-2:] == torch.Size(size)
+    assert seen == [(96, 128), (48, 64), (192, 256)]
