@@ -135,7 +135,7 @@ def test_results_in_the_folder_of_the_series_are_no_input(run: Path, dicom_files
     assert len(list(tmp_path.glob("*.nii.gz"))) == 2 and len(list(tmp_path.glob("*.dcm"))) == 1
 
 
-def test_an_error_while_predicting_says_nothing_of_the_patient_and_leaves_nothing(
+def test_a_segmentation_object_that_fails_costs_no_mask_and_says_nothing_of_the_patient(
     run: Path,
     dicom_files: ModuleType,
     tmp_path: Path,
@@ -149,11 +149,46 @@ def test_an_error_while_predicting_says_nothing_of_the_patient_and_leaves_nothin
 
     dicom_files.write_series(tmp_path / "scan", blobs(20, 18, 2, 2))
     monkeypatch.setattr(dicom_seg, "read_segmentation", fail)
-    assert predict(run, tmp_path / "scan", tmp_path / "out") == 2
+    assert predict(run, tmp_path / "scan", tmp_path / "out") == 0
     said = capfd.readouterr().err
-    assert "scan: ValueError. Run" in said
+    assert "scan: no DICOM SEG is written, because of ValueError" in said
     assert not [secret for secret in dicom_files.SECRETS if secret in said]
-    assert list((tmp_path / "out").iterdir()) == []
+    assert (tmp_path / "out" / "scan_seg.nii.gz").is_file() and not list((tmp_path / "out").glob("*.dcm"))
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"SpecificCharacterSet": ""},
+        {"SpecificCharacterSet": "nonsense"},
+        {"PatientSex": "U"},
+        {"PatientBirthDate": "1947-02-03", "StudyDate": "0000"},
+        {"StudyTime": "10:11:12"},
+    ],
+)
+def test_attributes_as_hospitals_write_them_cost_neither_mask_nor_object(
+    run: Path, dicom_files: ModuleType, tmp_path: Path, tags: dict
+) -> None:
+    import pydicom
+
+    with pytest.MonkeyPatch.context() as lax:
+        for mode in ("reading_validation_mode", "writing_validation_mode"):
+            lax.setattr(pydicom.config.settings, mode, pydicom.config.IGNORE)
+        dicom_files.write_series(tmp_path / "scan", blobs(20, 18, 2), **tags)
+    assert predict(run, tmp_path / "scan", tmp_path / "out") == 0
+    written = pydicom.dcmread(tmp_path / "out" / "scan_seg.dcm")
+    assert (tmp_path / "out" / "scan_seg.nii.gz").is_file()
+    assert written.PatientSex in ("F", "") and written.StudyTime in ("101112", "")
+    assert written.PatientBirthDate in ("19470203",) and written.StudyDate in ("19991231", "")
+
+
+def test_a_missing_frame_of_reference_costs_the_object_alone(
+    run: Path, dicom_files: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    dicom_files.write_series(tmp_path / "scan", blobs(20, 18, 2), FrameOfReferenceUID=None)
+    assert predict(run, tmp_path / "scan", tmp_path / "out") == 0
+    assert "the missing attribute FrameOfReferenceUID" in capfd.readouterr().err
+    assert (tmp_path / "out" / "scan_seg.nii.gz").is_file() and not list((tmp_path / "out").glob("*.dcm"))
 
 
 def test_a_cine_without_a_time_step_is_refused(

@@ -221,7 +221,7 @@ def test_shifted_slices_are_reported(dicom_files: ModuleType, tmp_path: Path) ->
         ({"PixelData": None}, "no pixels (Pixel Data)"),
         ({"ImagePositionPatient": None}, "geometry is missing: Image Position (Patient) (2 of 2 images)"),
         ({"ImageOrientationPatient": None, "PixelSpacing": None}, "Image Orientation (Patient) (2 of 2 images), Pixel"),
-        ({"FrameOfReferenceUID": None}, "Frame of Reference UID"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]}, "2 of 2 images are mosaics"),
         ({"NumberOfFrames": 12}, "multi-frame"),
         ({"SamplesPerPixel": 3}, "in colour"),
         ({"Modality": "SR"}, "2 DICOM files, none of them an image"),

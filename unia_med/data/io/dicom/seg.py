@@ -9,6 +9,7 @@ none of it.
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unia_med import __version__
+from unia_med.data.io.dicom.repair import culprit, repaired
 from unia_med.data.io.dicom.series import INSTALL, DicomSeries, quiet
 from unia_med.errors import UserError
 from unia_med.files import replacing
@@ -28,6 +30,8 @@ from unia_med.registry import CODES, resolve, with_installed
 if TYPE_CHECKING:
     from highdicom.seg import SegmentDescription
 
+_LOG = logging.getLogger(__name__)
+
 PRIVATE_SCHEME = "99UNIAMED"
 """Coding scheme of classes for which no standard code is known here."""
 
@@ -35,8 +39,6 @@ COLOURS = ((0.90, 0.62, 0.00), (0.34, 0.71, 0.91), (0.00, 0.62, 0.45), (0.80, 0.
 """Display colours (sRGB) by class, of the colour-blind-safe palette of Okabe and Ito."""
 
 _SNOMED, _ANATOMY = "SCT", ("91723000", "Anatomical structure")
-# Type 2 in the standard (may be empty, must be there), yet often left out by anonymisation; highdicom reads them.
-_MAY_BE_EMPTY = "PatientID PatientName PatientBirthDate PatientSex AccessionNumber StudyID StudyDate StudyTime".split()
 
 
 def known_codes() -> dict[str, tuple[str, str]]:
@@ -74,6 +76,7 @@ class SegWriter(AbstractContextManager["SegWriter"]):
         self._series, self._classes = series, tuple(classes)
         self._uid = str(self._highdicom.UID())
         self._staged = ExitStack()
+        self.failed: str | None = None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -83,11 +86,30 @@ class SegWriter(AbstractContextManager["SegWriter"]):
     def write(self, index: int, labels: np.ndarray, path: Path) -> None:
         """Write one frame, read it back and compare.
 
+        Where the source's attributes do not make a valid object, a note names the attribute, and no object of the
+        series appears; that costs no other result.
+
         Args:
             index: time frame, 0 for a 3D series.
             labels: uint8 (X, Y, Z) as predicted of `series.frame(index)`.
             path: destination.
         """
+        if self.failed is not None:
+            return
+        self.failed = self._series.no_segmentation or None
+        if self.failed is None:
+            try:
+                self._write(index, labels, path)
+            except (UserError, MemoryError, NameError, AssertionError):
+                raise
+            except Exception as error:  # highdicom and pydicom raise whatever they like, and may quote values
+                name = culprit(error)
+                self.failed = f"the attribute {name} of the images" if name else type(error).__name__
+        if self.failed is not None:
+            self._staged.__exit__(RuntimeError, RuntimeError(), None)
+            _LOG.warning("%s: no DICOM SEG is written, because of %s", self._series.path, self.failed)
+
+    def _write(self, index: int, labels: np.ndarray, path: Path) -> None:
         planes = np.ascontiguousarray(labels.transpose(2, 1, 0))  # (slices, rows, columns)
         sources = [self._completed(dataset) for dataset in self._series.datasets(index)]
         with quiet():
@@ -124,9 +146,7 @@ class SegWriter(AbstractContextManager["SegWriter"]):
 
     def _completed(self, dataset: Any) -> Any:
         """Return a source with the attributes that highdicom reads, all in one series as it expects."""
-        for name in _MAY_BE_EMPTY:
-            if name not in dataset:
-                setattr(dataset, name, "")
+        dataset = repaired(dataset)
         dataset.SeriesInstanceUID = self._series.stack.grid[0][0].series_uid
         return dataset
 

@@ -19,7 +19,9 @@ import nibabel as nib
 import numpy as np
 
 from unia_med.data.io.dicom.choice import Candidate, candidates, choose
+from unia_med.data.io.dicom.enhanced import enhanced_images
 from unia_med.data.io.dicom.stack import Instance, Stack, stack_instances
+from unia_med.data.io.dicom.values import number, vector, whole
 from unia_med.data.io.volume import Volume
 from unia_med.data.io.walk import walk
 from unia_med.errors import UserError
@@ -51,7 +53,8 @@ _TAGS = (
     "InstanceNumber Rows Columns ImagePositionPatient ImageOrientationPatient PixelSpacing SpacingBetweenSlices "
     "SliceThickness TriggerTime TemporalPositionIdentifier TemporalResolution FrameTime NominalInterval "
     "CardiacNumberOfImages ImageType EchoTime InversionTime DiffusionBValue NumberOfFrames SamplesPerPixel PixelData "
-    "FloatPixelData DoubleFloatPixelData"
+    "FloatPixelData DoubleFloatPixelData PhotometricInterpretation RescaleSlope RescaleIntercept "
+    "SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence"
 ).split()
 """What is read of a header; nothing that identifies a person is among them."""
 
@@ -114,6 +117,14 @@ class DicomSeries:
             raise UserError("voxels that are NaN or infinite", self.path, "Export the series again")
         return Volume(array, self.affine, None, self.path)
 
+    @property
+    def no_segmentation(self) -> str:
+        """Why no DICOM SEG can point to these images; empty where one can."""
+        first = self.stack.grid[0][0]
+        if first.index is not None:
+            return "the multi-frame objects that the images lie in"
+        return "" if first.frame_of_reference else "the missing attribute FrameOfReferenceUID"
+
     def datasets(self, index: int) -> list[Any]:
         """Pydicom datasets of a frame's slices, in order, without their pixels.
 
@@ -125,25 +136,37 @@ class DicomSeries:
             return [pydicom.dcmread(i.path, force=True, stop_before_pixels=True) for i in self.stack.grid[index]]
 
     def _decode(self, instance: Instance) -> np.ndarray:
-        """(rows, columns) of one file."""
-        pydicom = import_pydicom(self.path)
+        """(rows, columns) of one image."""
         try:
-            with quiet():
-                dataset = pydicom.dcmread(instance.path, force=True)
-                if "TransferSyntaxUID" not in dataset.file_meta:
-                    dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(instance.transfer_syntax)
-                image = np.asarray(dataset.pixel_array)
-                slope = float(dataset.get("RescaleSlope") or 1)
-                intercept = float(dataset.get("RescaleIntercept") or 0)
+            image = np.asarray(self._pixels(instance))
         except Exception as error:  # decoders raise whatever they like
             what = f"the pixels of image {instance.number} cannot be decoded ({type(error).__name__})"
             # Without `from error`: its message may quote values of the header.
             raise UserError(what, self.path, "The file is damaged or cut off; export the series again") from None
         if image.shape != instance.size:
             raise UserError(f"image {instance.number} has pixels of shape {image.shape}", self.path, "Export it again")
-        if image.dtype.kind == "f" or (slope, intercept) != (1.0, 0.0):
-            return (image * slope + intercept).astype(np.float32)
+        if image.dtype.kind == "f" or (instance.slope, instance.intercept) != (1.0, 0.0):
+            return (image * instance.slope + instance.intercept).astype(np.float32)
         return image
+
+    def _pixels(self, instance: Instance) -> np.ndarray:
+        """Return the stored values of one image, high ones being bright."""
+        pydicom = import_pydicom(self.path)
+        with quiet():
+            dataset = pydicom.dcmread(instance.path, force=True)
+            if "TransferSyntaxUID" not in dataset.file_meta:
+                dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(instance.transfer_syntax)
+            if instance.index is None:
+                image = dataset.pixel_array
+            else:
+                image = pydicom.pixels.pixel_array(dataset, index=instance.index)
+            if not instance.inverted:
+                return image
+            if image.dtype.kind == "f":
+                return -image
+            # MONOCHROME1 shows the lowest value white; turned within the bits that are in use.
+            top = -1 if image.dtype.kind == "i" else (1 << int(dataset.BitsStored)) - 1
+            return (top - image.astype(np.int64)).astype(image.dtype)
 
 
 def find_series(folder: Path, wanted: str | None = None) -> DicomSeries:
@@ -233,20 +256,21 @@ def _scan(folder: Path) -> tuple[list[Instance], int]:
     pydicom = import_pydicom(folder)
     if not folder.is_dir():
         raise UserError("no such folder", folder, "Give the folder of a DICOM series")
-    found: dict[str, Instance] = {}
+    found: dict[tuple[str, int | None], Instance] = {}
     files = others = unreadable = 0
     for path in filter(is_dicom, _files(folder)):
         files += 1
         try:
             with quiet():
-                instance = _instance(pydicom.dcmread(path, force=True, defer_size=1024, specific_tags=_TAGS), path)
+                dataset = pydicom.dcmread(path, force=True, defer_size=1024, specific_tags=_TAGS)
+                images = _images(dataset, path)
         except Exception:  # a damaged file; pydicom raises whatever it likes
             unreadable += 1
             continue
-        if instance is None:
+        if not images:
             others += 1
-        else:
-            found.setdefault(instance.sop_uid, instance)
+        for image in images:
+            found.setdefault((image.sop_uid, image.index), image)
     if not found:
         what = f"{files} DICOM files, none of them an image" if files else "no DICOM file"
         more = f" ({unreadable} cannot be read)" if unreadable else ""
@@ -254,11 +278,19 @@ def _scan(folder: Path) -> tuple[list[Instance], int]:
     return list(found.values()), unreadable
 
 
-def _instance(dataset: Any, path: Path) -> Instance | None:
-    """Return the header of an image; None for reports, segmentations, plans and the like."""
+def _images(dataset: Any, path: Path) -> list[Instance]:
+    """Return the images in a file, several of an enhanced object; none of reports, segmentations, plans and such."""
     if dataset.get("Modality") in NO_IMAGES or "SeriesInstanceUID" not in dataset or "Rows" not in dataset:
-        return None
-    spacing = _number(dataset, "SpacingBetweenSlices") or _number(dataset, "SliceThickness")
+        return []
+    instance = _instance(dataset, path)
+    if dataset.get("PerFrameFunctionalGroupsSequence"):
+        return enhanced_images(dataset, instance)
+    return [instance]
+
+
+def _instance(dataset: Any, path: Path) -> Instance:
+    """Return the header of a file as that of one image."""
+    spacing = number(dataset, "SpacingBetweenSlices") or number(dataset, "SliceThickness")
     contrast = (*map(str, dataset.get("ImageType") or ()),)
     contrast += tuple(str(dataset.get(name)) for name in ("EchoTime", "InversionTime", "DiffusionBValue"))
     return Instance(
@@ -267,22 +299,27 @@ def _instance(dataset: Any, path: Path) -> Instance | None:
         series_uid=str(dataset.SeriesInstanceUID),
         study_uid=str(dataset.get("StudyInstanceUID", "")),
         frame_of_reference=str(dataset.get("FrameOfReferenceUID") or "") or None,
-        series_number=_whole(dataset, "SeriesNumber"),
+        series_number=whole(dataset, "SeriesNumber"),
         description=str(dataset.get("SeriesDescription") or ""),
-        number=_whole(dataset, "InstanceNumber"),
+        number=whole(dataset, "InstanceNumber"),
         size=(int(dataset.Rows), int(dataset.Columns)),
-        position=_vector(dataset, "ImagePositionPatient", 3),
-        orientation=_vector(dataset, "ImageOrientationPatient", 6),
-        pixel_spacing_mm=_vector(dataset, "PixelSpacing", 2),
+        position=vector(dataset, "ImagePositionPatient", 3),
+        orientation=vector(dataset, "ImageOrientationPatient", 6),
+        pixel_spacing_mm=vector(dataset, "PixelSpacing", 2),
         slice_spacing_mm=spacing if spacing and spacing > 0 else None,
-        trigger_ms=_number(dataset, "TriggerTime"),
-        temporal_position=_number(dataset, "TemporalPositionIdentifier"),
+        trigger_ms=number(dataset, "TriggerTime"),
+        temporal_position=number(dataset, "TemporalPositionIdentifier"),
         interval_ms=_interval_ms(dataset),
         contrast=contrast,
-        frames=_whole(dataset, "NumberOfFrames") or 1,
-        samples=_whole(dataset, "SamplesPerPixel") or 1,
+        frames=whole(dataset, "NumberOfFrames") or 1,
+        samples=whole(dataset, "SamplesPerPixel") or 1,
         pixels=any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")),
         transfer_syntax=_transfer_syntax(dataset),
+        thickness_mm=number(dataset, "SliceThickness"),
+        inverted=dataset.get("PhotometricInterpretation") == "MONOCHROME1",
+        slope=number(dataset, "RescaleSlope") or 1.0,
+        intercept=number(dataset, "RescaleIntercept") or 0.0,
+        modality=str(dataset.get("Modality") or ""),
     )
 
 
@@ -296,31 +333,10 @@ def _transfer_syntax(dataset: Any) -> str:
 
 def _interval_ms(dataset: Any) -> float | None:
     """Time from phase to phase: stated, or the period of a cycle over the number of its phases."""
-    stated = _number(dataset, "TemporalResolution") or _number(dataset, "FrameTime")
-    period, phases = _number(dataset, "NominalInterval"), _number(dataset, "CardiacNumberOfImages")
+    stated = number(dataset, "TemporalResolution") or number(dataset, "FrameTime")
+    period, phases = number(dataset, "NominalInterval"), number(dataset, "CardiacNumberOfImages")
     found = stated or (period / phases if period and phases else None)
     return found if found and found > 0 else None
-
-
-def _number(dataset: Any, name: str) -> float | None:
-    try:
-        value = float(dataset.get(name))
-    except (TypeError, ValueError):
-        return None
-    return value if np.isfinite(value) else None
-
-
-def _whole(dataset: Any, name: str) -> int | None:
-    value = _number(dataset, name)
-    return None if value is None else int(value)
-
-
-def _vector(dataset: Any, name: str, length: int) -> tuple[float, ...] | None:
-    try:
-        values = tuple(float(value) for value in dataset.get(name))
-    except (TypeError, ValueError):
-        return None
-    return values if len(values) == length and np.isfinite(values).all() else None
 
 
 def _check_decoders(instances: Sequence[Instance], where: Path) -> None:

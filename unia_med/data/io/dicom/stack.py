@@ -24,6 +24,7 @@ SHIFT_TOLERANCE_PX = 0.5
 """Largest in-plane shift of a slice against the straight line through all, in pixels."""
 
 _ANGLE_TOLERANCE = 1e-3
+_WIDE_GAP = 2.0  # distance of slices over their thickness
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -53,6 +54,12 @@ class Instance:
         samples: numbers per pixel; 3 in colour.
         pixels: whether there are any.
         transfer_syntax: UID of the pixels' encoding.
+        thickness_mm: slice thickness.
+        inverted: whether the highest value is black (MONOCHROME1).
+        index: of the frame in a multi-frame file; None of a file of one image.
+        slope: with `intercept`, brings stored values to the scanner's.
+        intercept: see `slope`.
+        modality: "MR", "CT", ...
     """
 
     path: Path
@@ -76,6 +83,12 @@ class Instance:
     samples: int = 1
     pixels: bool = True
     transfer_syntax: str = ""
+    thickness_mm: float | None = None
+    inverted: bool = False
+    index: int | None = None
+    slope: float = 1.0
+    intercept: float = 0.0
+    modality: str = ""
 
     @property
     def place(self) -> np.ndarray:
@@ -130,6 +143,7 @@ def stack_instances(instances: Sequence[Instance], where: Path) -> Stack:
     _check_counts(places, where)
     positions = np.array([place[0].place for place in places], np.float64)
     step, notes = _slice_step(positions, instances[0], where)
+    notes = (*notes, *_wide_gaps(step, instances[0], len(positions)))
     places, time_step, more = _in_time(places, where)
     grid = tuple(tuple(place[frame] for place in places) for frame in range(len(places[0])))
     return Stack(grid, _affine(instances[0], positions[0], step), time_step, (*notes, *more))
@@ -152,11 +166,13 @@ def _check_each(instances: Sequence[Instance], where: Path) -> None:
         "Image Position (Patient)": "position",
         "Image Orientation (Patient)": "orientation",
         "Pixel Spacing": "pixel_spacing_mm",
-        "Frame of Reference UID": "frame_of_reference",
     }
-    if many := [item for item in instances if item.frames > 1]:
-        what = f"{len(many)} of {total} files are multi-frame objects (enhanced DICOM), expected one image a file"
-        raise UserError(what, where, "Convert the series to NIfTI, e.g. with dcm2niix, and give that as --input")
+    if many := [item for item in instances if item.frames > 1 and item.index is None]:
+        what = f"{len(many)} of {total} files are multi-frame objects that do not say where each frame lies"
+        raise UserError(what, where, "Export the original images; ultrasound clips and captures have no place")
+    if tiled := [item for item in instances if "MOSAIC" in item.contrast]:
+        what = f"{len(tiled)} of {total} images are mosaics, all slices of a volume side by side in one picture"
+        raise UserError(what, where, "Convert the series to NIfTI with dcm2niix, which takes them apart, and give that")
     if colour := [item for item in instances if item.samples != 1]:
         raise UserError(f"{len(colour)} of {total} images are in colour", where, "Give the grey-value series")
     if empty := [item for item in instances if not item.pixels]:
@@ -242,6 +258,13 @@ def _slice_step(positions: np.ndarray, first: Instance, where: Path) -> tuple[np
         what = f"slices are shifted against one another in plane, by up to {worst:.1f} mm"
         raise UserError(what, where, "Give the series resampled to one stack, e.g. as NIfTI")
     return step, ()
+
+
+def _wide_gaps(step: np.ndarray, first: Instance, slices: int) -> tuple[str, ...]:
+    distance, thickness = float(np.linalg.norm(step)), first.thickness_mm
+    if slices < 2 or not thickness or distance <= _WIDE_GAP * thickness:
+        return ()
+    return (f"slices of {thickness:g} mm lie {distance:.3g} mm apart; volumes take what lies between for granted",)
 
 
 def _uneven(depths: np.ndarray, gaps: np.ndarray, usual: float, odd: np.ndarray, where: Path) -> UserError:
