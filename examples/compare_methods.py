@@ -13,7 +13,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from unia_med.cli.main import main as command
 from unia_med.errors import UserError
 from unia_med.pipeline.comparison import Comparison, Entry, compare, select
 
@@ -52,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     try:
         wanted = select(ENTRIES, args.only)
-        comparison = Comparison(args.root, args.output, command, args.iterations_scale, args.split, args.set)
+        comparison = Comparison(args.root, args.output, args.iterations_scale, args.split, args.set)
         compare(comparison, ENTRIES, wanted, args.seeds)
     except UserError as error:
         print(f"compare_methods: error: {error}", file=sys.stderr)

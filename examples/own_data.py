@@ -14,9 +14,9 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
+import unia_med
 from unia_med.cardiac.phantom.dataset import patient_of
 from unia_med.cardiac.phantom.render import frame_image, frame_labels, surroundings
-from unia_med.cli.main import main as unia_med
 
 CLASSES = ("RV", "HEART")  # what a reader ticked: the right ventricle, and anything of the left one
 
@@ -36,22 +36,27 @@ def write_images(folder: Path) -> None:
     print((folder / "tags.csv").read_text())
 
 
-def main(folder: Path) -> int:
-    """Write data, inspects them, trains and predicts; returns the first exit code that is not 0."""
-    data, run, masks = folder / "scans", folder / "run", folder / "masks"
+def main(folder: Path) -> None:
+    """Write data, inspect them, train and predict."""
+    data, masks = folder / "scans", folder / "masks"
     data.mkdir(parents=True)
     write_images(data)
-    settings = [f"data.root={data}", f"data.classes=[{', '.join(CLASSES)}]", "data.split.fractions=[1.0, 0.0, 0.0]"]
-    settings += ["data.grid.spacing_mm=3.0", "data.grid.size=[64, 64]", "training.batch_size=4"]
-    settings += ["training.iterations=6", "training.validate_every=6"]  # for real data leave these two as they are
-    config = ["--config", "volumes_tags.yaml", *(part for text in settings for part in ("--set", text))]
-    commands = (
-        ["inspect", *config, "--output", str(folder / "inspection.html")],
-        ["train", *config, "--output", str(run)],
-        ["predict", "--model", str(run), "--input", str(data), "--output", str(masks), "--uncertainty"],
-    )
-    return next((code for command in commands if (code := unia_med(command))), 0)
+    settings = {
+        "data.root": str(data),
+        "data.classes": list(CLASSES),
+        "data.split.fractions": [1.0, 0.0, 0.0],
+        "data.grid": {"spacing_mm": 3.0, "size": [64, 64]},
+        "training.batch_size": 4,
+        "training.iterations": 6,  # for real data leave this and the next one as they are
+        "training.validate_every": 6,
+    }
+    found = unia_med.inspect("volumes_tags.yaml", set=settings)
+    print(found)
+    found.write(folder / "inspection.html")
+    run = unia_med.train("volumes_tags.yaml", folder / "run", set=settings)
+    for case in unia_med.predict(run, data, masks, uncertainty=True):
+        print(case.name, case.error or f"written to {case.files['labels'].name}")
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    main(Path(sys.argv[1]))

@@ -194,6 +194,16 @@ def _top_level_imports(tree: ast.Module) -> set[str]:
     return {name.split(".")[0] for name in _imports(ast.Module(body=statements, type_ignores=[]))}
 
 
+def test_the_command_line_is_called_by_nobody() -> None:
+    """The package, its comparison and the examples use the verbs of `unia_med`."""
+    examples = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
+    others = [path for path in _sources() if _room(path) != "cli"]
+    assert examples
+    for path in [*examples, *others]:
+        called = {name for name in _imports(ast.parse(path.read_text(encoding="utf-8"))) if "unia_med.cli" in name}
+        assert not called, f"{path.name} imports {called}"
+
+
 @pytest.mark.parametrize("start", TORCH_FREE)
 def test_start_up_rooms_import_nothing_heavy(start: str) -> None:
     files = [PACKAGE / start] if start.endswith(".py") else sorted((PACKAGE / start).rglob("*.py"))

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import csv
 import importlib.util
-import json
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from unia_med import api
 from unia_med.cli.main import build_parser
 from unia_med.config.shipped import shipped_configs
+from unia_med.engine.interrupt import Interrupted
 from unia_med.errors import UserError
+from unia_med.evaluation.evaluate import Evaluation
+from unia_med.inference.batch import Case
+from unia_med.pipeline import runner
 from unia_med.pipeline.comparison import Comparison, Entry, Result, compare, patient_means, select, to_csv, to_markdown
+from unia_med.pipeline.recipe import Recipe
 
 FULL = Entry("full", "acdc_cpu_full.yaml", "masks")
 UNIA = Entry("unia", "acdc_cpu.yaml", "tags", "phantom")
@@ -23,81 +30,106 @@ ENTRIES = (FULL, UNIA, PRIOR)
 
 
 class Recorder:
-    """A command line that writes what the commands would, and scores 0.5 everywhere."""
+    """Stands in for the verbs: writes what they would, and scores 0.5 everywhere."""
 
-    def __init__(self, fails: str = "", code: int = 2) -> None:
-        self.calls: list[list[str]] = []
-        self.fails, self.code = fails, code
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, interrupted: str = "", fails: str = "") -> None:
+        self.calls: list[tuple[str, Path, dict[str, Any]]] = []
+        self.interrupted, self.fails = interrupted, fails
+        for verb in ("train", "predict", "evaluate"):
+            monkeypatch.setattr(api, verb, getattr(self, verb))
+        monkeypatch.setattr(runner, "run_recipe", self.recipe)
 
-    def __call__(self, arguments: Sequence[str]) -> int:
-        arguments = list(arguments)
-        build_parser().parse_args(arguments)  # leaves with an error where the command line has no such option
-        self.calls.append(arguments)
-        if arguments[0] == self.fails:
-            return self.code
-        target = Path(arguments[arguments.index("--output") + 1])
-        if arguments[0] == "train":
-            target.mkdir(parents=True, exist_ok=True)
-            (target / "config.yaml").write_text("seed: 0")
-        elif arguments[0] == "evaluate":
-            target.parent.mkdir(parents=True, exist_ok=True)
-            dice = {"RV": 0.5, "MYO": 0.5, "LV": 0.5}
-            cases = [{"case": f"patient0{p}_frame01", "dice": dice} for p in (13, 14)]
-            target.write_text(json.dumps({"classes": list(dice), "cases": cases}))
-        return 0
+    def train(self, config: str, output: Path, *, set: Sequence[str], resume: bool) -> None:  # noqa: A002
+        self.calls.append(("train", output, {"settings": _settings(set), "resume": resume}))
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "config.yaml").write_text("seed: 0")
+        if self.interrupted == "train":
+            raise Interrupted(3, 2)
 
-    def named(self, command: str) -> list[list[str]]:
-        return [call for call in self.calls if call[0] == command]
+    def recipe(self, recipe: Recipe, output: Path) -> int:
+        self.calls.append(("recipe", output, {"recipe": recipe}))
+        return 130 if self.interrupted == "recipe" else 0
+
+    def predict(self, model: Path, images: Path, output: Path, *, split: str) -> Iterator[Case]:
+        self.calls.append(("predict", output, {"model": model, "split": split}))
+        error = UserError("cannot be read") if self.fails == "predict" else None
+        return iter([Case("patient013_frame01", images, (), error=error)])
+
+    def evaluate(self, predictions: Path, labels: Path, *, config: Path, split: str) -> Evaluation:
+        self.calls.append(("evaluate", predictions, {"config": config, "split": split}))
+        dice = {"RV": 0.5, "MYO": 0.5, "LV": 0.5}
+        cases = [{"case": f"patient0{p}_frame01", "dice": dice} for p in (13, 14)]
+        return Evaluation({"classes": list(dice), "cases": cases})
+
+    def named(self, verb: str) -> list[tuple[Path, dict[str, Any]]]:
+        return [(output, more) for name, output, more in self.calls if name == verb]
 
 
-def _settings(call: list[str]) -> dict[str, str]:
-    return dict(call[i + 1].split("=", 1) for i, word in enumerate(call) if word == "--set")
+def _settings(texts: Sequence[str]) -> dict[str, str]:
+    return dict(text.split("=", 1) for text in texts)
 
 
-def test_every_row_is_trained_once_with_a_reference_of_equal_budget(tmp_path: Path) -> None:
-    command = Recorder()
-    comparison = Comparison(tmp_path / "data", tmp_path, command, scale=0.1)
+def test_every_row_is_trained_once_with_a_reference_of_equal_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verbs = Recorder(monkeypatch)
+    comparison = Comparison(tmp_path / "data", tmp_path, scale=0.1)
     compare(comparison, ENTRIES, [UNIA, PRIOR], [0, 1])
-    runs = [Path(call[call.index("--output") + 1]).name for call in command.named("train")]
+    runs = [output.name for output, _ in verbs.named("train")]
     # UniA has 60 iterations and its teacher 60: references of 120 and, for the teacher alone, of 60.
     assert runs == ["unia_seed0", "unia_seed1", *(f"full_{n}_seed{s}" for n in (120, 60) for s in (0, 1))]
-    unia, full = _settings(command.named("train")[1]), _settings(command.named("train")[2])
+    unia, full = (verbs.named("train")[index][1]["settings"] for index in (1, 2))
     assert unia["seed"] == "1" and unia["training.iterations"] == "60" and unia["prior.phantom.iterations"] == "60"
     assert full["training.iterations"] == "120" and full["data.root"] == str(tmp_path / "data")
-    teacher = [call for call in command.named("predict") if "phantom_alone_seed0" in call[-1]]
-    assert teacher[0][teacher[0].index("--model") + 1] == str(tmp_path / "runs" / "unia_seed0" / "prior")
-    before = len(command.calls)
+    assert not any("prior" in key for key in full)
+    teacher = [more["model"] for output, more in verbs.named("predict") if output.name == "phantom_alone_seed0"]
+    assert teacher == [tmp_path / "runs" / "unia_seed0" / "prior"]
+    assert {more["split"] for _, more in verbs.named("predict") + verbs.named("evaluate")} == {"val"}
+    before = len(verbs.calls)
     compare(comparison, ENTRIES, [UNIA, PRIOR], [0, 1])
-    assert len(command.calls) == before
+    assert len(verbs.calls) == before
 
 
-def test_an_interrupted_run_is_resumed_and_a_failed_one_named(tmp_path: Path) -> None:
+def test_an_interrupted_run_is_resumed_and_a_failed_case_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Recorder(monkeypatch, interrupted="train")
     with pytest.raises(KeyboardInterrupt):
-        compare(Comparison(tmp_path, tmp_path, Recorder("predict", 130)), ENTRIES, [FULL], [0])
-    command = Recorder()
-    compare(Comparison(tmp_path, tmp_path, command), ENTRIES, [FULL], [0])
-    assert "--resume" in command.named("train")[0]
-    with pytest.raises(UserError, match="unia-med train ended with code 2"):
-        compare(Comparison(tmp_path, tmp_path, Recorder("train")), ENTRIES, [UNIA], [0])
+        compare(Comparison(tmp_path, tmp_path), ENTRIES, [FULL], [0])
+    Recorder(monkeypatch, fails="predict")
+    with pytest.raises(UserError, match="1 cases could not be predicted:\n  patient013_frame01: cannot be read"):
+        compare(Comparison(tmp_path, tmp_path), ENTRIES, [FULL], [0])
+    verbs = Recorder(monkeypatch)
+    compare(Comparison(tmp_path, tmp_path), ENTRIES, [FULL], [0])
+    assert verbs.named("train")[0][1]["resume"]
+    Recorder(monkeypatch, interrupted="recipe")
+    recipe = Entry("psa", "affinitynet_acdc.yaml", "tags", recipe=True, part="segmentation")
+    with pytest.raises(KeyboardInterrupt):
+        compare(Comparison(tmp_path, tmp_path), [FULL, recipe], [recipe], [0])
 
 
-def test_a_recipe_is_run_as_a_pipeline_and_its_stages_are_rows(tmp_path: Path) -> None:
+def test_a_recipe_is_run_as_a_pipeline_and_its_stages_are_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     recipe = Entry("psa", "affinitynet_acdc.yaml", "tags", recipe=True, part="segmentation")
     alone = Entry("cam_alone", "psa", "tags", part="classifier")
     for stage in ("segmentation", "classifier"):
         (tmp_path / "runs" / "psa_seed0" / stage).mkdir(parents=True)
         (tmp_path / "runs" / "psa_seed0" / stage / "config.yaml").write_text("seed: 0")
-    command = Recorder()
-    comparison = Comparison(tmp_path, tmp_path, command, scale=0.1)
+    verbs = Recorder(monkeypatch)
+    comparison = Comparison(tmp_path, tmp_path, scale=0.1)
     entries = {entry.name: entry for entry in (FULL, recipe, alone)}
     # 250, 200 and 500 iterations
     assert comparison.result(recipe, 0, entries).iterations == 25 + 20 + 50
     assert comparison.result(alone, 0, entries).iterations == 25
-    assert [call[0] for call in command.calls] == ["pipeline", "predict", "evaluate", "predict", "evaluate"]
-    assert command.calls[0][1] == "affinitynet_acdc.yaml"
-    assert _settings(command.calls[0])["stages.affinity.training.iterations"] == "20"
-    models = [call[call.index("--model") + 1] for call in command.named("predict")]
-    assert [Path(model).name for model in models] == ["segmentation", "classifier"]
+    assert [call[0] for call in verbs.calls] == ["recipe", "predict", "evaluate", "predict", "evaluate"]
+    run = verbs.named("recipe")[0][1]["recipe"]
+    (affinity,) = (stage for stage in run.stages if stage.name == "affinity")
+    assert affinity.settings["training"]["iterations"] == 20
+    assert [more["model"].name for _, more in verbs.named("predict")] == ["segmentation", "classifier"]
+    # What is printed is a command that the command line takes, and does the same.
+    printed = [shlex.split(line)[1:] for line in capsys.readouterr().out.splitlines() if line.startswith("unia-med")]
+    assert [build_parser().parse_args(words).run.__module__.split(".")[-1] for words in printed] == [
+        *("pipeline", "predict", "evaluate", "predict", "evaluate")
+    ]
 
 
 def _result(entry: Entry, seed: int, dice: list[list[float]]) -> Result:

@@ -1,7 +1,8 @@
 """Trains and scores several configs on one data set under the same conditions, and writes the table that compares them.
 
-Every row is trained, predicted and scored by the commands `train` (or `pipeline`), `predict` and `evaluate`, so that a
-figure of the table can be had by hand too. Finished work is not repeated, interrupted work is taken up again.
+Every row is trained, predicted and scored by the verbs `train` (or a recipe), `predict` and `evaluate`; the command
+that does the same is printed, so that a figure of the table can be had by hand too. Finished work is not repeated,
+interrupted work is taken up again.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +20,10 @@ import numpy as np
 
 from unia_med.errors import UserError, suggestion
 from unia_med.files import write_text
+from unia_med.run_files import RunFiles
 
 if TYPE_CHECKING:
     from unia_med.config.schema import RunConfig
-
-Command = Callable[[Sequence[str]], int]
-"""The command line `unia-med`: arguments to exit code."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,6 @@ class Comparison:
     Args:
         root: the data set.
         output: the folder.
-        command: the command line; `unia_med.cli.main.main`.
         scale: factor on all iterations; below 1 for a quick look.
         split: part of the data set that is scored.
         settings: further settings of every run, as for `--set`.
@@ -89,13 +88,12 @@ class Comparison:
         self,
         root: Path,
         output: Path,
-        command: Command,
         scale: float = 1.0,
         split: str = "val",
         settings: Sequence[str] = (),
     ) -> None:
         self.root, self.output, self.split, self.scale = root, output, split, scale
-        self.settings, self._command = tuple(settings), command
+        self.settings = tuple(settings)
 
     def result(self, entry: Entry, seed: int, entries: Mapping[str, Entry]) -> Result:
         """Train what is not yet trained, score what is not yet scored, and return the scores.
@@ -130,32 +128,32 @@ class Comparison:
         run = self.output / "runs" / f"{entry.name}_seed{seed}"
         if self._scores(entry, seed).is_file():
             return run
-        settings = [text for setting in self._settings(entry, seed) for text in ("--set", setting)]
+        settings = self._settings(entry, seed)
         if entry.recipe:
-            self._call(["pipeline", entry.config, "--output", str(run), *settings])
+            _say("pipeline", entry.config, "--output", run, settings=settings)
+            _run_recipe(entry.config, run, settings)
         else:
-            resume = ["--resume"] if (run / "config.yaml").is_file() else []
-            self._call(["train", "--config", entry.config, "--output", str(run), *settings, *resume])
+            resume = RunFiles(run).config.is_file()
+            _say("train", "--config", entry.config, "--output", run, *["--resume"] * resume, settings=settings)
+            _run_training(entry.config, run, settings, resume)
         return run
 
     def _scores(self, entry: Entry, seed: int) -> Path:
         return self.output / "scores" / f"{entry.name}_seed{seed}.json"
 
     def _score(self, entry: Entry, seed: int, model: Path, scores: Path) -> None:
-        masks = self.output / "masks" / f"{entry.name}_seed{seed}"
-        root, split = str(self.root), self.split
-        self._call(["predict", "--model", str(model), "--input", root, "--split", split, "--output", str(masks)])
-        config = next(path for path in (model, model.parent) if (path / "config.yaml").is_file()) / "config.yaml"
-        scored = ["evaluate", "--predictions", str(masks), "--labels", root, "--config", str(config)]
-        self._call([*scored, "--split", split, "--output", str(scores)])
+        from unia_med import api
 
-    def _call(self, arguments: list[str]) -> None:
-        print(f"unia-med {' '.join(arguments)}", flush=True)
-        code = self._command(arguments)
-        if code == 130:
-            raise KeyboardInterrupt
-        if code:
-            raise UserError(f"unia-med {arguments[0]} ended with code {code}", remedy="Its message stands above")
+        masks = self.output / "masks" / f"{entry.name}_seed{seed}"
+        _say("predict", "--model", model, "--input", self.root, "--split", self.split, "--output", masks)
+        failed = [case for case in api.predict(model, self.root, masks, split=self.split) if case.error is not None]
+        _refuse_failed({case.name: str(case.error) for case in failed}, "predicted")
+        config = next(path for folder in (model, model.parent) if (path := RunFiles(folder).config).is_file())
+        folders = ("--predictions", masks, "--labels", self.root)
+        _say("evaluate", *folders, "--config", config, "--split", self.split, "--output", scores)
+        found = api.evaluate(masks, self.root, config=config, split=self.split)
+        _refuse_failed(found.faults, "scored")
+        found.write(scores)
 
     def _settings(self, entry: Entry, seed: int) -> list[str]:
         settings = [f"data.root={self.root}", f"seed={seed}", *self.settings, *entry.overrides]
@@ -192,6 +190,36 @@ class Comparison:
         prior = config.prior.teacher()
         teacher = scaled(prior[1].iterations, self.scale) if prior is not None else 0
         return teacher if entry.part else teacher + scaled(config.training.iterations, self.scale)
+
+
+def _run_training(config: str, run: Path, settings: Sequence[str], resume: bool) -> None:
+    from unia_med import api
+    from unia_med.engine.interrupt import Interrupted
+
+    try:
+        api.train(config, run, set=settings, resume=resume)
+    except Interrupted as stop:
+        raise KeyboardInterrupt from stop
+
+
+def _run_recipe(recipe: str, run: Path, settings: Sequence[str]) -> None:
+    from unia_med.pipeline.recipe import load_recipe
+    from unia_med.pipeline.runner import run_recipe
+
+    if run_recipe(load_recipe(recipe, settings), run):  # only a stage that was interrupted gives a code
+        raise KeyboardInterrupt
+
+
+def _refuse_failed(reasons: Mapping[str, str], done: str) -> None:
+    if reasons:
+        listing = "".join(f"\n  {name}: {reason}" for name, reason in reasons.items())
+        raise UserError(f"{len(reasons)} cases could not be {done}:{listing}", "comparison")
+
+
+def _say(command: str, *arguments: str | Path, settings: Sequence[str] = ()) -> None:
+    """Print the command line that does the same."""
+    more = [text for setting in settings for text in ("--set", setting)]
+    print(f"unia-med {shlex.join([command, *map(str, arguments), *more])}", flush=True)
 
 
 def scaled(iterations: int, scale: float) -> int:
