@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -98,6 +100,24 @@ def test_the_settings_in_the_documents_are_current() -> None:
     text = (ROOT / "configs" / "README.md").read_text(encoding="utf-8")
     current = MARK + text.partition(MARK)[2]
     assert current == generated_part(), "run: unia-med settings --markdown configs/README.md"
+
+
+def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from unia_med.cardiac.phantom.dataset import write_dataset
+
+    (patient,) = write_dataset(tmp_path / "hearts", patients=1)
+    (tmp_path / "scans").mkdir()
+    frame = min(patient.glob("*_frame??.nii.gz"))
+    truth = frame.with_name(frame.name.replace(".nii.gz", "_gt.nii.gz"))
+    shutil.copy(frame, tmp_path / "scan.nii.gz")
+    shutil.copy(frame, tmp_path / "scans" / "scan7.nii.gz")
+    shutil.copy(truth, tmp_path / "scans" / "scan7_gt.nii.gz")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in _fenced((ROOT / "README.md").read_text(encoding="utf-8"), "python"):
+        exec(compile(block, "README.md", "exec"), names)
+    assert names["result"].classes == ("RV", "MYO", "LV")
+    assert (tmp_path / "masks" / "scan7_seg.nii.gz").is_file()
 
 
 def test_the_check_of_commands() -> None:

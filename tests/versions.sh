@@ -2,7 +2,8 @@
 # The fast tests in fresh environments: on the oldest versions that pyproject.toml allows (lowest), on the newest
 # (newest), or with each extra missing in turn (extras).
 #   tests/versions.sh lowest|newest|extras [PYTHON] [PYTEST ARGUMENTS ...]
-# A bound such as 1.10 stands for its newest patch, 1.10.*. torch is that of constraints.txt, of which a CPU build may be at hand; TORCH=2.6.0 or TORCH=newest names another.
+# A bound such as 1.10 stands for its newest patch, 1.10.*. torch is that of constraints.txt, of which a CPU build may be at
+# hand; TORCH=2.6.0 or TORCH=newest names another.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 which=${1:?lowest, newest or extras}
