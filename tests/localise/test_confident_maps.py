@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from unia_med.labels import IGNORE
-from unia_med.localise.confident import confident_labels, with_background, with_constant
+from unia_med.localise.confident import (
+    SCORE_CRF,
+    confident_labels,
+    crf_labels,
+    crf_refinement,
+    pixel_refinement,
+    with_background,
+    with_constant,
+)
+from unia_med.localise.dense_crf import dense_crf
 from unia_med.localise.thresholds import possible_maps
 
 
@@ -48,8 +59,39 @@ def test_refinement_moves_labels_to_the_intensity_edge() -> None:
     maps[..., 10:22, 10:22] = 0.9  # sure inside the square, two pixels short of its border
     tags = torch.tensor([[1]])
     scores = (with_background(maps, 4), with_background(maps, 32))
-    plain, refined = confident_labels(*scores, tags), confident_labels(*scores, tags, images)
+    plain, refined = confident_labels(*scores, tags), confident_labels(*scores, tags, pixel_refinement(images))
     inside, outside = images[0, 0] == 1, images[0, 0] == 0
     assert (plain[0][inside] == 1).sum() == 144
     assert (refined[0][inside] == 1).sum() > 144
     assert (refined[0][outside] == 1).sum() <= 8
+
+
+def test_the_crf_is_run_image_by_image_and_labels_start_with_their_trust() -> None:
+    images = torch.rand(2, 1, 6, 7, generator=torch.Generator().manual_seed(0))
+    scores = torch.rand(2, 3, 6, 7, generator=torch.Generator().manual_seed(1)).softmax(1)
+    settings = SCORE_CRF._replace(stride=1, iterations=2)
+    single = settings._replace(appearance_colour=13.0 / math.sqrt(3))
+    found = crf_refinement(images, settings)(scores)
+    torch.testing.assert_close(found[1], dense_crf(images[1], scores[1], single))
+    trusted = torch.full_like(scores, 0.15).scatter(1, scores.argmax(1, keepdim=True), 0.7)
+    of_labels = crf_refinement(images, settings, of_labels=True)(scores)
+    torch.testing.assert_close(of_labels[0], dense_crf(images[0], trusted[0], single))
+    colour = crf_refinement(images.repeat(1, 3, 1, 1), settings)(scores)
+    torch.testing.assert_close(colour[0], dense_crf(images[0].repeat(3, 1, 1), scores[0], settings))
+
+
+def test_labels_of_two_crfs_follow_the_edge_and_keep_the_surest_pixels() -> None:
+    """A bright square whose map is blurred: what is labelled lies inside it, the far field is background."""
+    images = torch.zeros(1, 1, 32, 32)
+    images[..., 10:22, 10:22] = 1.0
+    ramp = (1 - (torch.arange(32) - 15.5).abs() / 12).clamp(min=0)
+    maps = torch.stack((ramp.outer(ramp), torch.zeros(32, 32)))[None]
+    labels, scores = crf_labels(maps, torch.tensor([[1, 0]]), images)
+    square = images[0, 0] > 0
+    assert (labels[0] == 1).sum() > 20 and not ((labels[0] == 1) & ~square).any() and not (labels == 2).any()
+    assert (labels[0, :4, :4] == 0).all() and not ((labels[0] == 0) & square).any()
+    active = maps[0, 0][maps[0, 0] > 0.1]
+    assert maps[0, 0][labels[0] == 1].min() >= active.quantile(0.6)  # the highest 40 %
+    torch.testing.assert_close(scores.sum(1), torch.ones(1, 32, 32))
+    unknown, _ = crf_labels(maps, torch.tensor([[-1, 0]]), images)
+    assert not (unknown == 1).any()

@@ -217,3 +217,11 @@ def test_a_short_training_on_the_scores_of_phantoms(tmp_path: Path) -> None:
     assert trainer.step == 4 and trainer.method.seen.any()
     again = Trainer(Aalr(config), bank, training, AugmentConfig(), tmp_path, torch.device("cpu"), 0)
     torch.testing.assert_close(again.method.bank, trainer.method.bank)
+
+
+def test_labels_on_line_by_the_crf_follow_its_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    method, batch, made = _method(online={"refine": "crf"}), _batch(), torch.full((2, 32, 48), 2)
+    scores = torch.full((2, 4, 32, 48), 0.25)
+    monkeypatch.setattr("unia_med.methods.aalr.crf_labels", lambda *_: (made, scores))
+    found = method._pseudo_labels(batch, method.network.embed(batch.images), 0)
+    assert torch.equal(found.labels, made) and (found.confidence == 0.25).all()

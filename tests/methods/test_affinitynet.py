@@ -10,6 +10,7 @@ import torch
 from unia_med.config.load import parse_config
 from unia_med.errors import UserError
 from unia_med.labels import IGNORE
+from unia_med.localise.confident import LABEL_CRF, SCORE_CRF
 from unia_med.methods.affinitynet import AffinityNet
 from unia_med.methods.base import Batch
 from unia_med.methods.cam import Cam, activation_maps, confident_from_maps
@@ -83,7 +84,10 @@ def test_every_trainable_parameter_gets_a_finite_gradient(affinity: str, stride:
     losses = method(batch, 0)
     assert set(losses) == {"loss", "affinity", "classification"}
     losses["loss"].backward()
-    assert [n for n, p in method.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
+    learns = {name: parameter for name, parameter in method.named_parameters() if parameter.requires_grad}
+    assert [n for n, p in learns.items() if p.grad is None or not p.grad.isfinite().all()] == []
+    frozen = {name for name, parameter in method.named_parameters() if not parameter.requires_grad}
+    assert bool(frozen) is (affinity == "boundary") and all(name.startswith("network.stages.") for name in frozen)
 
 
 def test_unlabelled_and_outside_pixels_teach_no_pair() -> None:
@@ -171,6 +175,11 @@ def test_boundary_brings_its_published_defaults_and_the_user_wins() -> None:
     settings = _config(name="affinitynet", affinity="boundary", walk={"beta": 5}).method
     assert (settings.walk.beta, settings.walk.background) == (5, 0.25)
     assert settings.confident.background == "constant"
+    assert (settings.radius, settings.train_backbone) == (10.0, False)
+    mine = _config(name="affinitynet", affinity="boundary", radius=4, train_backbone=True).method
+    assert (mine.radius, mine.train_backbone) == (4.0, True)
+    feature = _config(name="affinitynet").method
+    assert (feature.radius, feature.train_backbone) == (5.0, True)
     again = parse_config({"data": {"groups": GROUPS}, "method": settings.model_dump(mode="json")}).method
     assert again == settings
 
@@ -180,3 +189,20 @@ def test_constant_seeds_are_thresholds() -> None:
     maps = torch.tensor([[[[0.31, 0.29, 0.06, 0.04]]]])
     labels = confident_from_maps(maps, torch.tensor([[1]]), torch.zeros(1, 1, 1, 4), settings)
     assert labels.flatten().tolist() == [1, IGNORE, IGNORE, 0]
+
+
+def test_confident_maps_take_the_crf_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PSA's of scores with exponents, IRN's of labels with constants."""
+    seen = []
+
+    def stub(images: torch.Tensor, settings: object, of_labels: bool) -> object:
+        seen.append((settings, of_labels))
+        return lambda scores: scores.flip(3)
+
+    monkeypatch.setattr("unia_med.methods.cam.crf_refinement", stub)
+    maps = torch.tensor([[[[0.9, 0.0]]]])
+    for form in ("alpha", "constant"):
+        settings = _config(name="cam", confident={"refine": "crf", "background": form}).method.confident
+        labels = confident_from_maps(maps, torch.tensor([[1]]), torch.zeros(1, 1, 1, 2), settings)
+        assert labels.flatten().tolist() == [0, 1]
+    assert seen == [(SCORE_CRF, False), (LABEL_CRF, True)]

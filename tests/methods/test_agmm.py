@@ -176,3 +176,11 @@ def test_a_run_on_scribbles_writes_finite_losses_and_scores(tiny_acdc: Path, tmp
     with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
         row = list(csv.DictReader(file))[-1]
     assert float(row["mixture"]) > 0 and 0 <= float(row["val_dice"]) <= 1
+
+
+def test_the_released_form_is_one_preset_and_the_user_wins() -> None:
+    method = _method(preset="released", em_rounds=1)
+    settings = method.settings
+    assert (settings.variance, settings.mix_loss, settings.self_ramp, settings.em_rounds) == ("fixed", "bce", 0.0, 1)
+    assert settings.weights.absent_classes == 1.0 and method.fit.owners == [0, 1, 2, 3]
+    assert {"separation", "self_supervision"} <= set(method(_batch(), 0))

@@ -26,8 +26,9 @@ class ConfidentConfig(Section):
     """`constant`: foreground is sure above it."""
     background_score: float = Field(0.05, gt=0, le=1)
     """`constant`: background is sure below it."""
-    refine: Literal["none", "par"] = "par"
-    """`par`: scores first follow intensity edges (pixel-adaptive refinement in place of the dense CRF)."""
+    refine: Literal["none", "par", "crf"] = "par"
+    """What lets scores follow intensity edges first: `par`, pixel-adaptive refinement; `crf`, the published dense CRF,
+    exact and slow (PSA's of scores with `background: alpha`, IRN's of labels with `constant`)."""
     dilations: tuple[Annotated[int, Field(ge=1)], ...] = (1, 2)
     """`par`: distances of its neighbours in pixels of the half-resolution image. UniA's (1, 2, 4, 8, 12, 24) are for
     images of 448 pixels; at 128 they let the background wash objects away."""
@@ -78,7 +79,9 @@ class WalkConfig(Section):
     """Constant background score after the walk instead, maps being divided by their peak; null: alpha. IRN: 0.25."""
 
 
-PUBLISHED_BOUNDARY: dict[str, dict[str, Any]] = {
+PUBLISHED_BOUNDARY: dict[str, Any] = {
+    "radius": 10.0,
+    "train_backbone": False,
     "confident": {"background": "constant"},
     "walk": {"beta": 10.0, "background": 0.25},
 }
@@ -91,7 +94,7 @@ class AffinityNetConfig(Section):
     name: Literal["affinitynet"] = "affinitynet"
     affinity: Literal["feature", "boundary"] = "feature"
     """`feature`: distance of features (PSA); `boundary`: strongest edge on the way (IRN), which brings its own
-    defaults of `confident` and `walk`."""
+    defaults of `radius`, `train_backbone`, `confident` and `walk`."""
     classifier: Path | None = None
     """Run folder of a method `cam` with the same `cam` settings, which stays as it is; null trains one alongside."""
     cam: CamConfig = CamConfig()
@@ -110,8 +113,9 @@ class AffinityNetConfig(Section):
     @classmethod
     def _boundary_defaults(cls, values: Any) -> Any:
         if isinstance(values, dict) and values.get("affinity") == "boundary":
-            parts = {name: {**preset, **_plain(values.get(name))} for name, preset in PUBLISHED_BOUNDARY.items()}
-            return {**values, **parts}
+            sections = {name: preset for name, preset in PUBLISHED_BOUNDARY.items() if isinstance(preset, dict)}
+            parts = {name: {**preset, **_plain(values.get(name))} for name, preset in sections.items()}
+            return {**PUBLISHED_BOUNDARY, **values, **parts}
         return values
 
     @model_validator(mode="after")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -44,10 +44,30 @@ class SeedSettings(Section):
     """Share of the iterations before the first seeds; until then only the classifier learns from tags."""
 
 
+RELEASED: dict[str, Any] = {
+    "centres_per_class": [1],
+    "variance": "fixed",
+    "em_rounds": 0,
+    "mix_loss": "bce",
+    "self_target": "response",
+    "self_grad": "both",
+    "self_ramp": 0.0,
+    "balance": 0.0,
+    "position_weight": 0.0,
+    "intensity_weight": 0.0,
+    "channels": 256,
+    "weights": {"absent_classes": 1.0},
+}
+"""One Gaussian exp(-d^2) per class on 256 channels, all losses from the first step with weight 1 [5, 6]. Its sum of
+class centres over a batch is a mean here [10.1]."""
+
+
 class AgmmConfig(Section):
     """AGMM: adaptive Gaussian mixtures on sparse labels (Wu et al., CVPR 2023 and TPAMI 2025)."""
 
     name: Literal["agmm"] = "agmm"
+    preset: Literal["default", "released"] = "default"
+    """`released`: the form of the released conference code, see `RELEASED`; what is set besides wins."""
     weights: AgmmWeights = AgmmWeights()
     balance: float = Field(0.0, ge=0, le=1)
     """How alike classes count in the losses on labelled pixels: 0: by their pixels, as published; 1: all classes of a
@@ -86,6 +106,15 @@ class AgmmConfig(Section):
     to drawn labels. `background` is that of the CAM column in the validation table."""
     dense_energy_grid: int = Field(40, ge=8)
     """Longest side in pixels on which `dense_energy` is computed; cost grows with its 4th power."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_preset(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("preset") == "released":
+            weights = values.get("weights") or {}
+            weights = weights.model_dump() if isinstance(weights, Section) else weights
+            return {**RELEASED, **values, "weights": {**RELEASED["weights"], **weights}}
+        return values
 
     @model_validator(mode="after")
     def _check(self) -> AgmmConfig:

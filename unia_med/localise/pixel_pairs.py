@@ -116,7 +116,7 @@ def path_maxima(edges: Tensor, offsets: list[Offset]) -> Tensor:
     height, width = flat.shape[-2:]
     maps = []
     for rows, columns in offsets:
-        start = max(-columns, 0)
+        start = min(max(-columns, 0), width)
         tall, wide = max(height - rows, 0), max(width - abs(columns), 0)
         cells = path_cells((rows, columns))
         views = [flat[:, y : y + tall, start + x : start + x + wide] for y, x in cells]

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from unia_med.config.aalr import AalrConfig
 from unia_med.config.schema import RunConfig
 from unia_med.labels import IGNORE, TAG_PRESENT
-from unia_med.localise.confident import with_background
+from unia_med.localise.confident import crf_labels, with_background
 from unia_med.localise.local_refine import local_kernel, refined_scores, sole_winners
 from unia_med.localise.normalise import normalise_maps
 from unia_med.localise.thresholds import allowed_classes, two_valued, withhold_background
@@ -168,6 +168,9 @@ class Aalr(SegmenterMethod[AalrConfig]):
         """Labels (B, H, W) and scores (B, K, H, W) from activation maps, refined locally by intensities [3]."""
         size, raw = size_of(batch.images), needed_part(output.maps)
         maps = resized(normalise_maps(raw, batch.tags == TAG_PRESENT), size)
+        if self.settings.online.refine == "crf":
+            labels, scores = crf_labels(maps, batch.tags, batch.images)
+            return withhold_background(labels, resized(normalise_maps(raw), size), batch.tags, _LEAST), scores
         kernel = local_kernel(batch.images, _DILATIONS)
         scores = refined_scores(kernel, with_background(maps, _BACKGROUND_POWER))
         labels = sole_winners(scores, least=_LEAST)

@@ -33,7 +33,7 @@ from unia_med.methods.base import Batch, Method, Prediction
 from unia_med.methods.cam import activation_maps, cam_network, confident_from_maps
 from unia_med.methods.given_labels import inside
 from unia_med.nn.affinity_network import AffinityNetwork
-from unia_med.nn.lite0 import load_state_file
+from unia_med.nn.lite0 import read_plain_file
 from unia_med.run_files import RunFiles
 from unia_med.tensors import resized, size_of
 
@@ -202,7 +202,8 @@ class AffinityNet(Method[AffinityNetConfig]):
     def _load_classifier(self, run: Path) -> None:
         """Take the averaged weights of a finished classifier run; its stages start those of the affinity network."""
         path = RunFiles(run).best
-        state: dict[str, Tensor] = dict(load_state_file(path).get("ema", {}))
+        found = read_plain_file(path)
+        state: dict[str, Tensor] = dict(found.get("ema", {})) if isinstance(found, dict) else {}
         weights = {name.removeprefix("network."): value for name, value in state.items()}
         own = self.classifier.state_dict()
         if own.keys() != weights.keys() or any(own[name].shape != weights[name].shape for name in own):

@@ -11,7 +11,15 @@ from torch import Tensor
 from unia_med.config.affinitynet import CamConfig, ConfidentConfig
 from unia_med.config.schema import RunConfig
 from unia_med.localise.cam import multi_scale_maps
-from unia_med.localise.confident import confident_labels, with_background, with_constant
+from unia_med.localise.confident import (
+    LABEL_CRF,
+    SCORE_CRF,
+    confident_labels,
+    crf_refinement,
+    pixel_refinement,
+    with_background,
+    with_constant,
+)
 from unia_med.localise.normalise import normalise_maps
 from unia_med.localise.thresholds import possible_maps, two_valued
 from unia_med.losses.classification import tag_classification
@@ -65,8 +73,13 @@ def confident_from_maps(maps: Tensor, tags: Tensor, images: Tensor, settings: Co
     else:
         sure_foreground = with_constant(maps, settings.foreground_score)
         sure_background = with_constant(maps, settings.background_score)
-    guide = images if settings.refine == "par" else None
-    return confident_labels(sure_foreground, sure_background, tags, guide, settings.dilations)
+    refine = None
+    if settings.refine == "par":
+        refine = pixel_refinement(images, settings.dilations)
+    elif settings.refine == "crf":
+        of_labels = settings.background == "constant"
+        refine = crf_refinement(images, LABEL_CRF if of_labels else SCORE_CRF, of_labels)
+    return confident_labels(sure_foreground, sure_background, tags, refine)
 
 
 class Cam(Method[CamConfig]):

@@ -83,25 +83,30 @@ def find_packaged_weights() -> Path:
 
 def load_state_file(path: Path) -> dict[str, Tensor]:
     """Return a flat state dict from a local file, never executing code in it."""
-    if not path.is_file():
-        raise UserError("no such weights file", where=path, remedy="set network.weights to a file, package or none")
-    damage = zip_damage(path)
-    if damage is not None:
-        raise UserError(f"the weights are damaged ({damage})", where=path, remedy="copy the file again from its source")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UserError(
-            f"not a plain PyTorch weights file ({type(error).__name__})",
-            where=path,
-            remedy="save it again as a state dict of tensors: torch.save(model.state_dict(), path)",
-        ) from error
+    state = read_plain_file(path)
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(
             "holds no tensors by name", where=path, remedy="save a state dict: torch.save(model.state_dict(), path)"
         )
     return state
+
+
+def read_plain_file(path: Path) -> Any:
+    """Return what torch saved in a local file, such as a checkpoint, never executing code in it."""
+    if not path.is_file():
+        raise UserError("no such weights file", where=path, remedy="set network.weights to a file, package or none")
+    damage = zip_damage(path)
+    if damage is not None:
+        raise UserError(f"the weights are damaged ({damage})", where=path, remedy="copy the file again from its source")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(
+            f"not a plain PyTorch weights file ({type(error).__name__})",
+            where=path,
+            remedy="save it again as a state dict of tensors: torch.save(model.state_dict(), path)",
+        ) from error
 
 
 def filters_for_channels(weight: Tensor, channels: int) -> Tensor:
