@@ -57,7 +57,19 @@ ALLOWED: dict[str, set[str]] = {
         "run_files",
     },
     "inspection": {"config", "data", "files"},
-    "report": {"build", "config", "data", "metrics", "inference", "engine", "evaluation", "runs", "run_files", "files"},
+    "report": {
+        "build",
+        "config",
+        "data",
+        "metrics",
+        "inference",
+        "engine",
+        "evaluation",
+        "runs",
+        "run_files",
+        "files",
+        "registry",
+    },
 }
 """What each room may import beside itself and the free modules."""
 

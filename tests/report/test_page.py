@@ -61,7 +61,9 @@ def test_the_command_writes_a_whole_page(run_dir: Path, tmp_path: Path, capsys: 
     page = output.read_text()
     structure = Structure(page)
     headings = re.findall(r"<h2[^>]*>(.*?)</h2>", page)
-    assert headings == ["Trained on", "Learning curves", "Cases", "Slices", "Label quality", "Uncertainty", "Settings"]
+    first, last = ["Trained on", "Learning curves", "Cases"], ["Slices", "Label quality", "Uncertainty", "Settings"]
+    assert headings == [*first, "Measurements", *last]
+    assert page.split('<section id="measurements"')[1].split("</section>")[0].count("<h3>patient013</h3>") == 1
     for tag, attributes in structure.seen:
         address = attributes.get("href") or attributes.get("src") or "#"
         assert address.startswith(("#", "data:")), f"{tag} loads {address}"

@@ -1,8 +1,8 @@
-"""The heart's part of a report: indices, the volume curve and the bull's eye of each patient, as HTML."""
+"""The heart's part of a report: indices, the volume curve and the bull's eye of a patient, as HTML."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
 from unia_med.cardiac.bulls_eye import bulls_eye
@@ -16,59 +16,78 @@ _PARTS = ("LV", "MYO", "RV")
 _FEW_FRAMES = 3  # from which on a curve says more than two numbers
 
 
-def heart_section(patients: Mapping[str, Mapping[int, Volume]], classes: Sequence[str]) -> str:
-    """Return HTML with the indices of each patient; empty where the classes hold no left ventricle.
+def heart_section(
+    patient: str, predicted: Mapping[int, Volume], true: Mapping[int, Volume], classes: Sequence[str]
+) -> str:
+    """Return HTML with a patient's indices; empty where the classes hold no left ventricle.
 
     Args:
-        patients: label volumes (X, Y, Z), values 1, 2, 3, ... in the order of `classes`, by patient and frame number.
+        patient: title.
+        predicted: label volumes (X, Y, Z), values 1, 2, 3, ... in the order of `classes`, by frame number.
+        true: the same of true masks; may be empty.
         classes: names without background.
     """
     values = {name.upper() if name.upper() in _PARTS else name: value for value, name in enumerate(classes, start=1)}
     if "LV" not in values:
         return ""
-    return "".join(_patient(name, frames, values) for name, frames in patients.items())
-
-
-def _patient(name: str, frames: Mapping[int, Volume], values: Mapping[str, int]) -> str:
-    numbers = sorted(frames)
     try:
-        found = measure((frames[number] for number in numbers), values)
-        refuse_impossible(found)
+        found = _measured(predicted, values)
     except UserError as error:
-        return f"<h3>{escape(name)}</h3><p>{escape(error.what)}</p>"
+        return f"<h3>{escape(patient)}</h3><p>{escape(error.what)}</p>"
+    numbers = sorted(predicted)
+    try:
+        truth = _measured(true, values) if sorted(true) == numbers else None
+    except UserError:  # a true mask without a left ventricle
+        truth = None
     notes = "".join(f'<p class="note">Look again: {escape(text)}.</p>' for text in unusual(found))
-    return f"<h3>{escape(name)}</h3>{_table(found, numbers)}{notes}{_curve(found, numbers)}{_segments(name, found)}"
+    parts = (_table(found, truth, numbers), notes, _curve(found, truth, numbers), _segments(patient, found))
+    return f"<h3>{escape(patient)}</h3>{''.join(parts)}"
 
 
-def _table(found: CardiacIndices, numbers: Sequence[int]) -> str:
+def _measured(frames: Mapping[int, Volume], values: Mapping[str, int]) -> CardiacIndices:
+    found = measure((frames[number] for number in sorted(frames)), values)
+    refuse_impossible(found)
+    return found
+
+
+def _table(found: CardiacIndices, truth: CardiacIndices | None, numbers: Sequence[int]) -> str:
+    known = {} if truth is None else dict(_rows(truth, numbers))
+    rows = []
+    for term, text in _rows(found, numbers):
+        compared = f" (true masks: {known[term]})" if term in known else ""
+        rows.append(f"<dt>{escape(term)}</dt><dd>{escape(text + compared)}</dd>")
+    return f'<dl class="facts">{"".join(rows)}</dl>'
+
+
+def _rows(found: CardiacIndices, numbers: Sequence[int]) -> Iterator[tuple[str, str]]:
     systole = found.phases.systole
-    rows = {"ED": f"frame {numbers[found.phases.diastole]}"}
-    rows |= {} if systole is None else {"ES": f"frame {numbers[systole]}"}
+    yield "ED", f"frame {numbers[found.phases.diastole]}"
+    if systole is not None:
+        yield "ES", f"frame {numbers[systole]}"
+    values: list[tuple[str, float | None, str]] = []
     for side, ventricle in found.ventricles.items():
-        rows[f"{side} EDV"] = _number(ventricle.edv_ml, "ml")
-        rows[f"{side} ESV"] = _number(ventricle.esv_ml, "ml")
-        rows[f"{side} EF"] = _number(ventricle.ef_percent, "%")
-    rows["Myocardial mass at ED"] = _number(found.mass_g, "g")
-    rows["Mean wall at ED"] = _number(found.wall and found.wall.mean_mm, "mm")
-    body = "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in rows.items() if text)
-    return f'<dl class="facts">{body}</dl>'
+        values += [(f"{side} EDV", ventricle.edv_ml, "ml"), (f"{side} ESV", ventricle.esv_ml, "ml")]
+        values += [(f"{side} EF", ventricle.ef_percent, "%")]
+    values += [
+        ("Myocardial mass at ED", found.mass_g, "g"),
+        ("Mean wall at ED", found.wall and found.wall.mean_mm, "mm"),
+    ]
+    yield from ((name, f"{value:.1f} {unit}") for name, value, unit in values if value is not None)
 
 
-def _number(value: float | None, unit: str) -> str:
-    return "" if value is None else f"{value:.1f} {unit}"
-
-
-def _curve(found: CardiacIndices, numbers: Sequence[int]) -> str:
+def _curve(found: CardiacIndices, truth: CardiacIndices | None, numbers: Sequence[int]) -> str:
     if len(numbers) < _FEW_FRAMES:
         return ""
     curves = {name: list(zip(numbers, found.volumes_ml[name], strict=True)) for name in found.ventricles}
+    if truth is not None:
+        curves |= {f"{k}, true": list(zip(numbers, truth.volumes_ml[k], strict=True)) for k in truth.ventricles}
     return line_chart("Volume of the ventricles (ml)", curves, "frame")
 
 
-def _segments(name: str, found: CardiacIndices) -> str:
+def _segments(patient: str, found: CardiacIndices) -> str:
     drawings = []
     for phase, values in (("ED", found.segments_ed_mm), ("ES", found.segments_es_mm)):
         if values is not None:
-            title = f"Wall thickness of {name} at {phase} in the 17 segments, mm"
+            title = f"Wall thickness of {patient} at {phase} in the 17 segments, mm"
             drawings.append(f"<figure>{bulls_eye(values, title)}<figcaption>Wall at {phase}, mm</figcaption></figure>")
     return f'<div class="charts">{"".join(drawings)}</div>' if drawings else ""

@@ -10,10 +10,11 @@ from unia_med.build import build_dataset, resolve_device
 from unia_med.data.splits import split_cases
 from unia_med.errors import UserError
 from unia_med.files import write_text
+from unia_med.registry import REPORT_SECTIONS, resolve, with_installed
 from unia_med.report.cases import choose_patients, examine, frames_of
 from unia_med.report.page import ReportContents, render
 from unia_med.report.run_folder import read_run
-from unia_med.report.volumes import PAGE_BYTES, pack, read_layers
+from unia_med.report.volumes import PAGE_BYTES, PREDICTION, TRUTH, Layers, pack, read_layers
 
 if TYPE_CHECKING:
     from unia_med.config.schema import RunConfig
@@ -118,4 +119,16 @@ def _add_cases(
         layers = [read_layers(predictor, config, dataset, case) for case in frames_of(cases, patient)]
         alike = [frame for frame in layers if frame.image.shape == layers[0].image.shape]
         volumes.append(pack(patient, alike, PAGE_BYTES // len(chosen)))
+        contents.measurements += _measured(patient, frames_of(cases, patient), layers, config.data.target_classes)
     contents.volumes = volumes
+
+
+def _measured(patient: str, cases: Sequence[CaseFiles], layers: Sequence[Layers], classes: Sequence[str]) -> str:
+    """HTML of all that `registry.REPORT_SECTIONS` can measure in a patient's masks."""
+    numbers = [case.frame if case.frame is not None else place for place, case in enumerate(cases, start=1)]
+    found, truth = (
+        {number: volume for number, frame in zip(numbers, layers, strict=True) if (volume := frame.labelled(title))}
+        for title in (PREDICTION, TRUTH)
+    )
+    sections = with_installed(REPORT_SECTIONS, "unia_med.report_sections")
+    return "".join(resolve(sections, name)(patient, found, truth, classes) for name in sections) if found else ""

@@ -20,6 +20,7 @@ SECTIONS = (
     ("training", "Trained on"),
     ("curves", "Learning curves"),
     ("cases", "Cases"),
+    ("measurements", "Measurements"),
     ("viewer", "Slices"),
     ("labels", "Label quality"),
     ("calibration", "Uncertainty"),
@@ -38,6 +39,7 @@ class ReportContents:
         examination: of predicted cases, or None.
         volumes: packed patients for the viewer (`report.volumes.pack`).
         missing: why there are no cases; one sentence, or empty.
+        measurements: HTML of what was measured in the masks of the shown patients; may be empty.
     """
 
     run: RunRecord
@@ -46,6 +48,7 @@ class ReportContents:
     examination: Examination | None = None
     volumes: Sequence[Mapping[str, Any]] = ()
     missing: str = ""
+    measurements: str = ""
 
 
 def render(contents: ReportContents) -> str:
@@ -59,6 +62,7 @@ def render(contents: ReportContents) -> str:
         "training": training_section(run, contents.counts),
         "curves": _curves(run),
         "cases": _missing(contents),
+        "measurements": contents.measurements,
         "viewer": "",
         "labels": label_section(run),
         "calibration": calibration_section(run.calibration, contents.examination),

@@ -34,6 +34,10 @@ MOST_PIXELS = 256  # per side
 LEAST_SLICES = 4
 
 
+TRUTH, PREDICTION = "ground truth", "prediction"
+"""Titles of the two label volumes that every case has."""
+
+
 @dataclass(frozen=True)
 class Layers:
     """What can be looked at in one frame, all of one shape (X, Y, Z).
@@ -45,6 +49,7 @@ class Layers:
         maps: values in [0, 1] by title.
         spacing_mm: along X, Y, Z.
         codes: direction in which each axis grows, as in `('L', 'P', 'S')`.
+        affine: from voxels to RAS millimetres; None of a picture.
     """
 
     title: str
@@ -53,6 +58,11 @@ class Layers:
     maps: Mapping[str, np.ndarray]
     spacing_mm: tuple[float, ...]
     codes: tuple[str, ...]
+    affine: np.ndarray | None = None
+
+    def labelled(self, title: str) -> Volume | None:
+        """Return one of the label volumes with its place in space; None of a picture."""
+        return None if self.affine is None else Volume(self.labels[title], self.affine)
 
 
 def read_layers(predictor: Predictor, config: RunConfig, dataset: CaseDataset, case: CaseFiles) -> Layers:
@@ -70,7 +80,7 @@ def read_layers(predictor: Predictor, config: RunConfig, dataset: CaseDataset, c
     tags = load_tags(dataset, [case], config.data.model_copy(update={"tags": tags_from_masks}))
     columns = predictor.label_maps(found.volume, tags[case.name])
     columns.pop("prediction", None)  # the viewer has the cleaned one already
-    labels = {"ground truth": true_labels(config, found.labels), "prediction": predicted.labels, **columns}
+    labels = {TRUTH: true_labels(config, found.labels), PREDICTION: predicted.labels, **columns}
     maps = {"uncertainty (entropy)": predicted.entropy, "uncertainty (own map)": predicted.network}
     title = f"{case.name}, {case.phase}" if case.phase else case.name
     if is_image(case.image):
@@ -88,6 +98,7 @@ def read_layers(predictor: Predictor, config: RunConfig, dataset: CaseDataset, c
         {name: turned(array) for name, array in maps.items()},
         image.spacing_mm,
         nibabel.aff2axcodes(image.affine),
+        image.affine,
     )
 
 
