@@ -90,11 +90,33 @@ def test_a_blob_returns_to_its_place_in_mm() -> None:
     assert found == pytest.approx(centre, abs=0.1)
 
 
-def test_a_sheared_stack_is_left_to_the_general_way() -> None:
+def test_a_sheared_stack_stays_in_its_planes() -> None:
     source = volume((20, 20, 4), (1.0, 1.0, 5.0))
     affine = source.affine.copy()
     affine[0, 2] += 2.0  # slices slide along X
-    image = preprocess(GridConfig(spacing_mm=1.875, size=(16, 16)), load=False)(
-        {KEY: as_tensor(Volume(source.array, affine))}
-    )[KEY]
-    assert plane_map(image, torch.from_numpy(affine), source.shape) is None
+    chain = preprocess(GridConfig(spacing_mm=1.875, size=(16, 16)), load=False)
+    sheared = chain({KEY: as_tensor(Volume(source.array, affine))})[KEY]
+    upright = chain({KEY: as_tensor(source)})[KEY]
+    torch.testing.assert_close(sheared.as_tensor(), upright.as_tensor(), atol=1e-5, rtol=0)
+    back = plane_map(sheared, torch.from_numpy(affine), source.shape)
+    straight = plane_map(upright, torch.from_numpy(source.affine), source.shape)
+    torch.testing.assert_close(back.rows, straight.rows, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_rounding_of_an_oblique_header_moves_nothing(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shape, spacing = (int(rng.integers(20, 60)), int(rng.integers(20, 60)), 3), rng.uniform(0.6, 2.4, 2).round(4)
+    rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    plain, turned = np.diag([*spacing, 8.0, 1.0]), np.eye(4)
+    turned[:3, :3] = rotation @ plain[:3, :3]
+    turned[:3, 3] = rng.normal(scale=100, size=3)
+    array = rng.uniform(0, 900, shape).astype(np.float32)
+    chain = preprocess(GridConfig(spacing_mm=1.5, size=(32, 32)), load=False)
+    affines = (plain, turned, turned.astype(np.float32).astype(np.float64))
+    images = [chain({KEY: as_tensor(Volume(array, affine))})[KEY] for affine in affines]
+    maps = [plane_map(i, torch.from_numpy(a), shape) for i, a in zip(images, affines, strict=True)]
+    for image, back in zip(images[1:], maps[1:], strict=True):
+        torch.testing.assert_close(image.as_tensor(), images[0].as_tensor(), atol=1e-4, rtol=0)
+        torch.testing.assert_close(back.rows, maps[0].rows, atol=1e-4, rtol=0)
+        torch.testing.assert_close(back.columns, maps[0].columns, atol=1e-4, rtol=0)

@@ -19,7 +19,8 @@ from monai.inferers import Inferer
 from monai.transforms import Compose, MapTransform
 from torch import Tensor, nn
 
-from unia_med.data.grid.transforms import from_slices, restore, to_slices
+from unia_med.data.grid.plane import PlaneGridd
+from unia_med.data.grid.transforms import from_slices, to_slices
 from unia_med.data.io.nifti import read_nifti, write_like
 from unia_med.data.io.nifti_file import open_nifti
 from unia_med.data.io.orientation import orient, orient_array, orient_back
@@ -110,6 +111,10 @@ class CheckVolumed(MapTransform):
             if not torch.isfinite(plain_tensor(image)).all():
                 raise UserError("voxels that are NaN or infinite", where=where, remedy="Replace them, e.g. by 0")
         return data
+
+
+class InPlaneGridd(PlaneGridd):
+    """The step before the spacing changes; see `PlaneGridd`."""
 
 
 class SliceBatchInferer(Inferer):
@@ -221,14 +226,9 @@ class NativeLabelsd(MapTransform):
         shape = tuple(int(side) for side in image.meta["spatial_shape"])
         turned = orient(Volume(np.broadcast_to(np.uint8(0), shape), affine), self.slice_axis)
         back = plane_map(image, torch.from_numpy(turned.affine), turned.shape)
-        if back is None:
-            slabs = [to_slices(restore(probabilities.cpu(), image, self.preprocessing))]
-        else:
-            slabs = [back(slab) for slab in to_slices(probabilities).split(self.batch_slices)]
+        slabs = [back(slab) for slab in to_slices(probabilities).split(self.batch_slices)]
         pairs = [(slab.max(1).indices.to(torch.uint8).cpu(), normalised_entropy(slab).float().cpu()) for slab in slabs]
         labels, doubt = (torch.cat(parts).permute(1, 2, 0).contiguous().numpy() for parts in zip(*pairs, strict=True))
-        if back is None:  # the preprocessing's inverse turned them back, too
-            return labels, doubt
         return orient_back(labels, affine, self.slice_axis), orient_back(doubt, affine, self.slice_axis)
 
 

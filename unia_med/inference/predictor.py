@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 from torch import Tensor
 
 from unia_med.config.schema import GridConfig, RunConfig
-from unia_med.data.grid.transforms import KEY, as_tensor, from_slices, preprocess, restore, scaling, to_slices
+from unia_med.data.grid.transforms import KEY, as_tensor, preprocess, scaling, to_slices
 from unia_med.data.io.channels import ChannelFiles
 from unia_med.data.io.frames import FrameSource, open_volume
 from unia_med.data.io.orientation import orient, orient_back
@@ -284,16 +284,14 @@ class Predictor:
         """Probabilities (z, K, X, Y), and (z, 2, X, Y) 1 - U and U or nothing, on the native grid, slab by slab."""
         slices = to_slices(image)
         back = self._way_back(frame, image)
-        slabs = slices.split(self.batch_slices) if isinstance(back, PlaneMap) else (slices,)
-        for slab in slabs:
+        for slab in slices.split(self.batch_slices):
             probabilities, pair = self._predict_maps(slab, network)
             # 1 - U and U sum to 1 like probabilities, so that what was not seen comes back as certain.
             yield back(probabilities), back(pair) if network else pair
 
-    def _way_back(self, frame: Volume, image: MetaTensor) -> Callable[[Tensor], Tensor]:
-        """From (z, K, H, W) to (z, K, X, Y); unless it is a `PlaneMap`, z must be all slices."""
-        back = plane_map(image, torch.from_numpy(np.asarray(frame.affine, np.float64)), frame.shape[:3])
-        return back or (lambda whole: to_slices(restore(from_slices(whole.cpu()), image, self._chain)))
+    def _way_back(self, frame: Volume, image: MetaTensor) -> PlaneMap:
+        """From (z, K, H, W) to (z, K, X, Y)."""
+        return plane_map(image, torch.from_numpy(np.asarray(frame.affine, np.float64)), frame.shape[:3])
 
     def _predict_maps(self, slices: Tensor, network: bool) -> tuple[Tensor, Tensor]:
         """Probabilities (Z, K, H, W), and (Z, 2, H, W) 1 - U and U, or (Z, 0, H, W) where U is not asked for."""

@@ -13,10 +13,8 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
+from unia_med.data.grid.plane import plane_affine
 from unia_med.labels import BACKGROUND
-
-# Largest tilt, in pixels across the volume, that is still rounding of the affine and not a shear.
-_TILT_PX = 0.05
 
 
 @dataclass(frozen=True)
@@ -40,22 +38,16 @@ class PlaneMap:
         return native.clamp_(0, 1)
 
 
-def plane_map(image: MetaTensor, affine: Tensor, shape: tuple[int, ...]) -> PlaneMap | None:
-    """Return the way back for a preprocessed image; None if its slices were tilted: resampling was not in plane.
-
-    MONAI drops the shear of an affine when it changes the spacing; only then are slices tilted.
+def plane_map(image: MetaTensor, affine: Tensor, shape: tuple[int, ...]) -> PlaneMap:
+    """Return the way back for a preprocessed image.
 
     Args:
         image: (1, H, W, Z), what ``preprocess`` made of the volume; it remembers what was done to it.
-        affine: 4x4 affine of the native volume.
+        affine: 4x4 affine of the native volume, of which the spacing counts.
         shape: (X, Y, Z) of the native volume.
     """
-    step = torch.linalg.inv(image.affine.double()) @ affine.double()
-    tilt = step[:3, :3] - torch.diag(torch.diagonal(step[:3, :3]))
-    straight = (tilt.abs() * torch.tensor(shape, dtype=torch.float64)).max() < _TILT_PX
-    in_plane = abs(float(step[2, 2]) - 1) * shape[2] < _TILT_PX and abs(float(step[2, 3])) < _TILT_PX
-    if not (straight and in_plane):
-        return None
+    plane = torch.from_numpy(plane_affine(affine.numpy()))
+    step = torch.linalg.inv(image.affine.double()) @ plane
     full = _size_before_crop(image)
     rows, columns = (
         _axis_weights(

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from unia_med.config.schema import GridConfig
 
 # To be raised when the chain of `preprocess` changes, since files of the old chain would be taken for new ones.
-FORMAT = 3
+FORMAT = 4
 # Half precision resolves 1/2048 near 1: finer than the 12 bits of a scanner once they are clipped to percentiles.
 STORED = np.float16
 _ELSEWHERE = "Free some space, or set data.cache_dir to another folder"

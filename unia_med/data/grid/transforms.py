@@ -30,6 +30,7 @@ from monai.transforms import (
 )
 from torch import Tensor
 
+from unia_med.data.grid.plane import PlaneGridd
 from unia_med.data.io.orientation import AXIS_CODES, orient
 from unia_med.data.io.read import read_volume
 from unia_med.data.io.volume import Volume
@@ -191,9 +192,9 @@ def scaling(grid: GridConfig) -> ScaleIntensityRangePercentilesd | ScaleIntensit
 def _to_grid(grid: GridConfig, mode: str, padding: int) -> list[Transform]:
     spacing = grid.spacing_mm
     # -1 keeps the distance between slices. Beyond the rim, by half a pixel at most, the rim is repeated.
-    resample: list[Transform] = (
-        [Spacingd(KEY, pixdim=(spacing, spacing, -1.0), mode=mode, padding_mode="border")] if spacing else []
-    )
+    resample: list[Transform] = [PlaneGridd(KEY)]
+    if spacing:
+        resample.append(Spacingd(KEY, pixdim=(spacing, spacing, -1.0), mode=mode, padding_mode="border"))
     if grid.resize == "stretch":
         linear = mode == "bilinear"
         # MONAI's own anti-aliasing pads with 0 and leaves a dark rim; its `nearest` would be half a pixel off.

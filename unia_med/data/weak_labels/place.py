@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from unia_med.data.grid.plane import plane_affine
 from unia_med.data.grid.transforms import KEY, label_grid
 from unia_med.labels import IGNORE
 
@@ -79,7 +80,7 @@ def grid_map(shape: tuple[int, ...], affine: np.ndarray, grid: GridConfig) -> Gr
     """
     probe = MetaTensor(torch.zeros(1, shape[0], shape[1], 1), affine=torch.from_numpy(np.array(affine, np.float64)))
     placed = label_grid(grid)({KEY: probe})[KEY]
-    matrix = np.linalg.inv(placed.affine.numpy().astype(np.float64)) @ np.asarray(affine, np.float64)
+    matrix = np.linalg.inv(placed.affine.numpy().astype(np.float64)) @ plane_affine(affine)
     return GridMap(
         (float(matrix[0, 0]), float(matrix[1, 1])),
         (float(matrix[0, 3]), float(matrix[1, 3])),
