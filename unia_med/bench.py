@@ -222,7 +222,7 @@ def _training_pass(images: Tensor, layout: torch.memory_format) -> Form:
 
 
 def _hd95(device: torch.device) -> tuple[Form, Form]:
-    """Distances of a heart, of an organ, and of two organs with stray voxels, all on the CPU."""
+    """Distances of a small organ, of a large one, and of two organs with stray voxels, all on the CPU."""
     from monai.metrics import compute_hausdorff_distance
 
     pairs = [

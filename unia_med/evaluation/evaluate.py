@@ -34,7 +34,7 @@ _SHOWN_FAULTS = 10
 class Evaluation(Mapping[str, Any]):
     """Scores of the cases that could be scored, and the reasons why others could not.
 
-    As a mapping it is the table that `unia-med evaluate` writes as JSON: `scores["mean"]["dice"]["LV"]`.
+    As a mapping it is the table that `unia-med evaluate` writes as JSON: `scores["mean"]["dice"]["LIVER"]`.
 
     Attributes:
         table: What is written as JSON.
@@ -131,7 +131,7 @@ def evaluate(
         UserError: No case could be scored, or the request makes no sense.
 
     Example:
-        `evaluate("masks/", "truth/", classes=["RV", "MYO", "LV"])["mean"]["dice"]["LV"]`
+        `evaluate("masks/", "truth/", classes=["LIVER", "SPLEEN"])["mean"]["dice"]["LIVER"]`
     """
     _check_request(classes, config, split, hd95, scores)
     run = _config_of(config, settings)

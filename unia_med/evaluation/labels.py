@@ -121,13 +121,13 @@ def parse_classes(names: Sequence[str] | Mapping[int, str]) -> LabelScheme:
     """Return the scheme of classes that a user named.
 
     Args:
-        names: In order of the values 1, 2, 3, ...; or, for other values, name by value, or texts such as `4=LV`.
+        names: In order of the values 1, 2, 3, ...; or, for other values, name by value, or texts such as `4=SPLEEN`.
 
     Raises:
         UserError: A name or value is missing or given twice.
 
     Example:
-        >>> parse_classes(["4=LV", "1=RV"]).values
+        >>> parse_classes(["4=SPLEEN", "1=LIVER"]).values
         ((1,), (4,))
     """
     if isinstance(names, Mapping):
@@ -138,7 +138,7 @@ def parse_classes(names: Sequence[str] | Mapping[int, str]) -> LabelScheme:
         value, equals, name = text.partition("=") if "=" in text else (str(position), "", text)
         if not name or not value.strip().isdigit() or not 0 < int(value) <= IGNORE or int(value) in named:
             what = f"{text!r} is no class: a name, or VALUE=NAME with a value from 1 to 255 that is given once"
-            raise UserError(what, where="--classes", remedy="Write for example --classes RV,MYO,LV")
+            raise UserError(what, where="--classes", remedy="Write for example --classes LIVER,SPLEEN")
         named[int(value)] = name.strip()
     if not named or len(set(named.values())) < len(named):
         raise UserError(f"classes {listed} are none, or one is named twice", "--classes", "Name each class once")

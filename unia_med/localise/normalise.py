@@ -25,7 +25,7 @@ def normalise_maps(
 
     Stretched one by one (`class`), every map reaches 1 somewhere, however weak its evidence (A19), and a class that the
     network hardly sees takes pixels from one that it sees well. Divided by one number per slice (`slice`), classes keep
-    their order: on ACDC's merged classes the heart Dice of the maps rose from 0.68 to 0.72. With a `peak` slices keep
+    their order: on ACDC's merged classes the Dice of the maps rose from 0.68 to 0.72. With a `peak` slices keep
     their order, too: stretched to 1, the faint map of a small apex spreads far over its border (0.72 to 0.74).
 
     Args:
