@@ -110,13 +110,13 @@ def test_several_series_and_other_bad_folders(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = tmp_path / "study"
-    files = dicom_files.write_series(folder / dicom_files.SECRETS[0], blobs(20, 18, 2), number=4)
-    dicom_files.write_series(folder / "b", blobs(20, 18, 3), number=7)
+    files = dicom_files.write_series(folder / dicom_files.SECRETS[0], blobs(20, 18, 2), number=4, study="1.2")
+    dicom_files.write_series(folder / "b", blobs(20, 18, 3), number=7, study="1.2")
     with monkeypatch.context() as patch:
         patch.setattr(torch, "load", lambda *a, **k: pytest.fail("the weights were loaded"))
         assert predict(run, folder, tmp_path / "out") == 2
         said = capfd.readouterr().err
-        assert "series 4: 'cine_sa', 2 images of 18 x 20" in said and "series 7:" in said and "--series" in said
+        assert "series 4: MR, 2 of 18 x 20 at 2 places" in said and "series 7:" in said and "--series" in said
         assert predict(run, folder, tmp_path / "out", "--series", "5") == 2
         assert predict(run, files[0, 0], tmp_path / "out") == 2
         assert "Give the folder" in capfd.readouterr().err
@@ -232,3 +232,20 @@ def test_a_series_for_a_run_of_several_channels_is_refused(
     assert predict(run, tmp_path / "scan", tmp_path / "out") != 0
     said = capfd.readouterr().err
     assert "2 channels" in said and "NIfTI" in said and "Error" not in said
+
+
+def test_dicom_next_to_volumes_and_several_patients_are_a_batch(
+    run: Path, dicom_files: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import nibabel
+
+    array = blobs(20, 18, 2)
+    for patient in ("p1", "p2"):
+        dicom_files.write_series(tmp_path / "in" / patient, array)
+    nibabel.save(nibabel.Nifti1Image(array.astype(np.int16), np.diag([1.4, 1.25, 9, 1])), tmp_path / "in" / "v.nii.gz")
+    assert predict(run, tmp_path / "in", tmp_path / "out") == 0
+    written = sorted(path.name for path in (tmp_path / "out").glob("*_seg.*") if path.suffix != ".json")
+    names = ["in_study1_seg.dcm", "in_study1_seg.nii.gz", "in_study2_seg.dcm", "in_study2_seg.nii.gz", "v_seg.nii.gz"]
+    assert written == names
+    printed = capfd.readouterr()
+    assert not [secret for secret in dicom_files.SECRETS if secret in printed.out + printed.err]

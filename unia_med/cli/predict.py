@@ -54,7 +54,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--input", type=Path, required=True, metavar="PATH", help="an image, or a folder of images or of DICOM"
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the results")
-    parser.add_argument("--series", metavar="NUMBER|UID", help="which series of a DICOM folder with several")
+    parser.add_argument(
+        "--series",
+        metavar="NUMBER|UID",
+        help="which series of a DICOM folder with several, or which make one stack: 40-51,60",
+    )
     parser.add_argument(
         "--split",
         choices=("train", "val", "test"),

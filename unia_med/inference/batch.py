@@ -152,6 +152,8 @@ class Predictions(Iterator[Case]):
 
     def _check(self, image: Any) -> None:
         """Refuse what is wrong by its header alone, before the weights are loaded."""
+        if isinstance(image, UserError):  # a study without a series that can be used
+            raise image
         files = self._model.trained.channel_files
         if isinstance(image, Path):
             in_pixels = self._model.trained.in_pixels

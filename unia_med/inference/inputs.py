@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 NO_IMAGES = ("_gt", "_scribble", "_scribbles", "_points", "_blocks", "_boxes", "_seg", "_pred", "_uncertainty")
 """Endings of masks and results, which lie beside images and are none."""
+
+_LOG = logging.getLogger(__name__)
 
 _NAMED = f"named like a mask or result ({', '.join(NO_IMAGES)})"
 _IN_OUTPUT = "in the output folder"
@@ -62,26 +65,33 @@ def find_images(path: Path, output: Path | None, pictures: bool = False) -> dict
 
 def find_inputs(
     path: Path, output: Path | None, series: str | None = None, pictures: bool = False
-) -> dict[str, Path | DicomSeries]:
-    """Return what to predict, by name: volumes, or the DICOM series of a folder that holds no volume.
+) -> dict[str, Path | DicomSeries | UserError]:
+    """Return what to predict, by name: volumes, and a DICOM series of each study; or what is wrong with a study.
 
     Args:
         path: image file or folder.
         output: where results will be written.
-        series: number or UID of a DICOM series; its folder may then hold volumes, too.
+        series: number or UID of a DICOM series, or numbers such as "40-51,60"; nothing else is taken then.
         pictures: see `find_images`.
 
     Raises:
         UserError: there is nothing, or several series and none is named.
     """
-    from unia_med.data.io.dicom.series import find_series, has_dicom, is_dicom
+    from unia_med.data.io.dicom.series import find_studies, has_dicom, is_dicom
 
     if path.is_file() and (series is not None or (readable_suffix(path) is None and is_dicom(path))):
         raise UserError("is a single file", where=path, remedy="Give the folder of the DICOM series as --input")
-    if path.is_dir() and (series is not None or (not _images(path, output, pictures, LeftOut()) and has_dicom(path))):
-        found = find_series(path, series)
-        return {found.name: found}
-    return dict(find_images(path, output, pictures))
+    if not path.is_dir() or (series is None and not has_dicom(path)):
+        return dict(find_images(path, output, pictures))
+    if series is not None or not _images(path, output, pictures, LeftOut()):
+        return dict(find_studies(path, series))
+    found: dict[str, Path | DicomSeries | UserError] = dict(find_images(path, output, pictures))
+    try:
+        return {**find_studies(path), **found}
+    except UserError as error:
+        if "none of them an image" not in error.what:  # results lie there, too
+            _LOG.warning("the DICOM files next to the volumes are left out: %s", error)
+        return found
 
 
 def by_name(images: Iterable[tuple[str, Path]]) -> dict[str, Path]:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from unia_med.data.io.dicom import series as dicom
-from unia_med.data.io.dicom.series import DicomSeries, find_series, has_dicom
+from unia_med.data.io.dicom.series import DicomSeries, find_series, find_studies, has_dicom
 from unia_med.errors import UserError
 
 
@@ -111,16 +111,76 @@ def test_a_slice_per_series_becomes_one_stack(dicom_files: ModuleType, tmp_path:
     np.testing.assert_array_equal(voxels(series), array)
     dicom_files.write_series(tmp_path / "s" / "other", numbers(6, 5, 2), number=50, description="scout")
     said = refusal(tmp_path / "s")
-    assert "series 20 to 23: 'cine_sa', 12 images of 5 x 6 (4 series of one slice each)" in said
-    np.testing.assert_array_equal(voxels(find_series(tmp_path / "s", "22")), array)
+    assert "series 20 to 23: MR, 12 of 5 x 6 at 4 places (4 series of one slice each)" in said
+    chosen = find_series(tmp_path / "s", "22")
+    np.testing.assert_array_equal(voxels(chosen), array)
+    assert chosen.name == "s_series20"
 
 
-def test_repeated_slices_are_not_joined(dicom_files: ModuleType, tmp_path: Path) -> None:
+def test_two_series_at_one_place_are_a_choice(dicom_files: ModuleType, tmp_path: Path) -> None:
     study = {"study": "1.2.3", "frame_of_reference": "1.2.4"}
     for number in (1, 2):
         dicom_files.write_series(tmp_path / str(number), numbers(6, 5, 1, 3), number=number, **study)
     said = refusal(tmp_path)
     assert "series 1:" in said and "series 2:" in said
+
+
+def test_of_a_repeated_breath_hold_the_last_counts(dicom_files: ModuleType, tmp_path: Path) -> None:
+    array, again = numbers(6, 5, 3, 4), numbers(6, 5, 3, 4) + 1000
+    study = {"study": "1.2.3", "frame_of_reference": "1.2.4", "series_per_slice": True}
+    dicom_files.write_series(tmp_path / "a", array, number=10, **study)
+    dicom_files.write_series(tmp_path / "b", again, number=30, skip=(0, 2), **study)
+    series = find_series(tmp_path)
+    assert np.array_equal(voxels(series), np.stack([array[:, :, 0], again[:, :, 1], array[:, :, 2]], axis=2))
+    assert series.stack.notes[0] == "1 slice was taken again; the last of each counts"
+
+
+def test_series_numbered_in_the_description_and_single_images(dicom_files: ModuleType, tmp_path: Path) -> None:
+    array = numbers(6, 5, 4, 3)
+    study = {"study": "1.2.3", "frame_of_reference": "1.2.4", "series_per_slice": True}
+    for z in range(4):
+        others = tuple(other for other in range(4) if other != z)
+        dicom_files.write_series(
+            tmp_path / "a" / str(z), array, skip=others, description=f"cine_sa_{z + 1}", number=7, **study
+        )
+    assert np.array_equal(voxels(find_series(tmp_path / "a")), array)
+    dicom_files.write_series(tmp_path / "b", array[..., 0], **study)
+    assert np.array_equal(voxels(find_series(tmp_path / "b")), array[..., 0])
+
+
+def test_slices_of_another_number_of_phases_get_the_usual(dicom_files: ModuleType, tmp_path: Path) -> None:
+    array, long = numbers(6, 5, 3, 4), numbers(6, 5, 3, 7)
+    study = {"study": "1.2.3", "frame_of_reference": "1.2.4", "series_per_slice": True}
+    dicom_files.write_series(tmp_path / "a", array, number=10, skip=(1,), **study)
+    dicom_files.write_series(tmp_path / "b", long, number=20, skip=(0, 2), step_ms=15.0, **study)
+    series = find_series(tmp_path)
+    assert series.shape == (6, 5, 3, 4) and np.array_equal(voxels(series)[:, :, 0], array[:, :, 0])
+    assert np.array_equal(voxels(series)[:, :, 1], long[:, :, 1, [0, 2, 4, 6]])
+    assert "4 phases at most slices, but slice 2 has 7" in series.stack.notes[0]
+
+
+def test_a_list_of_series_numbers_makes_a_stack(dicom_files: ModuleType, tmp_path: Path) -> None:
+    array = numbers(6, 5, 4, 3)
+    study = {"study": "1.2.3", "frame_of_reference": "1.2.4", "series_per_slice": True}
+    dicom_files.write_series(tmp_path / "a", array, number=40, skip=(3,), **study)
+    dicom_files.write_series(tmp_path / "b", array, number=57, skip=(0, 1, 2), description="again", **study)
+    dicom_files.write_series(tmp_path / "c", numbers(6, 5, 3, 3), number=70, study="1.2.3")
+    refusal(tmp_path)
+    series = find_series(tmp_path, "40-42,60")
+    assert np.array_equal(voxels(series), array) and series.name.endswith("_series40")
+    assert "no series 41, 99" in refusal(tmp_path, "41,99") or "no series 99" in refusal(tmp_path, "41,99")
+
+
+def test_several_studies_are_a_batch_in_which_one_may_fail(dicom_files: ModuleType, tmp_path: Path) -> None:
+    one, two = numbers(6, 5, 3), numbers(7, 8, 2)
+    dicom_files.write_series(tmp_path / "t" / "p1", one, study="1.1")
+    for number in (1, 2):
+        dicom_files.write_series(tmp_path / "t" / "p2" / str(number), one, study="1.2", number=number)
+    dicom_files.write_series(tmp_path / "t" / "p3", two, study="1.3")
+    found = find_studies(tmp_path / "t")
+    assert list(found) == ["t_study1", "t_study2", "t_study3"]
+    assert np.array_equal(voxels(found["t_study1"]), one) and np.array_equal(voxels(found["t_study3"]), two)
+    assert isinstance(found["t_study2"], UserError) and "study 2 holds 2 series" in str(found["t_study2"])
 
 
 def test_several_series_are_listed_until_one_is_named(dicom_files: ModuleType, tmp_path: Path) -> None:
@@ -131,7 +191,7 @@ def test_several_series_are_listed_until_one_is_named(dicom_files: ModuleType, t
     files = dicom_files.write_series(tmp_path / "x" / "b", long, number=11, description="lax")
     said = refusal(tmp_path / "x")
     assert "2 series" in said and "--series NUMBER" in said
-    assert "series 4: 'sax', 3 images of 5 x 6" in said and "series 11: 'lax', 2 images of 8 x 7" in said
+    assert "series 4: MR, 3 of 5 x 6 at 3 places" in said and "series 11: MR, 2 of 8 x 7 at 2 places" in said
     chosen = find_series(tmp_path / "x", "11")
     np.testing.assert_array_equal(voxels(chosen), long)
     assert chosen.name == "x_series11"

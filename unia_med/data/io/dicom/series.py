@@ -18,7 +18,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from unia_med.data.io.dicom.choice import Candidate, candidates, choose
+from unia_med.data.io.dicom.choice import candidates, choose
 from unia_med.data.io.dicom.enhanced import enhanced_images
 from unia_med.data.io.dicom.stack import Instance, Stack, stack_instances
 from unia_med.data.io.dicom.values import number, vector, whole
@@ -65,7 +65,7 @@ class DicomSeries:
 
     Attributes:
         path: the folder that was searched.
-        name: for results: the folder's name, with the series number where there was a choice.
+        name: for results: the folder's name, with the (smallest) series number where there was a choice.
         stack: its instances in order.
     """
 
@@ -174,20 +174,60 @@ def find_series(folder: Path, wanted: str | None = None) -> DicomSeries:
 
     Args:
         folder: searched by content; names and suffixes of files mean nothing.
-        wanted: number or Series Instance UID, where there are several.
+        wanted: number or Series Instance UID, or numbers such as "40-51,60", where there are several.
 
     Raises:
         UserError: no DICOM images, several series and none is named, or one that is no regular stack.
     """
     instances, unreadable = _scan(folder)
+    return _chosen(folder, instances, unreadable, wanted, folder.resolve().name or "dicom")
+
+
+def find_studies(folder: Path, wanted: str | None = None) -> dict[str, DicomSeries | UserError]:
+    """Return the series of each study in a folder and its sub-folders, by the name of its results.
+
+    A study without a series that can be used, or with several, is there with its fault. One study is called by the
+    folder, several by the folder and a number in the order of their files, since names of sub-folders may tell who
+    the patients are.
+
+    Args:
+        folder: see `find_series`.
+        wanted: see `find_series`; of several studies, the one that has it.
+
+    Raises:
+        UserError: no DICOM images, or nothing that can be used.
+    """
+    instances, unreadable = _scan(folder)
+    by_study: dict[str, list[Instance]] = {}
+    for item in sorted(instances, key=lambda item: item.path):
+        by_study.setdefault(item.study_uid, []).append(item)
+    if len(by_study) == 1 or wanted is not None:
+        found = find_series(folder, wanted)
+        return {found.name: found}
+    studies: dict[str, DicomSeries | UserError] = {}
+    for position, items in enumerate(by_study.values(), start=1):
+        name = f"{folder.resolve().name or 'dicom'}_study{position}"
+        try:
+            series = _chosen(folder, items, unreadable, None, name)
+            studies[series.name] = series
+        except UserError as error:
+            studies[name] = UserError(f"study {position} {error.what}", error.where, error.remedy)
+    if all(isinstance(study, UserError) for study in studies.values()):
+        find_series(folder)
+    return studies
+
+
+def _chosen(folder: Path, instances: list[Instance], unreadable: int, wanted: str | None, name: str) -> DicomSeries:
     found = candidates(instances)
     chosen = choose(found, wanted, folder)
     _check_decoders(chosen.instances, folder)
     stack = stack_instances(chosen.instances, folder)
+    notes = [*chosen.notes, *stack.notes]
     if unreadable:
-        note = f"{unreadable} DICOM files cannot be read and were left out"
-        stack = Stack(stack.grid, stack.affine, stack.time_step_s, (*stack.notes, note))
-    return DicomSeries(folder, _name(folder, chosen, len(found) > 1), stack)
+        notes.append(f"{unreadable} DICOM files cannot be read and were left out")
+    stack = Stack(stack.grid, stack.affine, stack.time_step_s, tuple(notes))
+    number = chosen.numbers[0] if chosen.numbers else "x"
+    return DicomSeries(folder, f"{name}_series{number}" if len(found) > 1 else name, stack)
 
 
 def has_dicom(folder: Path) -> bool:
@@ -357,9 +397,3 @@ def _can_decode(pydicom: Any, syntax: Any) -> bool:
         return bool(pydicom.pixels.get_decoder(syntax).is_available)
     except NotImplementedError:
         return False
-
-
-def _name(folder: Path, chosen: Candidate, several: bool) -> str:
-    name = folder.resolve().name or "dicom"
-    number = chosen.instances[0].series_number
-    return f"{name}_series{number if number is not None else 'x'}" if several else name
