@@ -252,7 +252,7 @@ def configured(
     elif isinstance(config, (str, os.PathLike)):
         values, origin = read_yaml(find_config(Path(config))), os.fspath(config)
     else:
-        what = f"a {type(config).__name__} is no config"
+        what = f"no config, but of the type {type(config).__name__}"
         raise UserError(what, where="config", remedy='Give the path of a YAML file, or a name such as "acdc.yaml"')
     if isinstance(changes, Mapping):
         for key, value in changes.items():
@@ -278,7 +278,7 @@ def _trained(source: str | os.PathLike[str] | Run) -> Trained:
         return _checked(source)
     if not isinstance(source, (str, os.PathLike)):
         remedy = 'Call unia_med.load("runs/mine"), with a run, a bundle or the name of a shipped model'
-        raise UserError(f"a {type(source).__name__} is no model", where="load(...)", remedy=remedy)
+        raise UserError(f"no model, but of the type {type(source).__name__}", where="load(...)", remedy=remedy)
     if is_bundle(Path(source)):
         return Bundle(Path(source))
     return _checked(Run.open(source))
@@ -316,7 +316,7 @@ def _images(
 def _listed(images: Any) -> Mapping[str, Any] | Iterator[tuple[str, Any]]:
     """Images of an iterable, named; one that cannot be counted is read as it goes."""
     if not isinstance(images, Iterable) or hasattr(images, "dtype") or hasattr(images, "GetDirection"):
-        what = f"a {type(images).__name__} is neither a folder nor a list of images"
+        what = f"neither a folder nor a list of images, but of the type {type(images).__name__}"
         remedy = 'Call predict(model, "scans/") or predict(model, [image, another]); for one image, model(image)'
         raise UserError(what, where="predict(...)", remedy=remedy)
     return dict(_named(images)) if isinstance(images, Sized) else _named(images)

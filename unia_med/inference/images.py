@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,7 +81,8 @@ def read_given(
         return _from_simple_itk(image, files.channels)
     if all(hasattr(image, name) for name in ("frames", "frame", "affine", "shape")):  # a series, or an opened cine
         return GivenImage(image, _name(image), lambda array: Volume(array, image.affine, image.header))
-    raise UserError(f"a {type(image).__name__} is no image", where="model(...)", remedy=_CALLS)
+    several = "; for several images, unia_med.predict(model, [image, another])" if isinstance(image, Iterable) else ""
+    raise UserError(f"no image, but of the type {type(image).__name__}", where="model(...)", remedy=_CALLS + several)
 
 
 def _from_path(
@@ -89,9 +90,7 @@ def _from_path(
 ) -> GivenImage:
     source: FrameSource
     if path.is_dir():
-        from unia_med.data.io.dicom.series import find_series
-
-        source = find_series(path, series)
+        source = _series_in(path, series)
     else:
         if series is not None:
             raise UserError(
@@ -101,6 +100,15 @@ def _from_path(
     check_channels(source, files.channels, path)
     name = _name(source) if path.is_dir() else files.name(path) or volume_stem(path)
     return GivenImage(source, name, lambda array: Volume(array, source.affine, source.header))
+
+
+def _series_in(folder: Path, series: str | None) -> FrameSource:
+    from unia_med.data.io.dicom.series import find_series, has_dicom
+
+    if series is None and not has_dicom(folder):
+        remedy = f'For all images in a folder: for case in unia_med.predict(model, "{folder}")'
+        raise UserError("a folder without a DICOM series, expected one image", where=folder, remedy=remedy)
+    return find_series(folder, series)
 
 
 def _from_volume(volume: Volume, channels: int) -> GivenImage:

@@ -59,6 +59,10 @@ class Volume:
         parts += [str(self.array.dtype)] + ([str(self.path)] if self.path else [])
         return f"Volume({', '.join(parts)})"
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Return the voxels, so that numpy takes a volume for its array."""
+        return np.array(self.array, dtype) if copy else np.asarray(self.array, dtype)
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the array, in the order of `axes`."""
