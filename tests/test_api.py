@@ -21,8 +21,18 @@ from unia_med.config.load import dump_config, load_config, plain
 from unia_med.config.schema import RunConfig
 from unia_med.engine.checkpoint import save_checkpoint
 
-OBLIQUE = np.array([[1.2, 0.3, -1.0, 30], [-0.4, 1.1, 2.0, -12], [0.3, 0.5, 7.5, 5], [0, 0, 0, 1]])
 SPACING = (1.5, 1.5, 8.0)
+
+
+def oblique() -> np.ndarray:
+    """An affine whose axes are turned about x and z."""
+    a, b = 0.3, -0.7
+    about_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+    about_z = np.array([[np.cos(b), -np.sin(b), 0], [np.sin(b), np.cos(b), 0], [0, 0, 1]])
+    affine = np.eye(4)
+    affine[:3, :3] = about_x @ about_z * SPACING
+    affine[:3, 3] = (30, -12, 5)
+    return affine
 
 
 def write_run(folder: Path, **data: Any) -> Path:
@@ -60,7 +70,7 @@ def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scans")
     coarse = np.random.default_rng(0).integers(0, 800, (8, 7, 4))
     array = np.kron(coarse, np.ones((5, 5, 1))).astype(np.int16)
-    return save_nifti(folder / "scan.nii.gz", array, OBLIQUE)
+    return save_nifti(folder / "scan.nii.gz", array, oblique())
 
 
 @pytest.fixture(scope="module")
@@ -94,17 +104,15 @@ def equal(found: Any, wanted: np.ndarray) -> None:
 
 
 def test_importing_costs_nothing() -> None:
-    code = (
-        "import time, sys; import unia_med; print(time.process_time(), 'torch' in sys.modules, 'numpy' in sys.modules)"
-    )
-    base = subprocess.run(
-        [sys.executable, "-c", "import time; print(time.process_time())"], capture_output=True, text=True
-    )
-    seconds, torch_in, numpy_in = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.split()
-    assert float(seconds) - float(base.stdout) < 0.1 and (torch_in, numpy_in) == ("False", "False")
+    code = "import time; start = time.process_time(); import unia_med, sys; print(time.process_time() - start, "
+    code += "'torch' in sys.modules, 'numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    seconds, torch_in, numpy_in = done.stdout.split()
+    assert float(seconds) < 0.1 and (torch_in, numpy_in) == ("False", "False")
     assert set(unia_med.__all__) <= set(dir(unia_med)) and callable(unia_med.predict)
+    # A room of the same name would take the verb's place once it is imported.
+    rooms = {path.name.removesuffix(".py") for path in Path(unia_med.__file__).parent.iterdir()}
+    assert not rooms & set(unia_med.__all__)
     with pytest.raises(AttributeError, match="wieghts"):
         unia_med.wieghts  # noqa: B018
 
@@ -132,16 +140,22 @@ def test_nibabel_in_nibabel_out(model: Any, scan: Path, written: tuple[np.ndarra
     equal(result.uncertainty.dataobj, written[1])
 
 
-def test_simple_itk_in_simple_itk_out(model: Any, scan: Path, written: tuple[np.ndarray, np.ndarray]) -> None:
+def test_simple_itk_in_simple_itk_out(
+    model: Any, scan: Path, written: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
     image = sitk.ReadImage(str(scan))
     result = model(image)
-    for found, wanted in ((result.mask, written[0]), (result.uncertainty, written[1])):
+    for found in (result.mask, result.uncertainty):
         assert isinstance(found, sitk.Image) and found.GetSize() == image.GetSize()
         assert found.GetSpacing() == image.GetSpacing() and found.GetOrigin() == image.GetOrigin()
         assert found.GetDirection() == image.GetDirection()
-    equal(sitk.GetArrayFromImage(result.mask).transpose(), written[0])
-    # ITK keeps direction and spacing apart, so its affine differs from NIfTI's by rounding.
-    np.testing.assert_allclose(sitk.GetArrayFromImage(result.uncertainty).transpose(), written[1], atol=1e-4)
+    mask = sitk.GetArrayFromImage(result.mask).transpose()
+    # ITK keeps direction and spacing apart: its affine differs from that of the NIfTI file by rounding, and this
+    # network's probabilities are nearly even. A file with ITK's own geometry gives exactly the same.
+    assert (mask == written[0]).mean() > 0.998
+    np.testing.assert_allclose(sitk.GetArrayFromImage(result.uncertainty).transpose(), written[1], atol=0.01)
+    sitk.WriteImage(image, str(tmp_path / "scan.nrrd"))
+    equal(mask, model(tmp_path / "scan.nrrd").mask.array)
 
 
 def test_arrays_of_two_to_four_dimensions(model: Any, tmp_path: Path) -> None:
@@ -344,6 +358,7 @@ def test_training_scoring_and_inspecting(tmp_path: Path, tiny_acdc: Path) -> Non
     changes: dict[str, Any] = {"data.root": tiny_acdc, "data.grid.size": [32, 32], "data.grid.spacing_mm": 2}
     changes |= {"training.iterations": 2, "training.validate_every": 2, "training.learning_rate": 1e-05}
     changes |= {"method": {"name": "partial"}, "network": {"backbone": "lite0", "weights": "none"}}
+    changes["data.split"] = {"kind": "lists", "train": ["patient001", "patient002"], "val": ["patient013"]}
     changes |= {"data.labels": [{"kind": "masks", "source": "masks"}], "prior": {}}
     run = unia_med.train("phantom_tiny.yaml", tmp_path / "run", set=changes, device="cpu")
     assert run.config.training.learning_rate == 1e-05 and run.config.data.root == tiny_acdc

@@ -195,7 +195,7 @@ def export(
     Raises:
         UserError: no run, or one that cannot be exported.
     """
-    from unia_med.export.bundle import export_bundle
+    from unia_med.bundle.export import export_bundle
     from unia_med.runs import Run
 
     trained = opened(model).trained

@@ -9,11 +9,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from unia_med.bundle.steps import VolumeReader
 from unia_med.cardiac.cases import MaskCase, measure_case
 from unia_med.data.io.frames import FrameWriter, iterate_frames, open_volume
 from unia_med.data.io.nifti import write_like
 from unia_med.data.io.read import read_header, read_volume
-from unia_med.export.steps import VolumeReader
 
 AFFINE = np.array([[-1.25, 0.2, 0, 30], [0.2, 1.25, 0.3, -40], [0, -0.3, 8, 12], [0, 0, 0, 1.0]])
 UNITS = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}

@@ -34,7 +34,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, untrained: ModuleType) -> Path
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory, run: Path) -> Path:
     """The run as a bundle, at a path with a space, without ONNX."""
-    from unia_med.export.bundle import export_bundle
+    from unia_med.bundle.export import export_bundle
 
     folder = tmp_path_factory.mktemp("some bundles") / "heart_segmentation"
     export_bundle(run, folder, onnx=False)

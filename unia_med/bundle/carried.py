@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 PACKAGE = "unia_med"
-START = "unia_med.export.steps"
+START = "unia_med.bundle.steps"
 
 
 class _Module:

@@ -19,6 +19,7 @@ from monai.inferers import Inferer
 from monai.transforms import Compose, MapTransform
 from torch import Tensor, nn
 
+from unia_med.bundle.meta import native_affine, on_native_grid, plain_tensor
 from unia_med.data.grid.plane import PlaneGridd
 from unia_med.data.grid.transforms import from_slices, to_slices
 from unia_med.data.io.nifti import read_nifti, write_like
@@ -28,7 +29,6 @@ from unia_med.data.io.suffixes import NIFTI_SUFFIXES, PAIR_SUFFIXES, volume_suff
 from unia_med.data.io.volume import Volume
 from unia_med.data.io.walk import find_volumes
 from unia_med.errors import UserError
-from unia_med.export.meta import native_affine, on_native_grid, plain_tensor
 from unia_med.files import zip_damage
 from unia_med.inference.inputs import find_images
 from unia_med.inference.postprocess import postprocess

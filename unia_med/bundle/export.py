@@ -18,18 +18,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unia_med.bundle.card import card, settings_text
+from unia_med.bundle.carried import write_carried
+from unia_med.bundle.onnx import INSTALL, TOLERANCE, missing_packages, run_onnx, write_onnx
+from unia_med.bundle.source import network_source, network_weights
+from unia_med.bundle.steps import require_whole
+from unia_med.bundle.templates import filled_json, filled_text, template
+from unia_med.bundle.trace import trace_prediction
 from unia_med.config.load import plain
 from unia_med.config.schema import RunConfig
 from unia_med.data.io.orientation import AXIS_CODES
 from unia_med.engine.checkpoint import load_checkpoint
 from unia_med.errors import UserError
-from unia_med.export.card import card, settings_text
-from unia_med.export.carried import write_carried
-from unia_med.export.onnx import INSTALL, TOLERANCE, missing_packages, run_onnx, write_onnx
-from unia_med.export.source import network_source, network_weights
-from unia_med.export.steps import require_whole
-from unia_med.export.templates import filled_json, filled_text, template
-from unia_med.export.trace import trace_prediction
 from unia_med.methods.base import Method
 from unia_med.runs import Run
 from unia_med.tensors import with_layout

@@ -25,9 +25,9 @@ import torch
 from monai.bundle import ConfigParser
 from monai.transforms import Compose, SaveImaged
 
+from unia_med.bundle.export import export_bundle, load_network
 from unia_med.cli.main import main
 from unia_med.errors import UserError
-from unia_med.export.bundle import export_bundle, load_network
 from unia_med.metrics.overlap import dice
 from unia_med.runs import Run
 
@@ -329,7 +329,7 @@ def test_a_failed_export_leaves_nothing(run: Path, tmp_path: Path, monkeypatch: 
     def fail(*_: Any) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("unia_med.export.bundle.trace_prediction", fail)
+    monkeypatch.setattr("unia_med.bundle.export.trace_prediction", fail)
     with pytest.raises(OSError, match="disk full"):
         export_bundle(run, tmp_path / "deep" / "bundle", onnx=False)
     assert list((tmp_path / "deep").iterdir()) == []

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from unia_med.bundle.export import export_bundle
+from unia_med.bundle.onnx import TOLERANCE, missing_packages, run_onnx, write_onnx
+from unia_med.bundle.source import network_source, network_weights
+from unia_med.bundle.trace import trace_prediction
 from unia_med.errors import UserError
-from unia_med.export.bundle import export_bundle
-from unia_med.export.onnx import TOLERANCE, missing_packages, run_onnx, write_onnx
-from unia_med.export.source import network_source, network_weights
-from unia_med.export.trace import trace_prediction
 from unia_med.methods.base import Batch, Method, Prediction
 from unia_med.registry import METHODS
 from unia_med.runs import Run
@@ -137,10 +137,10 @@ def test_onnx_of_a_whole_network_agrees_with_torch(run: Path, tmp_path: Path) ->
 
 
 def test_missing_onnx_is_a_note_or_an_error(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unia_med.export.bundle.missing_packages", lambda: ["onnxscript"])
+    monkeypatch.setattr("unia_med.bundle.export.missing_packages", lambda: ["onnxscript"])
     with pytest.raises(UserError, match=r"onnxscript.*pip install 'unia-med\[onnx\]'"):
         export_bundle(run, tmp_path / "asked", onnx=True)
-    monkeypatch.setattr("unia_med.export.bundle._write", lambda *_: None)
+    monkeypatch.setattr("unia_med.bundle.export._write", lambda *_: None)
     notes = export_bundle(run, tmp_path / "left_segmentation")
     assert len(notes) == 1
     assert "pip install 'unia-med[onnx]'" in notes[0]

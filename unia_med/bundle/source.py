@@ -12,8 +12,8 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
+from unia_med.bundle.graph import flat_graph, is_one_of
 from unia_med.errors import UserError
-from unia_med.export.graph import flat_graph, is_one_of
 
 _WRAPPER = "method."
 """The prefix that `trace.Probabilities` puts before the method's own names."""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from unia_med.export.carried import carried_modules, write_carried
-from unia_med.export.templates import filled_json, filled_text, template
+from unia_med.bundle.carried import carried_modules, write_carried
+from unia_med.bundle.templates import filled_json, filled_text, template
 
 START = '''"""First."""
 
@@ -18,7 +18,7 @@ import math
 import os
 from typing import TYPE_CHECKING
 
-from unia_med.export_test_second import TWICE, unneeded, used
+from unia_med.bundle_test_second import TWICE, unneeded, used
 
 if TYPE_CHECKING:
     from unia_med.config.schema import RunConfig
@@ -30,7 +30,7 @@ LIMIT = 3
 
 def start(config: RunConfig) -> float:
     """Uses one name of the second module, at run time only."""
-    from unia_med.export_test_third import late
+    from unia_med.bundle_test_third import late
 
     return math.sqrt(used(LIMIT)) + late()
 '''
@@ -70,33 +70,33 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, text in (("start", START), ("second", SECOND), ("third", THIRD)):
         (tmp_path / f"{name}.py").write_text(text)
     monkeypatch.setattr(
-        "unia_med.export.carried.find_spec", lambda name: Spec(tmp_path / f"{name.rpartition('_')[2]}.py")
+        "unia_med.bundle.carried.find_spec", lambda name: Spec(tmp_path / f"{name.rpartition('_')[2]}.py")
     )
     return tmp_path
 
 
 def test_only_what_is_reached_travels(sources: Path) -> None:
-    found = carried_modules("unia_med.export_test_start")
+    found = carried_modules("unia_med.bundle_test_start")
     assert found == {
-        "unia_med.export_test_start": {"LIMIT", "start", "math", "used"},
-        "unia_med.export_test_second": {"TWICE", "used", "_double", "Callable"},
-        "unia_med.export_test_third": {"late"},
+        "unia_med.bundle_test_start": {"LIMIT", "start", "math", "used"},
+        "unia_med.bundle_test_second": {"TWICE", "used", "_double", "Callable"},
+        "unia_med.bundle_test_third": {"late"},
     }
 
 
 def test_the_copy_runs_and_keeps_its_comments(sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_carried(tmp_path / "carried_by_test", "unia_med.export_test_start")
-    text = (tmp_path / "carried_by_test" / "export_test_start.py").read_text()
+    write_carried(tmp_path / "carried_by_test", "unia_med.bundle_test_start")
+    text = (tmp_path / "carried_by_test" / "bundle_test_start.py").read_text()
     assert '# Why it is so.\nLIMIT = 3\n"""What the limit means."""' in text
     assert text.startswith('"""First."""')
     assert "RunConfig" not in text.partition("def start")[0]
     assert "import os" not in text
-    second = (tmp_path / "carried_by_test" / "export_test_second.py").read_text()
+    second = (tmp_path / "carried_by_test" / "bundle_test_second.py").read_text()
     assert "@_double\ndef used" in second
     assert "OTHER" not in second
     assert "Needed by nobody" not in second
     monkeypatch.syspath_prepend(tmp_path)
-    from carried_by_test.export_test_start import start
+    from carried_by_test.bundle_test_start import start
 
     assert start(None) == pytest.approx(6**0.5 + 1)
 
