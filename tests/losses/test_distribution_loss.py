@@ -67,7 +67,7 @@ def test_the_fitted_variance_is_the_error_and_means_follow_the_foreground() -> N
     costs = []
     for level in levels:
         log_variance = torch.full((1, 3, 1, 2), float(level))
-        parts = [heteroscedastic(torch.zeros(1, 3, 1, 2), log_variance, torch.zeros(1, 1, 2), error, gain, known)
+        parts = [heteroscedastic(torch.zeros(1, 3, 1, 2), log_variance, torch.zeros(1, 1, 2), error, gain, judged=known)
                  for known in (torch.tensor([[[True, False]]]), torch.tensor([[[False, True]]]))]  # fmt: skip
         costs.append(torch.stack(parts))
     best = levels[torch.stack(costs).argmin(0)]

@@ -50,7 +50,7 @@ def distribution_case(form: str, labels: Tensor) -> Case:
     def value(x: Tensor) -> Tensor:
         module = loss.double() if x.dtype == torch.float64 else loss
         error = None if form != "heteroscedastic" else 0.1 * target.to(x.dtype)
-        return module(x.mean(1), x, 0.3 * x, target.to(x.dtype), known, error)
+        return module(x.mean(1), x, 0.3 * x, target.to(x.dtype), known, error, known)
 
     return value, (B, 5, S, S)
 

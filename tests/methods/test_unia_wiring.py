@@ -217,6 +217,18 @@ def test_the_variances_learn_the_error_of_the_decoder_on_its_own_label(
     assert bool((caught[0].grad < 0).all()) is wrong and bool((caught[0].grad > 0).all()) is not wrong
 
 
+def test_the_variances_wait_until_the_decoder_learns() -> None:
+    """Before its gate the decoder errs everywhere, which says nothing about tokens."""
+    method = _method(distribution="heteroscedastic", weights={**_only("distribution"), "segmentation": 1.0})
+    heads = []
+    for step in (9, 10):
+        method.zero_grad()
+        method(_batch(), step)["distribution"].backward()
+        heads.append(method.network.uncertainty.variance_head.last.weight.grad)
+    assert heads[0] is None or float(heads[0].abs().sum()) == 0
+    assert float(heads[1].abs().sum()) > 0
+
+
 @pytest.mark.parametrize(("agreement", "trust"), [(1.0, 1.0), (0.5, 1.0), (1.0, 0.5), (0.5, 0.5)])
 def test_fused_labels_are_the_complement_of_the_three(agreement: float, trust: float) -> None:
     """P1 by thresholds, P2 and P3 by refinement, rows 1 and 2 by their gates."""

@@ -109,6 +109,7 @@ def heteroscedastic(
     error: torch.Tensor,
     gain: torch.Tensor,
     known: torch.Tensor | None = None,
+    judged: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return the fit of means to foreground plus the fit of variances to errors (after Kendall and Gal, 2017).
 
@@ -123,13 +124,13 @@ def heteroscedastic(
         target: (B, h, w), foreground share in [0, 1].
         error: (B, h, w) in [0, 1], mean squared error of the decoder in each token; no gradient is taken.
         gain: scalar k.
-        known: (B, h, w), tokens that count; None for all.
+        known: (B, h, w), tokens whose target counts; None for all.
+        judged: (B, h, w), tokens whose error counts; None for all.
     """
-    weights = _known(target, known)
     losses = F.binary_cross_entropy_with_logits(gain * mean.mean(1), target.to(mean.dtype), reduction="none")
     level = log_variance.mean(1) + VARIANCE_LEVEL
     fit = 0.5 * ((error.detach() + LEAST_ERROR) * torch.exp(-level) + level - VARIANCE_LEVEL)
-    return masked_mean(losses + fit, weights)
+    return masked_mean(losses, _known(target, known)) + masked_mean(fit, _known(target, judged))
 
 
 class DistributionLoss(torch.nn.Module):
@@ -155,14 +156,15 @@ class DistributionLoss(torch.nn.Module):
         target: torch.Tensor,
         known: torch.Tensor | None = None,
         error: torch.Tensor | None = None,
+        judged: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return the loss; shapes as in the functions above. `error` is for `heteroscedastic` alone."""
+        """Return the loss; shapes as in the functions above. The last two are for `heteroscedastic` alone."""
         if self.gain is not None and self.form == "variance_aware":
             return variance_aware(mean, log_variance, target, self.gain, known)
         if self.gain is not None:
             if error is None:
                 raise ValueError("the heteroscedastic form needs the decoder's error")
-            return heteroscedastic(mean, log_variance, target, error, self.gain, known)
+            return heteroscedastic(mean, log_variance, target, error, self.gain, known, judged)
         if self.form == "vae":
             return variational(distribution_map, target, mean, log_variance, known)
         return foreground_divergence(distribution_map, target, known)

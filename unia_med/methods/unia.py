@@ -168,11 +168,12 @@ class UniA(SegmenterMethod[UniaConfig]):
     def _distribution(self, output: UniaOutput, labels: dict[Source, Tensor], plan: LabelPlan) -> Tensor:
         inferred, grid = output.inferred, self._grid(output)
         share = sampled_foreground if self.settings.form.sampled_target else foreground_share
-        known = error = None
+        error = judged = None
         if self.settings.distribution == "heteroscedastic":
-            error, known = token_error(output.logits, labels.get(plan.decoder, labels["P1"]), grid)
+            error, judged = token_error(output.logits, labels.get(plan.decoder, labels["P1"]), grid)
+            judged = judged & ("segmentation" in plan.weights)  # a decoder that has not begun errs everywhere
         parts = (inferred.distribution_map, inferred.mean, inferred.log_variance)
-        return self.distribution_loss(*parts, share(labels[plan.distribution], grid), known, error)
+        return self.distribution_loss(*parts, share(labels[plan.distribution], grid), None, error, judged)
 
     def _affinity(self, output: UniaOutput, labels: Tensor) -> Tensor:
         grid = self._grid(output)
