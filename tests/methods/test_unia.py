@@ -182,7 +182,8 @@ def test_before_the_decoder_learns_the_maps_are_the_probabilities() -> None:
     images, tags = torch.rand(3, 1, 32, 32), torch.tensor([[1, 0, 1], [1, 1, 1], [0, 0, 0]], dtype=torch.int8)
     with torch.no_grad():
         early = method.pseudo_probabilities(images, tags, 0)
-        late = method.pseudo_probabilities(images, tags, method.iterations)
+        late = method.pseudo_probabilities(images, tags, 51)  # the gate opens at step 50
+        assert torch.equal(early, method.pseudo_probabilities(images, tags, 50))
         maps, _ = method._activation_maps(Batch(images, tags), method.network(images))
     assert torch.allclose(early.sum(1), torch.ones(3, 32, 32))
     odds = early[:, 1:] / early[:, :1]
