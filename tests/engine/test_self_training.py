@@ -77,6 +77,20 @@ def test_the_teacher_labels_round_one_and_the_network_round_two(tiny_acdc: Path,
     assert (slices.scores[slices.tags[:, 1] == 1, 2] == 255).all()
 
 
+def test_a_model_to_start_from_takes_the_teachers_place(tiny_acdc: Path, tmp_path: Path) -> None:
+    config = _config(tiny_acdc, names=["phantom"])
+    training = config.training.model_copy(update={"start_from": "another model"})
+    config = config.model_copy(update={"training": training})
+    slices = _slices(config)
+    method = Constant(1).train()
+    _plan(config, tmp_path, slices, label=3).before_training(method)
+    assert slices.scores is not None
+    assert (slices.scores[slices.tags[:, 0] == 1, 1] == 255).all()
+    assert int(method.label) == 1
+    assert method.training
+    assert not (tmp_path / "prior").exists()
+
+
 def test_tags_remove_what_is_not_in_a_slice_unless_switched_off(tiny_acdc: Path, tmp_path: Path) -> None:
     absent_kept = []
     for use_tags in (True, False):

@@ -169,7 +169,8 @@ class TrainingConfig(Section):
 
     start_from: str | None = None
     """Run folder, bundle or name of a shipped model whose weights a training starts from (`train --from`): classes are
-    matched by name, those it does not know start fresh. Null: from `network.weights`."""
+    matched by name, those it does not know start fresh. Where `prior.names` has a prior that trains a teacher, that
+    model is the teacher, and none is trained. Null: from `network.weights`."""
     iterations: int = Field(3000, ge=1)
     """Training steps of the whole run, shared out over `prior.rounds`; the teacher of a prior has its own."""
     batch_size: int = Field(12, ge=1)

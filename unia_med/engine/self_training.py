@@ -9,6 +9,7 @@ labelling is written before it is used, so that a run killed at any moment resum
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -93,9 +94,15 @@ class SelfTraining:
         return {self._start(index): self._relabeller(index) for index in range(1, self.prior.rounds)}
 
     def before_training(self, method: Method) -> None:
-        """Train the teacher where one is asked for, give its weights to `method`, and label round 1."""
-        teacher = self._teacher(self._teaching) if self._teaching is not None else None
-        if teacher is not None:
+        """Give `method` the weights of the teacher where there is one, and label round 1.
+
+        A run that starts from another model (`training.start_from`) has its teacher in that; none is trained.
+        """
+        teacher = None
+        if self._teaching is not None and self.config.training.start_from is not None:
+            teacher = copy.deepcopy(method)
+        elif self._teaching is not None:
+            teacher = self._teacher(self._teaching)
             method.load_state_dict(teacher.state_dict())
         if self._priors and distributed.is_main() and not self._file(0).exists():
             self._write_first(teacher)
