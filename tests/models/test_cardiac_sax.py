@@ -12,6 +12,7 @@ import torch
 
 from unia_med.cardiac.phantom.dataset import patient_of
 from unia_med.cardiac.phantom.render import frame_image, frame_labels
+from unia_med.data.io.read import read_volume
 from unia_med.data.io.volume import Volume
 from unia_med.inference.predictor import Predictor
 from unia_med.runs import Run, shipped_models
@@ -89,3 +90,16 @@ def test_nothing_of_this_machine_is_in_the_package() -> None:
     for path in Path(FOLDER).iterdir():
         content = path.read_bytes()
         assert not any(word in content for word in (b"/root/", b"/tmp/", b"/home/")), path.name
+
+
+@pytest.mark.slow
+def test_the_floor_on_patients_that_it_has_never_seen(predictor: Predictor, real_acdc: Path) -> None:
+    """Every fourth patient of ACDC: mean Dice of both phases, and a heart in each."""
+    found: list[list[float]] = []
+    for info in sorted(real_acdc.rglob("Info.cfg"))[::4]:
+        for path in sorted(info.parent.glob("*_frame??.nii.gz")):
+            truth = read_volume(path.with_name(path.name.replace(".nii.gz", "_gt.nii.gz")))
+            labels = predictor.predict_volume(read_volume(path)).labels
+            assert labels.any(), path.name
+            found.append(_dice(labels, np.asarray(truth.array)))
+    assert np.mean(found) > 0.78
