@@ -322,7 +322,8 @@ class Predictor:
         views = predict_views(lambda view: self._predict_view(view, network), images, self.flips, self.scales)
         if not torch.isfinite(views).all():
             raise UserError(
-                "the network gives NaN or infinite probabilities", remedy="Use another checkpoint, or train again"
+                "the network gives NaN or infinite probabilities",
+                remedy="While training, lower training.learning_rate; else use another checkpoint, or train again",
             )
         return views
 

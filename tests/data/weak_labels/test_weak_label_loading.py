@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from unia_med.build import build_dataset
 from unia_med.config.schema import DataConfig, GridConfig
 from unia_med.data.grid.transforms import load_label_slices
 from unia_med.data.layouts.acdc import AcdcDataset
@@ -268,3 +269,14 @@ def test_walker_on_real_scribbles_is_close_to_the_masks(real_acdc: Path) -> None
         for k in (1, 2, 3)
     ]
     assert np.mean(dice) > 0.84
+
+
+def test_files_without_a_labelled_pixel_are_refused_before_training(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        nib.save(nib.Nifti1Image(np.ones((8, 8, 2), np.int16), np.eye(4)), tmp_path / f"{name}.nii.gz")
+        empty = np.full((8, 8, 2), 255, np.uint8)
+        nib.save(nib.Nifti1Image(empty, np.eye(4)), tmp_path / f"{name}_scribbles.nii.gz")
+    data = DataConfig(name="volumes", root=tmp_path, classes=["x"], labels=[{"kind": "scribbles"}])
+    dataset = build_dataset(data)
+    with pytest.raises(UserError, match="none of the scribbles of 2 volumes has a pixel of a class"):
+        load_weak_labels(dataset, dataset.cases(), data, 0)

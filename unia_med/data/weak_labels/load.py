@@ -30,7 +30,7 @@ from unia_med.data.weak_labels.read import find_files, read_boxes, read_labels
 from unia_med.data.weak_labels.shape import LabelShape
 from unia_med.data.weak_labels.tags import group_labels, unknown_tags
 from unia_med.errors import UserError, nearest
-from unia_med.labels import IGNORE, TAG_ABSENT, TAG_PRESENT, TAG_UNKNOWN
+from unia_med.labels import BACKGROUND, IGNORE, TAG_ABSENT, TAG_PRESENT, TAG_UNKNOWN
 from unia_med.localise.random_walker import walker_probabilities
 from unia_med.registry import SHAPES, resolve, with_installed
 
@@ -94,11 +94,15 @@ def load_weak_labels(
         return None
     merged: dict[str, np.ndarray] = {}
     for source in config.labels:
-        count = 0
+        count, taught = 0, False
         for case, drawing in _drawings(dataset, cases, config, source, seed):
             labels, count = _on_grid(case, drawing, config, source), count + 1
+            taught = taught or bool(((labels != BACKGROUND) & (labels != IGNORE)).any())
             before = merged.get(case.name)
             merged[case.name] = labels if before is None else np.where(before == IGNORE, labels, before)
+        if count and not taught and source.source == "files":
+            what = f"none of the {source.kind} of {count} volumes has a pixel of a class, so they teach nothing"
+            raise UserError(what, where="data.labels", remedy="Name the right files, or set values of this entry")
         how = "" if source.fill == "none" else f", completed by {source.fill}"
         _LOG.info("%s of %d of %d volumes%s", source.kind, count, len(cases), how)
     if config.groups:
