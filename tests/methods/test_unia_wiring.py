@@ -349,3 +349,42 @@ def test_predictions_are_not_squeezed_and_scales_are_seen() -> None:
         for size in ((48, 64), (24, 32), (96, 128)):
             assert method.predict(torch.rand(1, 1, *size)).probabilities.shape[-2:] == torch.Size(size)
     assert seen == [(96, 128), (48, 64), (192, 256)]
+
+
+def test_samples_are_drawn_with_the_deviation_of_each_token() -> None:
+    """Z + exp(s / 2) * noise through the decoder, the same noise for every slice; the map U is that of `predict`."""
+    method, images = _method().eval(), _batch().images
+    network = method.network
+    with torch.no_grad():
+        features = network.features(images)
+        inferred = network.uncertainty(features.tokens, need_distribution=False)
+        generator, total = torch.Generator().manual_seed(0), torch.zeros(2, 4, *SIZE)
+        for _ in range(3):
+            noise = torch.randn(inferred.log_variance.shape[1:], generator=generator)
+            drawn = inferred.features + inferred.log_variance.exp().sqrt() * noise
+            total += network.decode(drawn, features.skips, SIZE).softmax(1)
+        found, plain = method.predict_samples(images, 3), method.predict(images)
+    torch.testing.assert_close(found.probabilities, total / 3)
+    assert torch.equal(found.uncertainty, plain.uncertainty)
+    assert (found.probabilities - plain.probabilities).abs().max() > 1e-4
+
+
+def test_columns_of_the_table_are_what_they_say() -> None:
+    """Activation maps by the tags; with scores also their labels, and what is fused of them."""
+    method, batch = _method(label_source="P2", thresholds={"background": 0.3}).eval(), _batch()
+    with torch.no_grad():
+        output = method.network(batch.images, need_affinity=True)
+        cam, auxiliary = method._activation_maps(batch, output)
+        columns = method.label_maps(batch)
+        scores = F.one_hot(torch.randint(0, 4, (2, *SIZE), generator=torch.Generator().manual_seed(8)), 4)
+        scored = method.label_maps(Batch(batch.images, batch.tags, scores=scores.movedim(-1, 1).float()))
+    for name, maps in (("CAM", cam), ("aux CAM", auxiliary)):
+        value, best = (maps * batch.tags[:, :, None, None]).max(1)
+        assert torch.equal(columns[name], torch.where(value > 0.3, best + 1, 0))
+        assert torch.equal(scored[name], columns[name])
+    assert torch.equal(columns["prediction"], output.logits.argmax(1)) and "labels" not in columns
+    absent = (scores.argmax(-1) == 1) & (batch.tags[:, 0] == 0)[:, None, None]
+    assert torch.equal(scored["labels"], torch.where(absent, 0, scores.argmax(-1)))
+    assert not torch.equal(scored["affinity"], columns["affinity"]) and not torch.equal(
+        scored["fused"], columns["fused"]
+    )
