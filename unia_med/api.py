@@ -104,6 +104,7 @@ def train(
     *,
     set: Mapping[str, Any] | Iterable[str] = (),  # noqa: A002  the command's own word
     resume: bool = False,
+    start_from: str | os.PathLike[str] | None = None,
     device: str = "auto",
 ) -> Run:
     """Train one method on one data set, and return the run.
@@ -113,6 +114,7 @@ def train(
         output: the run folder.
         set: settings in place of the config's, `{"data.root": "ACDC"}`, or texts `data.root=ACDC`.
         resume: go on from the last checkpoint in the run folder.
+        start_from: run, bundle or shipped model whose weights are taken first, see `unia-med train --from`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
 
     Raises:
@@ -122,7 +124,10 @@ def train(
     from unia_med.engine.session import run_training
     from unia_med.runs import Run, read_start
 
-    run_training(configured(config, set), Path(output), resume, device, read_start)
+    resolved = configured(config, set)
+    if start_from is not None:
+        resolved = configured(resolved, {"training.start_from": os.fspath(start_from)})
+    run_training(resolved, Path(output), resume, device, read_start)
     return Run(Path(output))
 
 

@@ -125,7 +125,7 @@ def test_train_hands_over_config_folder_and_device(monkeypatch: pytest.MonkeyPat
     arguments = ["train", "--config", "phantom_tiny", "--set", "seed=5", "--device", "cpu", "--resume"]
     assert cli.main([*arguments, "--output", str(tmp_path)]) == 0
     assert cli.main(arguments) == 0
-    config, output, resume, device = calls[0]
+    config, output, resume, device = calls[0][:4]
     assert (config.seed, output, resume, device) == (5, tmp_path, True, "cpu")
     assert calls[1][1] == Path("runs/phantom_tiny")
 

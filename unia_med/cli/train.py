@@ -41,9 +41,8 @@ def run(args: argparse.Namespace) -> int:
     from unia_med.engine.interrupt import Interrupted
 
     output = args.output or Path("runs") / Path(args.config).stem
-    changes = [*args.set, *([f"training.start_from={args.start_from}"] if args.start_from else [])]
     try:
-        api.train(args.config, output, set=changes, resume=args.resume, device=args.device)
+        api.train(args.config, output, set=args.set, resume=args.resume, start_from=args.start_from, device=args.device)
     except Interrupted as stop:
         return stop.exit_code
     return 0
