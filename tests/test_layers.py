@@ -57,6 +57,7 @@ ALLOWED: dict[str, set[str]] = {
         "run_files",
     },
     "inspection": {"config", "data", "files"},
+    "project": {"config", "data", "files", "notes"},
     "report": {
         "build",
         "config",

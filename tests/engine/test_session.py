@@ -169,7 +169,7 @@ def test_a_refused_start_leaves_no_folder_and_the_corrected_one_works(
     monkeypatch.setattr(session, "build_dataset", lambda config: SimpleNamespace(cases=lambda: []))
     parts = {"train": [CaseFiles("case", "case", Path("none.nii"))], "val": []}
     monkeypatch.setattr(session, "split_cases", lambda cases, split, seed: parts)
-    wrong = _config(data={"labels": [{"kind": "scribbles"}]})
+    wrong = _config(data={"labels": [{"kind": "scribbles", "source": "masks"}]})
 
     def refuse(*rest: Any) -> None:
         raise UserError("wrong values")

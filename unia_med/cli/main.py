@@ -22,6 +22,7 @@ from unia_med.files import require_writable
 from unia_med.notes import show_notes
 
 COMMANDS = (
+    "init",
     "inspect",
     "train",
     "pipeline",

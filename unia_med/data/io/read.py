@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from unia_med.data.io.suffixes import (
 )
 from unia_med.data.io.volume import Volume, VolumeInfo
 from unia_med.errors import UserError
+
+if TYPE_CHECKING:
+    from unia_med.data.io.dicom.series import DicomSeries
 
 
 class Reader(NamedTuple):
@@ -52,6 +55,8 @@ def read_header(path: Path | str) -> VolumeInfo:
     Args:
         path: As in `read_volume`.
     """
+    if (series := _series(Path(path))) is not None:
+        return VolumeInfo(series.shape, series.affine, Path(path))
     path = _existing_file(path)
     shape, affine = _reader(path).header(path)
     shape = _at_least_3d(shape)
@@ -64,13 +69,15 @@ def read_volume(path: Path | str) -> Volume:
 
     Args:
         path: `.nii`, `.nii.gz`, a pair of `.hdr` and `.img`, `.mgz`; with SimpleITK installed `.nrrd`, `.nhdr`,
-            `.mha`, `.mhd`; or a picture, `.png`,
-            `.jpg`, `.tif`, whose rows are X and whose pixels count as 1 mm; its colours are channels.
+            `.mha`, `.mhd`; or a picture, `.png`, `.jpg`, `.tif`, whose rows are X and whose pixels count as 1 mm; its
+            colours are channels; or the folder of a DICOM series.
 
     Raises:
         UserError: The file is missing, foreign, cut off, not 2D to 4D, complex, has voxels
             that are NaN or infinite, or an affine that cannot place its voxels.
     """
+    if (series := _series(Path(path))) is not None:
+        return _whole(series)
     path = _existing_file(path)
     volume = _reader(path).volume(path)
     if volume.array.ndim == 2:
@@ -78,6 +85,23 @@ def read_volume(path: Path | str) -> Volume:
     check_geometry(volume.shape, volume.affine, path)
     nifti.check_finite(volume.array, path)
     return volume
+
+
+def _series(path: Path) -> DicomSeries | None:
+    """Return the DICOM series of a folder; None for a file, or a folder without one."""
+    if not path.is_dir():
+        return None
+    from unia_med.data.io.dicom.series import find_series, has_dicom  # pydicom is optional
+
+    return find_series(path) if has_dicom(path) else None
+
+
+def _whole(series: DicomSeries) -> Volume:
+    """Return all frames of a series as one volume."""
+    if series.frames == 1:
+        return series.frame(0)
+    array = np.stack([series.frame(index).array for index in range(series.frames)], axis=3)
+    return Volume(array, series.affine, series.header, series.path)
 
 
 def _reader(path: Path) -> Reader:

@@ -94,7 +94,7 @@ class VolumesDataset(Layout):
         named = {self._inside(self.root / text) for row in rows for text in row.files.values()}
         for row in rows:
             for column, text in row.files.items():
-                if self._inside(self.root / text) not in present and not (self.root / text).is_file():
+                if self._inside(self.root / text) not in present and not (self.root / text).exists():
                     remedy = "Add the file, or mend the row; paths are relative to data.root"
                     faults.append(DataFault(row.where, f"{column} {text!r}, which is no file", "a volume", remedy))
         if self._settings.unlisted == "error":
@@ -102,14 +102,14 @@ class VolumesDataset(Layout):
                 if row.files["image"] not in named:
                     remedy = "Add a row, remove the file, or set data.volumes.unlisted to ignore"
                     faults.append(DataFault(self.root / row.files["image"], "no row", f"one in {table.name}", remedy))
-        return [row for row in rows if (self.root / row.files["image"]).is_file()]
+        return [row for row in rows if (self.root / row.files["image"]).exists()]
 
     def _on_disk(self, row: Row, known: Mapping[str, str]) -> Row:
         """Return a row whose paths are written as the file system has them: composed letters, slashes."""
         return replace(row, files={column: self._written(text, known) for column, text in row.files.items()})
 
     def _written(self, text: str, known: Mapping[str, str]) -> str:
-        if (self.root / text).is_file():
+        if (self.root / text).exists():
             return text
         ways = (self._inside(self.root / way) for way in (text, text.replace("\\", "/")))
         return next((known[way] for way in map(composed, ways) if way in known), text)

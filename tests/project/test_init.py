@@ -1,0 +1,213 @@
+"""`unia-med init`: folders as people have them become configs that read what was meant."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from unia_med.cli.main import main
+from unia_med.config.load import load_config
+from unia_med.config.schema import RunConfig
+from unia_med.data.layouts.volumes import VolumesDataset
+from unia_med.data.weak_labels.load import load_weak_labels
+from unia_med.labels import IGNORE
+from unia_med.project.pairs import channel_endings
+
+AFFINE = np.diag([1.2, 1.2, 6.0, 1.0])
+AFFINE[:3, 3] = (-40, -50, 20)
+CASES = 5
+
+
+def organ(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """An image and its mask: a disc (1) with a core (2) in all slices but the first."""
+    x, y, _ = np.meshgrid(np.arange(72), np.arange(64), np.arange(6), indexing="ij")
+    mask = np.zeros((72, 64, 6), np.uint8)
+    mask[np.hypot(x - 30 - seed, y - 30) < 14] = 1
+    mask[np.hypot(x - 30 - seed, y - 28) < 6] = 2
+    mask[..., 0] = 0
+    noise = np.random.default_rng(seed).normal(0, 10, mask.shape)
+    return (np.array([60, 130, 220])[mask] + noise).astype(np.int16), mask
+
+
+def strokes(seed: int, background: int) -> np.ndarray:
+    drawn = np.zeros((72, 64, 6), np.uint8)
+    x = 30 + seed
+    drawn[x - 3 : x + 3, 28, 1:], drawn[x - 9 : x + 9, 39, 1:] = 2, 1
+    if background:
+        for rows, columns in ((slice(x - 20, x + 22), [8, 50]), ([x - 20, x + 22], slice(8, 51))):
+            drawn[rows, columns, 1:] = background
+    return drawn
+
+
+def save(path: Path, array: np.ndarray, affine: np.ndarray = AFFINE) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(array, affine), path)
+
+
+def pairs(root: Path) -> None:
+    for i in range(CASES):
+        image, mask = organ(i)
+        save(root / f"images/pat{i}.nii.gz", image)
+        save(root / f"labels/pat{i}.nii.gz", mask)
+
+
+def nnunet(root: Path) -> None:
+    for i in range(CASES):
+        image, mask = organ(i)
+        save(root / f"imagesTr/x_{i:03d}_0000.nii.gz", image)
+        save(root / f"imagesTr/x_{i:03d}_0001.nii.gz", image)
+        save(root / f"imagesTs/x_{i + 50:03d}_0000.nii.gz", image)
+        save(root / f"labelsTr/x_{i:03d}.nii.gz", mask)
+    labels = {"background": 0, "kidney": 1, "cyst": 2}
+    (root / "dataset.json").write_text(json.dumps({"labels": labels, "channel_names": {"0": "T1", "1": "T2"}}))
+
+
+def folders(root: Path) -> None:
+    for i in range(CASES):
+        save(root / f"case_{i}/image.nii.gz", organ(i)[0])
+        save(root / f"case_{i}/label.nii.gz", strokes(i, 3))
+    lines = ["# ITK-SnAP", '0 0 0 0 0 0 0 "Clear Label"']
+    lines += [f'{v} 255 0 0 1 1 1 "{name}"' for v, name in ((1, "Kidney"), (2, "Cyst"), (3, "Background"))]
+    (root / "labels.txt").write_text("\n".join(lines))
+
+
+def viewer(root: Path) -> None:
+    for i in range(CASES):
+        save(root / f"S{i}.nii.gz", organ(i)[0])
+        save(root / f"S{i}-label.nii.gz", strokes(i, 0))
+
+
+def published(root: Path) -> None:
+    for i in range(CASES):
+        image, mask = organ(i)
+        drawn = strokes(i, 3)
+        save(root / f"S{i}.nii.gz", image)
+        save(root / f"S{i}_scribble.nii.gz", np.where(drawn == 0, 4, np.where(drawn == 3, 0, drawn)).astype(np.uint8))
+        save(root / f"S{i}_gt.nii.gz", mask)
+
+
+def boxes(root: Path) -> None:
+    for i in range(CASES):
+        drawn = np.zeros((72, 64, 6), np.uint8)
+        drawn[16 + i : 45 + i, 16:45, 1:] = 1
+        drawn[24 + i : 36 + i, 22:34, 1:] = 2
+        save(root / f"S{i}.nii.gz", organ(i)[0])
+        save(root / f"annotations/S{i}.nii.gz", drawn)
+
+
+def pictures(root: Path) -> None:
+    for i in range(CASES):
+        image, mask = organ(i)
+        for folder, name, array in (("images", f"x{i}", image.clip(0, 255)), ("masks", f"x{i}_mask", mask)):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array[..., 3].astype(np.uint8)).save(root / folder / f"{name}.png")
+
+
+def made(tmp_path: Path, build: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch) -> RunConfig:
+    build(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "data"]) == 0
+    config = load_config("project.yaml")
+    assert len(VolumesDataset(config.data).cases()) == CASES
+    return config
+
+
+@pytest.mark.parametrize(
+    ("build", "classes", "kind", "method"),
+    [
+        (pairs, ["class_1", "class_2"], "masks", "partial"),
+        (nnunet, ["kidney", "cyst"], "masks", "partial"),
+        (folders, ["Kidney", "Cyst"], "scribbles", "agmm"),
+        (viewer, ["class_1", "class_2"], "scribbles", "agmm"),
+        (published, ["class_1", "class_2"], "scribbles", "agmm"),
+        (boxes, ["class_1", "class_2"], "boxes", "partial"),
+        (pictures, ["class_1", "class_2"], "masks", "partial"),
+    ],
+)
+def test_a_folder_as_it_is_becomes_a_config_that_inspect_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, build: Callable, classes: list[str], kind: str, method: str
+) -> None:
+    config = made(tmp_path, build, monkeypatch)
+    assert config.data.classes == classes and config.data.labels[0].kind == kind and config.method.name == method
+    assert main(["inspect", "--config", "project.yaml"]) == 0
+
+
+def test_what_0_means_is_read_from_the_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = {"folders": {3: 0, 0: IGNORE}, "viewer": {0: IGNORE}, "published": {0: IGNORE, 3: 0}}
+    for build in (folders, viewer, published):
+        root = tmp_path / build.__name__
+        root.mkdir()
+        config = made(root, build, monkeypatch)
+        source = config.data.labels[0].model_copy(update={"fill": "none"})
+        grid = config.data.grid.model_copy(update={"spacing_mm": None, "size": (72, 64)})
+        data = config.data.model_copy(update={"labels": [source], "grid": grid})
+        dataset = VolumesDataset(data)
+        case = dataset.cases()[2]
+        drawn = strokes(2, 0 if build is viewer else 3).transpose(2, 0, 1)
+        found = load_weak_labels(dataset, [case], data, 0)[case.name]
+        for value, label in {1: 1, 2: 2, **expected[build.__name__]}.items():
+            assert (found[drawn == value] == label).all(), (build.__name__, value)
+
+
+def test_channels_test_images_and_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = made(tmp_path, nnunet, monkeypatch).data
+    assert data.channels == 2 and data.volumes.channel_endings == ["_0000", "_0001"]
+    assert data.grid.spacing_mm == 1.2 and data.grid.size == (80, 80)
+    assert made(tmp_path / "p", pictures, monkeypatch).data.grid.units == "pixels" if (tmp_path / "p").mkdir() else True
+
+
+def test_twice_is_once_and_nothing_is_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made(tmp_path, folders, monkeypatch)
+    before = {path: path.read_bytes() for path in tmp_path.glob("project*")}
+    assert main(["init", "data"]) == 0
+    (tmp_path / "project.yaml").write_text("seed: 1\n")
+    assert main(["init", "data"]) == 2
+    assert "nothing was overwritten" in capsys.readouterr().err
+    assert (tmp_path / "project.yaml").read_text() == "seed: 1\n"
+    assert all(path.read_bytes() == text for path, text in before.items() if path.suffix == ".csv")
+
+
+def test_a_table_of_tags_under_other_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def tagged(root: Path) -> None:
+        for i in range(CASES):
+            save(root / f"scans/S{i}.nii.gz", organ(i)[0])
+        rows = [f"S{i}.nii.gz,{z},{'yes' if z else 'no'},{int(z > 2)}" for i in range(CASES) for z in range(6)]
+        (root / "findings.csv").write_text("\n".join(["filename,slice,tumour,cyst", *rows]))
+
+    config = made(tmp_path, tagged, monkeypatch)
+    assert config.method.name == "unia" and config.data.classes == ["tumour", "cyst"]
+    assert main(["inspect", "--config", "project.yaml"]) == 0
+
+
+def test_dicom_series_with_segmentations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dicom_files: ModuleType
+) -> None:
+    from unia_med.data.io.dicom.seg import SegWriter
+    from unia_med.data.io.dicom.series import find_series
+
+    def scanned(root: Path) -> None:
+        for i in range(CASES):
+            image, mask = organ(i)
+            dicom_files.write_series(root / f"P{i}" / "scan", image.clip(0))
+            series = find_series(root / f"P{i}" / "scan")
+            with SegWriter(series, ["LIVER", "LESION"]) as writer:
+                writer.write(0, mask, root / f"P{i}" / "seg" / "seg.dcm")
+
+    data = made(tmp_path, scanned, monkeypatch).data
+    assert data.classes == ["LIVER", "LESION"]
+    dataset = VolumesDataset(data)
+    for i, case in enumerate(dataset.cases()):
+        assert np.array_equal(dataset.labels(case), organ(i)[1])
+
+
+def test_endings_of_channels_are_no_frames() -> None:
+    assert channel_endings([Path(f"p{i}_frame{f:02d}.nii") for i in range(3) for f in (1, 9)]) == []

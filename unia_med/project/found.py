@@ -1,0 +1,184 @@
+"""What lies in a folder: images, labels, tables and the files in which viewers keep the names of segments."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from unia_med.data.io.label_file import LabelFile
+from unia_med.data.io.read import read_header
+from unia_med.data.io.read_labels import read_label_file
+from unia_med.data.io.suffixes import is_image, is_segmentation, label_stem, readable_suffix
+from unia_med.data.io.volume import VolumeInfo
+from unia_med.errors import UserError
+
+WORDS = {
+    "scribbles": ("scribble", "scribbles", "stroke", "strokes", "seed", "seeds"),
+    "points": ("point", "points", "click", "clicks", "landmarks"),
+    "boxes": ("box", "boxes", "bbox", "bboxes"),
+    "masks": ("gt", "mask", "masks", "truth", "groundtruth", "manual", "dseg"),
+    "": ("label", "labels", "labelmap", "seg", "segmentation", "segmentations", "annotation", "annotations", "annot",
+         "roi", "rois", "lesion", "lesions", "contours", "labelstr", "labelsts"),
+}  # fmt: skip
+"""Words in file and folder names that speak of labels, by the kind they tell; of the last, only the content tells."""
+
+_ALL_WORDS = {word for words in WORDS.values() for word in words}
+_MOST_VALUES = 64  # distinct values of a label volume; an image has hundreds
+_RESULT_FOLDERS = {"runs", "masks_predicted"}
+
+
+@dataclass
+class Found:
+    """Everything in a folder that matters.
+
+    Attributes:
+        images: header by path; of DICOM, the folder of a series stands for it.
+        labels: what files of labels hold, by path.
+        tables: CSV and TSV files.
+        texts: other small files that may name segments, JSON and text.
+        unread: files that look like images and cannot be read, with the reason.
+    """
+
+    images: dict[Path, VolumeInfo] = field(default_factory=dict)
+    labels: dict[Path, LabelFile] = field(default_factory=dict)
+    tables: list[Path] = field(default_factory=list)
+    texts: list[Path] = field(default_factory=list)
+    unread: dict[Path, str] = field(default_factory=dict)
+
+
+def tokens(text: str) -> list[str]:
+    """Return the words of a name in small letters.
+
+    Example:
+        >>> tokens("Case12_T1-label")
+        ['case12', 't1', 'label']
+    """
+    return [part for part in re.split(r"[\W_]+", text.casefold()) if part]
+
+
+def words_of(path: Path, root: Path) -> list[str]:
+    """Return the words in a file's name and folders that speak of labels."""
+    folders = path.relative_to(root).parent.parts
+    spoken = tokens(label_stem(path)) + [word for folder in folders for word in tokens(folder)]
+    return [word for word in spoken if word in _ALL_WORDS]
+
+
+def look(root: Path) -> Found:
+    """Return what a folder holds; every file that may be one of labels is opened, images only by their headers.
+
+    Args:
+        root: the folder.
+
+    Raises:
+        UserError: no such folder, or nothing in it can be read.
+    """
+    if not root.is_dir():
+        raise UserError("no such folder", where=root, remedy="Name the folder in which your images lie")
+    found = Found()
+    dicom: dict[Path, list[Path]] = {}
+    for folder, names, files in os.walk(root, followlinks=True):
+        names[:] = sorted(name for name in names if not name.startswith(".") and name not in _RESULT_FOLDERS)
+        for name in sorted(files):
+            path = Path(folder) / name
+            if not name.startswith("."):
+                _sort_in(path, root, found, dicom)
+    _add_series(dicom, root, found)
+    if not found.images:
+        seen = f"; {len(found.unread)} files cannot be read, first {next(iter(found.unread))}" if found.unread else ""
+        raise UserError(f"holds no image{seen}", where=root, remedy="Name the folder in which your images lie")
+    return found
+
+
+def _sort_in(path: Path, root: Path, found: Found, dicom: dict[Path, list[Path]]) -> None:
+    suffix = path.suffix.lower()
+    if suffix in (".csv", ".tsv"):
+        found.tables.append(path)
+    elif suffix in (".json", ".txt", ".label", ".ctbl") and path.stat().st_size < 1 << 20:
+        found.texts.append(path)
+    elif suffix in (".dcm", ".ima", ""):
+        dicom.setdefault(path.parent, []).append(path)
+    elif readable_suffix(path) or is_segmentation(path):
+        try:
+            _image_or_labels(path, root, found)
+        except UserError as error:
+            found.unread[path] = error.what
+
+
+def _image_or_labels(path: Path, root: Path, found: Found) -> None:
+    if is_segmentation(path):
+        found.labels[path] = read_label_file(path)
+        return
+    header, spoken = read_header(path), words_of(path, root)
+    named_by_file = [word for word in tokens(label_stem(path)) if word in _ALL_WORDS]
+    # JPEG changes values: never labels. A fourth axis is that of channels or time: never labels either.
+    flat = len(header.shape) == 3 and path.suffix.lower() not in (".jpg", ".jpeg")
+    if flat and (file := _as_labels(path, bool(spoken), bool(named_by_file))) is not None:
+        found.labels[path] = file
+    else:
+        found.images[path] = header
+
+
+def _as_labels(path: Path, patient: bool, named: bool) -> LabelFile | None:
+    """Return the content of a file if it is one of labels: whole numbers, few of them, large areas of one value.
+
+    Args:
+        path: the file.
+        patient: its path speaks of labels, so that a constant or finely divided one is believed too.
+        named: its own name does, so that many values are believed.
+    """
+    file = read_label_file(path)
+    array = file.array
+    if array.dtype.kind == "f" and not np.array_equal(array, np.rint(array)):
+        return None
+    values, counts = np.unique(array, return_counts=True)
+    if values[0] < 0 or len(values) > (_MOST_VALUES * 4 if named else _MOST_VALUES):
+        return None
+    if patient:
+        return LabelFile(array.astype(np.int64), file.affine, path, file.names, file.cropped)
+    smooth = counts.max() > 0.3 * array.size and 2 <= len(values) <= 32 and _changes(array) < 0.2
+    return LabelFile(array.astype(np.int64), file.affine, path, file.names, file.cropped) if smooth else None
+
+
+def _changes(array: np.ndarray) -> float:
+    """Return the share of neighbouring pixels that differ: little in labels, much in images with noise."""
+    return float(np.mean(array[1:] != array[:-1])) if len(array) > 1 else 0.0
+
+
+def _add_series(dicom: Mapping[Path, list[Path]], root: Path, found: Found) -> None:
+    """Add DICOM: folders of a series as images, SEG and RTSTRUCT objects as labels."""
+    if not dicom:
+        return
+    from unia_med.data.io.dicom.series import find_series, has_dicom, import_pydicom, is_dicom, quiet
+
+    for folder, files in dicom.items():
+        if not has_dicom(folder):
+            continue
+        pydicom = import_pydicom(folder)
+        objects = []
+        for path in files:
+            if is_dicom(path) and path.suffix.lower() == ".dcm":
+                with quiet():
+                    kind = str(pydicom.dcmread(path, specific_tags=["Modality"], force=True).get("Modality", ""))
+                objects += [path] if kind in ("SEG", "RTSTRUCT") else []
+        try:
+            if len(objects) < len(files):
+                series = find_series(folder)
+                found.images[folder] = VolumeInfo(series.shape, series.affine, folder)
+        except UserError as error:
+            found.unread[folder] = error.what
+        for path in objects:
+            header = found.images.get(folder) or next(iter(found.images.values()), None)
+            try:
+                found.labels[path] = read_label_file(path, header)
+            except UserError as error:
+                found.unread[path] = error.what
+
+
+def in_pixels(found: Found) -> bool:
+    """Return whether the images are pictures, which have no millimetres."""
+    return all(is_image(path) for path in found.images)

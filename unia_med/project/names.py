@@ -1,0 +1,77 @@
+"""Names of label values, from the files in which viewers and data sets keep them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+_SNAP = re.compile(r'^\s*(\d+)\s+\d+\s+\d+\s+\d+\s+[\d.]+\s+\d+\s+\d+\s+"(.*)"\s*$')
+_SLICER = re.compile(r"^\s*(\d+)\s+(\S+)\s+\d+\s+\d+\s+\d+\s+\d+\s*$")
+_PLAIN = re.compile(r"^\s*(\d+)\s*[:=,;\s]\s*([^\d\s].*?)\s*$")
+_NOTHING = ("clear label", "clear", "unlabeled", "unlabelled")
+
+
+def names_in(texts: Iterable[Path]) -> dict[int, str]:
+    """Return the name of each label value that files tell; the first file that names a value wins.
+
+    Known are ITK-SNAP's label descriptions, 3D Slicer's colour tables, nnU-Net's `dataset.json`, BIDS tables
+    (`index`, `name`), JSON objects of values and names, and lines such as `1 liver`.
+
+    Args:
+        texts: small text files.
+    """
+    names: dict[int, str] = {}
+    for path in texts:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            continue
+        found = _of_json(text) if path.suffix.lower() == ".json" else _of_lines(text, path.suffix.lower())
+        for value, name in found.items():
+            if name.strip().casefold() not in _NOTHING:
+                names.setdefault(value, name.strip())
+    return names
+
+
+def read_dataset_json(texts: Iterable[Path], root: Path) -> dict[str, Any]:
+    """Return nnU-Net's `dataset.json` of a folder, version 1 or 2; empty where there is none."""
+    for path in texts:
+        if path.name == "dataset.json" and path.parent == root:
+            try:
+                found = json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                return {}
+            return found if isinstance(found, dict) and "labels" in found else {}
+    return {}
+
+
+def _of_json(text: str) -> dict[int, str]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    table = found.get("labels", found)
+    names: dict[int, str] = {}
+    for key, value in table.items() if isinstance(table, dict) else ():
+        if str(key).isdigit() and isinstance(value, str):
+            names[int(key)] = value
+        elif isinstance(value, int) and not isinstance(value, bool) and value >= 0 and not str(key).isdigit():
+            names[value] = str(key)
+    # A JSON of anything else, such as the numbers of a scan, does not count from 0 or 1.
+    return names if names and min(names) <= 1 and max(names) < 1000 else {}
+
+
+def _of_lines(text: str, suffix: str) -> dict[int, str]:
+    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    if suffix == ".tsv" or (lines and lines[0].split("\t")[:2] == ["index", "name"]):
+        lines = [line.replace("\t", " ") for line in lines[1:]]
+    for pattern in (_SNAP, _SLICER, _PLAIN):
+        matches = [pattern.match(line) for line in lines]
+        if lines and all(matches):
+            return {int(match[1]): match[2] for match in matches if match}
+    return {}

@@ -1,0 +1,205 @@
+"""Decides on a config for what lies in a folder: labels, classes, method, grid, and how files are named."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from unia_med.config.weak_labels import LabelKind
+from unia_med.data.io.geometry import spacing_of
+from unia_med.data.io.label_file import LabelFile
+from unia_med.data.io.suffixes import label_stem, volume_stem
+from unia_med.data.io.volume import VolumeInfo
+from unia_med.project.found import Found, in_pixels, look, words_of
+from unia_med.project.meaning import Meaning, drawn_axis, understand
+from unia_med.project.names import names_in, read_dataset_json
+from unia_med.project.pairs import Pairs, pair
+from unia_med.project.tags import TagTable, read_tag_table
+
+_LARGEST_SIDE = 192  # pixels that a slice may have on 2 CPU cores
+_AXES = {"I": "axial", "S": "axial", "A": "coronal", "P": "coronal", "L": "sagittal", "R": "sagittal"}
+
+
+@dataclass
+class Plan:
+    """What a config will say.
+
+    Attributes:
+        root: folder of the data.
+        pairs: images and labels.
+        weak: labels to learn from: kind, meaning, and file by image; None where tags are.
+        masks: meaning and file by image of dense masks beside weak labels, for validation.
+        tags: the table of tags that is learned from.
+        grid: settings of `data.grid`.
+        channels: C.
+        notes: what a reader should know.
+    """
+
+    root: Path
+    pairs: Pairs
+    weak: tuple[Meaning, dict[Path, Path]] | None
+    masks: tuple[Meaning, dict[Path, Path]] | None
+    tags: TagTable | None
+    grid: dict[str, Any]
+    channels: int
+    pixels: bool
+    patient: str | None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def method(self) -> str:
+        """Kind of labels that the method learns from, as in the names of the templates."""
+        if self.weak is None:
+            return "tags" if self.tags else "scribbles"
+        return "scribbles" if self.weak[0].kind == "blocks" else self.weak[0].kind
+
+    @property
+    def classes(self) -> dict[int, str]:
+        """Name by value of the classes that a network will learn."""
+        if self.weak is not None:
+            return self.weak[0].classes
+        return dict(enumerate(self.tags.classes, start=1)) if self.tags else {1: "CLASS1"}
+
+
+def make_plan(root: Path) -> Plan:
+    """Return the plan for a folder.
+
+    Args:
+        root: the folder.
+
+    Raises:
+        UserError: it holds no image.
+    """
+    root = root.resolve()
+    found = look(root)
+    pairs = pair(found, root)
+    nnunet = read_dataset_json(found.texts, root)
+    names = names_in([*found.texts, *(table for table in found.tables if table.suffix.lower() == ".tsv")])
+    ignored = _ignore_value(nnunet)
+    notes = [f"{path}: {reason}" for path, reason in list(found.unread.items())[:5]]
+    notes += [f"{path}: labels without an image, left out" for path in pairs.unpaired[:5]]
+    sets = _label_sets(found, pairs, root, names, ignored, notes)
+    cases = [case_name(image, root, pairs) for image in pairs.images]
+    table = next((tags for path in found.tables if (tags := read_tag_table(path, cases))), None)
+    weak = next((entry for entry in sets if entry[0].kind != "masks"), None)
+    masks = next((entry for entry in sets if entry[0].kind == "masks"), None)
+    if weak is None and table is None:
+        weak, masks = masks, None
+    headers = [found.images[image] for image in pairs.images]
+    pixels = in_pixels(found)
+    channels = len(pairs.channel_endings) or (headers[0].shape[3] if len(headers[0].shape) == 4 else 1)
+    if weak is None and table is None:
+        notes.append("no labels and no table of tags were found: draw some, or name them below")
+    drawn = [found.labels[path] for path in list(weak[1].values())[:5]] if weak else []
+    grid = _grid(headers, pixels)
+    return Plan(root, pairs, weak, masks, table if weak is None else None, grid, channels, pixels,
+                _patient(cases), notes + _axis_note(drawn))  # fmt: skip
+
+
+def case_name(image: Path, root: Path, pairs: Pairs) -> str:
+    """Return the name of a case as the data set will have it."""
+    stem = image.name if image.is_dir() else volume_stem(image)
+    if pairs.channel_endings:
+        stem = stem.removesuffix(pairs.channel_endings[0])
+    folder = image.relative_to(root).parent.as_posix()
+    return stem if folder == "." else f"{folder}/{stem}"
+
+
+def pattern_of(label: Path, image: Path, root: Path, pairs: Pairs) -> str:
+    """Return a label's path with the image's folder and name replaced, as in `data.volumes.masks`."""
+    folder = image.relative_to(root).parent.as_posix()
+    name = case_name(image, root, pairs).rpartition("/")[2]
+    text = (label.relative_to(root).parent / label_stem(label)).as_posix()
+    if name and name in label_stem(label):
+        head, _, stem = text.rpartition("/")
+        text = f"{head}/{stem.replace(name, '{name}')}" if head else stem.replace(name, "{name}")
+    if folder != "." and text.startswith(f"{folder}/"):
+        return "{folder}" + text[len(folder) :]
+    return text if "/" in text else "{folder}/" + text
+
+
+def _label_sets(
+    found: Found, pairs: Pairs, root: Path, names: Mapping[int, str], ignored: int | None, notes: list[str]
+) -> list[tuple[Meaning, dict[Path, Path]]]:
+    """Return the sets of labels, told apart by the words in their names; the largest first."""
+    by_role: dict[tuple[str, ...], dict[Path, Path]] = defaultdict(dict)
+    for image, labels in pairs.labels.items():
+        for label in labels:
+            role = by_role[tuple(sorted(set(words_of(label, root))))]
+            if image in role:
+                notes.append(f"{label}: a second label file of {image.name}, left out; merge them into one volume")
+            role.setdefault(image, label)
+    sets = [(understand([found.labels[p] for p in role.values()], root, names, ignored), role)
+            for role in by_role.values()]  # fmt: skip
+    return sorted(sets, key=lambda entry: -len(entry[1]))
+
+
+def _grid(headers: Sequence[VolumeInfo], pixels: bool) -> dict[str, Any]:
+    """Return slice axis, spacing and size from the medians of the images, as far as 2 CPU cores can."""
+    axis, plane = _slice_axis(headers)
+    if pixels:
+        sides = np.array([header.shape[:2] for header in headers])
+        height, width = (min(512, 16 * int(np.ceil(side / 16))) for side in np.median(sides, 0))
+        return {"units": "pixels", "spacing_mm": None, "size": [height, width]}
+    spacings = np.array([[spacing_of(header.affine)[a] for a in plane(header)] for header in headers])
+    sizes = np.array([[header.shape[a] for a in plane(header)] for header in headers])
+    extent = np.median(spacings * sizes, 0).max()
+    spacing = max(float(np.median(spacings)), extent / _LARGEST_SIDE)
+    side = int(np.clip(16 * np.ceil(extent / spacing / 16), 32, _LARGEST_SIDE))
+    return {"slice_axis": axis, "spacing_mm": float(f"{spacing:.3g}"), "size": [side, side]}
+
+
+def _slice_axis(headers: Sequence[VolumeInfo]) -> tuple[str, Any]:
+    """Return the setting `slice_axis`, and a function from a header to the two stored axes of its slices."""
+    codes = {"".join(nib.aff2axcodes(header.affine)) for header in headers}
+    across = [int(np.argmax(spacing_of(header.affine))) for header in headers]
+    flat = [min(spacing_of(h.affine)) * 1.3 > max(spacing_of(h.affine)) and h.shape[2] > 1 for h in headers]
+    if len(codes) == 1 and all(even or axis == 2 for even, axis in zip(flat, across, strict=True)):
+        return "stored", lambda header: (0, 1)
+    votes = [_AXES[nib.aff2axcodes(header.affine)[axis]]
+             for header, axis, even in zip(headers, across, flat, strict=True) if not even]  # fmt: skip
+    name = max(set(votes), key=votes.count) if votes else "axial"
+
+    def plane(header: VolumeInfo) -> tuple[int, ...]:
+        directions = nib.aff2axcodes(header.affine)
+        through = next(axis for axis, code in enumerate(directions) if _AXES[code] == name)
+        return tuple(axis for axis in range(3) if axis != through)
+
+    return name, plane
+
+
+def _axis_note(drawn: Sequence[LabelFile]) -> list[str]:
+    for file in drawn:
+        best = drawn_axis(file.array != 0, file.affine)
+        if best != 2:
+            name = _AXES[nib.aff2axcodes(file.affine)[best]]
+            return [f"labels were drawn in few slices across stored axis {best + 1}: if that is how they were drawn, "
+                    f"set data.grid.slice_axis to {name}"]  # fmt: skip
+    return []
+
+
+def _patient(cases: Sequence[str]) -> str | None:
+    """Return an expression for the patient where several cases share one, as sub-01_ses-1 and sub-01_ses-2 do."""
+    for expression in (r"(sub-[A-Za-z0-9]+)", r"((?:patient|subject|pat|subj|case|p)[_-]?\d+)[_-]"):
+        found = [re.search(expression, case, re.IGNORECASE) for case in cases]
+        if all(found) and len({match[1] for match in found if match}) < len(cases):
+            return f"(?i){expression}"
+    return None
+
+
+def _ignore_value(nnunet: Mapping[str, Any]) -> int | None:
+    labels = nnunet.get("labels", {})
+    value = labels.get("ignore") if isinstance(labels, dict) else None
+    return value if isinstance(value, int) else None
+
+
+def kind_column(kind: LabelKind) -> str:
+    """Return the column of a table of images for a kind of labels."""
+    return "mask" if kind == "masks" else kind

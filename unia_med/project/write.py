@@ -1,0 +1,189 @@
+"""Writes a plan as a short commented config, and the tables that go with it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from unia_med.config.load import parse_config, read_yaml
+from unia_med.config.shipped import find_config
+from unia_med.data.checks import DataFault
+from unia_med.data.layouts.volumes import VolumesDataset
+from unia_med.errors import UserError
+from unia_med.files import write_text
+from unia_med.notes import notes_hidden
+from unia_med.project.meaning import Meaning
+from unia_med.project.plan import Plan, kind_column, pattern_of
+
+_FILL = {"scribbles": "rule", "points": "walker", "boxes": "ellipse"}
+_FULL_FIELD = 0.9  # a slice that is smaller than this of the network's field is padded, and nothing is lost
+
+
+def write_project(plan: Plan, output: Path) -> list[Path]:
+    """Write the config of a plan, and tables where patterns cannot say it; nothing is overwritten.
+
+    Args:
+        plan: what was found.
+        output: the YAML file.
+
+    Returns:
+        All files that were written, the config first.
+
+    Raises:
+        UserError: a file of that name is there with another content.
+    """
+    files: dict[Path, str] = {}
+    data = _data(plan)
+    patterns = _patterns(plan)
+    if patterns is None or not _fits({**data, "volumes": patterns}, plan):
+        table = output.with_name(f"{output.stem}_files.csv").resolve()
+        files[table] = _table(plan)
+        patterns = {"table": str(table), "unlisted": "ignore"}
+        patterns |= {"channel_endings": plan.pairs.channel_endings} if plan.pairs.channel_endings else {}
+        patterns |= {"patient": plan.patient} if plan.patient else {}
+    data["volumes"] = patterns
+    if plan.tags is not None:
+        path = plan.tags.path.resolve()
+        if not plan.tags.as_it_is:
+            path = output.with_name(f"{output.stem}_tags.csv").resolve()
+            files[path] = _csv(plan.tags.rows)
+        data["tags"] = {"source": "csv", "path": str(path), "missing": "unknown"}
+    template = read_yaml(find_config(f"volumes_{plan.method}"))
+    values = {"seed": 0, "data": data} | {key: template[key] for key in template if key not in ("seed", "data")}
+    parse_config(values, output)
+    files = {output: _text(plan, values)} | files
+    for path, text in files.items():
+        if path.exists() and path.read_text(encoding="utf-8") != text:
+            remedy = "Keep it, or name another file with --output; nothing was overwritten"
+            raise UserError("is there already and says something else", where=path, remedy=remedy)
+    for path, text in files.items():
+        write_text(path, text)
+    return list(files)
+
+
+def _data(plan: Plan) -> dict[str, Any]:
+    classes = plan.classes
+    data: dict[str, Any] = {"name": "volumes", "root": str(plan.root.resolve()), "classes": list(classes.values())}
+    source = plan.masks or plan.weak
+    if list(classes) != list(range(1, len(classes) + 1)) and plan.tags is None:
+        data["class_values"] = list(classes)
+    if plan.channels > 1:
+        data["channels"] = plan.channels
+    if plan.weak is None:
+        data["tags"] = {"source": "none"}
+    else:
+        data["labels"] = [_label_entry(plan.weak[0])]
+        data["tags"] = {"source": "none" if plan.weak[0].kind == "masks" else "labels"}
+    few = len(plan.pairs.images) < 5
+    data["split"] = {"kind": "fractions", "fractions": [1.0, 0.0, 0.0] if few else [0.8, 0.2, 0.0]}
+    data["grid"] = {**plan.grid, "percentiles": [1, 99]}
+    if source is not None and plan.masks is not None:
+        strangers = [v for v in plan.masks[0].classes if v not in classes]
+        data["volumes"] = {"other_values": strangers} if strangers else {}
+    return data
+
+
+def _label_entry(meaning: Meaning) -> dict[str, Any]:
+    if meaning.kind == "masks" and meaning.nothing is None:
+        return {"kind": "masks", "source": "masks"}
+    kind = "scribbles" if meaning.kind == "masks" else meaning.kind  # masks with holes: what is drawn is drawn
+    entry: dict[str, Any] = {"kind": kind, "source": "files", "fill": _FILL.get(kind, "none")}
+    if meaning.kind == "boxes":
+        entry["values"] = {name: value for value, name in meaning.classes.items()}
+        return entry
+    entry["background_value"] = meaning.background
+    if meaning.nothing not in (None, 0):
+        entry["ignore_value"] = meaning.nothing
+    if meaning.background is None:
+        entry["fill"] = "none"
+    return entry
+
+
+def _patterns(plan: Plan) -> dict[str, Any] | None:
+    """Return `data.volumes` by patterns, or None where names follow none."""
+    parents = {image.parent.relative_to(plan.root).as_posix() for image in plan.pairs.images}
+    folder = next(iter(parents)) if len(parents) == 1 else ""
+    found: dict[str, Any] = {"images": "**/*" if len(parents) > 1 else ("*" if folder == "." else f"{folder}/*")}
+    labels = {}
+    for entry in (plan.weak, plan.masks):
+        if entry is None:
+            continue
+        names = {pattern_of(label, image, plan.root, plan.pairs) for image, label in entry[1].items()}
+        if len(names) != 1 or "{name}" not in (only := next(iter(names))):
+            return None
+        if _label_entry(entry[0])["kind"] == "masks":
+            found["masks"] = only
+        else:
+            labels[_label_entry(entry[0])["kind"]] = only
+    found |= {"labels": labels} if labels else {}
+    found |= {"patient": plan.patient} if plan.patient else {}
+    return found | ({"channel_endings": plan.pairs.channel_endings} if plan.pairs.channel_endings else {})
+
+
+def _fits(data: dict[str, Any], plan: Plan) -> bool:
+    """Return whether patterns find the images and labels of the plan, and nothing else."""
+    try:
+        config = parse_config({"data": data, "method": {"name": "partial"}}).data
+        faults: list[DataFault] = []
+        with notes_hidden():
+            cases = VolumesDataset(config).found_cases(faults)
+    except UserError:
+        return False
+    wanted = {
+        image: {e[1][image] for e in (plan.weak, plan.masks) if e and image in e[1]} for image in plan.pairs.images
+    }
+    return not faults and {case.image: set(case.labels.values()) for case in cases} == wanted
+
+
+def _table(plan: Plan) -> str:
+    entries = [entry for entry in (plan.weak, plan.masks) if entry is not None]
+    columns = [kind_column(_label_entry(entry[0])["kind"]) for entry in entries]
+    rows = [["image", *columns]]
+    for image in plan.pairs.images:
+        cells = [entry[1][image].relative_to(plan.root).as_posix() if image in entry[1] else "" for entry in entries]
+        rows.append([image.relative_to(plan.root).as_posix(), *cells])
+    return _csv(rows)
+
+
+def _csv(rows: list[list[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _text(plan: Plan, values: dict[str, Any]) -> str:
+    """Return the config with what was found as comments."""
+    lines = [f"# Written by `unia-med init` for {plan.root.resolve()}: change what it got wrong."]
+    count = len(plan.pairs.images)
+    lines.append(f"# Found {count} image{'' if count == 1 else 's'} of {plan.channels} channel(s).")
+    for what, entry in (("Labels to learn from", plan.weak), ("Masks for validation only", plan.masks)):
+        if entry is not None:
+            lines += [f"# {what}: {entry[0].kind}, {len(entry[1])} files."]
+            lines += [f"#   {value}: {text}" for value, text in _meanings(entry[0]).items()]
+    if plan.tags is not None:
+        lines.append(f"# Tags to learn from: {plan.tags.path.name}, classes {', '.join(plan.tags.classes)}.")
+    lines += [f"# Note: {note}" for note in plan.notes]
+    lines += [_comment(plan)] if _comment(plan) else []
+    body = yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
+    return "\n".join(lines) + "\n" + body
+
+
+def _meanings(meaning: Meaning) -> dict[int, str]:
+    found = dict(meaning.why)
+    if meaning.nothing is not None:
+        if meaning.kind != "masks":
+            found[meaning.nothing] += "; set background_value to change that"
+    return found
+
+
+def _comment(plan: Plan) -> str:
+    if plan.weak is None or plan.weak[0].kind in ("masks", "boxes") or plan.weak[0].background is not None:
+        return ""
+    return (
+        "# No background is marked: a network that calls everything a class makes no mistake. Draw some background\n"
+        "# with a value of its own, and set background_value to it, fill to rule."
+    )
