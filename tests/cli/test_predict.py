@@ -90,7 +90,7 @@ def predict(run: Path, source: Path, output: Path, *more: str) -> int:
 def test_same_grid_same_header_known_labels(run: Path, tmp_path: Path, shape: tuple[int, ...]) -> None:
     labels = save_image(tmp_path / "scan.nii.gz", shape)
     assert predict(run, tmp_path / "scan.nii.gz", tmp_path / "out", "--uncertainty") == 0
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["scan_seg.nii.gz", "scan_uncertainty.nii.gz"]
+    assert sorted(p.name for p in (tmp_path / "out").glob("*.nii.gz")) == ["scan_seg.nii.gz", "scan_uncertainty.nii.gz"]
     source = nib.load(tmp_path / "scan.nii.gz")
     for name, kind in (("seg", np.uint8), ("uncertainty", np.float32)):
         result = nib.load(tmp_path / "out" / f"scan_{name}.nii.gz")
@@ -109,7 +109,7 @@ def test_a_folder_like_acdc(run: Path, tmp_path: Path) -> None:
     save_image(tmp_path / "data" / "old_seg.nii.gz")
     save_image(tmp_path / "data" / ".hidden.nii.gz")
     assert predict(run, tmp_path / "data", tmp_path / "out") == 0
-    names = sorted(p.name for p in (tmp_path / "out").iterdir())
+    names = sorted(p.name for p in (tmp_path / "out").glob("*.nii.gz"))
     assert names == ["cine_4d_seg.nii.gz", "patient001_frame01_seg.nii.gz", "patient001_frame12_seg.nii.gz"]
 
 
@@ -125,7 +125,7 @@ def test_results_inside_the_input_folder_are_not_read_again(run: Path, tmp_path:
     save_image(tmp_path / "data" / "out" / "b.nii.gz")
     for _ in range(2):
         assert predict(run, tmp_path / "data", tmp_path / "data" / "out", "--uncertainty") == 0
-    assert {p.name for p in (tmp_path / "data" / "out").iterdir()} == {
+    assert {p.name for p in (tmp_path / "data" / "out").glob("*.nii.gz")} == {
         "a_seg.nii.gz",
         "a_uncertainty.nii.gz",
         "b.nii.gz",
@@ -208,7 +208,7 @@ def test_a_split_of_a_data_set(run: Path, tmp_path: Path) -> None:
             save_image(folder / f"{patient}_frame{frame}.nii.gz")
         (folder / "Info.cfg").write_text("ED: 1\nES: 2\n")
     assert predict(run, tmp_path / "acdc", tmp_path / "out", "--split", "val") == 0  # 13 validates by default
-    names = sorted(p.name for p in (tmp_path / "out").iterdir())
+    names = sorted(p.name for p in (tmp_path / "out").glob("*.nii.gz"))
     assert names == ["patient013_frame01_seg.nii.gz", "patient013_frame02_seg.nii.gz"]
 
 

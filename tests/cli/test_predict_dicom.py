@@ -123,7 +123,11 @@ def test_several_series_and_other_bad_folders(
         assert predict(run, folder, tmp_path / "out", "--series", "7", "--split", "val") == 2
     assert not (tmp_path / "out").exists()
     assert predict(run, folder, tmp_path / "out", "--series", "7") == 0
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["study_series7_seg.dcm", "study_series7_seg.nii.gz"]
+    written = sorted(p.name for p in (tmp_path / "out").glob("*_seg.[dn]*"))
+    assert written == [
+        "study_series7_seg.dcm",
+        "study_series7_seg.nii.gz",
+    ]
     printed = capfd.readouterr()
     assert dicom_files.SECRETS[0] not in printed.out + printed.err
 

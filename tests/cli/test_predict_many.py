@@ -57,7 +57,7 @@ def test_finished_images_are_left_out(run: Path, tmp_path: Path, capsys: pytest.
     assert (tmp_path / "out/b_seg.nii.gz").is_file()
     assert kept == {name: (tmp_path / f"out/{name}_seg.nii.gz").stat().st_mtime_ns for name in "ac"}
     assert main([*command, "--skip-existing", "--uncertainty"]) == 0  # a result is missing, so none is finished
-    assert len(list((tmp_path / "out").iterdir())) == 6
+    assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 6
 
 
 def test_one_name_in_two_folders_gives_two_results(run: Path, tmp_path: Path) -> None:
@@ -69,6 +69,20 @@ def test_one_name_in_two_folders_gives_two_results(run: Path, tmp_path: Path) ->
     assert found == ["other_seg.nii.gz", "site1/scan_seg.nii.gz", "site2/scan_seg.nii.gz"]
 
 
+def test_records_of_the_cases_lie_next_to_their_masks(capsys: pytest.CaptureFixture[str]) -> None:
+    from unia_med.inference.predictor import Segmentation
+    from unia_med.inference.records import Tally
+
+    labels = np.zeros((4, 3, 2, 2), np.uint8)
+    labels[0, 0], labels[1, 1, 0] = 1, 2
+    uncertainty = np.where(labels > 0, 0.5, 0.0).astype(np.float32)
+    tally = Tally()
+    frames = [Segmentation(labels[..., t], uncertainty[..., t]) for t in range(2)]
+    assert [*tally.watched(frames)] == frames
+    row = tally.row("x", ["A", "B"], voxel_ml=0.25)
+    assert row == {"case": "x", "A_ml": 1.0, "B_ml": 0.5, "uncertainty_mean": 0.5, "uncertainty_p95": 0.5, "review": 1}
+
+
 def test_files_of_channels_are_one_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = write_run(tmp_path / "run", channels=2, volumes={"channel_endings": ["_0000", "_0001"]})
     for name in ("a_0000", "a_0001", "b_0000"):
@@ -76,7 +90,7 @@ def test_files_of_channels_are_one_image(tmp_path: Path, capsys: pytest.CaptureF
     command = ["predict", "--model", str(run), "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
     assert main(command) == 1
     assert "b_0001.nii.gz: no such file" in capsys.readouterr().err
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a_seg.nii.gz"]
+    assert [path.name for path in (tmp_path / "out").glob("*.nii.gz")] == ["a_seg.nii.gz"]
     assert nib.load(tmp_path / "out/a_seg.nii.gz").shape == (24, 20, 2)
 
 

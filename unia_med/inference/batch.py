@@ -18,6 +18,7 @@ from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
 from unia_med.inference.images import check_channels
 from unia_med.inference.model import Model, Result
+from unia_med.inference.records import Tally, write_case_record, write_folder_records
 from unia_med.inference.results import result_files, write_results
 
 
@@ -109,6 +110,7 @@ class Predictions(Iterator[Case]):
     ) -> None:
         self.images = images if isinstance(images, Mapping) else {}
         self._model, self._output, self._spacing_mm = model, output, spacing_mm
+        self._rows: list[dict[str, Any]] = []
         self._uncertainty, self._skip_existing = uncertainty, skip_existing
         # Shared out before any is left out: processes that start apart would see different results already there.
         items = images.items() if isinstance(images, Mapping) else images
@@ -119,7 +121,12 @@ class Predictions(Iterator[Case]):
         return self
 
     def __next__(self) -> Case:
-        return next(self._cases)
+        try:
+            return next(self._cases)
+        except StopIteration:
+            if self._output and self._rows and distributed.world_size() == 1:
+                write_folder_records(self._output, self._model.classes, self._rows)
+            raise
 
     def __len__(self) -> int:
         """How many images fall to this process."""
@@ -148,7 +155,17 @@ class Predictions(Iterator[Case]):
             case.result.name = case.name
             return
         given = self._model.read(image, spacing)
-        write_results(given.source, self._model.frames(given), case.files, case.classes)
+        tally = Tally()
+        write_results(given.source, tally.watched(self._model.frames(given)), case.files, case.classes)
+        flat = case.files["labels"].suffix == ".png"
+        voxel_ml = None if flat else abs(float(np.linalg.det(given.source.affine[:3, :3]))) / 1000
+        row = tally.row(case.name, case.classes, voxel_ml)
+        self._rows.append(row)
+        options = {name: str(value) for name, value in vars(self._model.options).items()}
+        # Of DICOM nothing is named that may tell who the patient is.
+        source = None if _is_series(image) or case.path is None else case.path.name
+        facts = {"model": self._model.trained.name, "source": source, "options": options, "summary": row}
+        write_case_record(case.files["labels"], facts)
 
     def _check(self, image: Any) -> None:
         """Refuse what is wrong by its header alone, before the weights are loaded."""
