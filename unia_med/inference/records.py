@@ -82,7 +82,8 @@ def write_folder_records(output: Path, classes: Sequence[str], rows: Sequence[Ma
         rows: of the cases that were predicted now, at least one.
     """
     write_json(output / CLASSES, {str(value): name for value, name in enumerate(classes, start=1)})
-    head, new = list(rows[0]), {str(row["case"]) for row in rows}
+    head = list(dict.fromkeys(key for row in rows for key in row))  # pictures and volumes have other columns
+    new = {str(row["case"]) for row in rows}
     kept = [row for row in _earlier(output / SUMMARY, head) if row["case"] not in new]
     text = io.StringIO()
     table = csv.DictWriter(text, head, lineterminator="\n", restval="")
