@@ -99,7 +99,7 @@ def _kind(files: Sequence[LabelFile], root: Path, most: int) -> LabelKind:
     spoken = {word for file in files for word in words_of(file.path, root)}
     for kind in ("scribbles", "points", "boxes", "masks"):
         if spoken & set(WORDS[kind]):
-            return kind  # type: ignore[return-value]  # the keys of WORDS are kinds
+            return kind
     return _kind_by_shape(files, most)
 
 
@@ -149,8 +149,7 @@ def drawn_axis(drawn: np.ndarray, affine: np.ndarray) -> int:
     if drawn.shape[2] == 1 or max(spacing) > 1.3 * min(spacing):
         return 2 if drawn.shape[2] == 1 else int(np.argmax(spacing))
     used = [drawn.any(tuple(other for other in range(3) if other != axis)) for axis in range(3)]
-    filled = [planes[np.flatnonzero(planes)[0] : np.flatnonzero(planes)[-1] + 1].mean() if planes.any() else 1.0
-              for planes in used]  # fmt: skip
+    filled = [_share_between_ends(np.asarray(planes)) for planes in used]
     best = int(np.argmin(filled))
     return best if filled[best] < 0.7 * filled[2] else 2
 
@@ -200,3 +199,9 @@ def _why(value: int, meaning: Meaning) -> str:
     if value in meaning.classes:
         return f"{percent}, in {meaning.files[value]} files: class {meaning.classes[value]!r}"
     return f"{percent}: read as background"
+
+
+def _share_between_ends(used: np.ndarray) -> float:
+    """Return the share of true values between the first and the last one; 1 where there is none."""
+    places = np.flatnonzero(used)
+    return float(used[places[0] : places[-1] + 1].mean()) if len(places) else 1.0

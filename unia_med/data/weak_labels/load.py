@@ -97,7 +97,9 @@ def load_weak_labels(
         count, taught = 0, False
         for case, drawing in _drawings(dataset, cases, config, source, seed):
             labels, count = _on_grid(case, drawing, config, source), count + 1
-            taught = taught or bool(((labels != BACKGROUND) & (labels != IGNORE)).any())
+            # Boxes that are not filled tell the background alone: what lies outside of them.
+            said = labels != IGNORE if source.kind == "boxes" else (labels != BACKGROUND) & (labels != IGNORE)
+            taught = taught or bool(said.any())
             before = merged.get(case.name)
             merged[case.name] = labels if before is None else np.where(before == IGNORE, labels, before)
         if count and not taught and source.source == "files":
