@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,7 @@ def test_a_single_slice_is_enough(predictor: Predictor, phantom: tuple[Volume, n
 def test_nothing_of_this_machine_is_in_the_package() -> None:
     for path in Path(FOLDER).iterdir():
         content = path.read_bytes()
-        assert not any(word in content for word in (b"/root/", b"/tmp/", b"/home/")), path.name
+        assert not re.search(rb"/(root|tmp|home)/", content), path.name
 
 
 @pytest.mark.slow

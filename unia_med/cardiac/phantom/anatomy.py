@@ -121,3 +121,8 @@ def rasterise(heart: HeartShape, shape: tuple[int, int]) -> HeartFields:
     if heart.rv is not None:
         rv = np.minimum(_rv_field(heart.rv, rows, columns), -epicardium - heart.rv.gap)
     return HeartFields(outline - rho, epicardium, rv, rho, theta)
+
+
+def random_modes(rng: np.random.Generator, amplitudes: dict[int, float]) -> Modes:
+    """Return cosine modes with amplitudes up to the given ones and random phases."""
+    return tuple((order, rng.uniform(0, top), rng.uniform(0, 2 * np.pi)) for order, top in amplitudes.items())

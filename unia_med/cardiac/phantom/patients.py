@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from unia_med.cardiac.phantom.anatomy import Modes, RightVentricle
+from unia_med.cardiac.phantom.anatomy import RightVentricle, random_modes
 from unia_med.cardiac.phantom.chest import Chest, draw_chest
 from unia_med.cardiac.phantom.heart import Heart, Scar, left_ventricle, solve_right_ventricle
 from unia_med.cardiac.phantom.tissue import Scanner, Tissue
@@ -72,10 +72,6 @@ class Patient:
     noise_seed: int
 
 
-def _modes(rng: np.random.Generator, amplitudes: dict[int, float]) -> Modes:
-    return tuple((order, rng.uniform(0, top), rng.uniform(0, 2 * np.pi)) for order, top in amplitudes.items())
-
-
 def _draw_unit_rv(rng: np.random.Generator) -> RightVentricle:
     lobe = (float(rng.choice((-1, 1))) * rng.uniform(0.4, 0.8), rng.uniform(0.5, 0.8)) if rng.random() < 0.4 else None
     return RightVentricle(
@@ -86,7 +82,7 @@ def _draw_unit_rv(rng: np.random.Generator) -> RightVentricle:
         shift=rng.normal(0, 0.08),
         tilt=rng.normal(0, 0.12),
         bend=rng.uniform(0.15, 0.45),
-        modes=_modes(rng, {2: 0.05, 3: 0.08, 4: 0.04}),
+        modes=random_modes(rng, {2: 0.05, 3: 0.08, 4: 0.04}),
         gap=rng.uniform(0.0, 0.8),
         lobe=lobe,
     )
@@ -110,8 +106,8 @@ def draw_heart(group: str, surface_m2: float, rng: np.random.Generator) -> Heart
         descent=length * 0.23 * fraction * rng.uniform(0.8, 1.1),
         wall=wall,
         cap=wall * rng.uniform(0.5, 0.8),
-        wall_modes=_modes(rng, {2: 0.08, 3: 0.05}),
-        lv_modes=_modes(rng, {2: 0.08, 3: 0.04, 4: 0.025}),
+        wall_modes=random_modes(rng, {2: 0.08, 3: 0.05}),
+        lv_modes=random_modes(rng, {2: 0.08, 3: 0.04, 4: 0.025}),
         septal=rng.uniform(0.15, 0.35) if group == "HCM" else rng.uniform(0, 0.08),
         scar=_draw_scar(rng) if group == "MINF" else None,
         rv_direction=np.pi + rng.normal(0, 0.25),

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from unia_med.cardiac.phantom.anatomy import HeartShape, Modes, RightVentricle
+from unia_med.cardiac.phantom.anatomy import HeartShape, RightVentricle, random_modes
 from unia_med.cardiac.phantom.chest import Chest, draw_chest
 from unia_med.cardiac.phantom.heart import Heart, Scar, heart_slice, left_ventricle, solve_right_ventricle
 from unia_med.cardiac.phantom.patients import RANGES
@@ -54,11 +54,6 @@ class Cut:
     def above_base(self) -> bool:
         """Whether atria and outflow tracts are seen in place of the left ventricle."""
         return self.level < 0
-
-
-def random_modes(rng: np.random.Generator, amplitudes: dict[int, float]) -> Modes:
-    """Return cosine modes with amplitudes up to the given ones and random phases."""
-    return tuple((order, rng.uniform(0, top), rng.uniform(0, 2 * np.pi)) for order, top in amplitudes.items())
 
 
 def _draw_right_ventricle(rng: np.random.Generator) -> RightVentricle:
