@@ -188,7 +188,12 @@ def inspect(
 
 
 def export(
-    model: str | os.PathLike[str] | Run | Model, output: str | os.PathLike[str], *, onnx: bool | None = None
+    model: str | os.PathLike[str] | Run | Model,
+    output: str | os.PathLike[str],
+    *,
+    onnx: bool | None = None,
+    authors: str | None = None,
+    copyright: str | None = None,  # noqa: A002  the metadata's own word
 ) -> list[str]:
     """Write a trained run as a MONAI bundle that runs without this package, and return notes about it.
 
@@ -196,6 +201,8 @@ def export(
         model: a run, its folder, the name of a shipped model, or what `load` made of one.
         output: folder of the bundle; new or empty.
         onnx: write `model.onnx`, too; None does where its packages are there.
+        authors: who trained the run, for metadata and model card.
+        copyright: notice of the weights, for the metadata.
 
     Raises:
         UserError: no run, or one that cannot be exported.
@@ -206,7 +213,7 @@ def export(
     trained = opened(model).trained
     if not isinstance(trained, Run):
         raise UserError("is a bundle already", where=trained.name, remedy="Copy its folder")
-    return export_bundle(trained, Path(output), onnx)
+    return export_bundle(trained, Path(output), onnx, authors=authors, copyright_notice=copyright)
 
 
 def opened(

@@ -1,18 +1,18 @@
 """Parts of this package that travel in a bundle: copied from the installation, so that there is one source of each.
 
-Of every module only the functions, classes and constants travel that `steps.py` reaches; their text is not changed but
+Of every module only the functions, classes and constants travel that `STARTS` reach; their text is not changed but
 for the package they import from.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 PACKAGE = "unia_med"
-START = "unia_med.bundle.steps"
+STARTS = ("unia_med.bundle.steps", "unia_med.bundle.clients", "unia_med.bundle.finetune")
 
 
 class _Module:
@@ -46,23 +46,23 @@ class _Module:
         return "".join(parts)
 
 
-def carried_modules(start: str = START) -> dict[str, set[str]]:
-    """Names that a module needs of itself and of this package's other modules, directly or not, by module.
+def carried_modules(*starts: str) -> dict[str, set[str]]:
+    """Names that modules need of themselves and of this package's other modules, directly or not, by module.
 
     Args:
-        start: dotted name of a module, all of whose own definitions are needed.
+        starts: dotted names of modules, all of whose own definitions are needed; none: those of `STARTS`.
     """
-    return {name: module.needed for name, module in sorted(_reached(start).items())}
+    return {name: module.needed for name, module in sorted(_reached(starts or STARTS).items())}
 
 
-def write_carried(folder: Path, start: str = START) -> None:
+def write_carried(folder: Path, *starts: str) -> None:
     """Write what a module needs as a package whose imports stay within it.
 
     Args:
         folder: of the package; its name is the package's.
-        start: see `carried_modules`.
+        starts: see `carried_modules`.
     """
-    for name, module in _reached(start).items():
+    for name, module in _reached(starts or STARTS).items():
         target = folder.joinpath(*name.split(".")[1:]).with_suffix(".py")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(module.text(folder.name), encoding="utf-8")
@@ -70,10 +70,14 @@ def write_carried(folder: Path, start: str = START) -> None:
         (place / "__init__.py").touch()
 
 
-def _reached(start: str) -> dict[str, _Module]:
-    modules = {start: _Module(start)}
-    own = [name for name, node in modules[start].bound.items() if not isinstance(node, (ast.Import, ast.ImportFrom))]
-    waiting = [(start, name) for name in own]
+def _reached(starts: Sequence[str]) -> dict[str, _Module]:
+    modules = {start: _Module(start) for start in starts}
+    waiting = [
+        (start, name)
+        for start, module in modules.items()
+        for name, node in module.bound.items()
+        if not isinstance(node, (ast.Import, ast.ImportFrom))
+    ]
     while waiting:
         place, name = waiting.pop()
         if place not in modules:

@@ -25,6 +25,7 @@ from unia_med.bundle.source import network_source, network_weights
 from unia_med.bundle.steps import require_whole
 from unia_med.bundle.templates import filled_json, filled_text, template
 from unia_med.bundle.trace import trace_prediction
+from unia_med.config.data import GridConfig
 from unia_med.config.load import plain
 from unia_med.config.schema import RunConfig
 from unia_med.data.io.orientation import AXIS_CODES
@@ -36,19 +37,35 @@ from unia_med.tensors import with_layout
 
 LOG = logging.getLogger(__name__)
 
-_TEMPLATES = ("configs/inference.json", "configs/evaluate.json", "configs/metadata.json", "docs/README.md")
+_TEMPLATES = (
+    "configs/inference.json",
+    "configs/evaluate.json",
+    "configs/train.json",
+    "configs/metadata.json",
+    "docs/README.md",
+    "README.md",
+)
 _COPIES = ("configs/logging.conf", "LICENSE")
 _SAME = 1e-5
 """Largest difference of a probability between the method and the bundle's network, which compute the same."""
 
 
-def export_bundle(run: Run | Path | str, output: Path, onnx: bool | None = None) -> list[str]:
+def export_bundle(
+    run: Run | Path | str,
+    output: Path,
+    onnx: bool | None = None,
+    *,
+    authors: str | None = None,
+    copyright_notice: str | None = None,
+) -> list[str]:
     """Write a bundle; the folder appears whole, checked against the run, or not at all.
 
     Args:
         run: what is exported, or its folder.
         output: folder of the bundle; must be new or empty.
         onnx: write `model.onnx`, too; None does where the packages are there.
+        authors: who trained the run, for metadata and model card.
+        copyright_notice: of the weights, for the metadata.
 
     Returns:
         What the user should know, one sentence each.
@@ -70,7 +87,9 @@ def export_bundle(run: Run | Path | str, output: Path, onnx: bool | None = None)
         notes.append(f"model.onnx was left out: {', '.join(missing)} not installed. {INSTALL}")
     step = load_checkpoint(checkpoint, keys=()).get("step")
     with _whole(output) as folder:
+        given = {"authors": authors, "copyright": copyright_notice}
         values = {**_path_values(config), **card(config, run.folder, step, output.resolve().name)}
+        values.update({name: text for name, text in given.items() if text})
         _write(folder, run.method(), config, values, with_onnx)
     if "segmentation" not in output.name.lower():
         notes.append(f"MONAI Label reads the kind of task from the folder's name: {output.name}_segmentation would do")
@@ -116,18 +135,13 @@ def _path_values(config: RunConfig) -> dict[str, Any]:
     values = config.data.mask_values
     pairs = [(values[member], label) for label, members in enumerate(groups.values(), 1) for member in members]
     lower, upper = grid.percentiles or (0, 100)
-    orientation = {"_target_": "Orientationd", "keys": "image", "axcodes": AXIS_CODES.get(grid.slice_axis)}
-    spacing = {"_target_": "Spacingd", "keys": "image", "mode": "bilinear", "padding_mode": "border"}
     return {
         "height": grid.size[0],
         "width": grid.size[1],
         "lower_percentile": lower,
         "upper_percentile": upper,
-        "spacing": None if grid.spacing_mm is None else {**spacing, "pixdim": [grid.spacing_mm, grid.spacing_mm, -1.0]},
+        **_resampling(grid),
         "slice_axis": grid.slice_axis,
-        "orientation": None
-        if grid.slice_axis == "stored"
-        else {**orientation, "labels": [["L", "R"], ["P", "A"], ["I", "S"]]},
         "channels": config.data.channels,
         "class_count": len(config.data.target_classes) + 1,
         "batch_slices": inference.batch_slices,
@@ -137,6 +151,28 @@ def _path_values(config: RunConfig) -> dict[str, Any]:
         "mask_values": [value for value, _ in pairs],
         "mask_labels": [label for _, label in pairs],
         **inference.postprocess.steps(config.data),
+    }
+
+
+def _resampling(grid: GridConfig) -> dict[str, Any]:
+    """Return the transforms to the orientation and pixel size of the network, with and without the mask."""
+    both = ["image", "label"]
+    spacing: dict[str, Any] | None = None
+    if grid.spacing_mm is not None:
+        spacing = {
+            "_target_": "{{package}}.bundle.clients.SharedItemSpacingd",
+            "pixdim": [grid.spacing_mm, grid.spacing_mm, -1.0],
+            "padding_mode": "border",
+        }
+    orientation: dict[str, Any] | None = None
+    if grid.slice_axis != "stored":
+        codes = [["L", "R"], ["P", "A"], ["I", "S"]]
+        orientation = {"_target_": "Orientationd", "axcodes": AXIS_CODES.get(grid.slice_axis), "labels": codes}
+    return {
+        "spacing": spacing and {**spacing, "keys": "image", "mode": "bilinear"},
+        "training_spacing": spacing and {**spacing, "keys": both, "mode": ["bilinear", "nearest"]},
+        "orientation": orientation and {**orientation, "keys": "image"},
+        "training_orientation": orientation and {**orientation, "keys": both},
     }
 
 

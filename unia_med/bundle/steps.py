@@ -71,10 +71,11 @@ class VolumeReader(ImageReader):
             img: as `read` gives it.
         """
         four = img.array.ndim == 4
-        return img.array, {
+        array = img.array[:, :, None] if img.array.ndim == 2 else img.array
+        return array, {
             "affine": img.affine,
             "original_affine": img.affine.copy(),
-            "spatial_shape": np.array(img.shape[:3]),
+            "spatial_shape": np.array(array.shape[:3]),
             "space": "RAS",
             "original_channel_dim": -1 if four else float("nan"),
         }
@@ -321,7 +322,7 @@ class SourceWriter(NibabelWriter):
         source = Volume(np.broadcast_to(np.uint8(0), file.shape), file.affine, file.header, self.source)
         array = np.moveaxis(self.frames, 0, -1).astype(self.output_dtype)
         several = len(source.shape) == 4 and source.shape[3] == len(self.frames)  # frames, not channels
-        write_like(array if several else array[..., 0], source, filename)
+        write_like(array if several else array[..., 0].reshape(source.shape[:3]), source, filename)
 
 
 def image_list(dataset_dir: Any, output_dir: Any) -> list[dict[str, str]]:

@@ -64,4 +64,7 @@ def _filled(node: Any, values: Mapping[str, Any]) -> Any:
     if not isinstance(node, str):
         return node
     whole = _PLACE.fullmatch(node)
-    return values[whole[1]] if whole else filled_text(node, values)
+    if whole is None:
+        return filled_text(node, values)
+    value = values[whole[1]]
+    return _filled(value, values) if isinstance(value, dict) else value

@@ -35,6 +35,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         action=argparse.BooleanOptionalAction,
         help="write model.onnx, or not (default: if its packages are installed)",
     )
+    parser.add_argument("--authors", metavar="TEXT", help="who trained the run, for metadata and model card")
+    parser.add_argument("--copyright", metavar="TEXT", help="copyright notice of the weights, for the metadata")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from unia_med import api
 
-    notes = api.export(args.model, args.output, onnx=args.onnx)
+    notes = api.export(args.model, args.output, onnx=args.onnx, authors=args.authors, copyright=args.copyright)
     size = sum(path.stat().st_size for path in args.output.rglob("*") if path.is_file())
     print(f"Bundle in {args.output}, {size / 1e6:.1f} MB; {args.output / 'docs' / 'README.md'} says how to run it")
     for note in notes:
