@@ -71,8 +71,8 @@ class Bundle:
         """Pixel size in plane to which its preprocessing brings images; None where it does not."""
         chain = _json(self.folder / "configs" / "inference.json").get("preprocessing", {})
         steps = chain.get("transforms", []) if isinstance(chain, dict) else []
-        found = [step["pixdim"] for step in steps if isinstance(step, dict) and step.get("_target_") == "Spacingd"]
-        return float(found[0][0]) if found and isinstance(found[0], list) else None
+        found = [step["pixdim"] for step in steps if isinstance(step, dict) and isinstance(step.get("pixdim"), list)]
+        return float(found[0][0]) if found else None
 
     def predictor(
         self, device: Any = "cpu", *, tta: bool = False, postprocess: bool = True, uncertainty: str | None = None
