@@ -386,6 +386,7 @@ def test_a_bundle_runs_its_own_code(run: Path, scan: Path, tmp_path: Path) -> No
     assert "bundle" in repr(model) and "2 mm" in repr(model) and model.classes == ("RV", "MYO", "LV")
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(bundle / "configs/inference.json")]
     command += ["--bundle_root", str(bundle), "--dataset_dir", str(scan.parent), "--output_dir", str(tmp_path / "out")]
+    command += ["--save_uncertainty", "True"]
     done = subprocess.run([*command, "--device", "$torch.device('cpu')"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     result = model(nib.load(scan))
