@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def load(
-    source: str | os.PathLike[str] | Run,
+    source: str | os.PathLike[str] | Run | Sequence[str | os.PathLike[str] | Run],
     device: str = "auto",
     *,
     tta: bool = False,
@@ -29,7 +29,8 @@ def load(
     """Return a trained model, its weights loaded, to be called on images.
 
     Args:
-        source: a run folder, a bundle's folder (which runs its own code and weights), or the name of a shipped model.
+        source: a run folder, a bundle's folder (which runs its own code and weights), or the name of a shipped model;
+            or a list of these, whose probabilities are averaged. Of a run of folds, all folds are averaged.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         tta: average over several views of each slice: slower.
         postprocess: clean the masks.
@@ -48,7 +49,7 @@ def load(
 
 
 def predict(
-    model: str | os.PathLike[str] | Run | Model,
+    model: str | os.PathLike[str] | Run | Model | Sequence[str | os.PathLike[str] | Run],
     images: Any,
     output: str | os.PathLike[str] | None = None,
     *,
@@ -217,7 +218,7 @@ def export(
 
 
 def opened(
-    source: str | os.PathLike[str] | Run | Model,
+    source: str | os.PathLike[str] | Run | Model | Sequence[str | os.PathLike[str] | Run],
     device: str = "auto",
     *,
     tta: bool = False,
@@ -282,18 +283,29 @@ def _known_uncertainty(kind: str | None) -> str | None:
     return kind
 
 
-def _trained(source: str | os.PathLike[str] | Run) -> Trained:
+def _trained(source: str | os.PathLike[str] | Run | Sequence[str | os.PathLike[str] | Run]) -> Trained:
     from unia_med.inference.bundle import Bundle, is_bundle
     from unia_med.runs import Run
 
     if isinstance(source, Run):
         return _checked(source)
+    if isinstance(source, (list, tuple)):
+        return _averaged(source)
     if not isinstance(source, (str, os.PathLike)):
         remedy = 'Call unia_med.load("runs/mine"), with a run, a bundle or the name of a shipped model'
         raise UserError(f"no model, but of the type {type(source).__name__}", where="load(...)", remedy=remedy)
     if is_bundle(Path(source)):
         return Bundle(Path(source))
     return _checked(Run.open(source))
+
+
+def _averaged(sources: Sequence[str | os.PathLike[str] | Run]) -> Trained:
+    from unia_med.inference.ensemble import Ensemble
+
+    if not sources:
+        raise UserError("no model at all", where="load(...)", remedy='Name one or several: load(["runs/a", "runs/b"])')
+    members = [_trained(source) for source in sources]
+    return members[0] if len(members) == 1 else Ensemble(members)
 
 
 def _checked(run: Run) -> Run:
@@ -315,7 +327,8 @@ def _images(
     trained = model.trained
     if split is not None:
         if not isinstance(trained, Run):
-            raise UserError("a bundle has no split", where="split", remedy="Leave it out, or name the run")
+            what = f"this {trained.kind} has no split of its own"
+            raise UserError(what, where="split", remedy="Leave it out, or name one run")
         return by_name(trained.split_images(Path(images), split))
     found = find_inputs(Path(images), output, series, trained.in_pixels)
     files = trained.channel_files

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from unia_med.config.load import load_config, parse_config
 from unia_med.config.schema import RunConfig
 from unia_med.errors import UserError, suggestion
+from unia_med.files import content_digest
 from unia_med.run_files import RunFiles, read_metrics
 
 if TYPE_CHECKING:
@@ -86,6 +87,11 @@ class Run:
             remedy = f"{_TRAINED}; one that was interrupted goes on with --resume"
             raise UserError(what, where=self.folder, remedy=remedy)
         return found
+
+    @cached_property
+    def weights(self) -> dict[str, str]:
+        """Hash of the checkpoint that predicts, by the run's name."""
+        return {self.name: content_digest(self.checkpoint)}
 
     @cached_property
     def config(self) -> RunConfig:

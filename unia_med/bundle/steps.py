@@ -7,7 +7,7 @@ as channels: for a network with one image channel these are the frames of a cine
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -185,6 +185,7 @@ class NativeLabelsd(MapTransform):
         slice_axis: `stored`, or the body axis along which the preprocessing turned the slices.
         image_key: the preprocessed image, which remembers what was done to it.
         uncertainty_key: where the uncertainty is put.
+        probabilities_key: where the probabilities (F * K, X, Y, Z) on the image's own grid are put; None: nowhere.
         allow_missing_keys: see MONAI.
     """
 
@@ -197,6 +198,7 @@ class NativeLabelsd(MapTransform):
         slice_axis: SliceAxis = "stored",
         image_key: str = "image",
         uncertainty_key: str = "uncertainty",
+        probabilities_key: str | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -206,6 +208,7 @@ class NativeLabelsd(MapTransform):
         self.slice_axis = slice_axis
         self.image_key = image_key
         self.uncertainty_key = uncertainty_key
+        self.probabilities_key = probabilities_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the item with labels and uncertainty.
@@ -216,21 +219,36 @@ class NativeLabelsd(MapTransform):
         item = dict(data)
         image: MetaTensor = item[self.image_key].cpu()
         for key in self.key_iterator(item):
-            found = [self._frame(frame, image) for frame in plain_tensor(item[key]).split(self.classes)]
+            frames = plain_tensor(item[key]).split(self.classes)
+            if self.probabilities_key is not None:
+                native = [self._native_probabilities(frame, image) for frame in frames]
+                item[self.probabilities_key] = on_native_grid(torch.from_numpy(np.concatenate(native)), image)
+            found = [self._frame(frame, image) for frame in frames]
             for name, arrays in zip((key, self.uncertainty_key), zip(*found, strict=True), strict=True):
                 item[name] = on_native_grid(torch.from_numpy(np.stack(arrays)), image)
         return item
 
     def _frame(self, probabilities: Tensor, image: MetaTensor) -> tuple[np.ndarray, np.ndarray]:
         """Labels and uncertainty (X, Y, Z) of one frame's probabilities (K, H, W, Z)."""
+        slabs = self._native_slabs(probabilities, image)
+        pairs = [(slab.max(1).indices.to(torch.uint8).cpu(), normalised_entropy(slab).float().cpu()) for slab in slabs]
+        labels, doubt = (torch.cat(parts).permute(1, 2, 0).contiguous().numpy() for parts in zip(*pairs, strict=True))
+        affine = native_affine(image).numpy()
+        return orient_back(labels, affine, self.slice_axis), orient_back(doubt, affine, self.slice_axis)
+
+    def _native_probabilities(self, probabilities: Tensor, image: MetaTensor) -> np.ndarray:
+        """Probabilities (K, X, Y, Z) of one frame's (K, H, W, Z)."""
+        slabs = [slab.cpu() for slab in self._native_slabs(probabilities, image)]
+        last = torch.cat(slabs).permute(2, 3, 0, 1).contiguous().numpy()
+        return np.moveaxis(orient_back(last, native_affine(image).numpy(), self.slice_axis), 3, 0)
+
+    def _native_slabs(self, probabilities: Tensor, image: MetaTensor) -> Iterator[Tensor]:
+        """(z, K, X, Y), a few slices at a time, of (K, H, W, Z)."""
         affine = native_affine(image).numpy()
         shape = tuple(int(side) for side in image.meta["spatial_shape"])
         turned = orient(Volume(np.broadcast_to(np.uint8(0), shape), affine), self.slice_axis)
         back = plane_map(image, torch.from_numpy(turned.affine), turned.shape)
-        slabs = [back(slab) for slab in to_slices(probabilities).split(self.batch_slices)]
-        pairs = [(slab.max(1).indices.to(torch.uint8).cpu(), normalised_entropy(slab).float().cpu()) for slab in slabs]
-        labels, doubt = (torch.cat(parts).permute(1, 2, 0).contiguous().numpy() for parts in zip(*pairs, strict=True))
-        return orient_back(labels, affine, self.slice_axis), orient_back(doubt, affine, self.slice_axis)
+        return (back(slab) for slab in to_slices(probabilities).split(self.batch_slices))
 
 
 class CleanLabelsd(MapTransform):

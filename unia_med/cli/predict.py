@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = """unia-med predict --model runs/acdc --input scan.nii.gz --output masks --uncertainty
 unia-med predict --model runs/acdc --input ACDC --split val --output masks
+unia-med predict --model runs/a runs/b cardiac-sax --input scans --output masks
 unia-med predict --model runs/acdc --input DICOM_FOLDER --series 12 --output masks"""
 
 DETAILS = """
@@ -50,8 +51,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--model",
         required=True,
+        nargs="+",
         metavar="RUN",
-        help="run folder of `unia-med train`, folder of a MONAI bundle, or name of a shipped model",
+        help="run folder of `unia-med train`, folder of a MONAI bundle, or name of a shipped model; of several, and of "
+        "the folds of a run, the class probabilities are averaged",
     )
     parser.add_argument(
         "--input", type=Path, required=True, metavar="PATH", help="an image, or a folder of images or of DICOM"

@@ -161,10 +161,15 @@ class Predictions(Iterator[Case]):
         voxel_ml = None if flat else abs(float(np.linalg.det(given.source.affine[:3, :3]))) / 1000
         row = tally.row(case.name, case.classes, voxel_ml)
         self._rows.append(row)
-        options = {name: str(value) for name, value in vars(self._model.options).items()}
+        trained = self._model.trained
         # Of DICOM nothing is named that may tell who the patient is.
-        source = None if _is_series(image) or case.path is None else case.path.name
-        facts = {"model": self._model.trained.name, "source": source, "options": options, "summary": row}
+        facts = {
+            "model": trained.name,
+            "weights": dict(trained.weights),
+            "source": None if _is_series(image) or case.path is None else case.path.name,
+            "options": {name: str(value) for name, value in vars(self._model.options).items()},
+            "summary": row,
+        }
         write_case_record(case.files["labels"], facts)
 
     def _check(self, image: Any) -> None:

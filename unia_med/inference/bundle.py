@@ -21,6 +21,7 @@ from unia_med.data.io.frames import FrameSource, open_volume
 from unia_med.data.io.suffixes import is_image
 from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
+from unia_med.files import content_digest
 
 _PARTS = ("network", "preprocessing", "inferer", "postprocessing")
 """What `configs/inference.json` has to define, besides the weights in `models/model.pt`."""
@@ -67,6 +68,12 @@ class Bundle:
         return self.folder.resolve().name
 
     @cached_property
+    def weights(self) -> dict[str, str]:
+        """Hash of the weights, by the bundle's name."""
+        path = self.folder / "models" / "model.pt"
+        return {self.name: content_digest(path)} if path.is_file() else {}
+
+    @cached_property
     def spacing_mm(self) -> float | None:
         """Pixel size in plane to which its preprocessing brings images; None where it does not."""
         chain = _json(self.folder / "configs" / "inference.json").get("preprocessing", {})
@@ -106,7 +113,7 @@ class BundlePredictor:
 
     def __init__(self, bundle: Bundle, device: str) -> None:
         self.classes, self.device = bundle.classes, device
-        self._files = bundle.channel_files
+        self._files, self._folder = bundle.channel_files, bundle.folder
         parser = _parser(bundle.folder, device)
         try:
             parts = {name: parser.get_parsed_content(name) for name in _PARTS}
@@ -116,6 +123,7 @@ class BundlePredictor:
         self._network = _with_weights(parts["network"], bundle.folder)
         self._preprocess, self._infer = parts["preprocessing"], parts["inferer"]
         self._postprocess = _without_saving(parts["postprocessing"])
+        self.cleaning, self.slice_axis = _cleaning(self._postprocess)
 
     def open(self, path: Path) -> FrameSource:
         """Return an image file ready to be read frame by frame.
@@ -140,6 +148,27 @@ class BundlePredictor:
             doubt = found.get("uncertainty")
             nothing = np.full(labels.shape, np.nan, np.float32)
             yield Segmentation(labels, nothing if doubt is None else np.ascontiguousarray(_first(doubt), np.float32))
+
+    def probabilities(self, frame: Volume) -> np.ndarray:
+        """Class probabilities, float32 (K, X, Y, Z) on the volume's own grid.
+
+        Args:
+            frame: (X, Y, Z), or (X, Y, Z, C) of several channels.
+
+        Raises:
+            UserError: the bundle says labels alone, as those of other makers and of earlier versions do.
+        """
+        step = next((one for one in self._postprocess.transforms if hasattr(one, "probabilities_key")), None)
+        if step is None:
+            what = "this bundle says labels and no probabilities, so it cannot be averaged with other models"
+            raise UserError(what, self._folder, "Export it again with this version, or leave it out")
+        step.probabilities_key = "probabilities"
+        try:
+            found = self._run(frame)["probabilities"]
+        finally:
+            step.probabilities_key = None
+        array: np.ndarray = found.as_tensor().cpu().numpy()
+        return array.astype(np.float32, copy=False)
 
     def _run(self, frame: Volume) -> Mapping[Hashable, Any]:
         import torch
@@ -199,6 +228,12 @@ def _without_saving(chain: Any) -> Any:
 
     steps = getattr(chain, "transforms", (chain,))
     return Compose([step for step in steps if not isinstance(step, (SaveImage, SaveImaged))])
+
+
+def _cleaning(chain: Any) -> tuple[Mapping[str, Any], Any]:
+    """Return the steps of post-processing and the axis of its slices, of a bundle that `unia-med export` wrote."""
+    found = next((step for step in chain.transforms if isinstance(getattr(step, "steps", None), dict)), None)
+    return (found.steps, found.slice_axis) if found is not None else ({}, "stored")
 
 
 def _first(found: Any) -> np.ndarray:

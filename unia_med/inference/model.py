@@ -40,7 +40,7 @@ class Trained(Protocol):
 
     @property
     def kind(self) -> str:
-        """`run`, `shipped model` or `bundle`."""
+        """`run`, `shipped model`, `bundle` or `ensemble`."""
 
     @property
     def name(self) -> str:
@@ -61,6 +61,10 @@ class Trained(Protocol):
     @property
     def spacing_mm(self) -> float | None:
         """Pixel size in plane to which images are brought; None where they stay as they are."""
+
+    @property
+    def weights(self) -> Mapping[str, str]:
+        """Hash of the weights by the name of the model; several of an ensemble."""
 
     def predictor(self, device: Any, *, tta: bool, postprocess: bool, uncertainty: str | None) -> Segments:
         """Return what segments, with its weights loaded."""

@@ -109,11 +109,11 @@ class Predictor:
         self.classes = tuple(config.data.target_classes)
         self.batch_slices = config.inference.batch_slices
         self.postprocess = postprocess
-        self._cleaning = config.inference.postprocess.steps(config.data)
+        self.cleaning = config.inference.postprocess.steps(config.data)
         self.flips, self.scales = _views(config) if tta else (False, (1.0,))
         self._chain = preprocess(config.data.grid, load=False)
         self._scaling = scaling(config.data.grid)
-        self._slice_axis = config.data.grid.slice_axis
+        self.slice_axis = config.data.grid.slice_axis
         self._slices = _described(config.data.grid)
         self._files = ChannelFiles.of(config.data)
         self._layout = layout
@@ -180,16 +180,24 @@ class Predictor:
         Args:
             stored: one frame, as read from its file.
         """
-        frame = orient(stored, self._slice_axis)
-        image: MetaTensor = self._chain({KEY: as_tensor(frame)})[KEY]
+        _, frame, image = self._prepared(stored)
         pairs = list(self._native_slabs(frame, image, network=True))
         probabilities = torch.cat([found.cpu() for found, _ in pairs])
         labels, entropy = self._refined(probabilities, frame), normalised_entropy(probabilities).float()
         doubt = torch.cat([pair[:, 1].cpu() for _, pair in pairs])
-        last = self._turned_back(probabilities.permute(2, 3, 0, 1).contiguous().numpy(), stored)
         arrays = (self._cleaned(_sliced(labels)), _sliced(entropy), _sliced(doubt.float()))
         cleaned, spread, own = (self._turned_back(array, stored) for array in arrays)
-        return DetailedSegmentation(cleaned, np.ascontiguousarray(np.moveaxis(last, 3, 0)), spread, own)
+        return DetailedSegmentation(cleaned, self._classes_first(probabilities, stored), spread, own)
+
+    def probabilities(self, frame: Volume) -> np.ndarray:
+        """Class probabilities of a 3D volume, float32 (K, X, Y, Z) on its own grid; memory grows with its size.
+
+        Args:
+            frame: as read from its file.
+        """
+        _, turned, image = self._prepared(frame)
+        slabs = [found.cpu() for found, _ in self._native_slabs(turned, image, network=False)]
+        return self._classes_first(torch.cat(slabs), frame)
 
     def label_maps(self, stored: Volume, tags: np.ndarray, labels: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Return the method's label columns (CAM, fused, ...) of a 3D volume, uint8 (X, Y, Z), `IGNORE` where unsure.
@@ -201,7 +209,7 @@ class Predictor:
             tags: (Z, T) int8 tags of its slices.
             labels: uint8 (Z, H, W) weak labels on the network's grid with `IGNORE`, for methods that use them.
         """
-        frame = orient(stored, self._slice_axis)
+        frame = orient(stored, self.slice_axis)
         image: MetaTensor = self._chain({KEY: as_tensor(frame)})[KEY]
         parts: dict[str, list[Tensor]] = {}
         with _evaluating(self.method):
@@ -229,7 +237,7 @@ class Predictor:
         return self._predict_maps(slices, network=False)[0]
 
     def _prepared(self, stored: Volume) -> _Prepared:
-        frame = orient(stored, self._slice_axis)
+        frame = orient(stored, self.slice_axis)
         return _Prepared(stored, frame, self._chain({KEY: as_tensor(frame)})[KEY])
 
     def _predict_together(self, volumes: list[_Prepared]) -> Iterator[Segmentation]:
@@ -275,10 +283,15 @@ class Predictor:
         )
 
     def _turned_back(self, array: np.ndarray, stored: Volume) -> np.ndarray:
-        return orient_back(array, stored.affine, self._slice_axis)
+        return orient_back(array, stored.affine, self.slice_axis)
+
+    def _classes_first(self, probabilities: Tensor, stored: Volume) -> np.ndarray:
+        """(K, X, Y, Z) as stored, of (z, K, X, Y)."""
+        last = self._turned_back(probabilities.permute(2, 3, 0, 1).contiguous().numpy(), stored)
+        return np.ascontiguousarray(np.moveaxis(last, 3, 0))
 
     def _cleaned(self, labels: np.ndarray) -> np.ndarray:
-        return clean(labels, **self._cleaning) if self.postprocess else labels
+        return clean(labels, **self.cleaning) if self.postprocess else labels
 
     def _native_slabs(self, frame: Volume, image: MetaTensor, network: bool) -> Iterator[tuple[Tensor, Tensor]]:
         """Probabilities (z, K, X, Y), and (z, 2, X, Y) 1 - U and U or nothing, on the native grid, slab by slab."""

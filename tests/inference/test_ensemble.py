@@ -1,0 +1,96 @@
+"""Several models as one: the voxels are those of averaging their probabilities by hand."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy.stats import entropy
+
+import unia_med
+from unia_med.bundle.export import export_bundle
+from unia_med.cli.main import main
+from unia_med.errors import UserError
+from unia_med.inference.postprocess import postprocess
+from unia_med.runs import Run
+
+CLASSES = {"one": ["RV", "MYO", "LV"], "other": ["LV", "RV", "MYO"]}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs of other grids, orders of classes, temperatures and seeds, a bundle of one, and an oblique image."""
+    path = Path(__file__).parents[1] / "bundle" / "untrained_run.py"
+    spec = importlib.util.spec_from_file_location("untrained_run", path)
+    untrained = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(untrained)
+    root = tmp_path_factory.mktemp("ensemble")
+    for number, (name, classes) in enumerate(CLASSES.items()):
+        grid = {"spacing_mm": 4.0 - number, "size": [48, 64], "slice_axis": ("stored", "axial")[number]}
+        inference = {"temperature": 1.0 + number, "postprocess": {"largest_component": [classes[0]]}}
+        data = {"name": "acdc", "classes": classes, "class_values": [1, 2, 3], "grid": grid}
+        untrained.write_run(root / name, data=data, inference=inference)
+    noise = np.random.default_rng(3).normal(100, 20, (40, 36, 5)).astype(np.float32)
+    affine = nib.affines.from_matvec(np.array([[0, -3.1, 0.3], [3.0, 0, 0.2], [0.1, 0, 7.0]]), (5, 6, 7))
+    nib.save(nib.Nifti1Image(noise, affine), root / "scan.nii.gz")
+    export_bundle(root / "other", root / "other_segmentation", onnx=False)
+    return root
+
+
+def by_hand(folder: Path) -> np.ndarray:
+    """Mean probabilities (K, X, Y, Z) in the order RV, MYO, LV."""
+    volume = unia_med.read_volume(folder / "scan.nii.gz")
+    found = [Run.open(folder / name).predictor().predict_in_detail(volume).probabilities for name in CLASSES]
+    return (found[0] + found[1][[0, 2, 3, 1]]) / np.float32(2)
+
+
+@pytest.mark.parametrize("second", ["other", "other_segmentation"])
+def test_voxels_are_those_of_averaging_by_hand(folder: Path, second: str, tmp_path: Path) -> None:
+    models = [str(folder / "one"), str(folder / second)]
+    image = ["--input", str(folder / "scan.nii.gz"), "--output", str(tmp_path), "--uncertainty"]
+    assert main(["predict", "--model", *models, *image]) == 0
+    mean = by_hand(folder)
+    written = np.asarray(nib.load(tmp_path / "scan_seg.nii.gz").dataobj)
+    assert len(np.unique(written)) == 4
+    # What the two do not have in common, one piece of RV and of LV, is left out.
+    assert np.array_equal(written, mean.argmax(0))
+    doubt = np.asarray(nib.load(tmp_path / "scan_uncertainty.nii.gz").dataobj)
+    np.testing.assert_allclose(doubt, entropy(mean.astype(np.float64), axis=0, base=4), atol=1e-5)
+    record = json.loads((tmp_path / "scan_seg.json").read_text("utf-8"))
+    assert record["model"] == f"one + {second}"
+    assert list(record["weights"]) == ["one", second]
+    assert len(set(record["weights"].values())) == 2
+
+
+def test_common_steps_of_post_processing_follow_the_names(folder: Path) -> None:
+    # As label 1 of the one and 2 of the other, RV is what both clean.
+    config = (folder / "other" / "config.yaml").read_text("utf-8")
+    (folder / "other" / "config.yaml").write_text(config.replace("largest_component: [LV]", "largest_component: [RV]"))
+    try:
+        model = unia_med.load([folder / "one", folder / "other"])
+        found = model(folder / "scan.nii.gz").mask.array
+        raw = unia_med.load([folder / "one", folder / "other"], postprocess=False)(folder / "scan.nii.gz").mask.array
+    finally:
+        (folder / "other" / "config.yaml").write_text(config)
+    assert model.classes == ("RV", "MYO", "LV")
+    assert np.array_equal(raw, by_hand(folder).argmax(0))
+    assert np.array_equal(found, postprocess(raw, largest_component=[1]))
+    assert not np.array_equal(found, raw)
+
+
+def test_other_classes_are_refused_by_name(folder: Path) -> None:
+    config = (folder / "other" / "config.yaml").read_text("utf-8")
+    brain = folder / "brain"
+    (brain / "checkpoints").mkdir(parents=True, exist_ok=True)
+    (brain / "checkpoints" / "best.pt").write_bytes((folder / "other" / "checkpoints" / "best.pt").read_bytes())
+    (brain / "config.yaml").write_text(config.replace("LV", "CSF"))
+    with pytest.raises(UserError, match=r"brain: it predicts CSF, RV, MYO, but one predicts RV, MYO, LV"):
+        unia_med.load([folder / "one", brain])
+    with pytest.raises(UserError, match="own uncertainty maps are not averaged"):
+        unia_med.load([folder / "one", folder / "other"], uncertainty="network")
+    with pytest.raises(UserError, match="no split"):
+        unia_med.predict([folder / "one", folder / "other"], folder, split="val")
