@@ -55,7 +55,8 @@ LABEL_NOTES: dict[str, str] = {"heart": "unia_med.cardiac.terms:label_note"}
 """Functions from class names in label order to a note for the card of a bundle, or None."""
 
 REPORT_SECTIONS: dict[str, str] = {"heart": "unia_med.cardiac.section:heart_section"}
-"""Functions that turn a patient's masks into a part of the report: (patient, predicted, true, classes) to HTML."""
+"""Functions that measure a patient's masks for the report: (patient, predicted, true, classes) to a
+`report.quantities.PatientFindings`."""
 
 
 def with_installed(kind_table: Mapping[str, str], group: str) -> dict[str, str]:

@@ -48,7 +48,7 @@ def test_files_read_back_with_units_spacing_and_types(written: Path) -> None:
         assert image.header.get_xyzt_units() == mask.header.get_xyzt_units() == ("mm", "sec")
         assert image.shape == mask.shape and np.allclose(image.affine, mask.affine)
         assert np.allclose(np.diag(image.affine)[:3], image.header.get_zooms(), atol=1e-4)
-        assert int(image.header["sform_code"]) > 0
+        assert int(image.header["sform_code"]) > 0 and bytes(image.header["descrip"]).startswith(b"synthetic")
         assert set(np.unique(np.asanyarray(mask.dataobj))) == {0, 1, 2, 3}
         spacings.add(image.header.get_zooms())
     assert len(spacings) == 3

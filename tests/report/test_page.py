@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -21,7 +23,10 @@ from unia_med.methods.base import Batch, Method, Prediction
 from unia_med.metrics.calibration import expected_calibration_error
 from unia_med.metrics.table import CaseScores
 from unia_med.report.cases import Examination, choose_patients, examine, frames_of
+from unia_med.report.flags import flagged
+from unia_med.report.overview import measurement_table
 from unia_med.report.page import ReportContents, render
+from unia_med.report.quantities import PatientFindings, Quantity
 from unia_med.report.run_folder import read_run
 from unia_med.runs import Run
 
@@ -61,9 +66,9 @@ def test_the_command_writes_a_whole_page(run_dir: Path, tmp_path: Path, capsys: 
     page = output.read_text()
     structure = Structure(page)
     headings = re.findall(r"<h2[^>]*>(.*?)</h2>", page)
-    first, last = ["Trained on", "Learning curves", "Cases"], ["Slices", "Label quality", "Uncertainty", "Settings"]
-    assert headings == [*first, "Measurements", *last]
-    assert page.split('<section id="measurements"')[1].split("</section>")[0].count("<h3>patient013</h3>") == 1
+    first, last = ["At a glance", "Cases to look at", "Slices", "Measurements", "Cases"], ["Uncertainty", "Settings"]
+    assert headings == [*first, "Trained on", "Learning curves", "Label quality", *last]
+    assert page.split('<section id="measurements"')[1].split("</section>")[0].count("<summary>patient013: ") == 1
     for tag, attributes in structure.seen:
         address = attributes.get("href") or attributes.get("src") or "#"
         assert address.startswith(("#", "data:")), f"{tag} loads {address}"
@@ -74,7 +79,11 @@ def test_the_command_writes_a_whole_page(run_dir: Path, tmp_path: Path, capsys: 
     assert [patient["title"] for patient in data["patients"]] == ["patient013"]
     frames = [frame["title"] for frame in data["patients"][0]["frames"]]
     assert frames == ["patient013_frame01, ED", "patient013_frame07, ES"]
-    assert {"ground truth", "prediction", "CAM"} <= set(data["patients"][0]["labels"])
+    assert {"true mask", "prediction", "activation map", "training labels"} <= set(data["patients"][0]["labels"])
+    assert data["patients"][0]["maps"] == ["uncertainty (entropy)", "uncertainty (UniA's U)"]
+    assert "<h1>RV, MYO, LV in acdc</h1>" in page and "Synthetic" not in page
+    prose = page.split('<section id="config"')[0]
+    assert not any(jargon in prose for jargon in ("aux CAM", "aux_CAM", "fused", "package weights"))
     assert "2 training, 1 validation" in page and "fitted on 2 validation volumes" in page
 
 
@@ -177,6 +186,55 @@ def test_what_users_write_stays_text(run_dir: Path) -> None:
     assert "<img" not in page
     assert page.count("</script>") == 2
     assert _viewer_data(page)["patients"][0]["title"] == hostile
+
+
+def _scores(case: str, dice: list[float | None], hd95: list[float | None]) -> CaseScores:
+    names = ("A", "B")
+    table = [dict(zip(names, values, strict=True)) for values in (dice, hd95)]
+    return CaseScores(case, *table, table[1])
+
+
+def test_cases_to_look_at_and_why() -> None:
+    cases = [
+        _scores("missed", [0.9, 0.0], [3.0, None]),
+        _scores("low", [0.69, 0.9], [3.0, 3.0]),
+        _scores("far", [0.9, 0.71], [3.0, 21.0]),
+        _scores("unsure", [0.9, 0.9], [3.0, 3.0]),
+        _scores("good", [0.7, 0.9], [20.0, 3.0]),
+        _scores("absent", [None, 0.9], [None, 3.0]),
+    ]
+    done = Examination("val", cases, {one.case: f"p_{one.case}" for one in cases}, {"unsure": 0.4, "good": 0.3})
+    wide = Quantity("EF", "%", 40.0, 51.0, tolerance=10.0)
+    done.findings["p_good"] = PatientFindings("", (wide, replace(wide, found=41.5)), ("EDV 5 ml",))
+    found = {one.name: one.reasons for one in flagged(done, ["A", "B"])}
+    assert found == {
+        "missed": ("B missed or invented",),
+        "low": ("A Dice 0.69",),
+        "far": ("B border 21 mm off",),
+        "unsure": ("the network is unsure (mean uncertainty 0.40)",),
+        "p_good": ("EDV 5 ml", "EF 11 points too low"),
+    }
+
+
+def test_errors_of_all_patients_are_in_the_table() -> None:
+    scores = [_scores(name, [0.9, 0.9], [1.0, 1.0]) for name in ("a", "b")]
+    done = Examination("val", scores, {"a": "a", "b": "b"})
+    for patient, (value, true) in {"a": (50.0, 60.0), "b": (70.0, 66.0)}.items():
+        done.findings[patient] = PatientFindings("", (Quantity("EF", "%", value, true, 5.0),))
+    table = measurement_table(done, ["b"])
+    rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall(r"<tr.*?</tr>", table)]
+    assert rows[1:3] == [["mean error of 2", "7.0"], ["bias", "-3.0"]]
+    assert rows[3] == ["a", "50.0 <small>-10.0 ⚑</small>"]
+    assert rows[4][0].startswith("b <a") and rows[4][1] == "70.0 <small>+4.0</small>"
+
+
+def test_synthetic_images_are_called_so(run_dir: Path, tiny_acdc: Path) -> None:
+    for path in tiny_acdc.rglob("patient013_frame??.nii.gz"):
+        image = nibabel.load(path)
+        image.header["descrip"] = b"synthetic heart, unia-med phantom"
+        nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), image.affine, image.header), path)
+    assert main(["report", str(run_dir), "--device", "cpu", "--cases", "0"]) == 0
+    assert "<strong>Synthetic data:</strong>" in (run_dir / "report.html").read_text()
 
 
 def test_patients_from_worst_to_best() -> None:

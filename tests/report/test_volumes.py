@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import zlib
+from dataclasses import replace
 
+import nibabel
 import numpy as np
 import pytest
 
@@ -20,8 +22,10 @@ def _layers(shape: tuple[int, int, int], codes: tuple[str, str, str] = ("L", "P"
     cam[1, 2, 0] = IGNORE
     ramp = np.linspace(0, 1, int(np.prod(shape))).reshape(shape)
     doubt = generator.random(shape) if noise else ramp
-    marked = {"ground truth": labels, "prediction": labels, "CAM": cam}
-    return Layers("case1, ED", ramp * 700 - 50, marked, {"uncertainty": doubt}, (1.5, 3.0, 8.0), codes)
+    marked = {"true mask": labels, "prediction": labels, "CAM": cam}
+    signs = [1 if code in "RAS" else -1 for code in codes]
+    affine = np.diag([signs[0] * 1.5, signs[1] * 3.0, signs[2] * 8.0, 1.0])
+    return Layers("case1, ED", ramp * 700 - 50, marked, {"uncertainty": doubt}, (1.5, 3.0, 8.0), codes, affine)
 
 
 def _decoded(packed: dict, frame: int = 0) -> np.ndarray:
@@ -39,13 +43,48 @@ def test_voxels_survive_and_rows_run_down() -> None:
     assert packed["aspect"] == 2.0 and packed["note"] == "" and len(packed["frames"]) == 2
     decoded = _decoded(packed, 1)
     np.testing.assert_array_equal(decoded[3], layers.labels["CAM"].transpose(2, 1, 0))
-    np.testing.assert_allclose(decoded[4] / 255, layers.maps["uncertainty"].transpose(2, 1, 0), atol=0.5 / 255)
+    low, high = packed["ranges"][0]
+    ramp = layers.maps["uncertainty"].transpose(2, 1, 0)
+    np.testing.assert_allclose(decoded[4] / 255 * (high - low) + low, ramp.clip(low, high), atol=0.5 / 255)
     assert decoded[0].min() == 0 and decoded[0].max() == 255
 
 
 def test_the_patients_left_is_on_the_right_and_front_above() -> None:
     straight, turned = (_decoded(pack("p", [_layers((7, 5, 2), codes)], 10**6)) for codes in ("LPS", "RAS"))
     np.testing.assert_array_equal(turned, straight[:, :, ::-1, ::-1])
+    for codes in ("LPS", "RAS"):
+        sides = pack("p", [_layers((7, 5, 2), codes)], 10**6)["sides"]
+        assert sides == {"left": "R", "right": "L", "top": "A", "bottom": "P"}
+
+
+def test_letters_of_an_oblique_slice_are_those_of_its_axes() -> None:
+    """Rows run to the left and a little to the back, columns to the feet, as in a slice turned by 40 degrees."""
+    turn = np.deg2rad(40)
+    across, down = np.array([-np.cos(turn), -np.sin(turn), 0]), np.array([0.0, 0.0, -1.0])
+    affine = np.eye(4)
+    affine[:3, :3] = np.stack([across * 2, down * 2, np.cross(across, down) * 8], 1)
+    codes = nibabel.aff2axcodes(affine)
+    layers = replace(_layers((7, 5, 2)), affine=affine, codes=codes)
+    assert pack("p", [layers], 10**6)["sides"] == {"left": "RA", "right": "LP", "top": "H", "bottom": "F"}
+
+
+def test_a_map_of_little_spread_fills_its_colours_and_keeps_its_numbers() -> None:
+    layers = _layers((7, 5, 3))
+    narrow = 0.2 + 0.001 * layers.maps["uncertainty"]
+    packed = pack("p", [replace(layers, maps={"U": narrow})], 10**6)
+    low, high = packed["ranges"][0]
+    assert (low, high) == pytest.approx((0.2, 0.201), abs=2e-6)
+    assert (_decoded(packed)[4].min(), _decoded(packed)[4].max()) == (0, 255)
+
+
+def test_frames_share_one_window_and_the_pixel_knows_its_size() -> None:
+    layers = _layers((700, 20, 2))
+    brighter = replace(layers, image=layers.image * 2)
+    packed = pack("p", [layers, brighter], 10**7)
+    assert packed["window"][1] == pytest.approx(np.percentile(brighter.image, 99.5))
+    assert packed["pixel"] == 3 * 1.5 and packed["unit"] == "mm"
+    first, second = (_decoded(packed, frame)[0] for frame in (0, 1))
+    assert first.max() < 140 < second.max()
 
 
 def test_cropped_to_the_structures_and_their_margin() -> None:

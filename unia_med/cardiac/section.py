@@ -1,4 +1,4 @@
-"""The heart's part of a report: indices, the volume curve and the bull's eye of a patient, as HTML."""
+"""The heart's part of a report: indices of a patient, the volume curve and the bull's eye as HTML."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ from unia_med.cardiac.plausible import refuse_impossible, unusual
 from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
 from unia_med.report.plots import line_chart
+from unia_med.report.quantities import PatientFindings, Quantity
 
 _PARTS = ("LV", "MYO", "RV")
+_LEGEND = "Wall at {}, mm <small>base outside; anterior above, septum on the left</small>"
 _FEW_FRAMES = 3  # from which on a curve says more than two numbers
+_TOLERANCES = {"LV EF": 10.0, "RV EF": 15.0}
+"""Errors that need no second look, in the quantity's unit: a choice, wider than readers of the same images differ."""
 
 
 def heart_section(
     patient: str, predicted: Mapping[int, Volume], true: Mapping[int, Volume], classes: Sequence[str]
-) -> str:
-    """Return HTML with a patient's indices; empty where the classes hold no left ventricle.
+) -> PatientFindings:
+    """Return a patient's indices; nothing where the classes hold no left ventricle.
 
     Args:
         patient: title.
@@ -29,19 +33,25 @@ def heart_section(
     """
     values = {name.upper() if name.upper() in _PARTS else name: value for value, name in enumerate(classes, start=1)}
     if "LV" not in values:
-        return ""
-    try:
-        found = _measured(predicted, values)
-    except UserError as error:
-        return f"<h3>{escape(patient)}</h3><p>{escape(error.what)}</p>"
+        return PatientFindings()
     numbers = sorted(predicted)
     try:
         truth = _measured(true, values) if sorted(true) == numbers else None
     except UserError:  # a true mask without a left ventricle
         truth = None
-    notes = "".join(f'<p class="note">Look again: {escape(text)}.</p>' for text in unusual(found))
+    try:
+        found = _measured(predicted, values)
+    except UserError as error:
+        missing = tuple(_quantities(None, truth)) if truth is not None else ()
+        return PatientFindings(_folded(patient, f"<p>{escape(error.what)}</p>"), missing, (error.what,))
+    strange = tuple(unusual(found))
+    notes = "".join(f'<p class="note">Look again: {escape(text)}.</p>' for text in strange)
     parts = (_table(found, truth, numbers), notes, _curve(found, truth, numbers), _segments(patient, found))
-    return f"<h3>{escape(patient)}</h3>{''.join(parts)}"
+    return PatientFindings(_folded(patient, "".join(parts)), tuple(_quantities(found, truth)), strange)
+
+
+def _folded(patient: str, body: str) -> str:
+    return f"<details><summary>{escape(patient)}: volumes, wall and bull's eyes</summary>{body}</details>"
 
 
 def _measured(frames: Mapping[int, Volume], values: Mapping[str, int]) -> CardiacIndices:
@@ -64,15 +74,27 @@ def _rows(found: CardiacIndices, numbers: Sequence[int]) -> Iterator[tuple[str, 
     yield "ED", f"frame {numbers[found.phases.diastole]}"
     if systole is not None:
         yield "ES", f"frame {numbers[systole]}"
-    values: list[tuple[str, float | None, str]] = []
+    for name, (value, unit) in _values(found).items():
+        if value is not None:
+            yield name, f"{value:.1f} {unit}"
+
+
+def _quantities(found: CardiacIndices | None, truth: CardiacIndices | None) -> Iterator[Quantity]:
+    own, known = ({} if one is None else _values(one) for one in (found, truth))
+    for name, (_, unit) in (own or known).items():
+        value, true = (table[name][0] if name in table else None for table in (own, known))
+        yield Quantity(name, unit, value, true, _TOLERANCES.get(name))
+
+
+def _values(found: CardiacIndices) -> dict[str, tuple[float | None, str]]:
+    """Return value and unit by name."""
+    values: dict[str, tuple[float | None, str]] = {}
     for side, ventricle in found.ventricles.items():
-        values += [(f"{side} EDV", ventricle.edv_ml, "ml"), (f"{side} ESV", ventricle.esv_ml, "ml")]
-        values += [(f"{side} EF", ventricle.ef_percent, "%")]
-    values += [
-        ("Myocardial mass at ED", found.mass_g, "g"),
-        ("Mean wall at ED", found.wall and found.wall.mean_mm, "mm"),
-    ]
-    yield from ((name, f"{value:.1f} {unit}") for name, value, unit in values if value is not None)
+        values |= {f"{side} EDV": (ventricle.edv_ml, "ml"), f"{side} ESV": (ventricle.esv_ml, "ml")}
+        values[f"{side} EF"] = ventricle.ef_percent, "%"
+    values["Myocardial mass at ED"] = found.mass_g, "g"
+    values["Mean wall at ED"] = found.wall and found.wall.mean_mm, "mm"
+    return values
 
 
 def _curve(found: CardiacIndices, truth: CardiacIndices | None, numbers: Sequence[int]) -> str:
@@ -81,7 +103,10 @@ def _curve(found: CardiacIndices, truth: CardiacIndices | None, numbers: Sequenc
     curves = {name: list(zip(numbers, found.volumes_ml[name], strict=True)) for name in found.ventricles}
     if truth is not None:
         curves |= {f"{k}, true": list(zip(numbers, truth.volumes_ml[k], strict=True)) for k in truth.ventricles}
-    return line_chart("Volume of the ventricles (ml)", curves, "frame")
+    marks: dict[float, str] = {numbers[found.phases.diastole]: "ED"}
+    if found.phases.systole is not None:
+        marks[numbers[found.phases.systole]] = "ES"
+    return line_chart("Volume of the ventricles (ml)", curves, "frame", marks=marks)
 
 
 def _segments(patient: str, found: CardiacIndices) -> str:
@@ -89,5 +114,7 @@ def _segments(patient: str, found: CardiacIndices) -> str:
     for phase, values in (("ED", found.segments_ed_mm), ("ES", found.segments_es_mm)):
         if values is not None:
             title = f"Wall thickness of {patient} at {phase} in the 17 segments, mm"
-            drawings.append(f"<figure>{bulls_eye(values, title)}<figcaption>Wall at {phase}, mm</figcaption></figure>")
+            drawings.append(
+                f"<figure>{bulls_eye(values, title)}<figcaption>{_LEGEND.format(phase)}</figcaption></figure>"
+            )
     return f'<div class="charts">{"".join(drawings)}</div>' if drawings else ""

@@ -13,9 +13,10 @@ EXAMPLE = """unia-med report runs/acdc
 unia-med report runs/acdc --data ACDC --output acdc.html --cases 5"""
 
 DETAILS = """
-One self-contained page: what was trained on which labels, learning curves, cases from worst to best, label quality over
-training, calibration, and a slice viewer. The run's validation cases are predicted for it, which needs the data: the
-folder in the run's config, or --data. Without the data the page has no cases and says so."""
+One self-contained page: scores, measurements and their errors, cases to look at, a slice viewer, what was trained on
+which labels, learning curves, label quality over training, and calibration. The run's validation cases are predicted
+for it, which needs the data: the folder in the run's config, or --data. Without the data the page has no cases and says
+so."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -32,6 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--cases", type=int, default=3, metavar="N", help="patients in the slice viewer, worst to best (default: 3)"
     )
+    parser.add_argument("--title", default="", metavar="TEXT", help="of the page (default: classes and data set)")
     parser.add_argument("--output", type=Path, metavar="FILE.html", help="the page (default: RUN/report.html)")
     add_device(parser)
 
@@ -57,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
         split=args.split,
         patients=args.cases,
         device=args.device,
+        title=args.title,
         track=partial(track, description="predicting", disable=not sys.stdout.isatty(), transient=True),
     )
     if made.missing:

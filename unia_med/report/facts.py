@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from html import escape
 
 from unia_med.config.schema import RunConfig
+from unia_med.report.overview import PARTS
 from unia_med.report.run_folder import RunRecord
+from unia_med.report.words import weights_phrase
 
 _TAG_SOURCES = {
     "masks": "slice tags, derived from the masks of the training patients (research setting)",
@@ -16,7 +18,6 @@ _TAG_SOURCES = {
     "onehot": "image tags from a list",
     "none": "no tags",
 }
-_PARTS = {"train": "training", "val": "validation", "test": "test"}
 
 
 def training_section(run: RunRecord, counts: Mapping[str, int]) -> str:
@@ -28,11 +29,12 @@ def training_section(run: RunRecord, counts: Mapping[str, int]) -> str:
     """
     config, training = run.config, run.config.training
     facts = {
-        "Method": f"{config.method.name}, {config.network.backbone} ({config.network.weights} weights)",
+        "Method": f"{config.method.name}, network {config.network.backbone}",
+        "Started from": weights_phrase(config.network.weights, training.start_from),
         "Labels": "; ".join(supervision(config)),
         "Prior": prior_sentence(config),
         "Data": f"{config.data.name}: {config.data.root or 'no folder named'}",
-        "Patients": ", ".join(f"{counts[part]} {word}" for part, word in _PARTS.items() if counts.get(part)),
+        "Patients": ", ".join(f"{counts[part]} {word}" for part, word in PARTS.items() if counts.get(part)),
         "Classes": ", ".join(config.data.target_classes),
         "Grid": f"{_spacing(config)}, {config.data.grid.size[0]} x {config.data.grid.size[1]} px",
         "Training": f"{training.iterations} iterations of {training.batch_size} slices, seed {config.seed}",

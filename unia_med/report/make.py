@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from unia_med.build import build_dataset, resolve_device
 from unia_med.data.splits import split_cases
 from unia_med.errors import UserError
 from unia_med.files import write_text
-from unia_med.registry import REPORT_SECTIONS, resolve, with_installed
 from unia_med.report.cases import choose_patients, examine, frames_of
+from unia_med.report.measured import measured
 from unia_med.report.page import ReportContents, render
 from unia_med.report.run_folder import read_run
-from unia_med.report.volumes import PAGE_BYTES, PREDICTION, TRUTH, Layers, pack, read_layers
+from unia_med.report.volumes import PAGE_BYTES, pack, read_layers
 
 if TYPE_CHECKING:
     from unia_med.config.schema import RunConfig
     from unia_med.data.dataset import CaseDataset
     from unia_med.data.sample import CaseFiles
+    from unia_med.inference.predictor import Predictor
     from unia_med.runs import Run
 
 
@@ -43,6 +45,7 @@ def make_report(
     split: str = "val",
     patients: int = 3,
     device: str = "auto",
+    title: str = "",
     track: Callable[[Sequence[CaseFiles]], Iterable[CaseFiles]] = lambda cases: cases,
 ) -> Report:
     """Write one self-contained HTML page about a run.
@@ -54,6 +57,7 @@ def make_report(
         split: part whose cases are predicted.
         patients: how many are in the slice viewer, from worst to best.
         device: where to predict.
+        title: of the page; empty: made from classes and data set.
         track: wraps the cases, to show progress.
 
     Raises:
@@ -62,7 +66,9 @@ def make_report(
     path = output or run.files.report
     _check(path, patients)
     run.checkpoint  # noqa: B018  asked for now: without one there is nothing to show
-    contents = ReportContents(read_run(run.folder, run.config), run.files.config.read_text(encoding="utf-8"))
+    contents = ReportContents(
+        read_run(run.folder, run.config), run.files.config.read_text(encoding="utf-8"), title=title
+    )
     found = _data_of(run.config, data, contents)
     if found is not None:
         config, dataset = found
@@ -104,7 +110,7 @@ def _masked_cases(config: RunConfig, dataset: CaseDataset, split: str, contents:
 
 def _add_cases(
     contents: ReportContents,
-    predictor: Any,
+    predictor: Predictor,
     config: RunConfig,
     dataset: CaseDataset,
     cases: list[CaseFiles],
@@ -112,23 +118,13 @@ def _add_cases(
     patients: int,
     track: Callable[[Sequence[CaseFiles]], Iterable[CaseFiles]],
 ) -> None:
-    contents.examination = examine(predictor, config, dataset, track(cases), split)
-    chosen = choose_patients(contents.examination, patients)
+    classes = config.data.target_classes
+    ordered = sorted(cases, key=lambda case: (case.patient, case.frame or 0, case.name))
+    done = examine(predictor, config, dataset, track(ordered), split, partial(measured, classes=classes))
+    contents.examination = done
     volumes = []
-    for patient in chosen:
+    for patient in (chosen := choose_patients(done, patients)):
         layers = [read_layers(predictor, config, dataset, case) for case in frames_of(cases, patient)]
         alike = [frame for frame in layers if frame.image.shape == layers[0].image.shape]
         volumes.append(pack(patient, alike, PAGE_BYTES // len(chosen)))
-        contents.measurements += _measured(patient, frames_of(cases, patient), layers, config.data.target_classes)
     contents.volumes = volumes
-
-
-def _measured(patient: str, cases: Sequence[CaseFiles], layers: Sequence[Layers], classes: Sequence[str]) -> str:
-    """HTML of all that `registry.REPORT_SECTIONS` can measure in a patient's masks."""
-    numbers = [case.frame if case.frame is not None else place for place, case in enumerate(cases, start=1)]
-    found, truth = (
-        {number: volume for number, frame in zip(numbers, layers, strict=True) if (volume := frame.labelled(title))}
-        for title in (PREDICTION, TRUTH)
-    )
-    sections = with_installed(REPORT_SECTIONS, "unia_med.report_sections")
-    return "".join(resolve(sections, name)(patient, found, truth, classes) for name in sections) if found else ""

@@ -12,16 +12,21 @@ from typing import Any
 from unia_med import __version__
 from unia_med.report.cases import Examination
 from unia_med.report.facts import training_section
+from unia_med.report.flags import flagged
+from unia_med.report.overview import data_sentence, figures, flag_section, measurement_table
 from unia_med.report.plots import colour_of, line_chart
 from unia_med.report.run_folder import LABEL_PREFIX, RunRecord
 from unia_med.report.tables import calibration_section, case_section, label_section
+from unia_med.report.words import label_title
 
 SECTIONS = (
+    ("summary", "At a glance"),
+    ("flags", "Cases to look at"),
+    ("viewer", "Slices"),
+    ("measurements", "Measurements"),
+    ("cases", "Cases"),
     ("training", "Trained on"),
     ("curves", "Learning curves"),
-    ("cases", "Cases"),
-    ("measurements", "Measurements"),
-    ("viewer", "Slices"),
     ("labels", "Label quality"),
     ("calibration", "Uncertainty"),
     ("config", "Settings"),
@@ -39,7 +44,7 @@ class ReportContents:
         examination: of predicted cases, or None.
         volumes: packed patients for the viewer (`report.volumes.pack`).
         missing: why there are no cases; one sentence, or empty.
-        measurements: HTML of what was measured in the masks of the shown patients; may be empty.
+        title: of the page; empty: made from classes and data set.
     """
 
     run: RunRecord
@@ -48,7 +53,7 @@ class ReportContents:
     examination: Examination | None = None
     volumes: Sequence[Mapping[str, Any]] = ()
     missing: str = ""
-    measurements: str = ""
+    title: str = ""
 
 
 def render(contents: ReportContents) -> str:
@@ -59,36 +64,54 @@ def render(contents: ReportContents) -> str:
     """
     run = contents.run
     bodies = {
+        "summary": data_sentence(run.config, contents.examination) + _missing(contents),
         "training": training_section(run, contents.counts),
         "curves": _curves(run),
-        "cases": _missing(contents),
-        "measurements": contents.measurements,
-        "viewer": "",
         "labels": label_section(run),
-        "calibration": calibration_section(run.calibration, contents.examination),
         "config": _settings(contents.config_text),
+        "calibration": calibration_section(
+            run.calibration, contents.examination, contents.examination.own_map if contents.examination else ""
+        ),
+        "viewer": _viewer(contents) if contents.volumes else "",
+        **_examined(contents),
     }
-    if contents.examination is not None:
-        shown = [volume["title"] for volume in contents.volumes]
-        bodies["cases"] = case_section(contents.examination, run.config.data.target_classes, shown)
-    if contents.volumes:
-        bodies["viewer"] = _viewer(contents)
-    present = [(name, title) for name, title in SECTIONS if bodies[name]]
+    present = [(name, title) for name, title in SECTIONS if bodies.get(name)]
     links = "".join(f'<a href="#{name}">{title}</a>' for name, title in present)
     sections = "".join(
         f'<section id="{name}" aria-labelledby="{name}-title"><h2 id="{name}-title">{title}</h2>'
         f"{bodies[name]}</section>"
         for name, title in present
     )
-    name = escape(run.name)
+    title = escape(contents.title or _title(run))
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<link rel="icon" href="data:,"><title>Run {name}</title><style>{_asset("page.css")}</style></head><body>'
-        f'<header><h1>Run {name}</h1><nav aria-label="Sections">{links}</nav></header><main>{sections}</main>'
+        f'<link rel="icon" href="data:,"><title>{title}</title><style>{_asset("page.css")}</style></head><body>'
+        f'<header><h1>{title}</h1><p class="note">Run {escape(run.name)}.</p>'
+        f'<nav aria-label="Sections">{links}</nav></header><main>{sections}</main>'
         f"<footer>Written by unia_med {escape(__version__)}. For research; not a medical device.</footer>"
         f"{_scripts(contents)}</body></html>\n"
     )
+
+
+def _title(run: RunRecord) -> str:
+    return f"{', '.join(run.config.data.target_classes)} in {run.config.data.name}"
+
+
+def _examined(contents: ReportContents) -> dict[str, str]:
+    """Return the sections that need predicted cases; none without."""
+    done, classes = contents.examination, contents.run.config.data.target_classes
+    if done is None:
+        return {}
+    shown = [volume["title"] for volume in contents.volumes]
+    flags = flagged(done, classes)
+    details = "".join(done.findings[name].html for name in shown if name in done.findings)
+    return {
+        "summary": data_sentence(contents.run.config, done) + figures(done, classes, flags),
+        "flags": flag_section(flags, done, shown),
+        "measurements": measurement_table(done, shown) + details,
+        "cases": case_section(done, classes, shown),
+    }
 
 
 def _asset(name: str) -> str:
@@ -99,14 +122,14 @@ def _curves(run: RunRecord) -> str:
     terms = {name: curve for name, curve in run.losses.items() if name != "loss"}
     total = {"loss": run.losses["loss"]} if "loss" in run.losses else {}
     quality = {
-        name.replace("_", " "): [(row["step"], row[key]) for row in run.rows if (key := LABEL_PREFIX + name) in row]
+        label_title(name): [(row["step"], row[key]) for row in run.rows if (key := LABEL_PREFIX + name) in row]
         for name in run.label_columns
     }
     charts = [
         line_chart("Validation Dice of whole volumes", run.scores, "iteration", (0, 1)),
         line_chart("Loss, weighted sum", total, "iteration"),
         line_chart("Loss terms, unweighted", terms, "iteration"),
-        line_chart("Dice of label columns, mean over classes", quality, "iteration", (0, 1)),
+        line_chart("Dice of the labels, mean over classes", quality, "iteration", (0, 1)),
     ]
     return f'<div class="charts">{"".join(charts)}</div>'
 
@@ -119,24 +142,26 @@ def _missing(contents: ReportContents) -> str:
     return f"<p>{escape(contents.missing)}</p>" if contents.missing else ""
 
 
+KEYS = (
+    ("↑ ↓", "slice"),
+    ("← →", "frame"),
+    ("P", "next patient"),
+    ("0 … 9", "overlay"),
+    ("O", "outline"),
+    ("+ −", "opacity"),
+    ("Z X", "zoom in, out"),
+    ("R", "reset zoom and window"),
+)
+
+
 def _viewer(contents: ReportContents) -> str:
     patients = "".join(
         f'<option value="{index}">{escape(volume["title"])}</option>' for index, volume in enumerate(contents.volumes)
     )
-    keys = "".join(
-        f"<li><kbd>{key}</kbd> {meaning}</li>"
-        for key, meaning in (
-            ("↑ ↓", "slice"),
-            ("← →", "frame"),
-            ("P", "next patient"),
-            ("0 … 9", "overlay"),
-            ("O", "outline"),
-            ("+ −", "opacity"),
-        )
-    )
+    keys = "".join(f"<li><kbd>{key}</kbd> {meaning}</li>" for key, meaning in KEYS)
     return f"""
 <p>Patients from worst to best. Wheel or slider scrolls through slices; the overlay is what is painted, the outline a
-second labelling to compare it with.</p>
+second labelling to compare it with. Zoom with the slider, two fingers, or the wheel and Ctrl; drag to move.</p>
 <div class="viewer" id="slice-viewer">
   <div class="stage">
     <canvas tabindex="0" role="img" aria-label="Slice viewer" aria-describedby="viewer-state"></canvas>
@@ -147,15 +172,27 @@ second labelling to compare it with.</p>
   </div>
   <div class="controls">
     <label>Patient <select data-control="patient">{patients}</select></label>
-    <label>Slice <input type="range" data-control="slice" min="0" step="1"></label>
-    <label data-part="frame">Frame <input type="range" data-control="frame" min="0" step="1"></label>
+    {_slider("Slice", "slice", "0", "0", "1")}
+    {_slider("Frame", "frame", "0", "0", "1")}
     <label>Overlay <select data-control="overlay"></select></label>
-    <label>Opacity <input type="range" data-control="opacity" min="0" max="100" step="5"></label>
+    {_slider("Opacity", "opacity", "0", "100", "5")}
     <label>Outline <select data-control="outline"></select></label>
+    {_slider("Zoom", "zoom", "1", "8", "0.25")}
+    {_slider("Window level", "level", "0", "255", "1")}
+    {_slider("Window width", "width", "5", "510", "1")}
+    <button type="button" data-control="reset">Reset zoom and window</button>
     <details><summary>Keys</summary><ul class="keys">{keys}</ul></details>
   </div>
 </div>
 <noscript><p>The slice viewer needs JavaScript.</p></noscript>"""
+
+
+def _slider(title: str, name: str, low: str, high: str, step: str) -> str:
+    """Return a slider with its number."""
+    return (
+        f'<label data-part="{name}"><span>{title} <output data-number="{name}"></output></span>'
+        f'<input type="range" data-control="{name}" min="{low}" max="{high}" step="{step}"></label>'
+    )
 
 
 def _scripts(contents: ReportContents) -> str:

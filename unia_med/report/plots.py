@@ -33,7 +33,11 @@ def colour_of(index: int) -> str:
 
 
 def line_chart(
-    title: str, series: Mapping[str, Points], x_label: str, limits: tuple[float, float] | None = None
+    title: str,
+    series: Mapping[str, Points],
+    x_label: str,
+    limits: tuple[float, float] | None = None,
+    marks: Mapping[float, str] | None = None,
 ) -> str:
     """Return a figure with one line per series, and their legend below.
 
@@ -42,6 +46,7 @@ def line_chart(
         series: points (x, y) in order of x, by name; empty ones are left out.
         x_label: below the axis.
         limits: of y; those of the data by default.
+        marks: words at places of x, each with a line across the height.
     """
     drawn = {name: points for name, points in series.items() if points}
     if not drawn:
@@ -51,7 +56,7 @@ def line_chart(
     axes = _Axes((min(xs), max(xs)), (low, high if high > low else low + 1))
     lines = [_line(axes, points, index) for index, points in enumerate(drawn.values())]
     ends = "; ".join(f"{name} ends at {points[-1][1]:.3g}" for name, points in drawn.items())
-    body = axes.grid(x_label) + "".join(lines)
+    body = axes.grid(x_label) + axes.marks(marks or {}) + "".join(lines)
     keys = "".join(
         _sample(name, colour_of(index), dash=_DASHES[index % len(_DASHES)]) for index, name in enumerate(drawn)
     )
@@ -119,6 +124,14 @@ class _Axes:
         middle = (_LEFT + WIDTH - _RIGHT) / 2
         parts.append(f'<text x="{middle}" y="{HEIGHT - 3}" text-anchor="middle">{escape(x_label)}</text>')
         return "".join(parts)
+
+    def marks(self, words: Mapping[float, str]) -> str:
+        """Lines from top to bottom, with a word at the top."""
+        return "".join(
+            f'<path class="mark" d="M{x:.1f} {_TOP}V{HEIGHT - _BOTTOM}"/>'
+            f'<text x="{x + 4:.1f}" y="{_TOP + 11}">{escape(word)}</text>'
+            for x, word in ((self.x(place), word) for place, word in words.items())
+        )
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:

@@ -11,22 +11,15 @@ from unia_med.engine.calibration import Calibration
 from unia_med.metrics.calibration import ErrorSearch, expected_calibration_error
 from unia_med.metrics.table import CaseScores, summarise, summarise_set
 from unia_med.report.cases import Examination, mean_dice
+from unia_med.report.overview import PARTS, link
 from unia_med.report.plots import NEUTRAL, bar_cell, colour_of, reliability_diagram
 from unia_med.report.run_folder import LABEL_PREFIX, RunRecord
+from unia_med.report.words import LABEL_WORDS, label_title
 
 SHOWN_CASES = 12
 """Rows before the fold."""
 
-COLUMN_MEANINGS = {
-    "CAM": "activation maps of the classifier, with the slice's tags",
-    "aux_CAM": "those of the auxiliary classifier",
-    "affinity": "CAM spread along attention",
-    "refined": "CAM refined by neighbouring pixels",
-    "fused": "the labels that the decoder learns from",
-    "prediction": "the network itself, without tags",
-}
-
-_PARTS = {"val": "validation", "test": "test"}
+_FLAT = 0.01  # spread of a map in [0, 1] below which nobody sees a difference
 
 
 def case_section(done: Examination, classes: Sequence[str], shown: Sequence[str]) -> str:
@@ -39,16 +32,18 @@ def case_section(done: Examination, classes: Sequence[str], shown: Sequence[str]
     """
     table = summarise(classes, done.scores)
     means, failures = table["mean"], table["failures"]
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in ("mean Dice", *classes))
-    rows = [_case_row(scores, classes, done.patients[scores.case], shown) for scores in done.scores]
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in ("mean Dice", *classes, "uncertainty"))
+    rows = [_case_row(scores, classes, done, shown) for scores in done.scores]
     summary = "".join(
         bar_cell(means["dice"][name], colour_of(index), _mean_distance(means, name))
         for index, name in enumerate(classes)
     )
     mean_cell = bar_cell(means["dice"]["mean"], NEUTRAL)
-    mean_row = f'<tr class="mean"><th scope="row">mean of {len(rows)} cases</th>{mean_cell}{summary}</tr>'
+    doubts = [doubt for doubt in done.doubts.values() if doubt is not None]
+    doubt_cell = _doubt_cell(float(np.mean(doubts)) if doubts else None)
+    mean_row = f'<tr class="mean"><th scope="row">mean of {len(rows)} cases</th>{mean_cell}{summary}{doubt_cell}</tr>'
     missed = ", ".join(f"{escape(name)} {count}" for name, count in failures.items())
-    caption = f"{_PARTS[done.part].capitalize()} cases, worst first: Dice of whole volumes, and HD95"
+    caption = f"{PARTS[done.part].capitalize()} cases, lowest class first: Dice of whole volumes, and HD95"
 
     def whole(body: str) -> str:
         return (
@@ -59,7 +54,8 @@ def case_section(done: Examination, classes: Sequence[str], shown: Sequence[str]
     folded = rows[SHOWN_CASES:]
     rest = f"<details><summary>{len(folded)} more cases</summary>{whole(''.join(folded))}</details>" if folded else ""
     return (
-        f"<p>{caption}. Missed or invented structures, counted as Dice 0 and without a distance: {missed}.</p>"
+        f"<p>{caption}. Missed or invented structures, counted as Dice 0 and without a distance: {missed}. "
+        "Uncertainty: mean over the voxels that are called some class, from 0, certain, to 1, a guess.</p>"
         f"{_whole_set(done, classes)}{whole(mean_row + ''.join(rows[:SHOWN_CASES]))}{rest}"
     )
 
@@ -92,14 +88,15 @@ def label_section(run: RunRecord) -> str:
     columns = run.label_columns
     if not columns:
         return ""
-    head = "".join(f'<th scope="col">{escape(name.replace("_", " "))}</th>' for name in columns)
+    head = "".join(f'<th scope="col">{escape(label_title(name))}</th>' for name in columns)
     rows = "".join(
         f'<tr><th scope="row">{row["step"]:g}</th>'
         + "".join(bar_cell(row.get(LABEL_PREFIX + name), colour_of(index)) for index, name in enumerate(columns))
         + "</tr>"
         for row in run.rows
     )
-    known = [f"{name.replace('_', ' ')}: {COLUMN_MEANINGS[name]}" for name in columns if name in COLUMN_MEANINGS]
+    words = [LABEL_WORDS[key] for name in columns if (key := name.replace("_", " ")) in LABEL_WORDS]
+    known = [f"{title}: {meaning}" for title, meaning in words]
     note = (
         '<p class="note">Where a prior or self-training gives the labels, the decoder learns from those, and the '
         "columns of activation maps show what the tags alone would have given.</p>"
@@ -114,17 +111,31 @@ def label_section(run: RunRecord) -> str:
     )
 
 
-def calibration_section(fitted: Calibration | None, done: Examination | None) -> str:
+def calibration_section(fitted: Calibration | None, done: Examination | None, own: str = "") -> str:
     """Reliability diagram, calibration error, and errors found in the most uncertain voxels.
 
     Args:
         fitted: the run's temperature, or None.
         done: examined cases, or None.
+        own: name of the method's own uncertainty map; empty where it has none.
     """
     parts = [_fitted_sentence(fitted)] if fitted is not None else []
     if done is not None and done.near.count.any():
-        parts.append(_measured(done, fitted is not None))
+        parts.append(_measured(done, fitted is not None, own))
+        parts.append(_spread(done.spreads, own) if own else "")
     return "".join(parts)
+
+
+def _spread(percentiles: Sequence[np.ndarray], own: str) -> str:
+    """Say how much the method's own map varies: one that is constant says nothing, whatever its colours."""
+    if not percentiles:
+        return ""
+    low, middle, high = np.mean(percentiles, 0)
+    flat = " It hardly varies, so it says little." if high - low < _FLAT else ""
+    return (
+        f"<p>{escape(own)} near the structures: {low:.3g} at the 1st percentile, {middle:.3g} at the median, {high:.3g}"
+        f" at the 99th, mean over cases.{flat}</p>"
+    )
 
 
 def _fitted_sentence(fitted: Calibration) -> str:
@@ -135,24 +146,20 @@ def _fitted_sentence(fitted: Calibration) -> str:
     )
 
 
-def _measured(done: Examination, fitted: bool) -> str:
+def _measured(done: Examination, fitted: bool, own: str) -> str:
     near, whole = expected_calibration_error(done.near), expected_calibration_error(done.whole)
     margin = "10 mm" if done.counted is None else "10 mm, or pixels of pictures"
     caveat = " These are the patients the temperature was fitted on." if fitted and done.part == "val" else ""
     diagram = reliability_diagram("Reliability in and round the structures", done.near)
     shares = "".join(f'<th scope="col">{100 * share:g} %</th>' for share in done.entropy.shares)
     chance = "".join(f"<td>{share:.3f}</td>" for share in done.entropy.shares)
-    rows = "".join(
-        _search_row(name, search)
-        for name, search in (
-            ("entropy, whole volume", done.entropy_whole),
-            ("own map, whole volume", done.network_whole),
-            ("entropy, near the structures", done.entropy),
-            ("own map, near the structures", done.network),
-        )
-    )
+    searched = [("entropy, whole volume", done.entropy_whole), ("entropy, near the structures", done.entropy)]
+    if own:
+        searched += [(f"{own}, whole volume", done.network_whole), (f"{own}, near the structures", done.network)]
+    rows = "".join(_search_row(name, search) for name, search in searched)
+    said = f" {escape(own)}: what the method itself calls uncertain, from a branch of its network." if own else ""
     return (
-        f"<p>Expected calibration error on {len(done.scores)} {_PARTS[done.part]} volumes, test-time augmentation off: "
+        f"<p>Expected calibration error on {len(done.scores)} {PARTS[done.part]} volumes, test-time augmentation off: "
         f"<strong>{near:.4f}</strong> in and round the structures ({margin}), {whole:.4f} over whole volumes, most of "
         f"which are certain background.{caveat}</p>"
         f'<div class="charts">{diagram}<div><p>Share of all wrong voxels that lie among the most uncertain ones of '
@@ -160,28 +167,29 @@ def _measured(done: Examination, fitted: bool) -> str:
         '<div class="scroll" tabindex="0" role="region" aria-label="Errors among the most uncertain voxels"><table>'
         f'<thead><tr><th scope="col">looked at</th>{shares}</tr></thead><tbody>{rows}'
         f'<tr><th scope="row">chance</th>{chance}</tr></tbody></table></div>'
-        '<p class="note">Entropy: of the class probabilities, divided by log K: 0 certain, 1 a guess. Own map: what '
-        "the method itself calls uncertain; UniA has a branch for it, others take it from their probabilities.</p>"
+        f'<p class="note">Entropy: of the class probabilities, divided by log K: 0 certain, 1 a guess.{said}</p>'
         "</div></div>"
     )
 
 
 def _search_row(name: str, search: ErrorSearch) -> str:
     cells = "".join("<td>–</td>" if share is None else f"<td>{share:.3f}</td>" for share in search.fractions())
-    return f'<tr><th scope="row">{name}</th>{cells}</tr>'
+    return f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>'
 
 
-def _case_row(scores: CaseScores, classes: Sequence[str], patient: str, shown: Sequence[str]) -> str:
-    link = ""
-    if patient in shown:
-        place = f'data-patient="{shown.index(patient)}" data-case="{escape(scores.case, quote=True)}"'
-        link = f' <a href="#viewer" {place} aria-label="view {escape(scores.case, quote=True)}">view</a>'
+def _case_row(scores: CaseScores, classes: Sequence[str], done: Examination, shown: Sequence[str]) -> str:
+    place = link(done.patients[scores.case], scores.case, shown)
     cells = "".join(
         bar_cell(scores.dice[name], colour_of(index), _note(scores, name)) for index, name in enumerate(classes)
     )
     mean = mean_dice(scores)
     mean_cell = bar_cell(mean if mean <= 1 else None, NEUTRAL)
-    return f'<tr><th scope="row">{escape(scores.case)}{link}</th>{mean_cell}{cells}</tr>'
+    doubt = _doubt_cell(done.doubts.get(scores.case))
+    return f'<tr><th scope="row">{escape(scores.case)}{place}</th>{mean_cell}{cells}{doubt}</tr>'
+
+
+def _doubt_cell(value: float | None) -> str:
+    return "<td>–</td>" if value is None else f"<td>{value:.2f}</td>"
 
 
 def _note(scores: CaseScores, name: str) -> str:

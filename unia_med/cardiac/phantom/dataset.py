@@ -15,6 +15,7 @@ from unia_med.errors import UserError
 
 MAX_PATIENTS = 999  # three digits in ACDC's names
 _STAGING = ".partial-"
+_DESCRIPTION = b"synthetic heart, unia-med phantom"  # so that nobody takes a file for that of a patient
 
 
 def patient_of(seed: int, index: int, frames: int = 0) -> Patient:
@@ -26,6 +27,7 @@ def _save(array: np.ndarray, spacing: tuple[float, ...], path: Path) -> None:
     image = nibabel.Nifti1Image(array, np.diag([*spacing[:3], 1.0]))
     image.header.set_xyzt_units("mm", "sec")
     image.header.set_zooms(spacing)
+    image.header["descrip"] = _DESCRIPTION
     nibabel.save(image, path)
 
 

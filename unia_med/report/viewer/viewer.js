@@ -2,18 +2,24 @@
 (() => {
   const IGNORE = 255;
   const IGNORE_COLOUR = [150, 150, 150];
-  const SCALE = 3; // canvas pixels per voxel, so that outlines are thin
+  const LONG_SIDE = 1000; // canvas pixels, so that outlines and letters are sharp
+  const MOST_ZOOM = 8;
   // From certain to a guess; lightness grows all the way, so that it can be read without colours.
   const RAMP = [[20, 11, 52], [132, 32, 107], [229, 92, 48], [246, 215, 70], [252, 255, 214]];
+  const WINDOW = { level: 127, width: 255 }; // of bytes: all that is kept
+  const VIEW = { zoom: 1, x: 0.5, y: 0.5 }; // centre as shares of the picture
 
   const data = JSON.parse(document.getElementById("viewer-data").textContent);
   const root = document.getElementById("slice-viewer");
   const canvas = root.querySelector("canvas");
   const part = (id) => document.getElementById(id);
   const control = (name) => root.querySelector(`[data-control="${name}"]`);
+  const number = (name, text) => { root.querySelector(`[data-number="${name}"]`).textContent = text; };
   const colours = data.classes.map((one) => [1, 3, 5].map((at) => parseInt(one.colour.slice(at, at + 2), 16)));
 
-  const state = { patient: 0, frame: 0, slice: 0, overlay: "prediction", outline: "ground truth", opacity: 50 };
+  const state = {
+    patient: 0, frame: 0, slice: 0, overlay: "prediction", outline: "true mask", opacity: 50, ...WINDOW, ...VIEW,
+  };
   const decoded = new Map(); // "patient/frame" -> promise of bytes
   let bytes = null; // of the frame that is shown
   let wanted = 0; // number of the latest request, so that a slow one cannot overwrite it
@@ -21,6 +27,8 @@
   const patient = () => data.patients[state.patient];
   const layers = () => ["image", ...patient().labels, ...patient().maps];
   const isMap = (name) => patient().maps.includes(name);
+  const clamp = (value, most, least = 0) => Math.max(least, Math.min(most, value));
+  const short = (value) => String(Number(value.toPrecision(3)));
 
   async function decode(text) {
     const packed = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -44,6 +52,13 @@
     return bytes.subarray(start, start + size);
   }
 
+  // From a byte to what it stands for.
+  const mapValue = (name, byte) => {
+    const [low, high] = patient().ranges[patient().maps.indexOf(name)];
+    return low + (byte / 255) * (high - low);
+  };
+  const intensity = (byte) => patient().window[0] + (byte / 255) * (patient().window[1] - patient().window[0]);
+
   function rampColour(value) {
     const place = (value / 255) * (RAMP.length - 1);
     const low = Math.min(Math.floor(place), RAMP.length - 2);
@@ -56,15 +71,30 @@
     for (let index = 0; index < 3; index += 1) target[at + index] += (colour[index] - target[at + index]) * alpha;
   }
 
-  function paint() {
+  // What of the picture is seen, in voxels; and canvas pixels per voxel.
+  function view() {
     const { width, height, aspect } = patient();
+    const step = Math.max(1, LONG_SIDE / Math.max(width, height * aspect));
+    canvas.width = Math.round(width * step);
+    canvas.height = Math.round(height * step * aspect);
+    const half = 0.5 / state.zoom;
+    state.x = clamp(state.x, 1 - half, half);
+    state.y = clamp(state.y, 1 - half, half);
+    const stepX = (canvas.width / width) * state.zoom;
+    const stepY = (canvas.height / height) * state.zoom;
+    return { left: (state.x - half) * width, top: (state.y - half) * height, stepX, stepY };
+  }
+
+  function coloured() {
+    const { width, height } = patient();
     const picture = new ImageData(width, height);
     const grey = plane("image");
     const over = state.overlay === "none" ? null : plane(state.overlay);
     const asMap = isMap(state.overlay);
+    const dark = state.level - state.width / 2;
     for (let voxel = 0; voxel < grey.length; voxel += 1) {
       const at = 4 * voxel;
-      picture.data.fill(grey[voxel], at, at + 3);
+      picture.data.fill(((grey[voxel] - dark) / state.width) * 255, at, at + 3); // clamped by its type
       picture.data[at + 3] = 255;
       if (over === null || over[voxel] === 0) continue;
       if (asMap) blend(picture.data, at, rampColour(over[voxel]), (state.opacity / 100) * Math.min(1, over[voxel] / 64));
@@ -72,17 +102,26 @@
     }
     const small = new OffscreenCanvas(width, height);
     small.getContext("2d").putImageData(picture, 0, 0);
-    canvas.width = width * SCALE;
-    canvas.height = Math.round(height * SCALE * aspect);
+    return small;
+  }
+
+  function paint() {
+    const { width, height } = patient();
+    const seen = view();
     const context = canvas.getContext("2d");
     context.imageSmoothingQuality = "high";
-    context.drawImage(small, 0, 0, canvas.width, canvas.height);
-    if (state.outline !== "none") outline(context, plane(state.outline), width, height, SCALE, SCALE * aspect);
+    context.translate(-seen.left * seen.stepX, -seen.top * seen.stepY);
+    context.drawImage(coloured(), 0, 0, width * seen.stepX, height * seen.stepY);
+    if (state.outline !== "none") outline(context, plane(state.outline), width, height, seen.stepX, seen.stepY);
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    letters(context);
+    scaleBar(context, seen.stepX);
   }
 
   function outline(context, labels, width, height, stepX, stepY) {
     const value = (x, y) => (x < 0 || y < 0 || x >= width || y >= height ? 0 : labels[y * width + x]);
-    for (const pass of [{ colour: () => "#000", thick: 3.5 }, { colour: (label) => `rgb(${labelColour(label)})`, thick: 1.8 }]) {
+    const thin = Math.max(canvas.width, canvas.height) / 350;
+    for (const pass of [{ colour: () => "#000", thick: 2 * thin }, { colour: (label) => `rgb(${labelColour(label)})`, thick: thin }]) {
       const paths = new Map();
       for (let y = 0; y <= height; y += 1) {
         for (let x = 0; x <= width; x += 1) {
@@ -106,6 +145,56 @@
     }
   }
 
+  const letterSize = () => Math.round(Math.max(canvas.width, canvas.height) / 26);
+
+  function text(context, words, x, y, across, down) {
+    context.font = `600 ${letterSize()}px system-ui, sans-serif`;
+    context.textAlign = across;
+    context.textBaseline = down;
+    context.lineWidth = letterSize() / 5;
+    context.lineJoin = "round";
+    context.strokeStyle = "#000";
+    context.fillStyle = "#fff";
+    context.strokeText(words, x, y);
+    context.fillText(words, x, y);
+  }
+
+  function letters(context) {
+    const { sides } = patient();
+    const gap = letterSize() / 3;
+    if (!sides.left) return;
+    text(context, sides.left, gap, canvas.height / 2, "left", "middle");
+    text(context, sides.right, canvas.width - gap, canvas.height / 2, "right", "middle");
+    text(context, sides.top, canvas.width / 2, gap, "center", "top");
+    text(context, sides.bottom, canvas.width / 2, canvas.height - gap, "center", "bottom");
+  }
+
+  // The longest round length that takes at most a third of the width.
+  function barLength(stepX) {
+    const most = (canvas.width / 3 / stepX) * patient().pixel;
+    const power = 10 ** Math.floor(Math.log10(most));
+    return [5, 2, 1].map((factor) => factor * power).find((length) => length <= most);
+  }
+
+  function scaleBar(context, stepX) {
+    const length = barLength(stepX);
+    const pixels = (length / patient().pixel) * stepX;
+    const gap = letterSize() / 2;
+    const x = gap;
+    const y = canvas.height - gap;
+    for (const [colour, thick] of [["#000", letterSize() / 3], ["#fff", letterSize() / 7]]) {
+      context.strokeStyle = colour;
+      context.lineWidth = thick;
+      context.lineCap = "butt";
+      context.beginPath();
+      context.moveTo(x, y);
+      context.lineTo(x + pixels, y);
+      context.stroke();
+    }
+    text(context, `${short(length)} ${patient().unit}`, x, y - gap / 2, "left", "bottom");
+    canvas.dataset.scaleBar = `${short(length)} ${patient().unit}`;
+  }
+
   function describe() {
     const one = patient();
     const frame = one.frames[state.frame];
@@ -113,25 +202,29 @@
     if (one.frames.length > 1) parts.push(`frame ${state.frame + 1} of ${one.frames.length}`);
     const painted = state.overlay === "none" ? "image alone" : `${state.overlay} at ${state.opacity} %`;
     const lined = state.outline === "none" ? "no outline" : `outline: ${state.outline}`;
-    part("viewer-state").textContent = `${parts.join(", ")}. ${painted}; ${lined}.`;
-    canvas.setAttribute("aria-label", `Slice viewer: ${parts.join(", ")}, ${painted}, ${lined}`);
+    const zoomed = state.zoom > 1 ? `; zoom ${state.zoom}` : "";
+    part("viewer-state").textContent = `${parts.join(", ")}. ${painted}; ${lined}${zoomed}.`;
+    const sides = one.sides.left ? `, left of the picture: ${one.sides.left}, above: ${one.sides.top}` : "";
+    canvas.setAttribute("aria-label", `Slice viewer: ${parts.join(", ")}, ${painted}, ${lined}${sides}`);
     part("viewer-note").textContent = one.note ? `To keep this page small: ${one.note}.` : "";
   }
 
   function legend() {
     const list = part("viewer-legend");
     list.replaceChildren();
-    const add = (className, background, text) => {
+    const add = (className, background, words) => {
       const item = document.createElement("li");
       const sample = document.createElement("span");
       sample.className = className;
       sample.style.background = background;
-      item.append(sample, ` ${text}`);
+      item.append(sample, ` ${words}`);
       list.append(item);
     };
     data.classes.forEach((one) => add("swatch", one.colour, one.name));
     if (isMap(state.overlay)) {
-      add("ramp", `linear-gradient(to right, ${RAMP.map((colour) => `rgb(${colour})`).join(", ")})`, "certain to a guess");
+      const [low, high] = patient().ranges[patient().maps.indexOf(state.overlay)];
+      const ramp = `linear-gradient(to right, ${RAMP.map((colour) => `rgb(${colour})`).join(", ")})`;
+      add("ramp", ramp, `${state.overlay}: ${short(low)} to ${short(high)}, this patient's range (0 certain, 1 a guess)`);
     } else if (state.overlay !== "none" && bytes && bytes.length && plane(state.overlay).includes(IGNORE)) {
       add("swatch", `rgb(${IGNORE_COLOUR})`, "no label");
     }
@@ -141,8 +234,6 @@
     select.replaceChildren(...names.map((name) => new Option(name, name, false, name === chosen)));
   }
 
-  const clamp = (value, most) => Math.max(0, Math.min(most, value));
-
   function syncControls() {
     const one = patient();
     const names = ["none", ...one.labels, ...one.maps];
@@ -150,14 +241,23 @@
     if (!one.labels.includes(state.outline)) state.outline = "none";
     fill(control("overlay"), names, state.overlay);
     fill(control("outline"), ["none", ...one.labels], state.outline);
-    control("patient").value = String(state.patient);
     control("slice").max = String(one.slices.length - 1);
-    control("slice").value = String(state.slice);
-    control("slice").setAttribute("aria-valuetext", `slice ${one.slices[state.slice]} of ${one.depth}`);
     control("frame").max = String(one.frames.length - 1);
-    control("frame").value = String(state.frame);
-    control("opacity").value = String(state.opacity);
+    for (const name of ["patient", "slice", "frame", "opacity", "zoom", "level", "width"]) {
+      control(name).value = String(state[name]);
+    }
+    const span = one.window[1] - one.window[0];
+    number("slice", `${one.slices[state.slice]} of ${one.depth}`);
+    number("frame", `${state.frame + 1} of ${one.frames.length}`);
+    number("opacity", `${state.opacity} %`);
+    number("zoom", `${state.zoom} x`);
+    number("level", short(intensity(state.level)));
+    number("width", short((state.width / 255) * span));
+    for (const name of ["slice", "frame", "opacity", "zoom", "level", "width"]) {
+      control(name).setAttribute("aria-valuetext", root.querySelector(`[data-number="${name}"]`).textContent);
+    }
     root.querySelector('[data-part="frame"]').hidden = one.frames.length < 2;
+    canvas.classList.toggle("zoomed", state.zoom > 1);
   }
 
   async function show(changes) {
@@ -165,9 +265,10 @@
     Object.assign(state, changes);
     state.patient = clamp(state.patient, data.patients.length - 1);
     state.frame = clamp(moves && changes.frame === undefined ? 0 : state.frame, patient().frames.length - 1);
-    if (moves) state.slice = Math.floor(patient().slices.length / 2);
+    if (moves) Object.assign(state, WINDOW, VIEW, { slice: Math.floor(patient().slices.length / 2) });
     state.slice = clamp(state.slice, patient().slices.length - 1);
     state.opacity = clamp(state.opacity, 100);
+    state.zoom = clamp(Math.round(state.zoom * 4) / 4, MOST_ZOOM, 1);
     syncControls();
     const mine = (wanted += 1);
     try {
@@ -182,14 +283,22 @@
     }
   }
 
-  function voxelUnder(event) {
+  // Place of a pointer as shares of the canvas; the picture is fitted into its box and may leave bars at its sides.
+  function placeOf(event) {
     const box = canvas.getBoundingClientRect();
-    const { width, height } = patient();
-    // The picture is fitted into the box and may leave bars at its sides.
     const fit = Math.min(box.width / canvas.width, box.height / canvas.height);
     const x = (event.clientX - box.left - (box.width - canvas.width * fit) / 2) / (canvas.width * fit);
     const y = (event.clientY - box.top - (box.height - canvas.height * fit) / 2) / (canvas.height * fit);
-    return x < 0 || y < 0 || x >= 1 || y >= 1 ? null : Math.floor(y * height) * width + Math.floor(x * width);
+    return { x, y };
+  }
+
+  function voxelUnder(event) {
+    const { x, y } = placeOf(event);
+    if (x < 0 || y < 0 || x >= 1 || y >= 1) return null;
+    const { width, height } = patient();
+    const across = state.x + (x - 0.5) / state.zoom;
+    const down = state.y + (y - 0.5) / state.zoom;
+    return clamp(Math.floor(down * height), height - 1) * width + clamp(Math.floor(across * width), width - 1);
   }
 
   function readOut(event) {
@@ -197,8 +306,9 @@
     if (voxel === null) return;
     const name = (value) => (value === 0 ? "background" : value === IGNORE ? "no label" : data.classes[value - 1].name);
     const labels = patient().labels.slice(0, 2).map((layer) => `${layer}: ${name(plane(layer)[voxel])}`);
-    const maps = patient().maps.slice(0, 1).map((layer) => `${layer}: ${(plane(layer)[voxel] / 255).toFixed(2)}`);
-    part("viewer-voxel").textContent = [...labels, ...maps].join(", ");
+    const maps = patient().maps.map((layer) => `${layer}: ${short(mapValue(layer, plane(layer)[voxel]))}`);
+    const grey = `intensity ${short(intensity(plane("image")[voxel]))}`;
+    part("viewer-voxel").textContent = [...labels, ...maps, grey].join(", ");
   }
 
   function onKey(event) {
@@ -213,6 +323,9 @@
       ArrowLeft: { frame: (state.frame + patient().frames.length - 1) % patient().frames.length },
       p: { patient: (state.patient + 1) % data.patients.length },
       o: { outline: next },
+      z: { zoom: state.zoom + 0.5 },
+      x: { zoom: state.zoom - 0.5 },
+      r: { ...VIEW, ...WINDOW },
       "+": { opacity: state.opacity + 10 },
       "=": { opacity: state.opacity + 10 },
       "-": { opacity: state.opacity - 10 },
@@ -224,19 +337,82 @@
     show(action);
   }
 
-  for (const name of ["patient", "slice", "frame", "opacity"]) {
+  // Zoom so that what lies under the pointer stays there.
+  function zoomAt(place, zoom) {
+    const target = clamp(Math.round(zoom * 4) / 4, MOST_ZOOM, 1);
+    const x = state.x + (place.x - 0.5) * (1 / state.zoom - 1 / target);
+    const y = state.y + (place.y - 0.5) * (1 / state.zoom - 1 / target);
+    show({ zoom: target, x, y });
+  }
+
+  let turned = 0; // of the wheel since the last slice; touch pads send many small steps
+  function onWheel(event) {
+    if (event.ctrlKey) {
+      event.preventDefault();
+      zoomAt(placeOf(event), state.zoom - Math.sign(event.deltaY) * 0.5);
+      return;
+    }
+    const forward = event.deltaY < 0;
+    const end = forward ? patient().slices.length - 1 : 0;
+    if (state.slice === end || event.deltaY === 0) { // at the ends of the stack the page scrolls on
+      turned = 0;
+      return;
+    }
+    event.preventDefault();
+    turned = Math.sign(turned) === Math.sign(event.deltaY) ? turned + event.deltaY : event.deltaY;
+    if (event.deltaMode === 0 && Math.abs(turned) < 40) return;
+    turned = 0;
+    show({ slice: state.slice + (forward ? 1 : -1) });
+  }
+
+  const pointers = new Map(); // of fingers or the mouse that are down
+  let pinch = null; // distance and zoom when two fingers came down
+  const apart = () => {
+    const [one, other] = [...pointers.values()];
+    return Math.hypot(one.clientX - other.clientX, one.clientY - other.clientY);
+  };
+
+  function onDown(event) {
+    pointers.set(event.pointerId, event);
+    if (pointers.size === 2) pinch = { apart: apart(), zoom: state.zoom };
+    if (state.zoom > 1) canvas.setPointerCapture(event.pointerId);
+  }
+
+  function onMove(event) {
+    const before = pointers.get(event.pointerId);
+    if (before === undefined) {
+      readOut(event);
+      return;
+    }
+    const from = placeOf(before);
+    pointers.set(event.pointerId, event);
+    const to = placeOf(event);
+    if (pointers.size === 2 && pinch !== null) zoomAt(to, (pinch.zoom * apart()) / Math.max(1, pinch.apart));
+    else if (state.zoom > 1) show({ x: state.x - (to.x - from.x) / state.zoom, y: state.y - (to.y - from.y) / state.zoom });
+    readOut(event);
+  }
+
+  function onUp(event) {
+    pointers.delete(event.pointerId);
+    if (pointers.size < 2) pinch = null;
+  }
+
+  for (const name of ["patient", "slice", "frame", "opacity", "zoom", "level", "width"]) {
     control(name).addEventListener("input", (event) => show({ [name]: Number(event.target.value) }));
   }
   for (const name of ["overlay", "outline"]) {
     control(name).addEventListener("input", (event) => show({ [name]: event.target.value }));
   }
+  control("reset").addEventListener("click", () => show({ ...VIEW, ...WINDOW }));
   canvas.addEventListener("keydown", onKey);
-  canvas.addEventListener("pointermove", readOut);
-  canvas.addEventListener("pointerleave", () => { part("viewer-voxel").textContent = ""; });
-  canvas.addEventListener("wheel", (event) => {
-    event.preventDefault();
-    show({ slice: state.slice + (event.deltaY > 0 ? -1 : 1) });
-  }, { passive: false });
+  canvas.addEventListener("pointerdown", onDown);
+  canvas.addEventListener("pointermove", onMove);
+  for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, onUp);
+  canvas.addEventListener("pointerleave", (event) => {
+    if (!canvas.hasPointerCapture(event.pointerId)) onUp(event);
+    part("viewer-voxel").textContent = "";
+  });
+  canvas.addEventListener("wheel", onWheel, { passive: false });
   for (const link of document.querySelectorAll("a[data-patient]")) {
     link.addEventListener("click", () => {
       const index = Number(link.dataset.patient);
