@@ -195,13 +195,14 @@ def test_a_missing_frame_of_reference_costs_the_object_alone(
     assert (tmp_path / "out" / "scan_seg.nii.gz").is_file() and not list((tmp_path / "out").glob("*.dcm"))
 
 
-def test_a_cine_without_a_time_step_is_refused(
+def test_a_cine_without_a_time_step_is_predicted_with_a_note(
     run: Path, dicom_files: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = save_nifti(tmp_path / "p_4d.nii.gz", blobs(20, 18, 2, 3), dicom_files.true_affine(), step=0.0)
-    assert predict(run, path, tmp_path / "out") == 2
+    assert predict(run, path, tmp_path / "out") == 0
     said = capfd.readouterr().err
-    assert "p_4d.nii.gz" in said and "time step of 0" in said and "pixdim" in said
+    assert "p_4d.nii.gz: read as frames over time" in said and "pixdim" in said
+    assert nib.load(tmp_path / "out" / "p_4d_seg.nii.gz").shape == (20, 18, 2, 3)
 
 
 def test_a_cine_is_predicted_frame_by_frame_with_weights_loaded_once(

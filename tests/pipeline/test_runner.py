@@ -145,9 +145,15 @@ def test_a_damaged_record_means_running_again(tmp_path: Path) -> None:
     assert _ran(_recipe(), tmp_path) == ["side"]
 
 
-def test_the_digest_sees_names_sizes_and_times(tmp_path: Path) -> None:
+def test_the_digest_sees_names_and_contents_and_not_times(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("1")
     before = files_digest([tmp_path])
+    os.utime(tmp_path / "a", (0, 0))
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     assert files_digest([tmp_path]) == before
     (tmp_path / "b").write_text("")
+    assert files_digest([tmp_path]) != before
+    (tmp_path / "b").unlink()
+    (tmp_path / "a").write_text("2")  # of the same size
+    os.utime(tmp_path / "a", (0, 0))
     assert files_digest([tmp_path]) != before

@@ -94,9 +94,10 @@ def run(args: argparse.Namespace) -> int:
         scores=args.scores,
         track=partial(track, description="scoring", disable=not sys.stdout.isatty(), transient=True),
     )
+    if args.output:  # first, since printing may fail
+        done.write(args.output)
     _print(done)
     if args.output:
-        done.write(args.output)
         print(f"written to {args.output}")
     for note in done.notes:
         print(f"unia-med: {note}", file=sys.stderr)

@@ -48,9 +48,10 @@ def run(args: argparse.Namespace) -> int:
         found = api.inspect(
             args.config, set=args.set, progress=lambda done, total: bar.update(task, completed=done, total=total)
         )
+    if args.output:  # first, since printing may fail
+        found.write(args.output)
     _print(found)
     if args.output:
-        found.write(args.output)
         print(f"written to {args.output}")
     return 1 if found.faults else 0
 

@@ -21,7 +21,7 @@ from unia_med.data.io.frames import FrameSource, open_volume
 from unia_med.data.io.suffixes import is_image
 from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
-from unia_med.files import content_digest
+from unia_med.files import content_digest, zip_damage
 
 _PARTS = ("network", "preprocessing", "inferer", "postprocessing")
 """What `configs/inference.json` has to define, besides the weights in `models/model.pt`."""
@@ -213,6 +213,9 @@ def _with_weights(network: Any, folder: Path) -> Any:
     import torch
 
     path = folder / "models" / "model.pt"
+    damage = zip_damage(path) if path.is_file() else None
+    if damage is not None:
+        raise UserError(f"the weights are damaged ({damage})", path, "Copy or export the bundle again")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         network.load_state_dict(state.get("model", state))

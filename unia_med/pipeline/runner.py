@@ -1,30 +1,33 @@
 """Runs the stages of a recipe, each in its own folder, and leaves out what is finished and unchanged.
 
-A stage's fingerprint covers its step and settings, the package version, the files it reads by name, size and time of
-change, and the fingerprints and finishing times of the stages it reads. Its record lies in `records/NAME.json`.
+A stage's fingerprint covers its step and settings, the package version, the files it reads by name and content, and
+the fingerprints and finishing times of the stages it reads. Its record lies in `records/NAME.json`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from unia_med import __version__
 from unia_med.config.pipeline import StageConfig
+from unia_med.data.io.walk import walk
 from unia_med.errors import UserError
+from unia_med.files import content_digest, write_text
 from unia_med.pipeline.recipe import Recipe
 from unia_med.pipeline.steps import Step
 from unia_med.registry import STEPS, resolve
 
 RECORDS = "records"
 _NAMELESS = "stage:{}"
+_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -119,36 +122,33 @@ def write_record(output: Path, record: Record) -> None:
         output: Folder of the pipeline.
         record: What to keep.
     """
-    from unia_med.files import write_text
-
     folder = output / RECORDS
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / f"{record.stage}.json", json.dumps(asdict(record), indent=2) + "\n")
 
 
 def files_digest(paths: list[Path]) -> str:
-    """One hash of the names, sizes and times of change of files and of all files in folders.
+    """One hash of the names and contents of files and of all files in folders.
 
     Args:
         paths: Files or folders; a missing one counts as missing.
     """
     digest = hashlib.sha256()
-    for path in paths:
-        for name, size, changed in sorted(_listing(path)):
-            digest.update(f"{name}\0{size}\0{changed}\n".encode())
-        digest.update(b"\1")
+    with ThreadPoolExecutor(_THREADS) as threads:
+        for path in paths:
+            files = sorted(_listing(path))
+            contents = threads.map(content_digest, (file for _, file in files))
+            for (name, _), content in zip(files, contents, strict=True):
+                digest.update(f"{name}\0{content}\n".encode())
+            digest.update(b"\1")
     return digest.hexdigest()
 
 
-def _listing(path: Path) -> Iterator[tuple[str, int, int]]:
+def _listing(path: Path) -> Iterator[tuple[str, Path]]:
     if path.is_file():
-        facts = path.stat()
-        yield path.name, facts.st_size, facts.st_mtime_ns
-    for folder, _, names in os.walk(path):
-        for name in names:
-            file = Path(folder) / name
-            facts = file.stat()
-            yield str(file.relative_to(path)), facts.st_size, facts.st_mtime_ns
+        yield path.name, path
+    elif path.is_dir():
+        yield from ((file.relative_to(path).as_posix(), file) for file in walk(path) if file.is_file())
 
 
 def _steps(recipe: Recipe, place: Callable[[str], str]) -> dict[str, Step]:

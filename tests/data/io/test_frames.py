@@ -19,8 +19,10 @@ from unia_med.errors import UserError
 AFFINE = np.array([[1.2, 0.3, -1.0, 30], [-0.4, 1.1, 2.0, -12], [0.3, 0.5, 7.5, 5], [0, 0, 0, 1]])
 
 
-def save_cine(path: Path, array: np.ndarray, step: float = 0.04, slope: float | None = None) -> Path:
-    image = nib.Nifti1Image(array, AFFINE)
+def save_cine(
+    path: Path, array: np.ndarray, step: float = 0.04, slope: float | None = None, affine: np.ndarray = AFFINE
+) -> Path:
+    image = nib.Nifti1Image(array, affine)
     image.header.set_xyzt_units("mm", "sec")
     image.header["pixdim"][4] = step
     if slope is not None:
@@ -93,12 +95,22 @@ def test_an_error_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nii", "b.nii.gz"]
 
 
-@pytest.mark.parametrize("step", [0.0, float("nan")])
-def test_a_cine_without_time_is_refused(tmp_path: Path, step: float) -> None:
-    path = save_cine(tmp_path / "a.nii.gz", numbers((4, 5, 2, 3)), step)
-    with pytest.raises(UserError, match="time step") as caught:
-        open_volume(path)
-    assert caught.value.where == path and "pixdim" in str(caught.value)
+@pytest.mark.parametrize("step", [0.0, float("nan"), -1.0])
+def test_a_cine_without_time_is_read_with_a_note_and_its_results_open_elsewhere(
+    tmp_path: Path, step: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    array = numbers((4, 5, 2, 3))
+    path = save_cine(tmp_path / "a.nii.gz", array, step, affine=np.diag([1.5, 1.5, 8, 1]))
+    with caplog.at_level("WARNING", "unia_med"):
+        cine = open_volume(path)
+    assert "a.nii.gz: read as frames over time, without a time" in caplog.text
+    assert all(np.array_equal(cine.frame(index).array, array[..., index]) for index in range(3))
+    with FrameWriter(cine, np.uint8, tmp_path / "b.nii.gz") as writer:
+        for index in range(3):
+            writer.write(array[..., index].astype(np.uint8))
+    assert nib.load(tmp_path / "b.nii.gz").header["pixdim"][4] == 0
+    image = pytest.importorskip("SimpleITK").ReadImage(str(tmp_path / "b.nii.gz"))
+    assert image.GetSize() == (4, 5, 2, 3) and image.GetSpacing()[3] == 1.0
 
 
 def test_bad_frames_are_named_when_they_are_read(tmp_path: Path) -> None:

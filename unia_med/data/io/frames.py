@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -14,13 +15,14 @@ import nibabel as nib
 import numpy as np
 
 from unia_med.data.io.geometry import check_geometry
-from unia_med.data.io.nifti import check_finite, result_header, stored_voxels
+from unia_med.data.io.nifti import check_finite, has_time_step, result_header, stored_voxels
 from unia_med.data.io.nifti_file import NiftiFile, in_header_units, open_nifti
 from unia_med.data.io.read import read_volume
 from unia_med.data.io.suffixes import NIFTI_SUFFIXES, volume_suffix
 from unia_med.data.io.volume import Volume
-from unia_med.errors import UserError
 from unia_med.files import replacing
+
+_LOG = logging.getLogger(__name__)
 
 _COMPRESSION = 1
 """gzip level, nibabel's own: masks hardly shrink with more, and it is several times slower."""
@@ -114,38 +116,32 @@ def open_volume(path: Path | str) -> FrameSource:
         path: NIfTI, NRRD or MetaImage file.
 
     Raises:
-        UserError: as `read_volume`; and a 4D file whose time step is zero or unknown.
+        UserError: as `read_volume`.
     """
     path = Path(path)
     if path.is_dir() or not path.exists() or volume_suffix(path) not in NIFTI_SUFFIXES:
         volume = read_volume(path)
-        check_time_step(volume.shape, volume.header, path)
+        note_time_step(volume.shape, volume.header, path)
         return volume
     file = open_nifti(path, keep_open=True)
     if len(file.shape) != 4:
         return read_volume(path)
     check_geometry(file.shape, file.affine, path)
-    check_time_step(file.shape, file.header, path)
+    note_time_step(file.shape, file.header, path)
     return NiftiFrames(file)
 
 
-def check_time_step(shape: tuple[int, ...], header: Any | None, path: Path) -> None:
-    """Refuse a cine whose frames have no distance in time, since results would inherit it.
+def note_time_step(shape: tuple[int, ...], header: Any | None, path: Path) -> None:
+    """Say where the frames of a cine have no distance in time; results keep that, and nothing else depends on it.
 
     Args:
         shape: of the volume; one of three dimensions has no time.
         header: NIfTI header, or None for a volume made in memory.
         path: the file, for the message.
     """
-    if len(shape) < 4 or header is None:
-        return
-    step = float(header["pixdim"][4])
-    if not (np.isfinite(step) and step > 0):
-        raise UserError(
-            f"a 4D volume with a time step of {step:g}, expected the time from frame to frame",
-            where=path,
-            remedy="Write it into the header (pixdim[4]), with nibabel: image.header.set_zooms((x, y, z, seconds))",
-        )
+    if len(shape) >= 4 and header is not None and not has_time_step(header):
+        what = "read as frames over time, without a time from frame to frame (pixdim[4]) in its header"
+        _LOG.warning("%s: %s", path, what)
 
 
 def iterate_frames(source: FrameSource) -> Iterator[Volume]:

@@ -129,6 +129,8 @@ def result_header(dtype: np.dtype, shape: tuple[int, ...], source: Any) -> Any:
         header.set_data_shape(source.shape[:3])
         header["pixdim"][4:] = 0
     header.set_data_shape(shape)
+    if len(shape) > 3 and not has_time_step(header):
+        header["pixdim"][4] = 0  # NaN would make other programs refuse the result
     header.set_slope_inter(1, 0)
     header["cal_max"] = header["cal_min"] = 0
     if source.header is None:
@@ -136,6 +138,16 @@ def result_header(dtype: np.dtype, shape: tuple[int, ...], source: Any) -> Any:
         header.set_sform(source.affine, code=1)
         header.set_qform(source.affine, code=1)
     return header
+
+
+def has_time_step(header: Any) -> bool:
+    """Return whether a NIfTI header says how far frames are apart in time.
+
+    Args:
+        header: of a file with four axes.
+    """
+    step = float(header["pixdim"][4])
+    return bool(np.isfinite(step)) and step > 0
 
 
 def new_header(shape: tuple[int, ...], affine: np.ndarray, zooms: Sequence[float] | None = None) -> nib.Nifti1Header:
