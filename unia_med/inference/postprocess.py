@@ -43,7 +43,7 @@ def postprocess(
     array([1, 1, 0, 0], dtype=uint8)
     """
     cleaned = np.array(labels)
-    occupied = ndimage.find_objects((cleaned != BACKGROUND).astype(np.uint8))
+    occupied = ndimage.find_objects((cleaned != BACKGROUND).view(np.uint8))
     if not occupied:
         return cleaned
     part = cleaned[occupied[0]]  # a view: the rest of the volume stays background

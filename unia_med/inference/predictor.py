@@ -14,13 +14,14 @@ from monai.data import MetaTensor
 from torch import Tensor
 
 from unia_med.config.schema import GridConfig, RunConfig
-from unia_med.data.grid.transforms import KEY, as_tensor, preprocess, scaling, to_slices
+from unia_med.data.grid.transforms import KEY, as_tensor, in_slabs, scaling, to_slices
 from unia_med.data.io.channels import ChannelFiles
 from unia_med.data.io.frames import FrameSource, open_volume
 from unia_med.data.io.orientation import orient, orient_back
 from unia_med.data.io.suffixes import is_image
-from unia_med.data.io.volume import Volume
+from unia_med.data.io.volume import Volume, without_voxels
 from unia_med.errors import UserError
+from unia_med.inference.native import Prepared, Slab, brought_back, sliced
 from unia_med.inference.postprocess import postprocess as clean
 from unia_med.inference.reassemble import PlaneMap, plane_map
 from unia_med.inference.tta import predict_views
@@ -66,14 +67,6 @@ class DetailedSegmentation(NamedTuple):
     network: np.ndarray
 
 
-class _Prepared(NamedTuple):
-    """A volume as stored, turned so that its third axis goes from slice to slice, and on the network's grid."""
-
-    stored: Volume
-    frame: Volume
-    image: MetaTensor
-
-
 class Predictor:
     """Segments volumes slice by slice.
 
@@ -111,8 +104,8 @@ class Predictor:
         self.postprocess = postprocess
         self.cleaning = config.inference.postprocess.steps(config.data)
         self.flips, self.scales = _views(config) if tta else (False, (1.0,))
-        self._chain = preprocess(config.data.grid, load=False)
         self._scaling = scaling(config.data.grid)
+        self.grid = config.data.grid
         self.slice_axis = config.data.grid.slice_axis
         self._slices = _described(config.data.grid)
         self._files = ChannelFiles.of(config.data)
@@ -166,9 +159,9 @@ class Predictor:
         Raises:
             UserError: as ``predict_volume``.
         """
-        waiting: list[_Prepared] = []
-        for stored in frames:
-            waiting.append(self._prepared(stored))
+        waiting: list[Prepared] = []
+        for image in map(self._prepared, frames):  # no name for what is read, which would keep its voxels
+            waiting.append(image)
             if (len(waiting) + 1) * waiting[-1].image.shape[-1] > self.batch_slices:
                 yield from self._predict_together(waiting)
                 waiting = []
@@ -180,12 +173,13 @@ class Predictor:
         Args:
             stored: one frame, as read from its file.
         """
-        _, frame, image = self._prepared(stored)
-        pairs = list(self._native_slabs(frame, image, network=True))
-        probabilities = torch.cat([found.cpu() for found, _ in pairs])
-        labels, entropy = self._refined(probabilities, frame), normalised_entropy(probabilities).float()
-        doubt = torch.cat([pair[:, 1].cpu() for _, pair in pairs])
-        arrays = (self._cleaned(_sliced(labels)), _sliced(entropy), _sliced(doubt.float()))
+        frame = orient(stored, self.slice_axis)
+        image = in_slabs(frame, self.grid)
+        slabs = list(self._native_slabs(frame, image, network=True))
+        probabilities = torch.cat([slab.probabilities.cpu() for slab in slabs])
+        labels, entropy = self._refined(probabilities, self._edges(frame)), normalised_entropy(probabilities).float()
+        doubt = torch.cat([slab.doubt[:, 1].cpu() for slab in slabs])
+        arrays = (self._cleaned(sliced(labels)), sliced(entropy), sliced(doubt.float()))
         cleaned, spread, own = (self._turned_back(array, stored) for array in arrays)
         return DetailedSegmentation(cleaned, self._classes_first(probabilities, stored), spread, own)
 
@@ -196,7 +190,7 @@ class Predictor:
             frame: as read from its file.
         """
         _, turned, image = self._prepared(frame)
-        slabs = [found.cpu() for found, _ in self._native_slabs(turned, image, network=False)]
+        slabs = [slab.probabilities.cpu() for slab in self._native_slabs(turned, image, network=False)]
         return self._classes_first(torch.cat(slabs), frame)
 
     def label_maps(self, stored: Volume, tags: np.ndarray, labels: np.ndarray | None = None) -> dict[str, np.ndarray]:
@@ -210,7 +204,7 @@ class Predictor:
             labels: uint8 (Z, H, W) weak labels on the network's grid with `IGNORE`, for methods that use them.
         """
         frame = orient(stored, self.slice_axis)
-        image: MetaTensor = self._chain({KEY: as_tensor(frame)})[KEY]
+        image = in_slabs(frame, self.grid)
         parts: dict[str, list[Tensor]] = {}
         with _evaluating(self.method):
             for start in range(0, len(tags), self.batch_slices):
@@ -226,7 +220,7 @@ class Predictor:
         values = sorted(set(labels.unique().tolist()) | {BACKGROUND})  # background first: it takes what is not seen
         back = self._way_back(frame, image)
         native = back(torch.stack([(labels == value).float() for value in values], 1))
-        return _sliced(torch.tensor(values, dtype=torch.uint8)[native.max(1).indices])
+        return sliced(torch.tensor(values, dtype=torch.uint8)[native.max(1).indices])
 
     def predict_slices(self, slices: Tensor) -> Tensor:
         """Class probabilities (Z, K, H, W) of preprocessed slices, averaged over views, at the set temperature.
@@ -236,48 +230,55 @@ class Predictor:
         """
         return self._predict_maps(slices, network=False)[0]
 
-    def _prepared(self, stored: Volume) -> _Prepared:
-        frame = orient(stored, self.slice_axis)
-        return _Prepared(stored, frame, self._chain({KEY: as_tensor(frame)})[KEY])
+    def _prepared(self, stored: Volume) -> Prepared:
+        frame = orient(stored, self.slice_axis, copy=False)
+        image = in_slabs(frame, self.grid)
+        seen = frame if self.settings.crf.iterations else without_voxels(frame)
+        return Prepared(without_voxels(stored), seen, image)
 
-    def _predict_together(self, volumes: list[_Prepared]) -> Iterator[Segmentation]:
+    def _predict_together(self, volumes: list[Prepared]) -> Iterator[Segmentation]:
         own = self.settings.uncertainty == "network"
         if len(volumes) < 2:
             yield from (self._segmentation(one, self._native_slabs(one.frame, one.image, own)) for one in volumes)
             return
         maps = self._predict_maps(torch.cat([to_slices(one.image) for one in volumes]), own)
         parts = zip(*(every.split([one.image.shape[-1] for one in volumes]) for every in maps), strict=True)
-        for one, (probabilities, pair) in zip(volumes, parts, strict=True):
-            back = self._way_back(one.frame, one.image)
-            yield self._segmentation(one, [(back(probabilities), back(pair) if own else pair)])
+        for one, found in zip(volumes, parts, strict=True):
+            yield self._segmentation(one, brought_back(self._way_back(one.frame, one.image), *found))
 
-    def _segmentation(self, volume: _Prepared, native: Iterable[tuple[Tensor, Tensor]]) -> Segmentation:
-        """Of slabs as ``_native_slabs`` gives them."""
-        slabs: list[tuple[Tensor, Tensor]] = []
-        for probabilities, pair in native:
-            found = self._refined(probabilities, volume.frame, sum(len(done) for done, _ in slabs))
-            # The probabilities are let go: memory holds those of one slab.
-            doubt = pair[:, 1].float() if pair.shape[1] else normalised_entropy(probabilities).float()
-            slabs.append((found, doubt.cpu()))
-        labels, uncertainty = (_sliced(torch.cat(parts)) for parts in zip(*slabs, strict=True))
+    def _segmentation(self, volume: Prepared, native: Iterable[Slab]) -> Segmentation:
+        """Of the slabs of all slices; memory holds the probabilities of one."""
+        shape = volume.frame.shape[:3]
+        # In the order of files, slices one after another.
+        labels, uncertainty = np.empty(shape, np.uint8, order="F"), np.empty(shape, np.float32, order="F")
+        edges = self._edges(volume.frame)
+        for slab in native:
+            some = slice(slab.first, slab.first + len(slab.probabilities))
+            place = (..., some)
+            labels[place] = sliced(self._refined(slab.probabilities, None if edges is None else edges[some]))
+            doubt = slab.doubt[:, 1] if slab.doubt.shape[1] else normalised_entropy(slab.probabilities)
+            uncertainty[place] = sliced(doubt.float().cpu())
         stored = volume.stored
         return Segmentation(self._turned_back(self._cleaned(labels), stored), self._turned_back(uncertainty, stored))
 
-    def _refined(self, probabilities: Tensor, frame: Volume, first: int = 0) -> Tensor:
+    def _edges(self, frame: Volume) -> Tensor | None:
+        """Slices (Z, C, X, Y) in [0, 1] on the native grid, whose edges the CRF follows; None without one."""
+        if not self.settings.crf.iterations:
+            return None
+        return to_slices(cast(Tensor, self._scaling({KEY: as_tensor(frame)})[KEY]))
+
+    def _refined(self, probabilities: Tensor, edges: Tensor | None) -> Tensor:
         """Labels (z, X, Y) uint8 on the CPU of native probabilities (z, K, X, Y), after the CRF where one is set.
 
         Args:
-            probabilities: of the slices from number `first` on.
-            frame: the volume on the native grid, whose edges the CRF follows.
-            first: slice.
+            probabilities: of some slices.
+            edges: these slices of `_edges`.
         """
-        if not self.settings.crf.iterations:
+        if edges is None:
             # max is argmax, and eight times faster on a CPU.
             return probabilities.max(1).indices.to(torch.uint8).cpu()
         settings = CrfSettings(**self.settings.crf.model_dump())
-        scaled = cast(Tensor, self._scaling({KEY: as_tensor(frame)})[KEY])
-        images = to_slices(scaled)[first : first + len(probabilities)]
-        pairs = zip(images.to(self.device), probabilities.to(self.device), strict=True)
+        pairs = zip(edges.to(self.device), probabilities.to(self.device), strict=True)
         return (
             torch.stack([dense_crf(image, found, settings).argmax(0) for image, found in pairs]).to(torch.uint8).cpu()
         )
@@ -293,14 +294,14 @@ class Predictor:
     def _cleaned(self, labels: np.ndarray) -> np.ndarray:
         return clean(labels, **self.cleaning) if self.postprocess else labels
 
-    def _native_slabs(self, frame: Volume, image: MetaTensor, network: bool) -> Iterator[tuple[Tensor, Tensor]]:
-        """Probabilities (z, K, X, Y), and (z, 2, X, Y) 1 - U and U or nothing, on the native grid, slab by slab."""
+    def _native_slabs(self, frame: Volume, image: MetaTensor, network: bool) -> Iterator[Slab]:
+        """Probabilities, and U where the network's is asked for, on the native grid."""
         slices = to_slices(image)
         back = self._way_back(frame, image)
-        for slab in slices.split(self.batch_slices):
-            probabilities, pair = self._predict_maps(slab, network)
-            # 1 - U and U sum to 1 like probabilities, so that what was not seen comes back as certain.
-            yield back(probabilities), back(pair) if network else pair
+        first = 0
+        for batch in slices.split(self.batch_slices):  # which may be halved on the way
+            yield from brought_back(back, *self._predict_maps(batch, network), first=first)
+            first += len(batch)
 
     def _way_back(self, frame: Volume, image: MetaTensor) -> PlaneMap:
         """From (z, K, H, W) to (z, K, X, Y)."""
@@ -359,11 +360,6 @@ def _views(config: RunConfig) -> tuple[bool, tuple[float, ...]]:
 def _described(grid: GridConfig) -> str:
     pixel = f" of {grid.spacing_mm:g} mm" if grid.spacing_mm else ""
     return f"slices of {grid.size[0]} x {grid.size[1]} pixels{pixel}"
-
-
-def _sliced(slices: Tensor) -> np.ndarray:
-    """(X, Y, Z) of (z, X, Y), Z going from slice to slice."""
-    return slices.permute(1, 2, 0).contiguous().numpy()
 
 
 @contextmanager

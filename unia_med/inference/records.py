@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,9 @@ from unia_med.inference.predictor import Segmentation
 
 CLASSES, SUMMARY = "classes.json", "summary.csv"
 
+_INFINITE = 0x7C00
+"""Bits of infinity in half precision; above zero, larger numbers have larger bits up to here."""
+
 DOUBTFUL = 0.35
 """Mean uncertainty of the voxels of a mask from which a person should look at it."""
 
@@ -27,11 +31,11 @@ class Tally:
 
     Attributes:
         voxels: of each label, over all frames.
-        uncertainty: of the voxels that are some class, frame by frame.
+        doubts: how many voxels of some class have which uncertainty, by the bits of its half precision.
     """
 
     voxels: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
-    uncertainty: list[np.ndarray] = field(default_factory=list)
+    doubts: np.ndarray = field(default_factory=lambda: np.zeros(1 << 16, np.int64))
 
     def watched(self, frames: Iterable[Segmentation]) -> Iterator[Segmentation]:
         """Yield frames as they are, and count them.
@@ -40,9 +44,25 @@ class Tally:
             frames: of one image.
         """
         for frame in frames:
-            self.voxels += np.bincount(frame.labels.ravel(), minlength=256)
-            self.uncertainty.append(frame.uncertainty[frame.labels > 0].astype(np.float16))
+            for number in range(frame.labels.shape[2]):  # numpy counts in 64 bits: slice by slice for memory
+                labels, doubt = frame.labels[:, :, number], frame.uncertainty[:, :, number]
+                self.voxels += np.bincount(labels.ravel(), minlength=256)
+                half = np.abs(doubt[labels > 0]).astype(np.float16)
+                self.doubts += np.bincount(half.view(np.uint16), minlength=1 << 16)
             yield frame
+
+    def uncertainty(self) -> tuple[float, float] | None:
+        """Return mean and 95th percentile over the voxels that are some class; None where none is, or none is known."""
+        known = self.doubts[: _INFINITE + 1]  # what follows is NaN: a model that gives no uncertainty
+        total = int(known.sum())
+        if not total:
+            return None
+        values = np.arange(_INFINITE + 1, dtype=np.uint16).view(np.float16).astype(np.float64)
+        used = known > 0
+        upto, values = np.cumsum(known[used]), values[used]
+        place = 0.95 * (total - 1)
+        low, high = (values[np.searchsorted(upto, at, side="right")] for at in (math.floor(place), math.ceil(place)))
+        return float(values @ known[used]) / total, float(low + (place - math.floor(place)) * (high - low))
 
     def row(self, name: str, classes: Sequence[str], voxel_ml: float | None) -> dict[str, Any]:
         """Return the row of `summary.csv`.
@@ -52,8 +72,7 @@ class Tally:
             classes: of the labels 1, 2, 3, ...
             voxel_ml: volume of a voxel; None for pictures, whose pixels are counted.
         """
-        doubt = np.concatenate(self.uncertainty).astype(np.float32) if self.uncertainty else np.zeros(0)
-        mean, high = (float(doubt.mean()), float(np.percentile(doubt, 95))) if doubt.size else (None, None)
+        mean, high = self.uncertainty() or (None, None)
         unit, factor = ("pixels", 1.0) if voxel_ml is None else ("ml", voxel_ml)
         volumes = {f"{label}_{unit}": round(float(self.voxels[i]) * factor, 3) for i, label in enumerate(classes, 1)}
         review = mean is None or mean > DOUBTFUL

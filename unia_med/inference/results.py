@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,11 +103,14 @@ def _write_frames(
     from unia_med.data.io.dicom.series import DicomSeries
     from unia_med.data.io.frames import FrameWriter
 
+    frames = iter(frames)
+    first = next(frames)  # before a file is begun: the image may turn out to be unreadable
     with ExitStack() as stack:
         writers = {kind: stack.enter_context(FrameWriter(source, _TYPES[kind], file)) for kind, file in files.items()}
         series = source if isinstance(source, DicomSeries) else None
         objects = stack.enter_context(SegWriter(series, classes)) if series else None
-        for index, found in enumerate(frames):
+        for index, found in enumerate(chain([first], frames)):
+            first = None
             for kind, writer in writers.items():
                 writer.write(getattr(found, kind))
             if series and objects:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+_COUNTED = 1 << 24
+"""Numbers that numpy, which makes them 64 bits wide, counts at once."""
+
 
 def largest_piece(mask: np.ndarray, structure: np.ndarray | None = None) -> np.ndarray:
     """Return the largest connected piece of a mask, bool of its shape; of equally large ones the first in memory order.
@@ -16,5 +19,8 @@ def largest_piece(mask: np.ndarray, structure: np.ndarray | None = None) -> np.n
     pieces, count = ndimage.label(mask, structure)
     if count < 2:
         return mask
-    largest: np.ndarray = pieces == 1 + int(np.bincount(pieces.ravel())[1:].argmax())
+    sizes = np.zeros(count + 1, np.int64)
+    for part in np.array_split(pieces.ravel(), 1 + pieces.size // _COUNTED):
+        sizes += np.bincount(part, minlength=count + 1)
+    largest: np.ndarray = pieces == 1 + int(sizes[1:].argmax())
     return largest

@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -17,14 +18,17 @@ from unia_med.data.grid.transforms import (
     KEY,
     as_tensor,
     from_slices,
+    in_slabs,
     load_label_slices,
     preprocess,
     restore,
     to_slices,
 )
+from unia_med.data.io.orientation import orient
 from unia_med.data.io.read import read_volume
 from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
+from unia_med.inference.reassemble import plane_map
 from unia_med.labels import IGNORE
 
 OBLIQUE = np.array([[0.0, -1.2, 2.0, 5.0], [1.3, 0.1, 0.5, 7.0], [0.2, 0.3, 8.0, 3.0], [0, 0, 0, 1]])
@@ -156,3 +160,26 @@ def test_reading_cases_and_tags_needs_no_torch() -> None:
     modules = "unia_med.data.layouts.acdc, unia_med.data.weak_labels.tags, unia_med.data.splits"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"spacing_mm": None}, {"resize": "stretch", "spacing_mm": None, "size": (32, 48)}, {"slice_axis": "axial"}],
+)
+@pytest.mark.parametrize("axes", ["XYZ", "XYZC"])
+def test_slabs_give_what_the_whole_volume_gives(
+    settings: dict[str, Any], axes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    affine = np.array([[0.2, -1.3, 0.1, 4], [1.1, 0.1, 0.3, 5], [0.1, 0.2, -7, 6], [0, 0, 0, 1]])
+    shape = (70, 61, 23) if axes == "XYZ" else (70, 61, 23, 2)
+    array = np.random.default_rng(0).integers(-500, 3000, shape).astype(np.int16)
+    grid = GridConfig(**settings)
+    volume = orient(Volume(array, affine, axes=axes), grid.slice_axis, copy=False)
+    whole = preprocess(grid, load=False)({KEY: as_tensor(volume)})[KEY]
+    monkeypatch.setattr("unia_med.data.grid.transforms._SLAB", 5)
+    monkeypatch.setattr("unia_med.data.grid.transforms._SMALL", 0)
+    found = in_slabs(volume, grid)
+    np.testing.assert_allclose(found.numpy(), whole.numpy(), atol=2e-6)
+    np.testing.assert_array_equal(found.affine.numpy(), whole.affine.numpy())
+    back = [plane_map(image, torch.from_numpy(volume.affine), volume.shape) for image in (whole, found)]
+    assert torch.equal(back[0].rows, back[1].rows) and torch.equal(back[0].columns, back[1].columns)

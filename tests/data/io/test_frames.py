@@ -126,10 +126,35 @@ def test_bad_frames_are_named_when_they_are_read(tmp_path: Path) -> None:
         list(iterate_frames(open_volume(tmp_path / "short.nii.gz")))
 
 
-def test_3d_and_other_formats_come_whole(tmp_path: Path) -> None:
-    nib.save(nib.Nifti1Image(numbers((4, 5, 2)), AFFINE), tmp_path / "a.nii.gz")
-    volume = open_volume(tmp_path / "a.nii.gz")
-    assert isinstance(volume, Volume) and len(list(iterate_frames(volume))) == 1
+def test_a_3d_file_is_one_frame_that_is_read_when_it_is_asked_for(tmp_path: Path) -> None:
+    array = numbers((4, 5, 2))
+    nib.save(nib.Nifti1Image(array, AFFINE), tmp_path / "a.nii.gz")
+    source = open_volume(tmp_path / "a.nii.gz")
+    assert isinstance(source, NiftiFrames) and source.shape == (4, 5, 2)
+    (frame,) = iterate_frames(source)
+    assert np.array_equal(frame.array, array)
+    with FrameWriter(source, np.uint8, tmp_path / "b.nii.gz") as writer:
+        writer.write(array.astype(np.uint8))
+    write_like(array.astype(np.uint8), read_volume(tmp_path / "a.nii.gz"), tmp_path / "c.nii.gz")
+    one, other = (gzip.decompress((tmp_path / name).read_bytes()) for name in ("b.nii.gz", "c.nii.gz"))
+    assert one == other
+
+
+@pytest.mark.parametrize("stored", [(4, 5), (4, 5, 1, 1), (4, 5, 2, 1, 1)])
+def test_results_of_files_with_odd_axes_have_them_too(tmp_path: Path, stored: tuple[int, ...]) -> None:
+    nib.save(nib.Nifti1Image(numbers(stored), AFFINE), tmp_path / "a.nii.gz")
+    source = open_volume(tmp_path / "a.nii.gz")
+    (frame,) = iterate_frames(source)
+    result = (frame.array % 4).astype(np.uint8)
+    if isinstance(source, Volume):
+        write_like(result, source, tmp_path / "b.nii.gz")
+    else:
+        with FrameWriter(source, np.uint8, tmp_path / "b.nii.gz") as writer:
+            writer.write(result)
+    assert np.array_equal(np.asarray(nib.load(tmp_path / "b.nii.gz").dataobj), result.reshape(stored))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         open_volume(tmp_path / "none.nii.gz")
 

@@ -8,9 +8,10 @@ along the third stored axis.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from monai.transforms import (
     Orientationd,
     Resized,
     ResizeWithPadOrCropd,
+    ScaleIntensityRange,
     ScaleIntensityRanged,
     ScaleIntensityRangePercentilesd,
     Spacingd,
@@ -41,6 +43,10 @@ if TYPE_CHECKING:
     from unia_med.config.schema import GridConfig
 
 KEY = "image"
+_SLAB = 16
+"""Slices that `in_slabs` brings to the grid at once."""
+_SMALL = 1 << 24
+"""Voxels of a volume that is not worth cutting."""
 _DIRECTIONS = (("L", "R"), ("P", "A"), ("I", "S"))  # named, since MONAI's default is about to change
 
 
@@ -69,6 +75,25 @@ def as_tensor(volume: Volume) -> MetaTensor:
     array = np.moveaxis(volume.array, 3, 0) if "C" in volume.axes else volume.array[None]
     voxels = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
     return MetaTensor(voxels, affine=torch.from_numpy(np.array(volume.affine, dtype=np.float64)))
+
+
+def in_slabs(volume: Volume, grid: GridConfig) -> MetaTensor:
+    """Return what `preprocess(grid, load=False)` makes of a volume, slab by slab: memory grows with the result alone.
+
+    Args:
+        volume: as in `as_tensor`, turned by `orient`.
+        grid: as in `preprocess`.
+    """
+    if volume.slices <= _SLAB or volume.array.size <= _SMALL:
+        return cast(MetaTensor, preprocess(grid, load=False)({KEY: as_tensor(volume)})[KEY])
+    chain = Compose([_known_scaling(volume, grid), *_to_grid(grid, "bilinear", padding=0)])
+    parts: list[MetaTensor] = []
+    for start in range(0, volume.slices, _SLAB):
+        slab = replace(volume, array=volume.array[:, :, start : start + _SLAB])
+        parts.append(chain({KEY: as_tensor(slab)})[KEY])
+    whole = torch.cat([part.as_tensor() for part in parts], dim=-1)
+    meta = {name: value for name, value in parts[0].meta.items() if name != "affine"}
+    return MetaTensor(whole, parts[0].affine, meta, applied_operations=parts[0].applied_operations)
 
 
 def to_slices(image: Tensor) -> Tensor:
@@ -187,6 +212,32 @@ def scaling(grid: GridConfig) -> ScaleIntensityRangePercentilesd | ScaleIntensit
     return ScaleIntensityRangePercentilesd(
         KEY, lower=low, upper=high, b_min=0.0, b_max=1.0, clip=True, channel_wise=True
     )
+
+
+class _KnownScaling(Transform):
+    """Scales each channel from its own two intensities to [0, 1], as `scaling` does with those that it finds."""
+
+    def __init__(self, ranges: Sequence[Tensor]) -> None:
+        # Tensors of single precision, as MONAI's percentiles are, so that the same numbers come out.
+        self.steps = [ScaleIntensityRange(cast(float, r[0]), cast(float, r[1]), 0.0, 1.0, clip=True) for r in ranges]
+
+    def __call__(self, item: dict[str, MetaTensor]) -> dict[str, MetaTensor]:
+        image = item[KEY]
+        for channel, step in enumerate(self.steps):
+            image[channel] = step(image[channel])
+        return item
+
+
+def _known_scaling(volume: Volume, grid: GridConfig) -> Transform:
+    """Return `scaling` with the percentiles of the whole volume, for parts of it."""
+    if grid.percentiles is None:
+        return scaling(grid)
+    channels = np.moveaxis(volume.array, 3, 0) if "C" in volume.axes else volume.array[None]
+    ranges = []
+    for channel in channels:
+        values = np.array(channel, np.float32, order="K").ravel(order="K")
+        ranges.append(torch.from_numpy(np.percentile(values, grid.percentiles, overwrite_input=True)).float())
+    return _KnownScaling(ranges)
 
 
 def _to_grid(grid: GridConfig, mode: str, padding: int) -> list[Transform]:

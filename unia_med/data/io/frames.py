@@ -15,7 +15,7 @@ import nibabel as nib
 import numpy as np
 
 from unia_med.data.io.geometry import check_geometry
-from unia_med.data.io.nifti import check_finite, has_time_step, result_header, stored_voxels
+from unia_med.data.io.nifti import check_finite, has_time_step, result_header, stored_shape, stored_voxels
 from unia_med.data.io.nifti_file import NiftiFile, in_header_units, open_nifti
 from unia_med.data.io.read import read_volume
 from unia_med.data.io.suffixes import NIFTI_SUFFIXES, volume_suffix
@@ -61,7 +61,7 @@ class FrameSource(Protocol):
 
 @dataclass(frozen=True)
 class NiftiFrames:
-    """A 4D NIfTI file whose frames are decoded one by one.
+    """A NIfTI file whose frames are decoded one by one, when they are asked for; of a 3D file there is one.
 
     Attributes:
         file: the file, its voxels not decoded.
@@ -71,7 +71,7 @@ class NiftiFrames:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(X, Y, Z, T)."""
+        """(X, Y, Z), or (X, Y, Z, T)."""
         return self.file.shape
 
     @property
@@ -92,7 +92,7 @@ class NiftiFrames:
     @property
     def frames(self) -> int:
         """Number of time frames."""
-        return self.shape[3]
+        return self.shape[3] if len(self.shape) == 4 else 1
 
     def frame(self, index: int) -> Volume:
         """One frame, its voxels checked; the same numbers as in `read_volume`.
@@ -102,7 +102,8 @@ class NiftiFrames:
         """
         if not 0 <= index < self.frames:
             raise IndexError(f"frame {index} of a volume with {self.frames}")
-        array = stored_voxels(self.file.voxels, self.path, (..., index))
+        part = (..., index) if len(self.shape) == 4 else ...
+        array = stored_voxels(self.file.voxels, self.path, part)
         check_finite(array, self.path)
         return Volume(array, self.affine, None, self.path)
 
@@ -110,7 +111,7 @@ class NiftiFrames:
 def open_volume(path: Path | str) -> FrameSource:
     """Return a volume file ready to be read frame by frame, its geometry checked.
 
-    3D files, and formats that can only be read whole, come as a `Volume`.
+    Formats that can only be read whole come as a `Volume`.
 
     Args:
         path: NIfTI, NRRD or MetaImage file.
@@ -124,7 +125,7 @@ def open_volume(path: Path | str) -> FrameSource:
         note_time_step(volume.shape, volume.header, path)
         return volume
     file = open_nifti(path, keep_open=True)
-    if len(file.shape) != 4:
+    if len(file.shape) == 2:
         return read_volume(path)
     check_geometry(file.shape, file.affine, path)
     note_time_step(file.shape, file.header, path)
@@ -177,11 +178,12 @@ class FrameWriter(AbstractContextManager["FrameWriter"]):
     def __init__(self, source: FrameSource, dtype: type, path: Path | str) -> None:
         self.path, self.shape, self.dtype = Path(path), tuple(source.shape), np.dtype(dtype)
         self._left = source.frames
-        header = result_header(self.dtype, self.shape, source)
+        shape = self.shape if source.header is None else stored_shape(self.shape, source.header)
+        header = result_header(self.dtype, shape, source)
         kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
         # The image of one voxel that is broadcast costs no memory, and lets nibabel settle affine, codes and offset.
         image = kind(
-            np.broadcast_to(np.zeros(1, self.dtype), self.shape), in_header_units(source.affine, source.header), header
+            np.broadcast_to(np.zeros(1, self.dtype), shape), in_header_units(source.affine, source.header), header
         )
         image.update_header()
         self._header = image.header
@@ -205,8 +207,9 @@ class FrameWriter(AbstractContextManager["FrameWriter"]):
         """
         if frame.shape != self.shape[:3] or frame.dtype != self.dtype or not self._left:
             raise ValueError(f"frame {frame.dtype}{frame.shape} for {self.dtype}{self.shape}, {self._left} frames left")
-        stored = frame.astype(self._header.get_data_dtype(), copy=False)  # the source may be big-endian
-        self._file.write(stored.tobytes(order="F"))
+        kind = self._header.get_data_dtype()  # the source may be big-endian
+        for number in range(frame.shape[2]):  # slice by slice, so that no second copy of the frame is made
+            self._file.write(frame[:, :, number].astype(kind, copy=False).tobytes(order="F"))
         self._left -= 1
 
     def __exit__(

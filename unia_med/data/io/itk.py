@@ -41,10 +41,11 @@ def volume_of(image: Any, path: Path | None = None) -> Volume:
     """
     import SimpleITK
 
-    array = SimpleITK.GetArrayFromImage(image)  # the slowest axis first, components last
+    view = SimpleITK.GetArrayViewFromImage(image)  # the slowest axis first, components last
     several = image.GetNumberOfComponentsPerPixel() > 1
-    array = np.moveaxis(array.T, 0, -1) if several else array.T
-    array = np.ascontiguousarray(array.astype(np.float32) if array.dtype.kind == "f" else array)
+    turned = np.moveaxis(view.T, 0, -1) if several else view.T
+    # The one copy, in the order of the file: the view goes with the image.
+    array = np.array(turned, np.float32 if view.dtype.kind == "f" else view.dtype, order="K")
     affine = _affine(image, path)
     header = None if several else _header(image, array, affine)
     return Volume(array, affine, header, path, axes="XYZC" if several and array.ndim == 4 else "")

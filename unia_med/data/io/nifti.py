@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import nibabel as nib
 import numpy as np
@@ -16,6 +17,9 @@ from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
 from unia_med.files import replacing
 
+_SLAB = 1 << 23
+"""Voxels that are decoded at once."""
+
 WRITTEN_TYPES = (np.dtype(np.uint8), np.dtype(np.float32))
 
 
@@ -25,7 +29,7 @@ def read_nifti(path: Path) -> Volume:
     Args:
         path: `.nii`, `.nii.gz`, or a file of a pair.
     """
-    file = open_nifti(path)
+    file = open_nifti(path, keep_open=True)
     return Volume(stored_voxels(file.voxels, path), file.affine, file.header, path)
 
 
@@ -75,8 +79,19 @@ def as_stored(array: np.ndarray, header: Any) -> np.ndarray:
         array: of the shape that the source was read with.
         header: of the source.
     """
-    shape = tuple(header.get_data_shape())
-    return array.reshape(shape) if trimmed((*shape, 1, 1)[: max(3, len(shape))]) == array.shape else array
+    shape = stored_shape(array.shape, header)
+    return array if shape == array.shape else array.reshape(shape)
+
+
+def stored_shape(shape: tuple[int, ...], header: Any) -> tuple[int, ...]:
+    """Return the shape that voxels have in their source's file, see `as_stored`.
+
+    Args:
+        shape: with which the source was read.
+        header: of the source.
+    """
+    stored = tuple(int(size) for size in header.get_data_shape())
+    return stored if trimmed((*stored, 1, 1)[: max(3, len(stored))]) == tuple(shape) else tuple(shape)
 
 
 def stored_voxels(stored: Any, path: Path, part: Any = ...) -> np.ndarray:
@@ -90,10 +105,30 @@ def stored_voxels(stored: Any, path: Path, part: Any = ...) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # a value past float32 becomes inf and is reported below
-            array = np.asanyarray(stored[part])
-            return array.astype(np.float32) if array.dtype.kind == "f" else np.array(array)
+            return _in_slabs(stored) if part is ... else _decoded(stored, part)
     except (*READ_ERRORS, MemoryError) as error:
         raise UserError(f"the voxels cannot be read ({first_line(error)})", where=path, remedy=COPY_AGAIN) from error
+
+
+def _decoded(stored: Any, part: Any) -> np.ndarray:
+    array = np.asanyarray(stored[part])
+    return array.astype(np.float32) if array.dtype.kind == "f" else np.array(array)
+
+
+def _in_slabs(stored: Any) -> np.ndarray:
+    """Return all voxels; of a large file decoded slab by slab, since scaling is done in double precision."""
+    shape = tuple(stored.shape)
+    thickness = max(1, _SLAB // max(1, math.prod(shape[:-1])))
+    if len(shape) < 2 or shape[-1] <= thickness:
+        return _decoded(stored, ...)
+    whole: np.ndarray | None = None
+    for start in range(0, shape[-1], thickness):
+        part = (..., slice(start, start + thickness))
+        slab = _decoded(stored, part)
+        if whole is None:
+            whole = np.empty(shape, slab.dtype, order="F")
+        whole[part] = slab
+    return cast(np.ndarray, whole)
 
 
 def check_finite(array: np.ndarray, path: Path) -> None:

@@ -20,16 +20,18 @@ Axial slices count from foot to head, coronal ones from back to front, sagittal 
 """
 
 
-def orient(volume: Volume, slice_axis: SliceAxis) -> Volume:
+def orient(volume: Volume, slice_axis: SliceAxis, copy: bool = True) -> Volume:
     """Return a volume whose third axis is nearest to `slice_axis`; with "stored", the volume itself.
 
     Args:
         volume: (X, Y, Z) or (X, Y, Z, T), any orientation, oblique ones too: they are turned by whole axes only.
         slice_axis: see `GridConfig.slice_axis`.
+        copy: voxels in the order of the turned axes; False shares those of the volume.
     """
     if slice_axis == "stored":
         return volume
-    array = orient_array(volume.array, volume.affine, slice_axis)
+    array = nib.orientations.apply_orientation(volume.array, _turn(volume.affine, slice_axis))
+    array = np.ascontiguousarray(array) if copy else array
     moved = volume.affine @ nib.orientations.inv_ornt_aff(_turn(volume.affine, slice_axis), volume.shape[:3])
     return replace(volume, array=array, affine=moved)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,32 @@ class Volume:
             array=self.array[(slice(None),) * place + (index,)],
             axes=self.axes.replace(axis, ""),
         )
+
+
+def without_voxels(volume: Volume) -> Volume:
+    """Return a volume of the same shape and geometry that is 0 everywhere and takes no memory.
+
+    Args:
+        volume: whose voxels are not needed any longer.
+    """
+    return replace(volume, array=np.broadcast_to(np.zeros(1, volume.array.dtype), volume.shape))
+
+
+def stacked(slices: Iterable[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """Return slices as one array, without holding them all a second time.
+
+    Args:
+        slices: (X, Y) each, decoded when they are asked for; where types differ, the array has one that holds all.
+        shape: (X, Y, Z) of the array.
+    """
+    array = np.empty(shape, np.uint8, order="F")
+    for number, image in enumerate(slices):
+        if number == 0:
+            array = np.empty(shape, image.dtype, order="F")
+        elif np.result_type(array, image) != array.dtype:
+            array = array.astype(np.result_type(array, image))
+        array[..., number] = image
+    return array
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ from unia_med.data.io.dicom.choice import candidates, choose
 from unia_med.data.io.dicom.enhanced import enhanced_images
 from unia_med.data.io.dicom.stack import Instance, Stack, stack_instances
 from unia_med.data.io.dicom.values import number, vector, whole
-from unia_med.data.io.volume import Volume
+from unia_med.data.io.volume import Volume, stacked
 from unia_med.data.io.walk import walk
 from unia_med.errors import UserError
 
@@ -111,8 +111,7 @@ class DicomSeries:
         """
         if not 0 <= index < self.frames:
             raise IndexError(f"frame {index} of a volume with {self.frames}")
-        slices = [self._decode(instance) for instance in self.stack.grid[index]]
-        array = np.stack([image.T for image in slices], axis=-1)
+        array = stacked((self._decode(instance).T for instance in self.stack.grid[index]), self.shape[:3])
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise UserError("voxels that are NaN or infinite", self.path, "Export the series again")
         return Volume(array, self.affine, None, self.path)

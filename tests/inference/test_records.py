@@ -1,0 +1,36 @@
+"""Figures of summary.csv are those of the voxels, however they are counted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from unia_med.inference.predictor import Segmentation
+from unia_med.inference.records import Tally
+
+
+def test_counts_mean_and_percentile_are_those_of_all_voxels_of_all_frames() -> None:
+    rng = np.random.default_rng(3)
+    frames = [
+        Segmentation(rng.integers(0, 3, (9, 8, 4)).astype(np.uint8), rng.random((9, 8, 4)).astype(np.float32))
+        for _ in range(3)
+    ]
+    tally = Tally()
+    assert list(tally.watched(frames)) == frames
+    row = tally.row("a", ["X", "Y"], 0.5)
+    labels, doubt = (np.concatenate([np.ravel(frame[part]) for frame in frames]) for part in (0, 1))
+    assert (row["X_ml"], row["Y_ml"]) == (0.5 * np.sum(labels == 1), 0.5 * np.sum(labels == 2))
+    inside = doubt[labels > 0]
+    assert row["uncertainty_mean"] == pytest.approx(inside.mean(), abs=3e-4)  # half precision
+    assert row["uncertainty_p95"] == pytest.approx(np.percentile(inside, 95), abs=6e-4)
+    assert row["review"] == 1
+
+
+def test_nothing_found_and_nothing_known_have_no_uncertainty() -> None:
+    nothing = Segmentation(np.zeros((2, 2, 1), np.uint8), np.zeros((2, 2, 1), np.float32))
+    unknown = Segmentation(np.ones((2, 2, 1), np.uint8), np.full((2, 2, 1), np.nan, np.float32))
+    for frame in (nothing, unknown):
+        tally = Tally()
+        list(tally.watched([frame]))
+        row = tally.row("a", ["X"], None)
+        assert (row["uncertainty_mean"], row["uncertainty_p95"], row["review"]) == (None, None, 1)
