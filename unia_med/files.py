@@ -52,10 +52,42 @@ def replacing(path: Path, suffix: str = "", remedy: str = _WRITABLE) -> Iterator
     except BaseException as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise unwritable(path, error, remedy) from error
+        cause = system_error(error)
+        if cause is not None:
+            raise unwritable(path, cause, remedy) from error
         raise
     _sync_folder(path.parent)
+
+
+@contextmanager
+def writing_in(folder: Path) -> Iterator[None]:
+    """Report with its path a folder in which other code writes, where that fails.
+
+    Args:
+        folder: that the user named.
+
+    Raises:
+        UserError: the block could not write.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        cause = system_error(error)
+        if cause is None:
+            raise
+        raise unwritable(folder, cause) from error
+
+
+def system_error(error: BaseException) -> OSError | None:
+    """Return what the system said, or None where the error is none of a file.
+
+    Args:
+        error: torch's zip writer raises a RuntimeError of its own while that of a full disk is on its way.
+    """
+    if isinstance(error, OSError):
+        return error
+    hidden = error.__context__ if isinstance(error, RuntimeError) else None
+    return hidden if isinstance(hidden, OSError) else None
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import importlib.util
 import logging
@@ -31,6 +32,7 @@ from unia_med.config.schema import RunConfig
 from unia_med.data.io.orientation import AXIS_CODES
 from unia_med.engine.checkpoint import load_checkpoint
 from unia_med.errors import UserError
+from unia_med.files import writing_in
 from unia_med.methods.base import Method
 from unia_med.runs import Run
 from unia_med.tensors import with_layout
@@ -46,6 +48,8 @@ _TEMPLATES = (
     "README.md",
 )
 _COPIES = ("configs/logging.conf", "LICENSE")
+_PART = ".part"
+"""Ending of a folder that is not yet complete."""
 _SAME = 1e-5
 """Largest difference of a probability between the method and the bundle's network, which compute the same."""
 
@@ -86,7 +90,7 @@ def export_bundle(
     if onnx is None and missing:
         notes.append(f"model.onnx was left out: {', '.join(missing)} not installed. {INSTALL}")
     step = load_checkpoint(checkpoint, keys=()).get("step")
-    with _whole(output) as folder:
+    with writing_in(output), _whole(output) as folder:
         given = {"authors": authors, "copyright": copyright_notice}
         values = {**_path_values(config), **card(config, run.folder, step, output.resolve().name)}
         values.update({name: text for name, text in given.items() if text})
@@ -271,7 +275,9 @@ def _fingerprint(weights: Mapping[str, Tensor], settings: str) -> str:
 def _whole(output: Path) -> Iterator[Path]:
     """Return a folder beside the output that takes its place when everything is written, and is removed when not."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}.", suffix=".part"))
+    for leftover in output.parent.glob(f".{glob.escape(output.name)}.*{_PART}"):  # of an export that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}.", suffix=_PART))
     try:
         yield folder
         for cache in folder.rglob("__pycache__"):

@@ -128,7 +128,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if args.debug:
             traceback.print_exc()
-        place = f"{error.filename}: " if error.filename else ""
+        named = error.filename or getattr(args, "output", None)
+        place = f"{named}: " if named else ""
         what = f"{place}{error.strerror or error}. Check that it can be read and written, and that the disk has room"
         print(f"unia-med: error: {what}", file=sys.stderr)
         return 2

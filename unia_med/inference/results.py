@@ -110,7 +110,6 @@ def _write_frames(
         series = source if isinstance(source, DicomSeries) else None
         objects = stack.enter_context(SegWriter(series, classes)) if series else None
         for index, found in enumerate(chain([first], frames)):
-            first = None
             for kind, writer in writers.items():
                 writer.write(getattr(found, kind))
             if series and objects:

@@ -12,6 +12,7 @@ import numpy as np
 from unia_med.cardiac.phantom.patients import GROUPS, Patient, draw_patient
 from unia_med.cardiac.phantom.render import frame_image, frame_labels, surroundings
 from unia_med.errors import UserError
+from unia_med.files import writing_in
 
 MAX_PATIENTS = 999  # three digits in ACDC's names
 _STAGING = ".partial-"
@@ -86,6 +87,11 @@ def write_dataset(output: Path, patients: int = 20, seed: int = 0, cine_frames: 
     """
     output = Path(output)
     _check(output, patients, seed, cine_frames)
+    with writing_in(output):
+        return _write_all(output, patients, seed, cine_frames)
+
+
+def _write_all(output: Path, patients: int, seed: int, cine_frames: int) -> list[Path]:
     output.mkdir(parents=True, exist_ok=True)
     for leftover in output.glob(f"{_STAGING}*"):  # of a call that was killed
         shutil.rmtree(leftover, ignore_errors=True)

@@ -224,7 +224,7 @@ class _KnownScaling(Transform):
     def __call__(self, item: dict[str, MetaTensor]) -> dict[str, MetaTensor]:
         image = item[KEY]
         for channel, step in enumerate(self.steps):
-            image[channel] = step(image[channel])
+            image[channel] = cast(Tensor, step(image[channel]))
         return item
 
 
