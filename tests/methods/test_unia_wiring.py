@@ -14,6 +14,7 @@ from unia_med.labels import IGNORE
 from unia_med.localise.affinity_refine import normalise_affinity, pixel_and_affinity_labels, radius_mask
 from unia_med.localise.complement import complement
 from unia_med.localise.pixel_refine import grid_of, pixel_kernel
+from unia_med.losses.dense_energy import dense_energy
 from unia_med.methods.base import Batch
 from unia_med.methods.label_plan import label_plan
 from unia_med.methods.unia import UniA
@@ -27,7 +28,10 @@ def _method(**method: object) -> UniA:
     torch.manual_seed(0)
     network = {"weights": "none", "width": 32, "depth": 3, "heads": 2, "uncertainty_width": 32}
     values = {"network": network, "method": {"dense_energy_grid": 8, **method}, "training": {"iterations": 100}}
-    return UniA(RunConfig.model_validate(values))
+    made = UniA(RunConfig.model_validate(values))
+    # A fresh attention adds next to nothing to a token; one as strong as after training keeps Z and X apart.
+    made.network.uncertainty.masked_attention.output.weight.data.mul_(100)
+    return made
 
 
 def _batch() -> Batch:
@@ -102,14 +106,13 @@ def test_a_term_by_itself_teaches_the_parts_it_is_about(term: str) -> None:
 
 
 def _fixed_labels() -> dict[str, Tensor]:
-    """Four label maps of which no two are alike anywhere; the auxiliary one is on tokens."""
+    """Four independent label maps, constant on tokens; renaming the classes of one does not give another."""
     generator = torch.Generator().manual_seed(2)
-    coarse = torch.randint(0, 4, (2, *GRID), generator=generator)
-    coarse[0, 0, :3] = IGNORE
-    grown = coarse.repeat_interleave(8, 1).repeat_interleave(8, 2)
-    turned = {source: torch.where(grown == IGNORE, IGNORE, (grown + shift) % 4) for source, shift in
-              (("P1", 1), ("P2", 2), ("F", 3))}  # fmt: skip
-    return {"auxiliary": coarse, **turned}
+    drawn = {source: torch.randint(0, 4, (2, *GRID), generator=generator) for source in ("auxiliary", "P1", "P2", "F")}
+    for row, labels in enumerate(drawn.values()):
+        labels[:, row, :5] = IGNORE  # the only thing that the dense energy reads of labels
+    grown = {source: labels.repeat_interleave(8, 1).repeat_interleave(8, 2) for source, labels in drawn.items()}
+    return {**grown, "auxiliary": drawn["auxiliary"]}
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> float:
@@ -151,14 +154,23 @@ def test_the_decoder_and_the_energy_learn_the_label_of_the_plan(
     source: str, step: int, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also with the affinity loss on, whose weight once overruled `label_source`."""
-    weights = {**_only("segmentation"), "affinity": 0.1}
+    weights = {**_only("segmentation"), "affinity": 0.1, "dense_energy": 0.1}
     method = _method(label_source=source, weights=weights, gates={"segmentation": 0.0, "affinity": 0.0}).eval()
-    labels = _fixed_labels()
+    labels, batch = _fixed_labels(), _batch()
+    batch.valid = torch.ones(2, 1, *SIZE)
+    batch.valid[:, :, :, 40:] = 0
     monkeypatch.setattr(method.labels, "make", lambda *_: labels)
     with torch.no_grad():
-        output = method.network(_batch().images, True)
-        found = float(method.losses(_batch(), step)["segmentation"])
-    assert found == pytest.approx(_cross_entropy(output.logits, labels[expected]), rel=1e-4)
+        output = method.network(batch.images, True)
+        found = method.losses(batch, step)
+    assert float(found["segmentation"]) == pytest.approx(_cross_entropy(output.logits, labels[expected]), rel=1e-4)
+    allowed = torch.tensor([[True, True, True, True], [True, False, True, True]])
+    energies = {
+        name: float(dense_energy(output.logits.softmax(1), batch.images, labels[name], allowed, batch.valid, 8))
+        for name in ("P1", "P2", "F")
+    }
+    assert float(found["dense_energy"]) == pytest.approx(energies.pop(expected), rel=1e-4)
+    assert all(abs(float(found["dense_energy"]) - other) > 1e-3 * abs(other) for other in energies.values())
 
 
 @pytest.mark.parametrize(("source", "step"), [("P1", 39), ("P1", 40), ("F", 40)])
@@ -291,6 +303,15 @@ def test_activation_maps_come_from_the_named_features_scales_and_mirrors(
     torch.testing.assert_close(found, totals[0 if source == "final" else 1], atol=1e-5, rtol=1e-4)
 
 
+def test_the_pass_for_maps_alone_is_the_whole_pass() -> None:
+    """Views at other scales are seen by the same features Z and by the same classifiers as the step's own pass."""
+    network = _method().network.eval()
+    with torch.no_grad():
+        output, maps = network(_batch().images), network.activation_maps(_batch().images)
+    torch.testing.assert_close(maps[0], output.cam)
+    torch.testing.assert_close(maps[1], output.aux_cam)
+
+
 def test_extra_passes_leave_running_statistics_alone() -> None:
     """One step with three extra passes records what a step without them does."""
     states = []
@@ -376,7 +397,8 @@ def test_columns_of_the_table_are_what_they_say() -> None:
         output = method.network(batch.images, need_affinity=True)
         cam, auxiliary = method._activation_maps(batch, output)
         columns = method.label_maps(batch)
-        scores = F.one_hot(torch.randint(0, 4, (2, *SIZE), generator=torch.Generator().manual_seed(8)), 4)
+        blocks = torch.randint(0, 4, (2, 3, 4), generator=torch.Generator().manual_seed(8))
+        scores = F.one_hot(blocks.repeat_interleave(16, 1).repeat_interleave(16, 2), 4)
         scored = method.label_maps(Batch(batch.images, batch.tags, scores=scores.movedim(-1, 1).float()))
     for name, maps in (("CAM", cam), ("aux CAM", auxiliary)):
         value, best = (maps * batch.tags[:, :, None, None]).max(1)
