@@ -24,6 +24,7 @@ from unia_med.config.schema import AugmentConfig, TrainingConfig
 from unia_med.data.slices.augment import BatchAugmentation, step_generator
 from unia_med.engine.average import WeightAverage
 from unia_med.engine.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from unia_med.engine.collapse import CollapseWatch
 from unia_med.engine.interrupt import Interrupted, StopRequest
 from unia_med.engine.monitor import Monitor
 from unia_med.engine.randomness import seed_everything, step_seed
@@ -37,6 +38,7 @@ from unia_med.run_files import RunFiles
 from unia_med.tensors import with_layout
 
 _STATE_KEYS = ("model", "ema", "ema_updates", "optimizer", "scheduler", "scaler", "step", "best", "means")
+_LOOK_EVERY = 2  # loggings from one look at the predicted classes to the next; each costs a prediction of the batch
 _MEMORY_REMEDY = "Lower training.batch_size (now {}), data.grid.size or network.input_size"
 
 Boundary = Callable[[Method], None]
@@ -99,6 +101,7 @@ class Trainer:
         self._augment = BatchAugmentation(augment) if augment is not None else None
         self._monitor = Monitor(run_dir, training.iterations, title)
         self._watch = LossWatch(method, lambda index: item_name(dataset, index), self.device.type == "cpu")
+        self._collapse = CollapseWatch(self._metadata["classes"], training.iterations)
         self._means, self._stop = RunningMeans(), StopRequest()
         self._prepare_optimiser()
         self.average = WeightAverage(self.method, training.ema)
@@ -200,6 +203,8 @@ class Trainer:
         self.scaler.scale(losses["loss"]).backward()
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
         self._update_weights()
+        if (step + 1) % (_LOOK_EVERY * self.training.log_every) == 0 and distributed.is_main():
+            self._collapse.look(self.ema_method, batch, step + 1)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return {"loss": losses["loss"].detach()}
 
@@ -239,6 +244,8 @@ class Trainer:
             self._validate()
         if crosses:
             self._cross_boundary(self.step)
+        if last:
+            self._collapse.report()
         if last and not (settings.keep_best_by == "dice" and self.best is not None):
             self._save(self.best_path)
         # After a boundary, so that the labels of the checkpoint's step are always on disk before it is.
