@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import zipfile
 import zlib
@@ -21,6 +22,7 @@ from typing import Any, BinaryIO
 from unia_med.errors import UserError
 
 _PREFIX = ".writing_"
+_STAGING = ".partial-"
 _PART = 1 << 22
 _WRITABLE = "Name another place with --output, or give write permission and free space there"
 
@@ -88,6 +90,35 @@ def system_error(error: BaseException) -> OSError | None:
         return error
     hidden = error.__context__ if isinstance(error, RuntimeError) else None
     return hidden if isinstance(hidden, OSError) else None
+
+
+@contextmanager
+def filled_folder(output: Path) -> Iterator[Path]:
+    """Yield a temporary folder within `output`, whose entries move there when the block ends without an error.
+
+    An interrupted call leaves nothing that could be mistaken for data; what it leaves is removed by the next one.
+
+    Args:
+        output: a new or an empty folder.
+
+    Raises:
+        UserError: `output` is a file, or holds something.
+    """
+    if output.exists() and not output.is_dir():
+        raise UserError("is a file, not a folder", output, "name a new or an empty folder")
+    if output.is_dir() and any(not path.name.startswith(_STAGING) for path in output.iterdir()):
+        raise UserError("the folder is not empty", output, "name a new or an empty folder")
+    with writing_in(output):
+        output.mkdir(parents=True, exist_ok=True)
+        for leftover in output.glob(f"{_STAGING}*"):  # of a call that was killed
+            shutil.rmtree(leftover, ignore_errors=True)
+        staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=output))
+        try:
+            yield staging
+            for entry in sorted(staging.iterdir()):
+                entry.rename(output / entry.name)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:

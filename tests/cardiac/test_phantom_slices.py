@@ -9,7 +9,7 @@ import pytest
 
 from unia_med.cardiac.phantom.anatomy import HeartShape, RightVentricle, rasterise
 from unia_med.cardiac.phantom.bank import RV_TOWARDS_FIRST_ROW, draw_bank
-from unia_med.cardiac.phantom.fields import enlarge, soft_step
+from unia_med.data.structured.fields import enlarge, soft_step
 
 
 def test_a_round_heart_has_the_areas_of_its_circles() -> None:

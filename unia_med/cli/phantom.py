@@ -1,4 +1,4 @@
-"""`unia-med phantom`: a synthetic cardiac data set to try everything on."""
+"""`unia-med phantom`: synthetic data sets to try everything on."""
 
 from __future__ import annotations
 
@@ -14,13 +14,22 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     Args:
         subparsers: of the main parser.
     """
-    example = "unia-med phantom --output hearts --patients 20 --seed 1"
-    parser = new_command(subparsers, "phantom", "Write a synthetic cardiac data set in ACDC layout.", example)
+    example = (
+        "unia-med phantom --output hearts --patients 20 --seed 1\nunia-med phantom --kind lesions --output lesions"
+    )
+    parser = new_command(subparsers, "phantom", "Write a synthetic data set.", example)
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="a new or an empty folder")
+    parser.add_argument(
+        "--kind",
+        choices=("hearts", "objects", "lesions"),
+        default="hearts",
+        help="hearts in ACDC layout (default); three classes of textured objects, or lesions in an organ, as volumes "
+        "with a table of slice tags (data.name: volumes)",
+    )
     parser.add_argument(
         "--patients", type=int, default=20, metavar="N", help="how many patients, 1 to 999 (default: 20)"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="other seeds give other hearts (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="other seeds give other images (default: 0)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -29,8 +38,13 @@ def run(args: argparse.Namespace) -> int:
     Args:
         args: parsed command line.
     """
-    from unia_med.cardiac.phantom.dataset import write_dataset
+    if args.kind == "hearts":
+        from unia_med.cardiac.phantom.dataset import write_dataset as write_hearts
 
-    write_dataset(args.output, args.patients, args.seed)
+        write_hearts(args.output, args.patients, args.seed)
+    else:
+        from unia_med.data.structured.dataset import write_dataset
+
+        write_dataset(args.output, args.kind, args.patients, args.seed)
     print(f"{args.patients} patients written to {args.output}")
     return 0

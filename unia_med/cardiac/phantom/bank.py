@@ -16,12 +16,12 @@ from scipy.ndimage import gaussian_filter
 
 from unia_med.cardiac.phantom.anatomy import MYO, RV, HeartFields, rasterise
 from unia_med.cardiac.phantom.chest import paint_chest
-from unia_med.cardiac.phantom.fields import smooth_field, soft_step
 from unia_med.cardiac.phantom.heart import in_pixels
 from unia_med.cardiac.phantom.render import MIN_POOL_MM2
 from unia_med.cardiac.phantom.subjects import Cut, Subject, draw_cut, draw_subject
 from unia_med.cardiac.phantom.surroundings import add_chest_wall, add_vessels, random_patches, thorax
 from unia_med.cardiac.phantom.tissue import Scanner, Tissue, acquire, paint_heart
+from unia_med.data.structured.fields import blend, smooth_field, soft_step
 
 RV_TOWARDS_FIRST_ROW = math.pi
 """Direction of the RV in a stored ACDC slice: towards the first row of the array, as seen on the images."""
@@ -42,10 +42,6 @@ class PixelCut(NamedTuple):
 
     lv_radius: float
     contraction: float
-
-
-def _blend(image: np.ndarray, coverage: np.ndarray, value: np.ndarray | float) -> np.ndarray:
-    return image + coverage * (value - image)
 
 
 def _polar(shape: tuple[int, int], centre: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
@@ -82,14 +78,14 @@ def _add_organ(rng: np.random.Generator, image: np.ndarray, centre: Point, reach
     outline = radius * (1 + 0.25 * smooth_field(rng, image.shape, 6))
     inside = outline - np.hypot(rows - distance * np.cos(angle), columns - distance * np.sin(angle))
     mottled = 1 + rng.uniform(0, 0.7) * smooth_field(rng, image.shape, int(rng.integers(8, 40)))
-    return _blend(image, soft_step(inside, 0.6), np.clip(rng.uniform(0.15, 0.9) * mottled, 0, 1))
+    return blend(image, soft_step(inside, 0.6), np.clip(rng.uniform(0.15, 0.9) * mottled, 0, 1))
 
 
 def _add_fat(rng: np.random.Generator, image: np.ndarray, heart: np.ndarray, pixels_per_mm: float) -> np.ndarray:
     """Add sharp bright fat in the grooves and on the surface of the heart, in patches up to 16 mm thick."""
     near = soft_step(heart + rng.uniform(3, 16) * pixels_per_mm)
     patches = soft_step(smooth_field(rng, image.shape, int(rng.integers(4, 12))) - rng.uniform(-0.3, 0.9), 0.08)
-    return _blend(image, near * patches, rng.uniform(0.45, 1.0))
+    return blend(image, near * patches, rng.uniform(0.45, 1.0))
 
 
 def _papillary_reach(rng: np.random.Generator, theta: np.ndarray, lv_radius: float) -> np.ndarray:
@@ -121,7 +117,7 @@ def _add_trabeculae(
     inner = layer + _papillary_reach(rng, fields.theta, cut.lv_radius) - fields.lv
     strength = rng.uniform(0.4, 0.85) + 0.15 * cut.contraction
     coverage = strength * soft_step(inner, 0.5) * soft_step(fields.lv)
-    return _blend(image, coverage, tissue.blood * tissue.muscle)
+    return blend(image, coverage, tissue.blood * tissue.muscle)
 
 
 def _add_rv_strands(rng: np.random.Generator, image: np.ndarray, fields: HeartFields, tissue: Tissue) -> np.ndarray:
@@ -130,7 +126,7 @@ def _add_rv_strands(rng: np.random.Generator, image: np.ndarray, fields: HeartFi
     bundles = soft_step(rng.uniform(0.1, 0.5) - np.abs(field), 0.08)
     near_wall = np.exp(-np.maximum(fields.rv, 0) / rng.uniform(3, 15))
     coverage = rng.uniform(0.2, 1.0) * bundles * near_wall * soft_step(fields.rv)
-    return _blend(image, coverage, tissue.blood * tissue.muscle)
+    return blend(image, coverage, tissue.blood * tissue.muscle)
 
 
 def _add_chamber(
@@ -147,8 +143,8 @@ def _add_chamber(
     u = row * np.cos(tilt) + column * np.sin(tilt)
     v = column * np.cos(tilt) - row * np.sin(tilt)
     inside = radius - np.hypot(u * stretch, v / stretch)
-    image = _blend(image, soft_step(inside + wall[0]), wall[1])
-    return _blend(image, soft_step(inside), blood)
+    image = blend(image, soft_step(inside + wall[0]), wall[1])
+    return blend(image, soft_step(inside), blood)
 
 
 def _paint_valves(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from unia_med.cardiac.phantom.fields import enlarge, soft_step
+from unia_med.data.structured.fields import blend, enlarge, soft_step
 
 FIELD_KNOTS = (5, 9, 26)
 TISSUES = 5
@@ -98,10 +98,6 @@ def _soft_tissue(chest: Chest, fields: np.ndarray, fine: np.ndarray) -> np.ndarr
     return np.tensordot(values, weights / weights.sum(0), 1)
 
 
-def _blend(image: np.ndarray, coverage: np.ndarray, value: np.ndarray | float) -> np.ndarray:
-    return image + coverage * (value - image)
-
-
 def _organs(
     chest: Chest, image: np.ndarray, level: float, rows: np.ndarray, columns: np.ndarray, fields: list[np.ndarray]
 ) -> np.ndarray:
@@ -110,17 +106,17 @@ def _organs(
     value, direction, distance = chest.lung
     lung = soft_step((_towards(rows, columns, direction) - distance + 9 * coarse[0]) / 1.5, 1.0)
     vessels = 0.45 * soft_step(fine[0] - 1.7, 0.15)
-    image = _blend(image, lung, value + vessels)
+    image = blend(image, lung, value + vessels)
     direction, base, apex, value = chest.diaphragm
     depth = _towards(rows, columns, direction) - (base + (apex - base) * np.clip(level, 0, 1)) + 10 * coarse[1]
     fat_line = np.exp(-((depth / 4) ** 2)) * soft_step(middle[2], 0.4)
     gut = soft_step(middle[1] - 0.8, 0.15) + soft_step(coarse[3] - 1.0, 0.1)
     organ = value * (1 + 0.10 * fine[1] + 0.8 * gut - 0.8 * soft_step(middle[0] - 1.3, 0.15))
-    image = _blend(_blend(image, soft_step(depth, 1.0), organ), fat_line, 0.7)
+    image = blend(blend(image, soft_step(depth, 1.0), organ), fat_line, 0.7)
     direction, distance, radius, end = chest.aorta
     offset = np.hypot(rows - distance * np.cos(direction), columns - distance * np.sin(direction))
-    image = _blend(image, soft_step(radius + 2 - offset, 0.6) * soft_step((end - level) / 0.1), 0.2)
-    return _blend(image, soft_step(radius - offset, 0.6) * soft_step((end - level) / 0.1), chest.blood)
+    image = blend(image, soft_step(radius + 2 - offset, 0.6) * soft_step((end - level) / 0.1), 0.2)
+    return blend(image, soft_step(radius - offset, 0.6) * soft_step((end - level) / 0.1), chest.blood)
 
 
 def paint_chest(
@@ -145,9 +141,9 @@ def paint_chest(
     image = _organs(chest, _soft_tissue(chest, fields[0], fields[1]), level, rows, columns, fields)
     skin = _body_depth(chest, level, rows, columns)
     inner = skin - chest.fat[1] * np.clip(1 + 0.5 * fields[0][2] + 0.6 * level, 0.3, 3)
-    image = _blend(
+    image = blend(
         image, soft_step(chest.ribs[1] - inner + 3 * fields[1][3], 1.0), chest.ribs[0] * (1 + 0.25 * fields[2][2])
     )
-    image = _blend(image, soft_step(-inner + 1.5 * fields[1][4], 0.8), chest.fat[0] * (1 + 0.06 * fields[2][3]))
-    image = _blend(image, soft_step(-skin, 0.8), 0.0)
+    image = blend(image, soft_step(-inner + 1.5 * fields[1][4], 0.8), chest.fat[0] * (1 + 0.06 * fields[2][3]))
+    image = blend(image, soft_step(-skin, 0.8), 0.0)
     return np.clip(image, 0, 1).astype(np.float32)

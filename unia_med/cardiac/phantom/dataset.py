@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 
 import nibabel
@@ -12,10 +10,9 @@ import numpy as np
 from unia_med.cardiac.phantom.patients import GROUPS, Patient, draw_patient
 from unia_med.cardiac.phantom.render import frame_image, frame_labels, surroundings
 from unia_med.errors import UserError
-from unia_med.files import writing_in
+from unia_med.files import filled_folder
 
 MAX_PATIENTS = 999  # three digits in ACDC's names
-_STAGING = ".partial-"
 _DESCRIPTION = b"synthetic heart, unia-med phantom"  # so that nobody takes a file for that of a patient
 
 
@@ -60,24 +57,19 @@ def write_patient(patient: Patient, folder: Path, cine: bool = False) -> None:
         _save(beat, (*patient.scan.spacing_mm, seconds), folder / f"{folder.name}_4d.nii.gz")
 
 
-def _check(output: Path, patients: int, seed: int, cine_frames: int) -> None:
+def _check(patients: int, seed: int, cine_frames: int) -> None:
     if not 1 <= patients <= MAX_PATIENTS:
         raise UserError(f"cannot write {patients} patients", remedy=f"ask for 1 to {MAX_PATIENTS}")
     if seed < 0:
         raise UserError(f"the seed {seed} is negative", remedy="use 0 or a positive whole number")
     if cine_frames != 0 and not 2 <= cine_frames <= 99:
         raise UserError(f"cannot write a beat of {cine_frames} frames", remedy="use 0 for none, or 2 to 99")
-    if output.exists() and not output.is_dir():
-        raise UserError("is a file, not a folder", output, "name a new or an empty folder")
-    if output.is_dir() and any(not path.name.startswith(_STAGING) for path in output.iterdir()):
-        raise UserError("the folder is not empty", output, "name a new or an empty folder")
 
 
 def write_dataset(output: Path, patients: int = 20, seed: int = 0, cine_frames: int = 0) -> list[Path]:
-    """Write a synthetic data set in ACDC layout and returns the patients' folders.
+    """Write a synthetic data set in ACDC layout and return the patients' folders.
 
-    All patients are written beside their final place first and moved when every one is complete, so an interrupted
-    call leaves no patient folder that could be mistaken for data.
+    They appear when every one is complete.
 
     Args:
         output: A new or an empty folder.
@@ -86,24 +78,10 @@ def write_dataset(output: Path, patients: int = 20, seed: int = 0, cine_frames: 
         cine_frames: Frames of an additional 4D file per patient; 0 writes none.
     """
     output = Path(output)
-    _check(output, patients, seed, cine_frames)
-    with writing_in(output):
-        return _write_all(output, patients, seed, cine_frames)
-
-
-def _write_all(output: Path, patients: int, seed: int, cine_frames: int) -> list[Path]:
-    output.mkdir(parents=True, exist_ok=True)
-    for leftover in output.glob(f"{_STAGING}*"):  # of a call that was killed
-        shutil.rmtree(leftover, ignore_errors=True)
-    staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=output))
-    folders = []
-    try:
+    _check(patients, seed, cine_frames)
+    with filled_folder(output) as staging:
         for index in range(patients):
             folder = staging / f"patient{index + 1:03d}"
             folder.mkdir()
             write_patient(patient_of(seed, index, cine_frames), folder, cine=cine_frames > 0)
-        for folder in sorted(staging.iterdir()):
-            folders.append(folder.rename(output / folder.name))
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return folders
+    return sorted(output.iterdir())

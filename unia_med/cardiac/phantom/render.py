@@ -8,10 +8,10 @@ import numpy as np
 
 from unia_med.cardiac.phantom.anatomy import LV, MYO, RV, HeartFields, rasterise
 from unia_med.cardiac.phantom.chest import paint_chest
-from unia_med.cardiac.phantom.fields import smooth_field
 from unia_med.cardiac.phantom.heart import heart_slice, in_pixels, left_ventricle
 from unia_med.cardiac.phantom.patients import Patient, contraction_at
 from unia_med.cardiac.phantom.tissue import Tissue, acquire, paint_heart
+from unia_med.data.structured.fields import smooth_field
 
 HEART_BOX_MM = 105.0
 """Half side of the square round the LV centre in which the heart is drawn."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from unia_med.cardiac.phantom.fields import smooth_field, soft_step
+from unia_med.data.structured.fields import smooth_field, soft_step
 
 
 def _coordinates(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from unia_med.cardiac.phantom.anatomy import HeartFields
-from unia_med.cardiac.phantom.fields import smooth_field, soft_step
+from unia_med.data.structured.fields import blend, smooth_field, soft_step
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,6 @@ class Scanner:
     noise: float = 0.02
 
 
-def _blend(image: np.ndarray, coverage: np.ndarray, value: np.ndarray | float) -> np.ndarray:
-    return image + coverage * (value - image)
-
-
 def _left_pool(fields: HeartFields, tissue: Tissue, lv_radius: float, rng: np.random.Generator) -> np.ndarray:
     """LV blood with papillary muscles: they are dark but belong to the pool, as in the ACDC annotation."""
     pool: Any = np.full(fields.lv.shape, tissue.blood, np.float32)
@@ -66,7 +62,7 @@ def _left_pool(fields: HeartFields, tissue: Tissue, lv_radius: float, rng: np.ra
             - 2 * fields.rho * distance * lv_radius * np.cos(fields.theta - angle)
         )
         spot = darkness * np.exp(-np.maximum(squared, 0) / (2 * (radius * lv_radius) ** 2))
-        pool = _blend(pool, spot, muscle)
+        pool = blend(pool, spot, muscle)
     return pool
 
 
@@ -75,7 +71,7 @@ def _right_pool(fields: HeartFields, tissue: Tissue, rng: np.random.Generator) -
     pool = tissue.blood * tissue.rv_blood * (1 + 0.07 * smooth_field(rng, shape, 7))
     strands = smooth_field(rng, shape, max(8, min(shape) // 4))
     edge = 0.4 + 0.6 * np.exp(-np.maximum(fields.rv, 0) / 4)
-    return _blend(pool, tissue.trabeculae * edge * soft_step(strands - 0.6, 0.25), tissue.blood * tissue.muscle)
+    return blend(pool, tissue.trabeculae * edge * soft_step(strands - 0.6, 0.25), tissue.blood * tissue.muscle)
 
 
 def paint_heart(
@@ -87,13 +83,13 @@ def paint_heart(
     if tissue.rim is not None:
         value, width = tissue.rim
         patchy = soft_step(smooth_field(rng, image.shape, 5), 0.4)
-        image = _blend(image, patchy * soft_step(heart + tissue.rv_wall + width) * soft_step(-heart), value)
+        image = blend(image, patchy * soft_step(heart + tissue.rv_wall + width) * soft_step(-heart), value)
     muscle = tissue.blood * tissue.muscle * (1 + tissue.muscle_texture * smooth_field(rng, image.shape, 9))
     muscle *= 1 + tissue.muscle_gradient * np.cos(fields.theta - rng.uniform(0, 2 * np.pi))
-    image = _blend(image, soft_step(fields.rv + tissue.rv_wall), muscle)
-    image = _blend(image, soft_step(fields.rv), _right_pool(fields, tissue, rng))
-    image = _blend(image, soft_step(fields.epicardium), muscle)
-    return _blend(image, soft_step(fields.lv), _left_pool(fields, tissue, lv_radius, rng))
+    image = blend(image, soft_step(fields.rv + tissue.rv_wall), muscle)
+    image = blend(image, soft_step(fields.rv), _right_pool(fields, tissue, rng))
+    image = blend(image, soft_step(fields.epicardium), muscle)
+    return blend(image, soft_step(fields.lv), _left_pool(fields, tissue, lv_radius, rng))
 
 
 def acquire(image: np.ndarray, scanner: Scanner, rng: np.random.Generator) -> np.ndarray:

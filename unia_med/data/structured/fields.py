@@ -35,3 +35,22 @@ def smooth_field(rng: np.random.Generator, shape: tuple[int, int], knots: int, c
 def soft_step(signed_distance: np.ndarray | float, softness: float = 0.45) -> np.ndarray:
     """Coverage in [0, 1] of an edge from its signed distance in pixels (positive inside): partial volume of a slice."""
     return 1.0 / (1.0 + np.exp(-np.clip(signed_distance / softness, -30, 30)))
+
+
+def blend(image: np.ndarray, coverage: np.ndarray, value: np.ndarray | float) -> np.ndarray:
+    """Return an image (H, W) that something of the given value covers, by its share in [0, 1] of each pixel."""
+    return image + coverage * (value - image)
+
+
+def add_noise(rng: np.random.Generator, image: np.ndarray, bias: float, noise: float) -> np.ndarray:
+    """Return slices (Z, H, W) under a smooth gain, the same in all of them, and with noise as in a magnitude image.
+
+    Args:
+        rng: Source of randomness.
+        image: (Z, H, W) in [0, 1].
+        bias: Standard deviation of the gain's logarithm.
+        noise: Standard deviation of the noise in the real and in the imaginary part.
+    """
+    gain = np.exp(bias * smooth_field(rng, (image.shape[1], image.shape[2]), 3))
+    real, imaginary = noise * rng.standard_normal((2, *image.shape), dtype=np.float32)
+    return np.hypot(image * gain + real, imaginary)
