@@ -133,9 +133,7 @@ class Comparison:
             _say("pipeline", entry.config, "--output", run, settings=settings)
             _run_recipe(entry.config, run, settings)
         else:
-            resume = RunFiles(run).config.is_file()
-            _say("train", "--config", entry.config, "--output", run, *["--resume"] * resume, settings=settings)
-            _run_training(entry.config, run, settings, resume)
+            train_once(entry.config, run, settings)
         return run
 
     def _scores(self, entry: Entry, seed: int) -> Path:
@@ -192,10 +190,22 @@ class Comparison:
         return teacher if entry.part else teacher + scaled(config.training.iterations, self.scale)
 
 
-def _run_training(config: str, run: Path, settings: Sequence[str], resume: bool) -> None:
+def train_once(config: str, run: Path, settings: Sequence[str]) -> None:
+    """Train a run, or go on with it where it was begun, and print the command that does the same.
+
+    Args:
+        config: shipped config or file.
+        run: its folder.
+        settings: as for `--set`.
+
+    Raises:
+        KeyboardInterrupt: it was interrupted, after a checkpoint.
+    """
     from unia_med import api
     from unia_med.engine.interrupt import Interrupted
 
+    resume = RunFiles(run).config.is_file()
+    _say("train", "--config", config, "--output", run, *["--resume"] * resume, settings=settings)
     try:
         api.train(config, run, set=settings, resume=resume)
     except Interrupted as stop:
@@ -311,14 +321,14 @@ def to_markdown(results: Sequence[Result], references: Mapping[int, Sequence[Res
     The mean of every seed and the ratio of the mean to full supervision with as many iterations follow.
     """
     heads = ["row", "labels", "extra knowledge", "iterations", *classes, "mean", "by seed", "of full"]
-    lines = [_line(heads), _line(["---"] * len(heads))]
+    lines = [line(heads), line(["---"] * len(heads))]
     for entry in dict.fromkeys(result.entry for result in results):
         ours = [result for result in results if result.entry == entry]
         ratio = _ratio(ours, references)
         cells = [entry.name, entry.labels, entry.knowledge, str(ours[0].iterations)]
         cells += [_spread(ours, name) for name in classes]
         cells += [f"**{np.mean([r.mean for r in ours]):.3f}**", " / ".join(f"{r.mean:.3f}" for r in ours)]
-        lines.append(_line([*cells, "-" if ratio is None else f"{ratio:.3f}"]))
+        lines.append(line([*cells, "-" if ratio is None else f"{ratio:.3f}"]))
     return "\n".join(lines) + "\n"
 
 
@@ -359,5 +369,6 @@ def _spread(ours: Sequence[Result], name: str) -> str:
     return f"{mean:.3f} ± {deviation:.3f}"
 
 
-def _line(cells: Sequence[str]) -> str:
+def line(cells: Sequence[str]) -> str:
+    """Return a row of a Markdown table."""
     return f"| {' | '.join(cells)} |"

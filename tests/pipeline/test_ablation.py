@@ -1,0 +1,148 @@
+"""The ablation of UniA: what each row switches on, its measures, its tables, and what is not run again."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+
+from unia_med import api
+from unia_med.config.load import load_config
+from unia_med.config.schema import GridConfig, RunConfig
+from unia_med.data.io.read import read_volume
+from unia_med.data.sample import CaseFiles, EvaluationCase
+from unia_med.data.structured.dataset import write_dataset
+from unia_med.labels import IGNORE
+from unia_med.methods.base import Batch
+from unia_med.methods.label_plan import LabelPlan, label_plan
+from unia_med.methods.unia import UniA
+from unia_med.pipeline import ablation
+from unia_med.pipeline.ablation import Ablation, Task, overlaps, peaks_inside, rows, to_csv, to_markdown
+
+CONFIGS = ("objects_tags.yaml", "lesions_tags.yaml", "acdc_cpu_tags.yaml")
+TINY = {"network.weights": "none", "network.width": 32, "network.depth": 2, "network.uncertainty_width": 32}
+
+
+def configs(name: str, **changes: Any) -> Iterator[RunConfig]:
+    return (api.configured(name, {"data.root": "x", **row.settings, **changes}) for row in rows())
+
+
+def last_plan(config: RunConfig) -> LabelPlan:
+    return label_plan(config.method, config.training.iterations, config.training.iterations)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_each_row_adds_what_its_name_says_and_nothing_else(name: str) -> None:
+    found = [(config.method.mask, last_plan(config)) for config in configs(name)]
+    base = {"classification", "auxiliary", "segmentation"}
+    terms = [set(plan.weights) for _, plan in found]
+    assert terms[0] == base
+    assert [sorted(now - before) for before, now in zip(terms, terms[1:], strict=False)] == [
+        ["distribution"], [], [], [], [], ["affinity"], ["token_contrast"],
+    ]  # fmt: skip
+    masks = [mask for mask, _ in found]
+    assert masks[:2] == ["off", "plain"] and set(masks[2:]) <= {"bias", "multiplicative"} and len(set(masks[2:])) == 1
+    assert [plan.decoder for _, plan in found] == ["P1", "P1", "P1", "P2", "F", "F", "F", "F"]
+    assert [plan.agreement for _, plan in found] == [False] * 5 + [True] * 3
+    assert not any(config.prior.names for config in configs(name))
+
+
+@pytest.mark.parametrize("name", CONFIGS[:2])
+def test_the_last_row_is_the_shipped_recipe(name: str) -> None:
+    assert list(configs(name))[-1] == load_config(name, ["data.root=x"])
+
+
+def test_rows_differ_in_what_a_step_computes() -> None:
+    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(1)
+    images = torch.rand(3, 1, 48, 48, generator=generator)
+    batch = Batch(images, torch.tensor([[1, 0, 1], [0, 1, 1], [0, 0, 0]], dtype=torch.int8))
+    seen = []
+    for config in configs("objects_tags", **TINY):
+        torch.manual_seed(0)
+        method = UniA(config)
+        losses = method(batch, config.training.iterations)
+        losses["loss"].backward()
+        moved = [p.grad for p in method.network.affinity_head.parameters()]
+        seen.append((losses["loss"].item(), losses["segmentation"], any(g is not None and g.any() for g in moved)))
+    totals, segmentation, affinity_learns = zip(*seen, strict=True)
+    assert all(a != b for a, b in zip(totals[:4], totals[1:5], strict=True))
+    assert affinity_learns == (False,) * 6 + (True,) * 2
+    assert segmentation[2] != segmentation[3] and totals[6] != totals[7]
+
+
+def test_overlaps_are_dice_by_class_with_undecided_pixels_outside() -> None:
+    truth = np.zeros((4, 4, 1), np.uint8)
+    truth[:2, :, 0], truth[3, :, 0] = 1, 2
+    labels = truth.copy()
+    labels[0, :2, 0], labels[3, :, 0] = IGNORE, 3
+    assert overlaps(labels, truth, 4) == pytest.approx([2 * 6 / (6 + 8), 0.0, 0.0])  # class 4 is nowhere
+    assert overlaps(labels, truth, 4, as_one=True) == pytest.approx([2 * 10 / (10 + 12)])
+
+
+def test_a_peak_counts_where_its_class_is(tmp_path: Path) -> None:
+    mask = np.zeros((16, 16, 2), np.uint8)
+    mask[2:6, 2:6, 0], mask[10:14, 10:14, :] = 5, 7
+    for name, array in (("a.nii.gz", mask * 10.0), ("a_gt.nii.gz", mask)):
+        nibabel.save(nibabel.Nifti1Image(array.astype(np.float32), np.eye(4)), tmp_path / name)
+    scores = torch.full((2, 3, 16, 16), 0.1)
+    scores[0, 1, 3, 3] = scores[0, 2, 4, 4] = scores[1, 2, 11, 11] = 0.9  # class 2 of slice 0 peaks in class 1
+    scores[:, 0] = 1 - scores[:, 1:].amax(1)
+    method = torch.nn.Module()
+    method.pseudo_probabilities = lambda slices, tags, step: scores if step == 0 else 1 / 0
+    files = CaseFiles("a", "a", tmp_path / "a.nii.gz", mask=tmp_path / "a_gt.nii.gz")
+    case = EvaluationCase(files, read_volume(files.image), mask)
+    grid = GridConfig(spacing_mm=1.0, size=(16, 16))
+    of_classes = peaks_inside(SimpleNamespace(method=method), grid, (5, 7), case, np.ones((2, 2), np.int8))
+    assert of_classes == [1.0, 0.0, 1.0]
+    as_one = peaks_inside(SimpleNamespace(method=method), grid, (5, 7), case, np.ones((2, 2), np.int8), as_one=True)
+    assert as_one == [1.0, 1.0]
+
+
+def test_tables_hold_means_over_seeds() -> None:
+    names = ("peak", "CAM", "labels", "prediction")
+    scores = {("lesions", "A", seed): dict(zip(names, (1.0, 0.2, 0.4, value), strict=True))
+              for seed, value in ((0, 0.5), (1, 0.75))}  # fmt: skip
+    assert "| A | 1.000 | 0.200 | 0.400 | 0.625 | 0.500 / 0.750 |" in to_markdown(scores)
+    table = list(csv.DictReader(to_csv(scores).splitlines()))
+    assert [(row["task"], row["seed"], row["prediction"]) for row in table] == [
+        ("lesions", "0", "0.5"), ("lesions", "1", "0.75"),
+    ]  # fmt: skip
+
+
+def test_finished_rows_are_kept_and_the_budget_is_scaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[tuple[Path, list[str]]] = []
+    monkeypatch.setattr(ablation, "train_once", lambda config, run, settings: done.append((run, settings)))
+    monkeypatch.setattr("unia_med.runs.Run.open", lambda run: run)
+    monkeypatch.setattr(ablation, "measure", lambda run, as_one: dict.fromkeys(ablation.MEASURES, 0.5))
+    task = Task("heart", "acdc_cpu_tags.yaml", as_one=True, settings={"training.iterations": 200})
+    few = rows()[:2]
+    kept = tmp_path / "scores" / "heart_CAM_baseline_seed0.json"
+    kept.parent.mkdir()
+    kept.write_text(json.dumps(dict.fromkeys(ablation.MEASURES, 0.25)))
+    for _ in range(2):
+        Ablation(tmp_path, 0.5, {"heart": tmp_path}).run([task], few, [0, 1])
+    assert [run.name for run, _ in done] == [
+        "heart_uncertainty_inference_seed0", "heart_CAM_baseline_seed1", "heart_uncertainty_inference_seed1",
+    ]  # fmt: skip
+    assert "training.iterations=100" in done[0][1] and "seed=1" in done[1][1]
+    assert "| CAM baseline | 0.375 |" in (tmp_path / "ablation.md").read_text()
+
+
+@pytest.mark.slow
+def test_a_row_is_trained_and_measured(tmp_path: Path) -> None:
+    settings = {**TINY, "training.batch_size": 2, "data.split": {"kind": "fractions", "fractions": [0.5, 0.5, 0.0]}}
+    task = Task("objects", "objects_tags.yaml", lambda folder: write_dataset(folder, "objects", 2), settings=settings)
+    found = Ablation(tmp_path, 0.01)
+    found.run([task], rows()[-1:], [0])
+    scores = found.scores(task, rows()[-1], 0)
+    assert set(scores) == set(ablation.MEASURES) and all(0 <= value <= 1 for value in scores.values())
+    assert load_config(tmp_path / "runs/objects_token_contrast_seed0/config.yaml").training.iterations == 2

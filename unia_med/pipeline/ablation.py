@@ -1,0 +1,284 @@
+"""Trains UniA with its modules switched on one after another, and measures what each of them does.
+
+No row has an anatomical prior. Every row is trained by the verb `train`; its run, too, can be had by hand with the
+command that is printed. Finished rows are kept, interrupted ones are taken up again.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unia_med.files import write_json, write_text
+from unia_med.labels import IGNORE
+from unia_med.metrics.overlap import dice
+from unia_med.pipeline.comparison import line, scaled, train_once
+
+if TYPE_CHECKING:
+    from unia_med.config.data import GridConfig
+    from unia_med.data.sample import EvaluationCase
+    from unia_med.inference.predictor import Predictor
+    from unia_med.runs import Run
+
+RECIPE = object()
+"""In place of a value: what the task's config says."""
+
+STEPS: tuple[tuple[str, dict[str, Any]], ...] = (
+    (
+        "CAM baseline",
+        {
+            "method.mask": "off",
+            "method.weights.distribution": 0.0,
+            "method.label_source": "P1",
+            "method.gates.agreement": 1.0,
+            "method.gates.trust_cam": 1.0,
+            "method.weights.affinity": 0.0,
+            "method.weights.token_contrast": 0.0,
+        },
+    ),
+    ("+ uncertainty inference", {"method.mask": "plain", "method.weights.distribution": RECIPE}),
+    ("+ soft masking", {"method.mask": RECIPE}),
+    ("+ PAR", {"method.label_source": "P2"}),
+    ("+ affinity", {"method.label_source": "F"}),
+    ("+ mutual complementing", {"method.gates.agreement": RECIPE, "method.gates.trust_cam": RECIPE}),
+    ("+ contrastive affinity loss", {"method.weights.affinity": RECIPE}),
+    ("+ token contrast", {"method.weights.token_contrast": RECIPE}),
+)
+"""The rows from top to bottom, and what each changes of the row above it."""
+
+MEASURES = ("peak", "CAM", "labels", "prediction")
+"""Share of present classes and slices in which the activation map's peak is inside the object; Dice of the thresholded
+map and of the labels that the decoder learns at the end (both with tags, undecided pixels counting as background), and
+of the prediction, without tags. Dice is that of whole validation volumes, mean over volumes and classes."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the ablation.
+
+    Attributes:
+        name: what it adds.
+        settings: in place of the task's, all changes up to this row.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be found, from slice tags alone.
+
+    Attributes:
+        name: of the task.
+        config: shipped config or file.
+        write: writes the data set into a folder; None where its place is given.
+        as_one: all classes are scored as one object, for classes that tags cannot separate.
+        settings: in place of the config's, such as its budget.
+    """
+
+    name: str
+    config: str
+    write: Callable[[Path], object] | None = None
+    as_one: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def rows() -> list[Row]:
+    """Return the rows, each with all that the rows above it have."""
+    found, settings = [], dict[str, Any]()
+    for name, changes in STEPS:
+        settings |= changes
+        found.append(Row(name, {key: value for key, value in settings.items() if value is not RECIPE}))
+    return found
+
+
+class Ablation:
+    """All runs of an ablation, within one folder: `data/`, `runs/`, `scores/` and the tables.
+
+    Args:
+        output: the folder.
+        scale: factor on all iterations; below 1 for a quick look.
+        roots: places of data sets by task, for those that are not written here.
+    """
+
+    def __init__(self, output: Path, scale: float = 1.0, roots: Mapping[str, Path] | None = None) -> None:
+        self.output, self.scale, self.roots = output, scale, dict(roots or {})
+
+    def run(self, tasks: Sequence[Task], wanted: Sequence[Row], seeds: Sequence[int]) -> None:
+        """Train and score every row, the seeds of a task one after another; the tables are written after each row."""
+        for task in tasks:
+            for seed in seeds:
+                for row in wanted:
+                    self.scores(task, row, seed)
+                    self.write_tables(tasks, wanted, seeds)
+
+    def scores(self, task: Task, row: Row, seed: int) -> dict[str, float]:
+        """Return `MEASURES` of a row, trained and scored now unless that was done before."""
+        from unia_med.runs import Run
+
+        path = self._place(task, row, seed)
+        if not path.is_file():
+            run = self.output / "runs" / run_name(task, row, seed)
+            train_once(task.config, run, self.settings(task, row, seed))
+            write_json(path, measure(Run.open(run), task.as_one))
+        found: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+    def root(self, task: Task) -> Path:
+        """Return the data set's folder; it is written where it is a synthetic one that is not yet there."""
+        if task.write is None:
+            return self.roots[task.name]
+        folder = self.output / "data" / task.name
+        if not folder.is_dir() or not any(folder.glob("*.csv")):
+            task.write(folder)
+        return folder
+
+    def settings(self, task: Task, row: Row, seed: int) -> list[str]:
+        """Return what the run has in place of the config's settings, as for `--set`; the row's come last."""
+        from unia_med import api
+
+        iterations = scaled(api.configured(task.config, task.settings).training.iterations, self.scale)
+        budget = {"training.iterations": iterations, "training.validate_every": iterations}
+        values = {"data.root": str(self.root(task)), "seed": seed, **task.settings, **budget, **row.settings}
+        return [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items()]
+
+    def write_tables(self, tasks: Sequence[Task], wanted: Sequence[Row], seeds: Sequence[int]) -> None:
+        """Write `ablation.md` (means over seeds) and `ablation.csv` (every seed) of what is finished."""
+        found = {
+            (task.name, row.name, seed): json.loads(path.read_text(encoding="utf-8"))
+            for task in tasks
+            for row in wanted
+            for seed in seeds
+            if (path := self._place(task, row, seed)).is_file()
+        }
+        write_text(self.output / "ablation.md", to_markdown(found))
+        write_text(self.output / "ablation.csv", to_csv(found))
+
+    def _place(self, task: Task, row: Row, seed: int) -> Path:
+        return self.output / "scores" / f"{run_name(task, row, seed)}.json"
+
+
+Scores = Mapping[tuple[str, str, int], Mapping[str, float]]
+"""Measures by task, row and seed."""
+
+
+def run_name(task: Task, row: Row, seed: int) -> str:
+    """Return the name of a run's folder.
+
+    Example:
+        >>> run_name(Task("lesions", "lesions_tags.yaml"), Row("+ token contrast", {}), 1)
+        'lesions_token_contrast_seed1'
+    """
+    return f"{task.name}_{row.name.strip('+ ').replace(' ', '_')}_seed{seed}"
+
+
+def measure(run: Run, as_one: bool = False) -> dict[str, float]:
+    """Return `MEASURES` on the validation volumes of a run.
+
+    Args:
+        run: of a method that has activation maps.
+        as_one: all classes are one object.
+    """
+    from unia_med.build import build_dataset
+    from unia_med.data.slices.dataset import load_tags
+    from unia_med.data.splits import split_cases
+
+    config, predictor = run.config, run.predictor()
+    dataset = build_dataset(config.data)
+    cases = split_cases(dataset.cases(), config.data.split, config.seed)["val"]
+    tags = load_tags(dataset, cases, config.data)
+    found: dict[str, list[float]] = {name: [] for name in MEASURES}
+    for case in cases:
+        one = dataset.evaluation_case(case)
+        found["peak"] += peaks_inside(
+            predictor, run.config.data.grid, dataset.class_values, one, tags[case.name], as_one
+        )
+        columns = predictor.label_maps(one.volume, tags[case.name])
+        maps = {"CAM": columns["CAM"], "labels": columns["fused"]}
+        maps["prediction"] = predictor.predict_volume(one.volume).labels
+        for name, labels in maps.items():
+            found[name] += overlaps(labels, one.labels, len(config.data.target_classes), as_one)
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def overlaps(labels: np.ndarray, truth: np.ndarray, classes: int, as_one: bool = False) -> list[float]:
+    """Return the Dice of every class that is in a volume or was found in it.
+
+    Args:
+        labels: (X, Y, Z), 0 background, `IGNORE` undecided, which is not the class.
+        truth: (X, Y, Z), 0 background.
+        classes: T.
+        as_one: of all classes taken as one.
+    """
+    if as_one:
+        labels, truth, classes = (labels > 0) & (labels != IGNORE), truth > 0, 1
+    scores = (dice(labels == value, truth == value) for value in range(1, classes + 1))
+    return [score for score in scores if score is not None]
+
+
+def peaks_inside(
+    predictor: Predictor,
+    grid: GridConfig,
+    class_values: Sequence[int],
+    case: EvaluationCase,
+    tags: np.ndarray,
+    as_one: bool = False,
+) -> list[float]:
+    """Return 1 or 0 for every class in every slice that holds it: whether the activation map's peak is inside.
+
+    Args:
+        predictor: of the run.
+        grid: the network's.
+        class_values: of the T classes in the mask.
+        case: volume and mask.
+        tags: (Z, T) of its slices.
+        as_one: the peak of all classes together, in any class.
+    """
+    import torch
+
+    from unia_med.data.grid.transforms import KEY, as_tensor, load_label_slices, preprocess, to_slices
+
+    slices = to_slices(preprocess(grid, load=False)({KEY: as_tensor(case.volume)})[KEY])
+    assert case.files.mask is not None  # its labels were read
+    values = {0: 0, **{value: 1 if as_one else k for k, value in enumerate(class_values, start=1)}}
+    truth = load_label_slices(case.files.mask, grid, values)
+    with torch.no_grad():  # at step 0 a method answers with its maps
+        scores = predictor.method.eval().pseudo_probabilities(slices, torch.from_numpy(tags), 0)
+    scores = 1 - scores[:, :1] if as_one else scores[:, 1:]
+    inside = []
+    for k in range(scores.shape[1]):
+        held = torch.from_numpy(truth == k + 1).flatten(1)
+        hits = held.gather(1, scores[:, k].flatten(1).argmax(1, keepdim=True))[:, 0]
+        inside += hits[held.any(1)].float().tolist()
+    return inside
+
+
+def to_markdown(scores: Scores) -> str:
+    """Return a table per task: a row per step, every measure as the mean over seeds, the prediction also by seed."""
+    parts = []
+    for task in dict.fromkeys(task for task, _, _ in scores):
+        heads = ["row", *MEASURES, "prediction by seed"]
+        lines = [f"**{task}**", "", line(heads), line(["---"] * len(heads))]
+        for name in dict.fromkeys(row for one, row, _ in scores if one == task):
+            seeds = [found for (one, row, _), found in scores.items() if (one, row) == (task, name)]
+            means = [f"{np.mean([found[key] for found in seeds]):.3f}" for key in MEASURES]
+            lines.append(line([name, *means, " / ".join(f"{found['prediction']:.3f}" for found in seeds)]))
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def to_csv(scores: Scores) -> str:
+    """Return a row per task, step and seed."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["task", "row", "seed", *MEASURES])
+    writer.writerows([*key, *(found[name] for name in MEASURES)] for key, found in scores.items())
+    return stream.getvalue()
