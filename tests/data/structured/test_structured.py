@@ -37,6 +37,7 @@ def test_files_are_what_the_layout_reads_and_tags_what_masks_hold(kind: str, tmp
     for case in cases:
         image, mask = nibabel.load(case.image), np.asanyarray(nibabel.load(case.mask).dataobj)
         assert image.shape == mask.shape == (*SHAPE, SLICES) and image.header.get_zooms() == (1.5, 1.5, 6.0)
+        assert b"synthetic" in bytes(image.header["descrip"])
         held = [[value in mask[:, :, z] for value in range(1, len(classes) + 1)] for z in range(SLICES)]
         assert np.array_equal(read[case.name], np.array(held)) and np.array_equal(read[case.name], tags[case.name])
 

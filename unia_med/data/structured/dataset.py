@@ -19,6 +19,7 @@ from unia_med.files import filled_folder
 SPACING_MM = (1.5, 1.5, 6.0)
 MAX_VOLUMES = 999
 _BIAS, _NOISE = 0.15, (0.015, 0.03)
+_DESCRIPTION = b"synthetic image, unia-med phantom"  # so that nobody takes a file for that of a patient
 _SCALE = 1000  # of the stored whole numbers
 
 Draw = Callable[[np.random.Generator, Body], tuple[np.ndarray, np.ndarray]]
@@ -71,6 +72,7 @@ def write_dataset(output: Path, kind: str, patients: int = 20, seed: int = 0) ->
 def _save(array: np.ndarray, path: Path) -> None:
     image = nibabel.Nifti1Image(array, np.diag([*SPACING_MM, 1.0]))
     image.header.set_xyzt_units("mm")
+    image.header["descrip"] = _DESCRIPTION
     nibabel.save(image, path)
 
 
