@@ -24,7 +24,7 @@ GRID = (4, 5)
 
 def _affinitynet(**method: object) -> AffinityNet:
     torch.manual_seed(0)
-    small = {"name": "affinitynet", "cam": {"width": 16}, "widths": [8, 8, 8], "stride": 8}
+    small = {"name": "affinitynet", "widths": [8, 8, 8], "stride": 8}
     values = {"network": {"weights": "none"}, "data": {"groups": GROUPS}, "method": {**small, **method}}
     return AffinityNet(parse_config(values)).eval()
 
@@ -49,7 +49,7 @@ def test_the_affinity_loss_is_that_of_every_pair_within_the_radius(
     affinity: str, radius: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A loop over pairs of cells; the radius of the walk is another one."""
-    method = _affinitynet(affinity=affinity, radius=radius, walk={"radius": 5}, train_backbone=True)
+    method = _affinitynet(affinity=affinity, radius=radius, train_backbone=True)
     output = _with_output(method, 6 if affinity == "feature" else 1, monkeypatch)
     cells = _labels()
     batch = Batch(torch.rand(2, 1, 32, 40), torch.ones(2, 2, dtype=torch.int8))
@@ -79,8 +79,9 @@ def test_the_affinity_loss_is_that_of_every_pair_within_the_radius(
 @pytest.mark.parametrize("affinity", ["feature", "boundary"])
 def test_the_walk_starts_where_it_should_and_ends_as_published(affinity: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """T to the power of 2^2 as a matrix; edges hold maps back and a constant background comes last for boundaries."""
-    walk = {"log2_steps": 2, "radius": 2, "beta": 3.0, "alpha": 2.0}
-    method = _affinitynet(affinity=affinity, radius=4, walk=walk)
+    monkeypatch.setattr("unia_med.methods.affinitynet.WALK_LOG2_STEPS", 2)
+    monkeypatch.setattr("unia_med.methods.affinitynet.WALK_RADIUS", 2.0)
+    method = _affinitynet(affinity=affinity, radius=4, walk={"beta": 3.0, "alpha": 2.0})
     output = _with_output(method, 6 if affinity == "feature" else 1, monkeypatch)
     maps = torch.rand(2, 2, *GRID, generator=torch.Generator().manual_seed(5))
     tags = torch.tensor([[1, 1], [0, 1]])

@@ -17,7 +17,7 @@ from unia_med.methods.cam import Cam, activation_maps, confident_from_maps
 from unia_med.nn.cam_network import CamNetwork
 
 GROUPS = {"RV": ["RV"], "MYO_LV": ["MYO", "LV"]}
-SMALL = {"cam": {"width": 16}, "widths": [8, 8, 8], "walk": {"log2_steps": 2}}
+SMALL = {"widths": [8, 8, 8]}
 
 
 def _config(weights: str = "none", **method: object) -> object:
@@ -59,7 +59,7 @@ def test_poolings_agree_with_their_definition(pooling: str) -> None:
 
 def test_cam_trains_and_its_maps_reach_one_and_follow_the_tags() -> None:
     torch.manual_seed(0)
-    method = Cam(_config(name="cam", width=16))
+    method = Cam(_config(name="cam"))
     method(_batch(), 0)["loss"].backward()
     assert all(p.grad is not None for p in method.parameters())
     method.eval()
@@ -113,8 +113,9 @@ def test_prediction_and_labels() -> None:
     assert 1 not in labels["walk"][1]
 
 
-def test_a_walk_of_no_steps_keeps_the_order_of_scores() -> None:
-    method = _affinitynet(stride=2, walk={"log2_steps": 0, "beta": 1e9}).eval()
+def test_a_walk_of_no_steps_keeps_the_order_of_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unia_med.methods.affinitynet.WALK_LOG2_STEPS", 0)
+    method = _affinitynet(stride=2, walk={"beta": 1e9}).eval()
     tags = _batch().tags
     maps = torch.zeros(3, 2, 48, 64)
     maps[:, 1, 16:32, 16:48] = 1.0
@@ -137,7 +138,7 @@ def test_labels_of_the_batch_are_trusted_seeds() -> None:
 
 def test_a_given_classifier_is_loaded_and_left_alone(tmp_path: Path) -> None:
     torch.manual_seed(1)
-    trained = Cam(_config(name="cam", width=16))
+    trained = Cam(_config(name="cam"))
     run = tmp_path / "classifier"
     (run / "checkpoints").mkdir(parents=True)
     torch.save({"format": 1, "ema": trained.state_dict()}, run / "checkpoints" / "best.pt")
@@ -156,7 +157,8 @@ def test_a_given_classifier_is_loaded_and_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_classifier_of_another_form_is_refused(tmp_path: Path) -> None:
-    trained = Cam(_config(name="cam", width=24))
+    trained = Cam(_config(name="cam"))
+    trained.network.classifier = torch.nn.Conv2d(24, 2, 1, bias=False)
     (tmp_path / "checkpoints").mkdir()
     torch.save({"format": 1, "ema": trained.state_dict()}, tmp_path / "checkpoints" / "best.pt")
     with pytest.raises(UserError, match="method.cam"):

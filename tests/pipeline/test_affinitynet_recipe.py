@@ -79,5 +79,5 @@ def test_the_whole_recipe(tiny_acdc: Path, tmp_path: Path, capsys: pytest.Captur
     assert main(predict) == 0
     assert nib.load(masks / "patient013_frame01_seg.nii.gz").shape == (40, 36, 4)
 
-    assert _run(tiny_acdc, output, "stages.pseudo_labels.method.walk.log2_steps=1") == 0
+    assert _run(tiny_acdc, output, "stages.pseudo_labels.method.walk.beta=4") == 0
     assert capsys.readouterr().out.count("finished, unchanged") == 3

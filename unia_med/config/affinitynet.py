@@ -17,50 +17,40 @@ class ConfidentConfig(Section):
     """Which pixels of the activation maps are trusted to teach affinity [4, 8]."""
 
     background: Literal["alpha", "constant"] = "alpha"
-    """`alpha`: background score (1 - highest map)^alpha, as PSA; `constant`: a fixed score, as IRN."""
+    """`alpha`: background score (1 - highest map)^alpha, as PSA; `constant`: fixed scores, 0.3 and 0.05, as IRN."""
     foreground_alpha: float = Field(4.0, ge=1)
     """`alpha`: exponent for sure foreground; a larger one gives more of it."""
     background_alpha: float = Field(32.0, ge=1)
     """`alpha`: exponent for sure background; a larger one gives less of it."""
-    foreground_score: float = Field(0.30, gt=0, le=1)
-    """`constant`: foreground is sure above it."""
-    background_score: float = Field(0.05, gt=0, le=1)
-    """`constant`: background is sure below it."""
     refine: Literal["none", "par", "crf"] = "par"
     """What lets scores follow intensity edges first: `par`, pixel-adaptive refinement; `crf`, the published dense CRF,
     exact and slow (PSA's of scores with `background: alpha`, IRN's of labels with `constant`)."""
-    dilations: tuple[Annotated[int, Field(ge=1)], ...] = (1, 2)
-    """`par`: distances of its neighbours in pixels of the half-resolution image. UniA's (1, 2, 4, 8, 12, 24) are for
-    images of 448 pixels; at 128 they let the background wash objects away."""
 
     @model_validator(mode="after")
     def _check(self) -> ConfidentConfig:
         if self.foreground_alpha > self.background_alpha:
             raise ValueError("foreground_alpha must not exceed background_alpha")
-        if self.background_score > self.foreground_score:
-            raise ValueError("background_score must not exceed foreground_score")
         return self
 
 
-class CamConfig(Section):
-    """The classifier whose activation maps start AffinityNet; alone, the CAM baseline."""
+class MapConfig(Section):
+    """The classifier whose activation maps start AffinityNet."""
 
-    name: Literal["cam"] = "cam"
-    width: int = Field(128, ge=8)
-    """Channels of the grid on which classes are scored."""
-    stride: Literal[8, 16] = 8
-    """Pixels from one cell of the activation map to the next."""
     pooling: Literal["max", "score_max", "logsumexp", "mean"] = "max"
     """`max`: highest value of each feature; `score_max`: highest score of each class; `logsumexp`: a smooth form of it;
-    `mean`: as published. On ACDC only the first looks at the object."""
-    dropout: float = Field(0.0, ge=0, lt=1)
-    """Share of channels dropped in training; published 0.5 with `mean`."""
+    `mean`: as published, with dropout. On ACDC only the first looks at the object."""
     scales: list[Annotated[float, Field(gt=0)]] = [1.0]
     """Image sizes over which activation maps are summed [3]; each costs a pass. Published 1, 0.5, 1.5, 2."""
     flip: bool = False
     """Add the mirrored image to the activation maps [3]; off where the side tells classes apart."""
     background: float = Field(0.4, gt=0, le=1)
     """Constant background score of the prediction [3]; a larger one leaves less foreground. Published 0.2."""
+
+
+class CamConfig(MapConfig):
+    """The tag classifier of AffinityNet alone, with its activation maps: the CAM baseline."""
+
+    name: Literal["cam"] = "cam"
     confident: ConfidentConfig = ConfidentConfig()
 
 
@@ -69,10 +59,6 @@ class WalkConfig(Section):
 
     beta: float = Field(8.0, gt=0)
     """Sharpness of affinities; a larger one crosses weak links less. Published 8, boundary 10."""
-    log2_steps: int = Field(8, ge=0, le=14)
-    """The walk takes 2 to this power steps."""
-    radius: float = Field(5.0, gt=1)
-    """Neighbours are nearer than this many cells."""
     alpha: float = Field(16.0, ge=1)
     """Exponent of the background score that walks along."""
     background: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -97,7 +83,7 @@ class AffinityNetConfig(Section):
     defaults of `radius`, `train_backbone`, `confident` and `walk`."""
     classifier: Path | None = None
     """Run folder of a method `cam` with the same `cam` settings, which stays as it is; null trains one alongside."""
-    cam: CamConfig = CamConfig()
+    cam: MapConfig = MapConfig()
     confident: ConfidentConfig = ConfidentConfig()
     walk: WalkConfig = WalkConfig()
     stride: Literal[2, 4, 8] = 4

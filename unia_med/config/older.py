@@ -12,7 +12,10 @@ from typing import Any
 FORMAT = 2
 """Version of the settings, as written into run folders; 1 is that of unia_med 0.1, which wrote none."""
 
-_REMOVED: dict[str, dict[str, tuple[Any, ...]]] = {
+_UNREAD: tuple[Any, ...] = ()
+"""In place of values: nothing ever read the setting, so that any value means the same."""
+
+_OF_METHODS: dict[str, dict[str, tuple[Any, ...]]] = {
     "unia": {
         "affinity_power": (2,),
         "affinity_steps": (1,),
@@ -45,9 +48,30 @@ _REMOVED: dict[str, dict[str, tuple[Any, ...]]] = {
         "online.least": (0.2,),
         "reassign.replace": (0.9,),
     },
-    "affinitynet": {"walk.evaluation": ("auto", "dense", "stencil")},
+    "affinitynet": {
+        "cam.confident": _UNREAD,
+        "cam.name": _UNREAD,
+        "cam.stride": (8,),
+        "cam.width": (128,),
+        "confident.background_score": (0.05,),
+        "confident.dilations": ([1, 2],),
+        "confident.foreground_score": (0.3,),
+        "walk.evaluation": ("auto", "dense", "stencil"),
+        "walk.log2_steps": (8,),
+        "walk.radius": (5.0,),
+    },
+    "cam": {
+        "confident.background_score": (0.05,),
+        "confident.dilations": ([1, 2],),
+        "confident.foreground_score": (0.3,),
+        "stride": (8,),
+        "width": (128,),
+    },
 }
 """By method: dotted key below `method` and the values that mean what the constant does."""
+
+_POOLED = {"affinitynet": "cam.", "cam": ""}
+"""Methods whose dropout follows from their pooling, with the section of both."""
 
 _PUBLISHED_UNIA: dict[str, tuple[Any, ...]] = {
     "affinity_power": (1,),
@@ -58,7 +82,7 @@ _PUBLISHED_UNIA: dict[str, tuple[Any, ...]] = {
 }
 """What the preset `published` fixes instead."""
 
-_REMOVED_CRF: dict[str, tuple[Any, ...]] = {
+_REMOVED: dict[str, tuple[Any, ...]] = {
     "inference.crf.smoothness_weight": (1.0,),
     "inference.crf.smoothness_px": (1.0,),
     "inference.crf.appearance_weight": (4.0,),
@@ -92,12 +116,24 @@ def under_todays_settings(values: Mapping[str, Any]) -> dict[str, Any]:
 def _removed(values: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
     method = values.get("method")
     if not isinstance(method, Mapping):
-        return _REMOVED_CRF
+        return _REMOVED
     name = method.get("name", "unia")
-    table = dict(_REMOVED.get(name, {})) if isinstance(name, str) else {}
+    table = dict(_OF_METHODS.get(name, {})) if isinstance(name, str) else {}
     if name == "unia" and method.get("preset") == "published":
         table |= _PUBLISHED_UNIA
-    return _REMOVED_CRF | {f"method.{key}": allowed for key, allowed in table.items()}
+    if name in _POOLED:
+        section = _POOLED[name]
+        mean = _at(method, f"{section}pooling") == "mean"
+        table[f"{section}dropout"] = (0.5,) if mean else (0.0,)
+    return _REMOVED | {f"method.{key}": allowed for key, allowed in table.items()}
+
+
+def _at(values: Mapping[str, Any], dotted: str) -> Any:
+    """Return the value at a dotted key, or None."""
+    found: Any = values
+    for key in dotted.split("."):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
 
 
 def _without(values: dict[str, Any], keys: list[str], allowed: tuple[Any, ...], path: str) -> dict[str, Any]:
@@ -107,8 +143,11 @@ def _without(values: dict[str, Any], keys: list[str], allowed: tuple[Any, ...], 
         return values
     if rest:
         inner = values[first]
+        if isinstance(inner, list):  # of sections, as `data.labels`
+            parts = [_without(dict(one), rest, allowed, path) if isinstance(one, Mapping) else one for one in inner]
+            return {**values, first: parts}
         return {**values, first: _without(dict(inner), rest, allowed, path)} if isinstance(inner, Mapping) else values
-    if not any(
+    if allowed and not any(
         type(values[first]) is not bool and values[first] == value or values[first] is value for value in allowed
     ):
         fixed = " or ".join(str(value) for value in allowed)

@@ -26,6 +26,7 @@ LABEL_CRF = CrfSettings(10, 3.0, 3.0, 10.0, 50.0, 5.0)
 """IRN's, on labels [8]."""
 SURE, ACTIVE, HIGHEST = 0.8, 0.1, 0.4  # RRM: least certainty, least active value, share of a class's pixels
 LABEL_TRUST = 0.7  # probability of the class that a label names, in IRN
+DILATIONS = (1, 2)  # UniA's reach, up to 24, is for 448 pixels; at 128 it lets the background wash objects away
 
 
 @detached
@@ -83,7 +84,7 @@ def _shares(scores: Tensor) -> Tensor:
     return scores / scores.sum(1, keepdim=True).clamp(min=GUARD)
 
 
-def pixel_refinement(images: Tensor, dilations: Sequence[int] = (1, 2)) -> Refine:
+def pixel_refinement(images: Tensor, dilations: Sequence[int] = DILATIONS) -> Refine:
     """Return pixel-adaptive refinement along the edges of images.
 
     Args:

@@ -39,6 +39,8 @@ from unia_med.tensors import resized, size_of
 
 _SMALLEST_LINK = 1e-4  # keeps unlabelled islands of the absorbing walk linked to their surroundings
 _GUARD = 1e-6
+WALK_RADIUS = 5.0  # neighbours in the walk are nearer than this many cells, as in both publications [6, 8]
+WALK_LOG2_STEPS = 8  # the walk takes 2 to this power steps, as published [6]
 
 
 class AffinityNet(Method[AffinityNetConfig]):
@@ -62,7 +64,7 @@ class AffinityNet(Method[AffinityNetConfig]):
             self.classifier.requires_grad_(False)
             self._take_classifier(settings.classifier, required=weights != "none")
         self.learned_offsets = pair_offsets(settings.radius)
-        self.walk_offsets = pair_offsets(settings.walk.radius)
+        self.walk_offsets = pair_offsets(WALK_RADIUS)
 
     def train(self, mode: bool = True) -> AffinityNet:
         """As in torch; a classifier that was given keeps its batch statistics."""
@@ -127,7 +129,7 @@ class AffinityNet(Method[AffinityNetConfig]):
         scores = F.adaptive_avg_pool2d(scores, size_of(output))
         if self.settings.affinity == "boundary":
             scores = scores * (1 - output.float().sigmoid())  # published: maps start away from edges [8]
-        walked = random_walk(self._weights(output), scores, self.walk_offsets, settings.log2_steps)
+        walked = random_walk(self._weights(output), scores, self.walk_offsets, WALK_LOG2_STEPS)
         if settings.background is not None:
             walked = walked / walked.amax((1, 2, 3), keepdim=True).clamp(min=_GUARD)
             walked = torch.cat((torch.full_like(walked[:, :1], settings.background), walked), 1)

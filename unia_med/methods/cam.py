@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from unia_med.config.affinitynet import CamConfig, ConfidentConfig
+from unia_med.config.affinitynet import CamConfig, ConfidentConfig, MapConfig
 from unia_med.config.schema import RunConfig
 from unia_med.localise.cam import multi_scale_maps
 from unia_med.localise.confident import (
@@ -27,9 +27,11 @@ from unia_med.methods.base import Batch, Method, Prediction
 from unia_med.nn.cam_network import CamNetwork
 
 _UNLIKELY = 0.01  # no class is impossible because its map is 0
+_DROPOUT = {"mean": 0.5}  # by pooling, as published; features of which only the peak counts must not be dropped
+SURE_FOREGROUND, SURE_BACKGROUND = 0.30, 0.05  # constant background scores of IRN [8]
 
 
-def cam_network(settings: CamConfig, weights: str, classes: int, channels: int = 1) -> CamNetwork:
+def cam_network(settings: MapConfig, weights: str, classes: int, channels: int = 1) -> CamNetwork:
     """Return the classifier that the settings describe.
 
     Args:
@@ -38,12 +40,12 @@ def cam_network(settings: CamConfig, weights: str, classes: int, channels: int =
         classes: T.
         channels: C of the images.
     """
-    form = (settings.width, settings.stride, settings.pooling, settings.dropout)
-    return CamNetwork(weights, classes, *form, channels)
+    dropout = _DROPOUT.get(settings.pooling, 0.0)
+    return CamNetwork(weights, classes, pooling=settings.pooling, dropout=dropout, channels=channels)
 
 
 @torch.no_grad()
-def activation_maps(network: CamNetwork, images: Tensor, settings: CamConfig) -> Tensor:
+def activation_maps(network: CamNetwork, images: Tensor, settings: MapConfig) -> Tensor:
     """(B, T, H, W) in [0, 1]: rectified scores summed over views and divided by their peak in the slice [3].
 
     Every class reaches 1 somewhere in every slice, also one that is not there: keep those that the tags name.
@@ -71,11 +73,11 @@ def confident_from_maps(maps: Tensor, tags: Tensor, images: Tensor, settings: Co
         sure_foreground = with_background(maps, settings.foreground_alpha)
         sure_background = with_background(maps, settings.background_alpha)
     else:
-        sure_foreground = with_constant(maps, settings.foreground_score)
-        sure_background = with_constant(maps, settings.background_score)
+        sure_foreground = with_constant(maps, SURE_FOREGROUND)
+        sure_background = with_constant(maps, SURE_BACKGROUND)
     refine = None
     if settings.refine == "par":
-        refine = pixel_refinement(images, settings.dilations)
+        refine = pixel_refinement(images)
     elif settings.refine == "crf":
         of_labels = settings.background == "constant"
         refine = crf_refinement(images, LABEL_CRF if of_labels else SCORE_CRF, of_labels)
