@@ -14,7 +14,7 @@ from unia_med.methods.base import Method
 
 SMALL = {
     "data": {"root": "/home/someone/hearts", "grid": {"spacing_mm": 4.0, "size": [48, 48]}},
-    "network": {"weights": "none", "width": 32, "depth": 3, "heads": 2, "uncertainty_width": 32},
+    "network": {"weights": "none", "width": 32, "depth": 3, "uncertainty_width": 32},
     "training": {"iterations": 4, "batch_size": 4},
     "inference": {"batch_slices": 3},
 }

@@ -276,7 +276,7 @@ def test_with_a_real_network(tmp_path: Path) -> None:
     config = RunConfig.model_validate(
         {
             "data": {"grid": {"spacing_mm": 2.0, "size": [32, 32]}},
-            "network": {"weights": "none", "width": 16, "heads": 2, "depth": 3},
+            "network": {"weights": "none", "width": 16, "depth": 3},
         }
     )
     method = build.build_method(config)

@@ -17,7 +17,7 @@ TINY = {
         "split": {"kind": "lists", "train": ["patient001", "patient002"], "val": ["patient003"]},
         "grid": {"spacing_mm": 4.0, "size": [48, 48]},
     },
-    "network": {"weights": "none", "width": 32, "depth": 3, "heads": 2, "uncertainty_width": 32},
+    "network": {"weights": "none", "width": 32, "depth": 3, "uncertainty_width": 32},
     "method": {"label_source": "P1", "thresholds": {"high": 0.55, "low": 0.45}, "weights": {"dense_energy": 0.0}},
     "prior": {"names": ["phantom"], "rounds": 2, "scales": [1.0], "phantom": {"slices": 20, "iterations": 2}},
     "training": {"iterations": 4, "batch_size": 4, "validate_every": 4, "checkpoint_every": 2, "log_every": 2},

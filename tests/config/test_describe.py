@@ -55,9 +55,9 @@ def test_the_range_is_the_one_that_is_enforced(key: str) -> None:
 
 
 def test_a_union_is_listed_by_member_and_a_nested_default_wins() -> None:
-    found = {item.owner: item for item in find_settings("method.thresholds.high")}
+    found = {item.owner: item for item in find_settings("method.weights.segmentation")}
     assert set(found) == {"unia", "agmm", "aalr"}
-    assert float(found["unia"].default) == 0.7 and float(found["aalr"].default) == 0.55
+    assert float(found["unia"].default) == 0.15 and float(found["aalr"].default) == 1.0
 
 
 def test_a_key_narrows_and_a_last_part_is_enough() -> None:

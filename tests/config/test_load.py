@@ -60,7 +60,7 @@ def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
         ("data: {class_values: [1, 2]}", "2 entries for 3 classes"),
         ("data: {tags: {source: csv}}", "data.tags: source 'csv' needs path"),
         ("data: {grid: {percentiles: [99, 1]}}", "data.grid: percentiles"),
-        ("network: {width: 100, heads: 3}", "width 100 is not divisible by heads 3"),
+        ("network: {width: 90}", "multiple of 4"),
         ("data: 3", "data: "),
         ("- 1", "holds a list"),
     ],

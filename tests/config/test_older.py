@@ -18,6 +18,15 @@ OLD: list[dict[str, Any]] = [
     {"method": {"name": "agmm", "seeds": {"use": False, "high": 0.4}, "self_start": 0.0}},
     {"method": {"name": "aalr", "online": {"use": False, "dilations": [1, 2, 4, 8]}, "affinity": {"hinge": "ordered"}}},
     {"method": {"name": "affinitynet", "walk": {"evaluation": "dense"}}},
+    {"method": {"name": "unia", "par": {"dilations": [1, 2, 4, 8, 12, 24]}}},
+    {"method": {"name": "agmm", "preset": "released", "channels": 256, "dense_energy_grid": 8}},
+    {"method": {"name": "agmm", "thresholds": {"high": 0.55, "low": 0.45, "background": 0.4}, "borrow_centres": False}},
+    {"method": {"name": "aalr", "pooling": "mean", "dropout": 0.5, "reassign": {"bank": 0.9}}},
+    {"method": {"name": "cam", "dropout": 0.0, "width": 128, "confident": {"dilations": [1, 2]}}},
+    {"method": {"name": "affinitynet", "cam": {"name": "cam", "stride": 8, "confident": {"refine": "par"}}}},
+    {"data": {"labels": [{"kind": "scribbles", "make": {"wobble": 0.25}}, {"complete": {"hull_margin_px": 2}}]}},
+    {"data": {"name": "voc", "voc": {"images": "JPEGImages", "other_values": []}}, "network": {"heads": 4}},
+    {"prior": {"ring": {"motion": True, "weight": 0.3}}, "training": {"channels_last": True}},
     {"inference": {"crf": {"iterations": 0, "stride": 8, "appearance_px": 121.0}}},
 ]
 
@@ -38,7 +47,11 @@ def test_a_removed_setting_with_the_value_of_the_constant_is_read(values: dict[s
         ({"method": {"shared_head": True}}, "method.shared_head"),
         ({"method": {"preset": "published", "shared_head": False}}, "method.shared_head"),
         ({"method": {"name": "aalr", "reassign": {"replace": 0.8}}}, "method.reassign.replace"),
+        ({"method": {"name": "agmm", "channels": 256}}, "method.channels"),
+        ({"method": {"name": "cam", "pooling": "mean", "dropout": 0.0}}, "method.dropout"),
+        ({"method": {"name": "affinitynet", "walk": {"radius": 4}}}, "method.walk.radius"),
         ({"inference": {"crf": {"stride": 4}}}, "inference.crf.stride"),
+        ({"data": {"labels": [{"make": {"points": 1}}, {"make": {"wobble": 0}}]}}, "data.labels.make.wobble"),
     ],
     ids=str,
 )

@@ -235,12 +235,9 @@ def test_padding_neither_counts_nor_bleeds() -> None:
     torch.testing.assert_close(found[0].responses((8, 16))[..., :12], found[1].responses((8, 16))[..., :12])
 
 
-def test_tagged_classes_without_labels_borrow_the_batch_mean() -> None:
+def test_tagged_classes_without_labels_have_no_gaussian() -> None:
     features, labels, probabilities, _ = _scene()
     tags = torch.ones(B, 2, dtype=torch.int8)
-    lent = MixtureFit(K, (2, 1), borrow=True)(features, labels, probabilities, tags)
-    torch.testing.assert_close(lent.centres[1, 3], lent.class_centres[0, 2])
-    assert lent.present.all()
     assert not MixtureFit(K, (2, 1))(features, labels, probabilities, tags).present[1, 2]
 
 

@@ -163,7 +163,7 @@ def test_nothing_is_read_back_to_the_host() -> None:
         x = torch.randn(B, E + K, S // 2, S // 2, requires_grad=True)
         labels = torch.zeros(B, S, S, dtype=torch.long)
         tags = torch.ones(B, K - 1, dtype=torch.int8)
-        fit = MixtureFit(K, (2, 1), rounds=2, borrow=True, position=0.5)
+        fit = MixtureFit(K, (2, 1), rounds=2, position=0.5)
         mixture = fit(normalise_features(x[:, :E]), labels, torch.rand(B, K, S, S), tags)
         loss = negative_log_posterior(mixture.class_log_joint((S, S)), labels)
         loss = loss + discrimination(mixture.responses((S, S)), labels, mixture.present)

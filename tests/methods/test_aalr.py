@@ -21,7 +21,7 @@ NETWORK = {"backbone": "lite0", "weights": "none"}
 
 
 def _config(**method: object) -> RunConfig:
-    values = {"network": NETWORK, "method": {"name": "aalr", "channels": 8, **method}, "training": {"iterations": 100}}
+    values = {"network": NETWORK, "method": {"name": "aalr", **method}, "training": {"iterations": 100}}
     return RunConfig.model_validate(values)
 
 
@@ -94,9 +94,8 @@ def test_the_temperature_of_memberships_is_the_setting() -> None:
 
 
 def test_nothing_labelled_costs_nothing() -> None:
-    method, batch = _method(online={"use": False}), _drawn()
+    method, batch = _method(online={"use": False}, gates={"grow": 1.0}), _drawn()
     batch.labels[:] = IGNORE
-    method.settings.gates.__dict__["grow"] = 1.0
     losses = method(batch, 99)
     losses["loss"].backward()
     assert losses["loss"].item() == 0

@@ -139,7 +139,7 @@ def test_what_is_predicted_of_a_class_that_a_tag_rules_out_does_not_count() -> N
 def _aalr(**method: object) -> Aalr:
     torch.manual_seed(0)
     values = {"network": {"backbone": "lite0", "weights": "none"}, "training": {"iterations": 100}}
-    return Aalr(parse_config({**values, "method": {"name": "aalr", "channels": 8, **method}}))
+    return Aalr(parse_config({**values, "method": {"name": "aalr", **method}}))
 
 
 def test_aalr_terms_teach_the_parts_they_are_about() -> None:
@@ -165,9 +165,9 @@ def test_aalr_terms_teach_the_parts_they_are_about() -> None:
 def test_aalr_hands_its_settings_to_the_affinity_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple] = []
     monkeypatch.setattr("unia_med.methods.aalr.adaptive_affinity", lambda *a: seen.append(a) or a[0].sum())
-    form = {"offsets": [3, 5], "margin": 2.5, "gate": 0.7, "weighting": "mean"}
+    form = {"offsets": [3, 5], "weighting": "mean"}
     method, targets = _aalr(affinity=form), Targets(torch.zeros(1, 4, 4).long(), torch.full((1, 4, 4), 0.5))
     logits = torch.zeros(1, 4, 4, 4)
     method._adaptive_affinity(logits, targets)
     assert seen[0][0] is logits and seen[0][1] is targets.labels and seen[0][2] is targets.confidence
-    assert list(seen[0][3]) == [3, 5] and seen[0][4:] == (2.5, 0.7, "mean")
+    assert list(seen[0][3]) == [3, 5] and seen[0][4:] == (3.0, 0.2, "mean")

@@ -17,7 +17,7 @@ from unia_med.methods.unia import UniA
 
 def _method(**method: object) -> UniA:
     torch.manual_seed(0)
-    network = {"weights": "none", "width": 32, "depth": 3, "heads": 2, "uncertainty_width": 32}
+    network = {"weights": "none", "width": 32, "depth": 3, "uncertainty_width": 32}
     values = {"network": network, "method": {"dense_energy_grid": 8, **method}, "training": {"iterations": 100}}
     return UniA(RunConfig.model_validate(values))
 

@@ -26,7 +26,7 @@ SIZE, GRID = (48, 64), (6, 8)
 
 def _method(**method: object) -> UniA:
     torch.manual_seed(0)
-    network = {"weights": "none", "width": 32, "depth": 3, "heads": 2, "uncertainty_width": 32}
+    network = {"weights": "none", "width": 32, "depth": 3, "uncertainty_width": 32}
     values = {"network": network, "method": {"dense_energy_grid": 8, **method}, "training": {"iterations": 100}}
     made = UniA(RunConfig.model_validate(values))
     # A fresh attention adds next to nothing to a token; one as strong as after training keeps Z and X apart.
@@ -361,7 +361,7 @@ def test_scores_are_read_by_their_own_thresholds_and_unknown_classes_may_win() -
 def test_predictions_are_not_squeezed_and_scales_are_seen() -> None:
     """An enlarged network keeps the aspect, and a view at half scale reaches the backbone at half its size."""
     values = {
-        "network": {"weights": "none", "width": 32, "depth": 2, "heads": 2, "input_size": 128},
+        "network": {"weights": "none", "width": 32, "depth": 2, "input_size": 128},
         "data": {"grid": {"size": [48, 64]}},
     }
     method, seen = UniA(RunConfig.model_validate(values)).eval(), []

@@ -22,7 +22,7 @@ ENVIRONMENT = {"unia_med": "9.9", "packages": {"torch": "2.0"}, "device": "cpu"}
 CALIBRATION = {"temperature": 1.5, "cases": 2, "voxels": 1000, "ece_before": 0.2, "ece_after": 0.1}
 CONFIG = {
     "data": {"grid": {"spacing_mm": 1.5, "size": [48, 48]}},
-    "network": {"weights": "none", "width": 16, "heads": 2, "depth": 3, "uncertainty_width": 16},
+    "network": {"weights": "none", "width": 16, "depth": 3, "uncertainty_width": 16},
     "method": {"weights": {"dense_energy": 0.0}},
     "inference": {"postprocess": {"largest_component": True, "fill_holes": True, "slice_gaps": True}},
 }

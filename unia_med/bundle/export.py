@@ -151,7 +151,6 @@ def _path_values(config: RunConfig) -> dict[str, Any]:
         "batch_slices": inference.batch_slices,
         "temperature": inference.temperature or 1.0,
         "walker": plain(inference)["walker"],
-        "channels_last": config.training.channels_last,
         "mask_values": [value for value, _ in pairs],
         "mask_labels": [label for _, label in pairs],
         **inference.postprocess.steps(config.data),

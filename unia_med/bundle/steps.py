@@ -124,7 +124,6 @@ class SliceBatchInferer(Inferer):
     Args:
         batch_slices: slices per forward pass; fewer need less memory.
         temperature: divides logits before the softmax; above 1 gives softer probabilities.
-        channels_last: memory layout of images and weights; faster convolutions.
         channels: image channels of the network.
         walker: thresholds and beta of `decide_unsure`; None leaves the probabilities as they are.
     """
@@ -133,7 +132,6 @@ class SliceBatchInferer(Inferer):
         self,
         batch_slices: int = 16,
         temperature: float = 1.0,
-        channels_last: bool = True,
         channels: int = 1,
         walker: dict[str, float] | None = None,
     ) -> None:
@@ -142,7 +140,7 @@ class SliceBatchInferer(Inferer):
         self.batch_slices = batch_slices
         self.temperature = temperature
         self.walker = walker
-        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.layout = torch.channels_last  # faster convolutions
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
         """Probabilities (B, F * K, H, W, Z) of volumes (B, F * C, H, W, Z), frame by frame.

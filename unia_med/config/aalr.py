@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from unia_med.config.section import Section
-from unia_med.config.unia import ThresholdSettings
 
 
 class AalrWeights(Section):
@@ -47,10 +46,6 @@ class AffinitySettings(Section):
     offsets: list[Annotated[int, Field(ge=1)]] = Field([1, 2, 4], min_length=1)
     """Distances of a pixel's 8 neighbours in pixels; the loss is averaged over them. Published 4; a 4 px step from the
     middle of a thin structure leaves it [11]."""
-    margin: float = Field(3.0, ge=0)
-    """Divergence that unlike pixels should have."""
-    gate: float = Field(0.2, ge=0, le=1)
-    """Pairs trusted less than this are dropped."""
     weighting: Literal["max", "min", "mean", "none"] = "max"
     """How the confidences of a pair's ends become its weight; `none` is the ablation without adaptation."""
 
@@ -64,8 +59,6 @@ class ReassignSettings(Section):
     """By how much another class's membership must exceed that of a point's label to replace it."""
     cap: float = Field(0.3, ge=0, le=1)
     """Share of a slice's points of one class that it may lose to others in a step, and gain from them."""
-    bank: float = Field(0.9, ge=0, lt=1)
-    """Share of earlier batches in a class's centre."""
     background_centres: int = Field(2, ge=1, le=8)
     """Centres of a slice's background: some tissues are dark, others bright [11]."""
 
@@ -88,15 +81,8 @@ class AalrConfig(Section):
     affinity: AffinitySettings = AffinitySettings()
     reassign: ReassignSettings = ReassignSettings()
     online: OnlineLabelSettings = OnlineLabelSettings()
-    thresholds: ThresholdSettings = ThresholdSettings(high=0.55, low=0.45, background=0.4)
-    """Where a prior or a self-training round gives scores: sure class above `high`, background below `low`; both yield
-    to drawn labels. `background` is that of the CAM column in the validation table."""
-    channels: int = Field(64, ge=4)
-    """Channels of the point embeddings."""
     pooling: Literal["max", "mean"] = "max"
-    """Of the tag classifier; `mean` as published. On ACDC only the maximum looks at the object."""
-    dropout: float = Field(0.0, ge=0, lt=1)
-    """Share of channels that the tag classifier drops in training; published 0.5, with `mean`."""
+    """Of the tag classifier; `mean` as published, with dropout. On ACDC only the maximum looks at the object."""
     segmentation_loss: Literal["balanced", "plain"] = "balanced"
     """`balanced`: mean over background plus mean over foreground, as published [4]; `plain`: mean over all pixels."""
     segmentation_dice: bool = False

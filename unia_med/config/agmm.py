@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from unia_med.config.section import Section
-from unia_med.config.unia import ThresholdSettings
 
 
 class AgmmWeights(Section):
@@ -25,8 +24,6 @@ class AgmmWeights(Section):
     """Classes known to be absent must not be predicted [11: 0.5 on ACDC; published 1]."""
     classification: float = Field(0.0, ge=0)
     """Tag classifier whose activation maps give seeds; with `seeds.use` only."""
-    dense_energy: float = Field(0.0, ge=0)
-    """Near pixels of like intensity are predicted alike; not part of AGMM, and the costliest term on a CPU."""
 
     @model_validator(mode="after")
     def _check(self) -> AgmmWeights:
@@ -55,7 +52,6 @@ RELEASED: dict[str, Any] = {
     "balance": 0.0,
     "position_weight": 0.0,
     "intensity_weight": 0.0,
-    "channels": 256,
     "weights": {"absent_classes": 1.0},
 }
 """One Gaussian exp(-d^2) per class on 256 channels, all losses from the first step with weight 1 [5, 6]. Its sum of
@@ -72,11 +68,6 @@ class AgmmConfig(Section):
     balance: float = Field(0.0, ge=0, le=1)
     """How alike classes count in the losses on labelled pixels: 0: by their pixels, as published; 1: all classes of a
     batch the same. Where a rule completes the background, it has a hundred times the pixels of the scribbles."""
-    balance_until: float | None = Field(None, gt=0, le=1)
-    """Share of the iterations over which `balance` falls linearly to 0; null: it stays. Rare classes are found sooner
-    with balance, but a rare class beside a common one is then drawn too large: on ACDC one class at twice its area."""
-    channels: int = Field(64, ge=4)
-    """Channels of the features in which the mixture lives [11]."""
     centres_per_class: list[Annotated[int, Field(ge=1, le=8)]] = Field([3, 1], min_length=1)
     """Gaussians of the background, then of each class; the last number holds for all further classes. Lung, fat,
     muscle and vessels are no single Gaussian [11]."""
@@ -89,8 +80,6 @@ class AgmmConfig(Section):
     """`posterior`: log posterior of the labelled class [7]; `bce`: as released, cross-entropy and `separation`."""
     self_target: Literal["response", "posterior"] = "response"
     """What the network is compared with: unnormalised responses, as published, or posteriors, which sum to 1."""
-    self_grad: Literal["both", "to_seg", "to_mix"] = "both"
-    """Where the gradient of `self_supervision` goes: into both, the network's probabilities, or the mixture alone."""
     self_ramp: float = Field(0.2, ge=0, le=1)
     """Share of the iterations over which `self_supervision` rises linearly to its weight [11]; published 0."""
     position_weight: float = Field(0.0, ge=0)
@@ -98,14 +87,7 @@ class AgmmConfig(Section):
     intensity_weight: float = Field(0.0, ge=0)
     """Adds this times the difference in intensity, of an image in [0, 1], to the distance in features. Sparse labels
     lie in the middle of structures; without it the network halves the way between them, wherever the edge is."""
-    borrow_centres: bool = False
-    """A class tagged but not drawn in a slice takes the batch's mean centre: for runs that mix tags and scribbles."""
     seeds: SeedSettings = SeedSettings()
-    thresholds: ThresholdSettings = ThresholdSettings(high=0.55, low=0.45, background=0.4)
-    """Where a prior or a self-training round gives scores: sure class above `high`, background below `low`; both yield
-    to drawn labels. `background` is that of the CAM column in the validation table."""
-    dense_energy_grid: int = Field(40, ge=8)
-    """Longest side in pixels on which `dense_energy` is computed; cost grows with its 4th power."""
 
     @model_validator(mode="before")
     @classmethod

@@ -258,9 +258,9 @@ class DataConfig(Section):
     @property
     def background_values(self) -> list[int]:
         """Values of the mask files that are no class and count as background, next to 0."""
-        named = {"volumes": self.volumes.other_values, "voc": self.voc.other_values, "coco": self.coco.other_values}
+        named = self.volumes.other_values if self.name == "volumes" else []
         own = {} if self.class_values is not None else layout_values(self.name) or {}
-        return [*named.get(self.name, []), *sorted(set(own.values()) - set(self.mask_values.values()))]
+        return [*named, *sorted(set(own.values()) - set(self.mask_values.values()))]
 
     @property
     def mask_values(self) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from pydantic import Field
 
@@ -36,29 +36,20 @@ IMAGE_GRID: dict[str, Any] = {
 }
 """What a photograph needs in place of a scan's grid: no millimetres, intensities / 255, any size to one square."""
 
-MaskValue = Annotated[int, Field(ge=1, le=254)]
-
 
 class VocConfig(Section):
     """The VOCdevkit layout. `data.root` is `VOC2012`, or a folder that holds it, as `VOCdevkit`; paths are below it."""
 
-    images: str = "JPEGImages"
-    """Folder of the images."""
     masks: list[str] = ["SegmentationClass"]
     """Folders of the mask PNGs; the first that has the image's file counts. `[SegmentationClassAug,
     SegmentationClass]` for the masks that SBD adds."""
-    annotations: str = "Annotations"
-    """Folder of the XML files, for `tags.source: annotations`."""
-    lists: str = "ImageSets/Segmentation"
-    """Folder of the lists, in which the first word of a line names an image (`2007_000032`, or its path)."""
     train: str = "train"
-    """List of the training images, without `.txt`; `train_aug` for the published training on 10,582 images."""
+    """List of the training images in `ImageSets/Segmentation`, without `.txt`; `train_aug` for the published training
+    on 10,582 images. The first word of a line names an image (`2007_000032`, or its path)."""
     val: str = "val"
     """List of the validation images; a list that is not there is empty."""
     test: str | None = None
     """List of the test images."""
-    other_values: list[MaskValue] = []
-    """Values in masks that are no class of `data.classes` and count as background."""
 
 
 class CocoConfig(Section):
@@ -77,12 +68,8 @@ class CocoConfig(Section):
     """Folder of all images; null: of each annotation file its own, see above."""
     masks: list[str] = []
     """Folders of mask PNGs in VOC's manner, which then replace the polygons; the first that has a file counts."""
-    crowd: Literal["ignore", "include"] = "ignore"
-    """What the pixels of a crowd region (`iscrowd`) are in masks; a crowd's class is present in the tags either way."""
     other_categories: list[str] = []
     """Categories of the annotation files that are no class of `data.classes` and count as background."""
-    other_values: list[MaskValue] = []
-    """Values in mask PNGs that are no class and count as background."""
 
 
 class CrfConfig(Section):

@@ -15,6 +15,13 @@ FORMAT = 2
 _UNREAD: tuple[Any, ...] = ()
 """In place of values: nothing ever read the setting, so that any value means the same."""
 
+_SCORE_THRESHOLDS: dict[str, tuple[Any, ...]] = {
+    "thresholds.high": (0.55,),
+    "thresholds.low": (0.45,),
+    "thresholds.background": (0.4,),
+    "thresholds": ({},),  # what is left of the section
+}
+
 _OF_METHODS: dict[str, dict[str, tuple[Any, ...]]] = {
     "unia": {
         "affinity_power": (2,),
@@ -24,21 +31,33 @@ _OF_METHODS: dict[str, dict[str, tuple[Any, ...]]] = {
         "cam_minimum_range": (0.0,),
         "doubled_features": (False,),
         "draw_samples": (False,),
+        "par.dilations": ([1, 2, 4, 8, 12, 24],),
         "par.iterations": (10,),
+        "par": ({},),
         "samples": (50,),
         "shared_head": (False,),
         "token_purity": (0.6,),
     },
     "agmm": {
+        "balance_until": (None,),
+        "borrow_centres": (False,),
+        "channels": (64,),
+        "dense_energy_grid": _UNREAD,
         "minimum_variance": (0.001,),
         "seeds.erosion_cells": (1,),
         "seeds.high": (0.4,),
         "seeds.low": (0.05,),
         "seeds.runner_up": (0.8,),
+        "self_grad": ("both",),
         "self_start": (0.0,),
+        **_SCORE_THRESHOLDS,
+        "weights.dense_energy": (0.0,),
     },
     "aalr": {
+        "affinity.gate": (0.2,),
         "affinity.hinge": ("ordered",),
+        "affinity.margin": (3.0,),
+        "channels": (64,),
         "grow_above": (0.9,),
         "online.background": (0.7,),
         "online.background_power": (16.0,),
@@ -46,7 +65,9 @@ _OF_METHODS: dict[str, dict[str, tuple[Any, ...]]] = {
         "online.foreground": (0.6,),
         "online.iterations": (10,),
         "online.least": (0.2,),
+        "reassign.bank": (0.9,),
         "reassign.replace": (0.9,),
+        **_SCORE_THRESHOLDS,
     },
     "affinitynet": {
         "cam.confident": _UNREAD,
@@ -70,7 +91,7 @@ _OF_METHODS: dict[str, dict[str, tuple[Any, ...]]] = {
 }
 """By method: dotted key below `method` and the values that mean what the constant does."""
 
-_POOLED = {"affinitynet": "cam.", "cam": ""}
+_POOLED = {"aalr": "", "affinitynet": "cam.", "cam": ""}
 """Methods whose dropout follows from their pooling, with the section of both."""
 
 _PUBLISHED_UNIA: dict[str, tuple[Any, ...]] = {
@@ -83,12 +104,25 @@ _PUBLISHED_UNIA: dict[str, tuple[Any, ...]] = {
 """What the preset `published` fixes instead."""
 
 _REMOVED: dict[str, tuple[Any, ...]] = {
+    "data.coco.crowd": ("ignore",),
+    "data.coco.other_values": ([],),
+    "data.labels.complete.hull_margin_px": (2,),
+    "data.labels.make.background_blocks": (1,),
+    "data.labels.make.wobble": (0.25,),
+    "data.voc.annotations": ("Annotations",),
+    "data.voc.images": ("JPEGImages",),
+    "data.voc.lists": ("ImageSets/Segmentation",),
+    "data.voc.other_values": ([],),
     "inference.crf.smoothness_weight": (1.0,),
     "inference.crf.smoothness_px": (1.0,),
     "inference.crf.appearance_weight": (4.0,),
     "inference.crf.appearance_px": (121.0,),
     "inference.crf.appearance_colour": (5.0,),
     "inference.crf.stride": (8,),
+    "network.heads": (4,),
+    "prior.ring.motion": (True,),
+    "prior.ring.weight": (0.3,),
+    "training.channels_last": (True,),
 }
 
 
@@ -121,6 +155,8 @@ def _removed(values: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
     table = dict(_OF_METHODS.get(name, {})) if isinstance(name, str) else {}
     if name == "unia" and method.get("preset") == "published":
         table |= _PUBLISHED_UNIA
+    if name == "agmm" and method.get("preset") == "released":
+        table["channels"] = (256,)
     if name in _POOLED:
         section = _POOLED[name]
         mean = _at(method, f"{section}pooling") == "mean"

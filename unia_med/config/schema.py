@@ -59,6 +59,9 @@ __all__ = [
     "VocConfig",
 ]
 
+HEADS = 4
+"""Attention heads of `hybrid_lite0`, of 32 channels each at its usual width."""
+
 MethodConfig = Annotated[
     UniaConfig | PartialConfig | AgmmConfig | AalrConfig | CamConfig | AffinityNetConfig | CustomConfig,
     Field(discriminator="name"),
@@ -115,12 +118,10 @@ class NetworkConfig(Section):
     cache; or the path of a weights file."""
     model: str = "vit_small_patch16_224"
     """timm model name; `vit` only."""
-    width: int = Field(128, ge=8)
-    """Token width E; `hybrid_lite0` only."""
+    width: int = Field(128, ge=8, multiple_of=HEADS)
+    """Token width E, a multiple of 4, the number of attention heads; `hybrid_lite0` only."""
     depth: int = Field(4, ge=2)
     """Transformer blocks; `hybrid_lite0` only. At least 2: affinity needs the attention of two."""
-    heads: int = Field(4, ge=1)
-    """Attention heads; divides width."""
     token_stride: Literal[4, 8, 16] | None = None
     """Pixels from one token to the next; 4 costs 16 times the attention of 8. null: 8 for `hybrid_lite0`, the side of a
     patch for `vit`, whose patches overlap where it is smaller."""
@@ -148,8 +149,6 @@ class NetworkConfig(Section):
         steps = 4 if self.backbone == "lite0" else len([s for s in (2, 4, 8) if s < (self.token_stride or 8)]) + 1
         if self.decoder_widths is not None and len(self.decoder_widths) != steps:
             raise ValueError(f"decoder_widths has {len(self.decoder_widths)} entries, this backbone needs {steps}")
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not divisible by heads {self.heads}")
         return self
 
 
@@ -206,8 +205,6 @@ class TrainingConfig(Section):
     keep_best_by: Literal["none", "dice"] = "none"
     """`none`: best.pt is the last state; `dice`: that of highest validation Dice, which needs masks that weak
     supervision does not have."""
-    channels_last: bool = True
-    """Memory layout of images and weights; faster convolutions on both CPU and CUDA."""
     log_every: int = Field(20, ge=1)
     """Iterations between logged losses; each costs a device synchronisation."""
 

@@ -60,13 +60,6 @@ class GateSettings(Section):
     trust_cam: float = Field(1.0, ge=0, le=1, description="row 1, published for ACDC at 0.45; off by default [B6]")
 
 
-class PixelRefineSettings(Section):
-    """Pixel-adaptive refinement [8]."""
-
-    dilations: tuple[int, ...] = (1, 2, 4, 8, 12, 24)
-    """Distances of neighbours on a grid of 224 pixels, whatever the size of the image; the published ones."""
-
-
 PUBLISHED: dict[str, Any] = {
     "scales": (1.0, 0.5, 0.75, 1.5),
     "flip": True,
@@ -144,7 +137,6 @@ class UniaConfig(Section):
     thresholds: ThresholdSettings = ThresholdSettings()
     weights: WeightSettings = WeightSettings()
     gates: GateSettings = GateSettings()
-    par: PixelRefineSettings = PixelRefineSettings()
     scales: tuple[float, ...] = Field((1.0,), description="of the multi-scale CAM [6]; 1.0 is free")
     flip: bool = Field(False, description="add the mirrored pass to the CAM; off where sides tell classes apart [B3]")
     cam_source: Literal["final", "auxiliary"] = Field(

@@ -45,16 +45,12 @@ class MakeConfig(Section):
     background_distance_px: float = Field(8.0, ge=2)
     """`scribbles`: mean distance of the background loop from the structures; `points`: least distance of a background
     point, the largest being three times as much."""
-    wobble: float = Field(0.25, ge=0, lt=1)
-    """`scribbles`: how much the background loop's distance varies along it, as a share of that distance."""
     scribble_share: float = Field(0.8, gt=0, le=1)
     """`scribbles`: share of each structure's skeleton that is drawn, in one stroke per piece; 1 draws all of it."""
     block_size: int = Field(16, ge=2)
     """`blocks`: side of a block; all pixels of a block are annotated."""
     blocks: int = Field(1, ge=1)
-    """`blocks`: blocks per class and slice, each with some of the class."""
-    background_blocks: int = Field(1, ge=0)
-    """`blocks`: further blocks per slice that hold no class."""
+    """`blocks`: blocks per class and slice, each with some of the class, and one more that holds none."""
 
 
 class CompleteConfig(Section):
@@ -66,9 +62,6 @@ class CompleteConfig(Section):
     shape: str | None = None
     """`walker`, `ellipse`: what is known of the shape of the classes, a name of `unia_med.registry.SHAPES`: knowledge
     of anatomy beyond the labels. Null: nothing is."""
-    hull_margin_px: int = Field(2, ge=0)
-    """`rule`, `walker`: where the background loop is open, everything farther than this from the convex hull of all
-    scribbles is background."""
 
     @field_validator("shape")
     @classmethod

@@ -92,7 +92,7 @@ class Trainer:
             title: shown beside the progress bar.
         """
         self.device = torch.device(device)
-        self._layout = torch.channels_last if training.channels_last else torch.contiguous_format
+        self._layout = torch.channels_last  # faster convolutions, on CPU and CUDA
         self.method = with_layout(method.to(self.device), self._layout).train()
         self.dataset, self.training, self.run_dir, self.seed = dataset, training, run_dir, seed
         self._validation, self._boundaries = validation, dict(boundaries or {})

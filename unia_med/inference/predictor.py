@@ -77,7 +77,7 @@ class Predictor:
     Args:
         method: with its trained weights; moved to ``device``. It is in eval mode only during a call, so that the
             trainer can validate with the very object it trains.
-        config: reads ``data.grid``, ``inference`` and ``training.channels_last``.
+        config: reads ``data.grid`` and ``inference``.
         device: where to compute.
         tta: average over the views of ``inference.tta``, or, where these are the plain slice alone, over three scales.
         postprocess: clean masks as ``inference.postprocess`` says.
@@ -95,8 +95,7 @@ class Predictor:
         tta: bool = False,
         postprocess: bool = True,
     ) -> None:
-        layout = torch.channels_last if config.training.channels_last else torch.contiguous_format
-        self.method = with_layout(method.to(device=device), layout)
+        self.method = with_layout(method.to(device=device), torch.channels_last)
         self.device = torch.device(device)
         self.settings = config.inference
         self.classes = tuple(config.data.target_classes)
@@ -109,7 +108,7 @@ class Predictor:
         self.slice_axis = config.data.grid.slice_axis
         self._slices = _described(config.data.grid)
         self._files = ChannelFiles.of(config.data)
-        self._layout = layout
+        self._layout = torch.channels_last  # faster convolutions
         self._halved = False
         self._temperature = self.settings.temperature or 1.0
         if self.settings.samples and not method.samples_features:

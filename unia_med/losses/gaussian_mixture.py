@@ -106,7 +106,6 @@ class MixtureFit:
         minimum_variance: Floor of an adaptive variance; a larger one keeps responses softer.
         rounds: Rounds of online expectation-maximisation; 0 leaves the centres on the labelled pixels.
         position: Weight of the distance in place, in half image sides, beside that in features.
-        borrow: Classes that are tagged but not labelled in an image take the batch's mean centre.
         trust: Least product of posterior and prediction with which an unlabelled pixel takes part.
         mass_ratio: Unlabelled pixels count at most this many times what a class's labelled pixels count.
         prior_floor: Least prior of a class.
@@ -120,7 +119,6 @@ class MixtureFit:
         minimum_variance: float = 1e-3,
         rounds: int = 0,
         position: float = 0.0,
-        borrow: bool = False,
         trust: float = 0.5,
         mass_ratio: float = 4.0,
         prior_floor: float = 0.02,
@@ -129,7 +127,7 @@ class MixtureFit:
         self.owners = [k for k, count in enumerate(counts) for _ in range(count)]
         self.counts, self.classes = counts, classes
         self.variance, self.minimum_variance, self.rounds = variance, minimum_variance, rounds
-        self.position, self.borrow = position, borrow
+        self.position = position
         self.trust, self.mass_ratio, self.prior_floor = trust, mass_ratio, prior_floor
 
     def __call__(
@@ -159,7 +157,6 @@ class MixtureFit:
         exists = weights.sum(2) > 0
         centres = weighted_means(cells, weights)
         class_centres = weighted_means(cells, labelled)
-        centres, exists = self._borrowed(centres, exists, class_centres, one_hot, tags, owner)
         allowed = torch.cat((torch.ones_like(tags[:, :1]), tags != 0), 1)[:, :, None, None]
         expected = F.adaptive_avg_pool2d(probabilities * allowed * inside, grid).flatten(2)
         state = self._first_state(cells.detach(), centres.detach(), exists, expected, owner)
@@ -207,20 +204,6 @@ class MixtureFit:
     def _slots(self, device: torch.device) -> Tensor:
         most = max(self.counts)
         return torch.tensor([k * most + i for k, count in enumerate(self.counts) for i in range(count)], device=device)
-
-    def _borrowed(
-        self, centres: Tensor, exists: Tensor, class_centres: Tensor, one_hot: Tensor, tags: Tensor, owner: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        if not self.borrow:
-            return centres, exists
-        labelled = one_hot.flatten(2).any(2)
-        weights = labelled.to(centres.dtype).unsqueeze(2)
-        shared = (class_centres.detach() * weights).sum(0) / weights.sum(0).clamp(min=1)
-        tagged = torch.cat((torch.zeros_like(tags[:, :1]), tags == 1), 1).bool()
-        starts = [i == 0 or k != self.owners[i - 1] for i, k in enumerate(self.owners)]
-        first = torch.tensor(starts, device=owner.device)
-        lends = (tagged & ~labelled & labelled.any(0))[:, owner] & first
-        return torch.where(lends.unsqueeze(2), shared[owner], centres), exists | lends
 
     def _first_state(
         self, cells: Tensor, centres: Tensor, exists: Tensor, expected: Tensor, owner: Tensor

@@ -34,10 +34,22 @@ from unia_med.losses.label_reassign import (
 from unia_med.losses.segmentation import balanced_cross_entropy, partial_cross_entropy, soft_dice
 from unia_med.methods.base import Batch, needed_part, weighted_sum
 from unia_med.methods.embedding_network import EmbeddedOutput, EmbeddingNetwork
-from unia_med.methods.given_labels import drawn, given_labels, inside, refuse_unlabelled
+from unia_med.methods.given_labels import (
+    CAM_BACKGROUND,
+    SCORE_THRESHOLDS,
+    drawn,
+    given_labels,
+    inside,
+    refuse_unlabelled,
+)
 from unia_med.methods.segmenter import SegmenterMethod, network_zoom
 from unia_med.tensors import Size, resized, size_of
 
+_CHANNELS = 64  # of the point embeddings
+_DROPOUT = {"max": 0.0, "mean": 0.5}  # of the tag classifier, by pooling: published with the mean
+_BANK_SHARE = 0.9  # of earlier batches in a class's centre; a larger one changes slower [6]
+_MARGIN = 3.0  # divergence that unlike pixels should have [5]
+_GATE = 0.2  # pairs that are trusted less are dropped [5]
 _BACKGROUND_POWER = 16.0  # [3]; a larger one leaves less background
 _DILATIONS = (1, 2, 4, 8)  # of the local refinement, in pixels of the half-resolution slice
 _LEAST = 0.2  # refined score of a labelled pixel [3]
@@ -73,10 +85,9 @@ class Aalr(SegmenterMethod[AalrConfig]):
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
         pooling = self.settings.pooling if self.settings.online.use else None
-        self.network = EmbeddingNetwork(
-            config.network, self.classes, self.settings.channels, pooling, self.settings.dropout, network_zoom(config)
-        )
-        self.register_buffer("bank", torch.zeros(self.classes - 1, self.settings.channels))
+        dropout = _DROPOUT[self.settings.pooling]
+        self.network = EmbeddingNetwork(config.network, self.classes, _CHANNELS, pooling, dropout, network_zoom(config))
+        self.register_buffer("bank", torch.zeros(self.classes - 1, _CHANNELS))
         self.register_buffer("seen", torch.zeros(self.classes - 1, dtype=torch.bool))
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
@@ -104,9 +115,7 @@ class Aalr(SegmenterMethod[AalrConfig]):
         columns: dict[str, Tensor] = {}
         if self.settings.online.use:
             maps = normalise_maps(needed_part(output.maps), batch.tags == TAG_PRESENT)
-            columns["CAM"] = two_valued(
-                resized(maps, size_of(batch.images)), batch.tags, self.settings.thresholds.background
-            )
+            columns["CAM"] = two_valued(resized(maps, size_of(batch.images)), batch.tags, CAM_BACKGROUND)
             columns["pseudo"] = self._pseudo_labels(batch, output, self.iterations).labels
             columns["reassigned"] = self._targets(batch, output, self.iterations, True).labels
         return {**columns, "prediction": output.logits.argmax(1)}
@@ -149,7 +158,7 @@ class Aalr(SegmenterMethod[AalrConfig]):
     def _pseudo_labels(self, batch: Batch, output: EmbeddedOutput, step: int) -> Targets:
         """Y and c of section 3: drawn labels (c = 1), else scores of a prior, else activation maps."""
         settings = self.settings
-        labels = given_labels(batch, settings.thresholds.high, settings.thresholds.low)
+        labels = given_labels(batch, *SCORE_THRESHOLDS)
         certainty = torch.ones_like(batch.images[:, 0])
         if batch.scores is not None:
             certainty = self._of_label(batch.scores, labels)
@@ -183,10 +192,8 @@ class Aalr(SegmenterMethod[AalrConfig]):
         return scores.gather(1, torch.where(labels == IGNORE, 0, labels).unsqueeze(1)).squeeze(1)
 
     def _centres(self, points: Tensor, labels: Tensor, confidence: Tensor) -> Centres:
-        settings = self.settings.reassign
-        centres = class_centres(
-            points, labels, confidence, self.bank, self.seen, settings.bank, settings.background_centres
-        )
+        clusters = self.settings.reassign.background_centres
+        centres = class_centres(points, labels, confidence, self.bank, self.seen, _BANK_SHARE, clusters)
         if self.training:
             self.bank.copy_(centres.objects)
             self.seen.copy_(centres.has_object)
@@ -239,7 +246,7 @@ class Aalr(SegmenterMethod[AalrConfig]):
             targets.labels,
             targets.confidence,
             settings.offsets,
-            settings.margin,
-            settings.gate,
+            _MARGIN,
+            _GATE,
             settings.weighting,
         )

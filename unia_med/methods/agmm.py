@@ -20,10 +20,9 @@ from unia_med.config.schema import RunConfig
 from unia_med.labels import IGNORE, TAG_PRESENT
 from unia_med.localise.normalise import normalise_maps
 from unia_med.localise.seeds import fill_missing, seed_labels
-from unia_med.localise.thresholds import allowed_classes, two_valued
+from unia_med.localise.thresholds import two_valued
 from unia_med.localise.token_grid import nearest_labels
 from unia_med.losses.classification import tag_classification
-from unia_med.losses.dense_energy import dense_energy
 from unia_med.losses.gaussian_mixture import Mixture, MixtureFit
 from unia_med.losses.mixture_geometry import normalise_features, with_intensity
 from unia_med.losses.mixture_supervision import (
@@ -37,9 +36,11 @@ from unia_med.losses.mixture_supervision import (
 from unia_med.losses.segmentation import partial_cross_entropy
 from unia_med.methods.base import Batch, needed_part, weighted_sum
 from unia_med.methods.embedding_network import EmbeddedOutput, EmbeddingNetwork
-from unia_med.methods.given_labels import given_labels, inside, refuse_unlabelled
+from unia_med.methods.given_labels import CAM_BACKGROUND, SCORE_THRESHOLDS, given_labels, inside, refuse_unlabelled
 from unia_med.methods.segmenter import SegmenterMethod, network_zoom
 from unia_med.tensors import resized, size_of
+
+_CHANNELS = {"default": 64, "released": 256}  # of the features in which the mixture lives, by preset [11]
 
 
 class Agmm(SegmenterMethod[AgmmConfig]):
@@ -54,16 +55,14 @@ class Agmm(SegmenterMethod[AgmmConfig]):
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
         pooling: Literal["max"] | None = "max" if self.settings.weights.classification > 0 else None
-        self.network = EmbeddingNetwork(
-            config.network, self.classes, self.settings.channels, pooling, zoom=network_zoom(config)
-        )
+        channels = _CHANNELS[self.settings.preset]
+        self.network = EmbeddingNetwork(config.network, self.classes, channels, pooling, zoom=network_zoom(config))
         self.fit = MixtureFit(
             self.classes,
             self.settings.centres_per_class,
             self.settings.variance,
             rounds=self.settings.em_rounds,
             position=self.settings.position_weight,
-            borrow=self.settings.borrow_centres,
         )
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
@@ -78,7 +77,7 @@ class Agmm(SegmenterMethod[AgmmConfig]):
         output = self.network.embed(batch.images)
         labels = self._labels(batch, output, step)
         mixture = functools.cache(lambda: self._mixture(batch, output, labels))  # for the terms that need it
-        by_class = class_weights(labels, self.classes, self._balance(step))
+        by_class = class_weights(labels, self.classes, self.settings.balance)
         terms = {
             "segmentation": lambda: partial_cross_entropy(output.logits, labels, by_class),
             "self_supervision": lambda: self._self_supervision(batch, output, mixture()),
@@ -86,7 +85,6 @@ class Agmm(SegmenterMethod[AgmmConfig]):
             "separation": lambda: separation(mixture().class_centres, mixture().labelled),
             "absent_classes": lambda: absent_classes(output.logits, batch.tags, batch.valid),
             "classification": lambda: tag_classification(needed_part(output.tag_logits), batch.tags),
-            "dense_energy": lambda: self._dense_energy(batch, output, labels),
         }
         return weighted_sum(terms, weights)
 
@@ -99,7 +97,7 @@ class Agmm(SegmenterMethod[AgmmConfig]):
         columns: dict[str, Tensor] = {}
         if self.settings.seeds.use:
             maps = resized(self._maps(batch, output), size_of(batch.images))
-            columns["CAM"] = two_valued(maps, batch.tags, self.settings.thresholds.background)
+            columns["CAM"] = two_valued(maps, batch.tags, CAM_BACKGROUND)
         labels = self._labels(batch, output, self.iterations)
         if self.settings.seeds.use or batch.labels is not None or batch.scores is not None:
             columns["labels"] = labels
@@ -116,12 +114,6 @@ class Agmm(SegmenterMethod[AgmmConfig]):
             weights["separation"] = 0.0
         return weights
 
-    def _balance(self, step: int) -> float:
-        settings = self.settings
-        if settings.balance_until is None:
-            return settings.balance
-        return settings.balance * max(0.0, 1 - step / (settings.balance_until * self.iterations))
-
     @staticmethod
     def _maps(batch: Batch, output: EmbeddedOutput) -> Tensor:
         return normalise_maps(needed_part(output.maps), batch.tags == TAG_PRESENT)
@@ -129,8 +121,8 @@ class Agmm(SegmenterMethod[AgmmConfig]):
     @torch.no_grad()
     def _labels(self, batch: Batch, output: EmbeddedOutput, step: int) -> Tensor:
         """Drawn labels, sure scores of a prior, and seeds for tagged classes of which nothing is labelled [8]."""
-        thresholds, seeds = self.settings.thresholds, self.settings.seeds
-        labels = given_labels(batch, thresholds.high, thresholds.low)
+        seeds = self.settings.seeds
+        labels = given_labels(batch, *SCORE_THRESHOLDS)
         if not seeds.use or step < seeds.start * self.iterations:
             return labels
         cells = seed_labels(self._maps(batch, output), batch.tags)
@@ -146,10 +138,6 @@ class Agmm(SegmenterMethod[AgmmConfig]):
         response = self.settings.self_target == "response"
         target = mixture.responses(size) if response else mixture.posterior(size)
         probabilities = output.logits.float().softmax(1)
-        if self.settings.self_grad == "to_seg":
-            target = target.detach()
-        elif self.settings.self_grad == "to_mix":
-            probabilities = probabilities.detach()
         return self_supervision(target, probabilities, mixture.present, batch.valid)
 
     def _mixture_loss(self, mixture: Mixture, labels: Tensor, by_class: Tensor) -> Tensor:
@@ -157,8 +145,3 @@ class Agmm(SegmenterMethod[AgmmConfig]):
         if self.settings.mix_loss == "posterior":
             return negative_log_posterior(mixture.class_log_joint(size), labels, by_class)
         return discrimination(mixture.responses(size), labels, mixture.present, by_class)
-
-    def _dense_energy(self, batch: Batch, output: EmbeddedOutput, labels: Tensor) -> Tensor:
-        allowed = allowed_classes(batch.tags)
-        probabilities = output.logits.float().softmax(1)
-        return dense_energy(probabilities, batch.images, labels, allowed, batch.valid, self.settings.dense_energy_grid)

@@ -10,6 +10,12 @@ from unia_med.labels import IGNORE
 from unia_med.localise.thresholds import score_labels
 from unia_med.methods.base import Batch
 
+SCORE_THRESHOLDS = (0.55, 0.45)
+"""Sure class above, background below. Scores of a prior or a round say yes, no or doubtful (0.5), whatever the
+thresholds of activation maps are; augmentation blends them at borders, which the narrow band ignores."""
+CAM_BACKGROUND = 0.4
+"""Background threshold of the column CAM in the validation table, for methods that learn nothing from it."""
+
 
 def refuse_unlabelled(batch: Batch, method: str, otherwise: str = "") -> None:
     """Refuse a batch that holds neither labels nor scores.

@@ -15,17 +15,13 @@ from torch import Tensor
 from unia_med.config.unia import FORMS, UniaConfig, UniaForm
 from unia_med.localise.affinity_refine import normalise_affinity, pixel_and_affinity_labels, radius_mask
 from unia_med.localise.complement import complement
-from unia_med.localise.pixel_refine import PixelKernel, grid_of, pixel_kernel, refine_labels
+from unia_med.localise.pixel_refine import DILATIONS, PixelKernel, grid_of, pixel_kernel, refine_labels
 from unia_med.localise.thresholds import possible_tags, three_valued, token_labels
 from unia_med.localise.token_grid import majority_labels
 from unia_med.methods.base import Batch, needed_part
-from unia_med.methods.given_labels import given_labels, with_drawn, with_given
+from unia_med.methods.given_labels import SCORE_THRESHOLDS, given_labels, with_drawn, with_given
 from unia_med.methods.label_plan import LabelPlan, Source
 from unia_med.tensors import Size, size_of
-
-# Scores of a prior or a round say yes, no or doubtful (0.5), whatever the thresholds of activation maps are;
-# augmentation blends them at borders, which the narrow band ignores.
-SCORE_THRESHOLDS = (0.55, 0.45)
 
 
 @dataclass(frozen=True)
@@ -112,10 +108,9 @@ class PseudoLabels:
 
     def kernel(self, images: Tensor, form: UniaForm) -> PixelKernel:
         """Return the refinement kernel of images (B, C, H, W)."""
-        dilations = self.settings.par.dilations
         if not form.relative_reach:
-            return pixel_kernel(images, dilations)
-        reduction, dilations = grid_of(size_of(images), dilations)
+            return pixel_kernel(images, DILATIONS)
+        reduction, dilations = grid_of(size_of(images), DILATIONS)
         return pixel_kernel(images, dilations, reduction)
 
     def _start(self, batch: Batch, maps: Callable[[], tuple[Tensor, Tensor]], grid: Size) -> _Start:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from unia_med.config.schema import NetworkConfig, RunConfig
+from unia_med.config.schema import HEADS, NetworkConfig, RunConfig
 from unia_med.methods.base import Method, Prediction, Settings
 from unia_med.nn.backbone import Backbone, BackboneOutput
 from unia_med.nn.heads import AtrousPyramid, LargeFieldOfView
@@ -106,7 +106,7 @@ def build_backbone(config: NetworkConfig) -> Backbone:
         return cast(Backbone, backbone(config.model, config.weights, config.token_stride, channels=config.channels))
     if config.backbone == "lite0":
         return cast(Backbone, backbone(config.weights, config.channels))
-    form = (config.width, config.depth, config.heads, config.token_stride or 8)
+    form = (config.width, config.depth, HEADS, config.token_stride or 8)
     return cast(Backbone, backbone(*form, config.weights, channels=config.channels))
 
 

@@ -86,7 +86,7 @@ class HybridLite0(Backbone):
         if token_stride not in (4, 8, 16):
             raise UserError(f"{token_stride} is not one of 4, 8, 16", where="network.token_stride", remedy="use 8")
         if width % heads:
-            raise UserError(f"{width} is not a multiple of network.heads = {heads}", where="network.width")
+            raise UserError(f"{width} is not a multiple of its {heads} attention heads", where="network.width")
         self.width = self.aux_width = width
         self.heads, self.depth, self.patch_size = heads, depth, token_stride
         self.stages = Lite0Stages(weights, channels)

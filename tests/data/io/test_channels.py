@@ -90,7 +90,7 @@ def test_three_channels_keep_the_filters_for_colour() -> None:
 
 @pytest.mark.parametrize("backbone", ["hybrid_lite0", "lite0", "vit"])
 def test_every_backbone_takes_the_channels_of_the_data(backbone: str) -> None:
-    vit = {"model": "test_vit", "decoder": "largefov"} if backbone == "vit" else {"width": 16, "depth": 3, "heads": 2}
+    vit = {"model": "test_vit", "decoder": "largefov"} if backbone == "vit" else {"width": 16, "depth": 3}
     network = {"backbone": backbone, "weights": "none", **vit}
     config = RunConfig.model_validate({"data": {"channels": 4}, "network": network, "method": {"name": "partial"}})
     assert config.network.channels == 4

@@ -62,8 +62,6 @@ def test_outlines_become_masks(root: Path, photographs: ModuleType) -> None:
     dataset = build_dataset(_config(root))
     found = dataset.evaluation_case(dataset.cases()[0])
     assert np.array_equal(found.labels[:, :, 0], _expected(photographs))
-    crowded = build_dataset(_config(root, coco={"crowd": "include"}))
-    assert (crowded.labels(crowded.cases()[0])[5:10, 30:34] == CAT).all()
 
 
 def test_packed_run_lengths_are_read(tmp_path: Path, photographs: ModuleType) -> None:

@@ -58,12 +58,12 @@ def test_masks_become_labels_and_borders_stay_ignored(year: Path, photographs: M
 
 
 def test_a_subset_of_the_classes_keeps_its_values(year: Path, photographs: ModuleType) -> None:
-    config = _config(year, classes=["dog"], class_values=[12], voc={"other_values": [8]})
+    config = _config(year, classes=["dog"])
     labels = build_dataset(config).labels(build_dataset(config).cases()[0])[:, :, 0]
     mask = photographs.mask_of("2007_000001")
     assert np.array_equal(labels == 1, mask == 12) and np.array_equal(labels == IGNORE, mask == IGNORE)
     assert _present(config) == {"2007_000001": ["dog"], "2007_000002": ["dog"], "2007_000003": []}
-    with pytest.raises(UserError, match=r"label values 8.*other_values"):
+    with pytest.raises(UserError, match=r"label values 8.*class_values"):
         build_dataset(_config(year, classes=["dog"], class_values=[12])).all_labels(build_dataset(config).cases())
 
 

@@ -160,7 +160,7 @@ def test_patients_are_nested_and_do_not_depend_on_the_others() -> None:
 def test_walker_and_ellipse_label_every_pixel(tiny_acdc: Path) -> None:
     """The tiny heart has sharp edges, so that both completions come close to it."""
     truth = masks(tiny_acdc)
-    make = {"background_distance_px": 3, "wobble": 0}
+    make = {"background_distance_px": 3}
     ways = {"scribbles": "walker", "boxes": "ellipse"}
     for kind, fill in ways.items():
         found = load(tiny_acdc, {"kind": kind, "source": "masks", "fill": fill, "make": make})

@@ -71,7 +71,7 @@ def test_more_points_than_pixels_take_them_all() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_background_loop_is_closed_and_keeps_its_distance(seed: int) -> None:
     plane = mask()[:, :, 1]
-    drawn = scribbles(plane, np.random.default_rng(seed), MakeConfig(background_distance_px=8, wobble=0.25))
+    drawn = scribbles(plane, np.random.default_rng(seed), MakeConfig(background_distance_px=8))
     loop = drawn == 0
     pieces, _ = ndimage.label(~loop)  # edge to edge: a loop connected by corners still holds
     inside = set(pieces[plane > 0])
@@ -96,7 +96,7 @@ def test_scribbles_are_thin_and_as_long_as_asked() -> None:
 
 def test_blocks_are_whole_tiles_with_each_class() -> None:
     plane = mask()[:, :, 0]
-    drawn = blocks(plane, np.random.default_rng(1), MakeConfig(block_size=8, blocks=2, background_blocks=1))
+    drawn = blocks(plane, np.random.default_rng(1), MakeConfig(block_size=8, blocks=2))
     whole = (drawn != IGNORE)[:72, :64].reshape(9, 8, 8, 8).transpose(0, 2, 1, 3).reshape(72, 64)
     assert ((whole.all(1)) | (~whole.any(1))).all()
     tiles = drawn[:72, :64].reshape(9, 8, 8, 8).transpose(0, 2, 1, 3).reshape(72, 64)

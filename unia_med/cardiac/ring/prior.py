@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field
-
 from unia_med.config.section import Section
 from unia_med.priors.base import PriorVolume, ScoringPrior
 
@@ -17,12 +15,7 @@ if TYPE_CHECKING:
 
 
 class RingPriorConfig(Section):
-    """Bright disc inside a dark ring: LV and myocardium found by contrast, the RV by a vote over the data set."""
-
-    weight: float = Field(0.3, ge=0, le=1)
-    """Weight of the ring in the mean with other priors; alone it counts fully."""
-    motion: bool = True
-    """Locate the heart by the difference between ED and ES of a patient, where both frames are there."""
+    """No settings: LV and myocardium are found by contrast, the RV by a vote over the data set."""
 
 
 class RingPrior(ScoringPrior[RingPriorConfig]):
@@ -33,8 +26,8 @@ class RingPrior(ScoringPrior[RingPriorConfig]):
 
     @property
     def weight(self) -> float | None:
-        """The setting `weight`."""
-        return self.settings.weight
+        """Weight in the mean with other priors, which know more of the anatomy; alone it counts fully."""
+        return 0.3
 
     def scores(self, volumes: Sequence[PriorVolume], grid: GridConfig) -> Iterator[np.ndarray]:
         """Yield the scores of each volume, see `ScoringPrior.scores`."""
@@ -44,8 +37,8 @@ class RingPrior(ScoringPrior[RingPriorConfig]):
         settings = RingSettings(spacing_mm=grid.spacing_mm or RingSettings.spacing_mm)
         ring = RingSegmenter(settings).fit(volume.images for volume in volumes)
         for volume in volumes:
-            partner = _other_phase(volume, volumes) if self.settings.motion else None
-            yield ring.scores(volume.images, volume.tags, partner=partner)
+            # What moves between ED and ES of a patient is the heart.
+            yield ring.scores(volume.images, volume.tags, partner=_other_phase(volume, volumes))
 
 
 def _other_phase(volume: PriorVolume, volumes: Sequence[PriorVolume]) -> np.ndarray | None:

@@ -184,7 +184,7 @@ class AnnotatedLayout(Layout):
     @property
     def foreign_remedy(self) -> str:
         """What to do about a mask with other values."""
-        return "Name these classes in data.classes and data.class_values, or list them in other_values"
+        return "Name these classes in data.classes and data.class_values"
 
     def missing_mask(self, case: CaseFiles) -> DataFault:
         """Return the fault of a case that has no mask."""

@@ -71,7 +71,7 @@ class CocoDataset(AnnotatedLayout):
             if found["category"] not in numbers:
                 continue
             inside = _drawn(found, height, width, case.mask)
-            if found.get("iscrowd") and self._settings.crowd == "ignore":
+            if found.get("iscrowd"):  # its outline holds other things, too
                 ignored |= inside
             else:
                 labels[inside] = numbers[found["category"]]

@@ -17,6 +17,9 @@ from unia_med.errors import UserError, nearest
 if TYPE_CHECKING:
     from unia_med.config.schema import DataConfig
 
+IMAGES, ANNOTATIONS, LISTS = "JPEGImages", "Annotations", "ImageSets/Segmentation"
+"""Folders of a VOCdevkit, the same in every year of the challenge."""
+
 
 class VocDataset(AnnotatedLayout):
     """The images that the lists of a VOC folder name; each case is called like its image, as "2007_000032".
@@ -28,17 +31,17 @@ class VocDataset(AnnotatedLayout):
     def __init__(self, config: DataConfig) -> None:
         super().__init__(config)
         self._settings = config.voc
-        self.root = _year_folder(self.root, self._settings.images)
+        self.root = _year_folder(self.root)
 
     def found_cases(self, faults: list[DataFault]) -> list[CaseFiles]:
         """Return the listed images, train, val, test, adding what is wrong to `faults` in place of raising it."""
-        if not (self.root / self._settings.images).is_dir():
-            remedy = "Give VOC2012 or the folder that holds it as data.root, or mend data.voc.images"
-            raise UserError(f"holds no folder {self._settings.images}", where=self.root, remedy=remedy)
-        lists = {part: self.root / self._settings.lists / f"{name}.txt" for part, name in self._lists().items()}
+        if not (self.root / IMAGES).is_dir():
+            remedy = "Give VOC2012 or the folder that holds it as data.root"
+            raise UserError(f"holds no folder {IMAGES}", where=self.root, remedy=remedy)
+        lists = {part: self.root / LISTS / f"{name}.txt" for part, name in self._lists().items()}
         if not lists["train"].is_file():
             there = sorted(path.stem for path in lists["train"].parent.glob("*.txt"))
-            remedy = f"Set data.voc.train to one of {there}" if there else "Set data.voc.lists to their folder"
+            remedy = f"Set data.voc.train to one of {there}" if there else f"Put the lists into {LISTS}"
             raise UserError("no such list of training images", where=lists["train"], remedy=remedy)
         cases = [case for part, path in lists.items() for case in self._listed(part, path, faults)]
         refuse_doubles(cases, lists, faults)
@@ -51,7 +54,7 @@ class VocDataset(AnnotatedLayout):
     def _listed(self, part: Part, path: Path, faults: list[DataFault]) -> list[CaseFiles]:
         if not path.is_file():
             return []
-        folder = self.root / self._settings.images
+        folder = self.root / IMAGES
         lines = path.read_text(encoding="utf-8").splitlines()
         names = [Path(words[0]).stem for line in lines if (words := line.split())]
         cases = []
@@ -76,7 +79,7 @@ class VocDataset(AnnotatedLayout):
             faults.append(DataFault(case.image, "no mask", expected, remedy))
 
     def _annotated_classes(self, case: CaseFiles, faults: list[DataFault]) -> set[str]:
-        path = self.root / self._settings.annotations / f"{case.name}.xml"
+        path = self.root / ANNOTATIONS / f"{case.name}.xml"
         try:
             objects = ElementTree.parse(path).getroot().findall("object")
         except (OSError, ElementTree.ParseError, LookupError, ValueError, RecursionError) as error:
@@ -91,12 +94,12 @@ class VocDataset(AnnotatedLayout):
         return names
 
 
-def _year_folder(root: Path, images: str) -> Path:
+def _year_folder(root: Path) -> Path:
     """Return the folder that holds the images: the root itself, or the one VOC2012 (or other year) at or below it."""
-    if (root / images).is_dir():
+    if (root / IMAGES).is_dir():
         return root
     years = (*sorted(root.glob("VOC20*")), *sorted(root.glob("VOCdevkit/VOC20*")))
-    found = [year for year in years if (year / images).is_dir()]
+    found = [year for year in years if (year / IMAGES).is_dir()]
     if len(found) > 1:
         remedy = "Give one of them as data.root"
         raise UserError(f"holds several years: {', '.join(year.name for year in found)}", where=root, remedy=remedy)

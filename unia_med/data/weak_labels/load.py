@@ -213,8 +213,7 @@ def _on_grid(case: CaseFiles, drawing: Drawing, config: DataConfig, source: Labe
         return labels
     marks = source.marks_every_class is not False
     if source.kind == "scribbles":
-        margin = source.complete.hull_margin_px
-        labels = np.stack([fill_background(plane, margin, marks) for plane in labels])
+        labels = np.stack([fill_background(plane, marks_every_class=marks) for plane in labels])
     elif source.kind == "points":
         labels = np.stack([fill_beyond_points(plane, marks) for plane in labels])
     if source.fill == "rule":

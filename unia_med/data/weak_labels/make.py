@@ -16,6 +16,7 @@ from unia_med.config.weak_labels import LabelKind, MakeConfig
 from unia_med.labels import BACKGROUND, IGNORE
 
 _EIGHT = np.ones((3, 3), bool)
+_WOBBLE = 0.25  # how far the background loop's distance varies along it, as a share: nobody draws it evenly
 _EMPTY_LOOP = 0.2  # radius of the background loop in a slice without a class, as a share of the shorter side
 
 
@@ -70,7 +71,7 @@ def scribbles(mask: np.ndarray, generator: np.random.Generator, settings: MakeCo
     Args:
         mask: uint8 (X, Y).
         generator: Draws.
-        settings: `scribble_share`, `background_distance_px`, `wobble`.
+        settings: `scribble_share`, `background_distance_px`.
     """
     from skimage.morphology import skeletonize  # slow to import, and only scribbles need it
 
@@ -96,7 +97,7 @@ def background_loop(mask: np.ndarray, generator: np.random.Generator, settings: 
     Args:
         mask: uint8 (X, Y).
         generator: Draws.
-        settings: `background_distance_px`, `wobble`.
+        settings: `background_distance_px`.
     """
     distance, centre = _from_structures(mask)
     if not (mask > 0).any():
@@ -105,7 +106,7 @@ def background_loop(mask: np.ndarray, generator: np.random.Generator, settings: 
     waves = np.zeros(mask.shape)
     for order in (1, 2, 3):
         waves += generator.normal() * np.cos(order * angle + generator.uniform(0, 2 * np.pi)) / np.sqrt(3)
-    reach = settings.background_distance_px * (1 + settings.wobble * np.clip(waves, -1, 1))
+    reach = settings.background_distance_px * (1 + _WOBBLE * np.clip(waves, -1, 1))
     inside = ndimage.binary_fill_holes(distance <= np.maximum(reach, 2))
     return inside & ~ndimage.binary_erosion(inside, border_value=1) & (distance >= 1) & (mask == 0)
 
@@ -118,7 +119,7 @@ def blocks(mask: np.ndarray, generator: np.random.Generator, settings: MakeConfi
     Args:
         mask: uint8 (X, Y).
         generator: Draws.
-        settings: `block_size`, `blocks`, `background_blocks`.
+        settings: `block_size`, `blocks`.
     """
     size = settings.block_size
     tile = np.indices(mask.shape) // size
@@ -126,7 +127,7 @@ def blocks(mask: np.ndarray, generator: np.random.Generator, settings: MakeConfi
     holds = {label: np.unique(number[mask == label]) for label in _classes(mask)}
     empty = np.setdiff1d(np.unique(number), np.unique(number[mask > 0]))
     chosen: list[int] = []
-    for tiles, wanted in [*((tiles, settings.blocks) for tiles in holds.values()), (empty, settings.background_blocks)]:
+    for tiles, wanted in [*((tiles, settings.blocks) for tiles in holds.values()), (empty, 1)]:
         missing = max(0, min(wanted, len(tiles)) - len(np.intersect1d(tiles, chosen)))
         free = np.setdiff1d(tiles, chosen)
         chosen += generator.choice(free, missing, replace=False).tolist()
