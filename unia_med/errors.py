@@ -1,4 +1,4 @@
-"""The one exception that means: the request cannot be carried out, and here is how to mend it."""
+"""The exception for faults of the user's input: what is wrong, where, and how to fix it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the package has to say while it works: log records, which commands show as lines on stderr."""
+"""Messages of the package while it works: log records, which commands print to stderr."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOGGER = logging.getLogger("unia_med")
 
 
 class _Notes(logging.Handler):
-    """Records as lines that begin with the command's name; stderr is looked up anew, since it may be redirected."""
+    """Log handler that prints lines with the command's name; looks up stderr each time, since it may be redirected."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record."""

@@ -63,7 +63,7 @@ def _batches(source: Any, workers: int) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("error", [OSError("no such file"), UserError("voxels are NaN", "scan.nii.gz", "mend it")])
+@pytest.mark.parametrize("error", [OSError("no such file"), UserError("voxels are NaN", "scan.nii.gz", "fix it")])
 def test_a_failing_item_names_its_case(workers: int, error: Exception, tiny: ModuleType) -> None:
     class Broken(tiny.TinySlices):
         def __getitem__(self, index: int) -> dict[str, Any]:

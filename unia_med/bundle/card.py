@@ -19,7 +19,7 @@ from unia_med.registry import LABEL_NOTES, resolve
 from unia_med.run_files import RunFiles
 
 REQUIRED_PACKAGES = ("nibabel", "pytorch-ignite", "fire", "scipy")
-"""What a bundle needs beside MONAI, PyTorch and numpy."""
+"""What a bundle needs besides MONAI, PyTorch and numpy."""
 
 _REFERENCES = {
     "unia": "Yang et al., UniA, IEEE TMM 2025, arXiv:2404.08195",

@@ -241,7 +241,7 @@ def _write_torchscript(network: nn.Module, folder: Path) -> None:
 
 
 def _check_equal(method: Method, network: nn.Module, folder: Path, config: RunConfig, with_onnx: bool) -> None:
-    """Every form of the network says what the method says, for one slice and for several."""
+    """Make sure that every form of the network gives the method's result, for one slice and for several."""
     generator = torch.Generator().manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -272,7 +272,7 @@ def _fingerprint(weights: Mapping[str, Tensor], settings: str) -> str:
 
 @contextmanager
 def _whole(output: Path) -> Iterator[Path]:
-    """Return a folder beside the output that takes its place when everything is written, and is removed when not."""
+    """Yield a folder next to the output that replaces it when everything is written, and is removed otherwise."""
     output.parent.mkdir(parents=True, exist_ok=True)
     for leftover in output.parent.glob(f".{glob.escape(output.name)}.*{_PART}"):  # of an export that was killed
         shutil.rmtree(leftover, ignore_errors=True)

@@ -171,7 +171,7 @@ def network_source(program: ExportedProgram, title: str) -> str:
 
 
 def _tensors(program: ExportedProgram) -> Iterator[tuple[str, str, Tensor, bool]]:
-    """Node name, own name, tensor, and whether it is learned, of everything the graph reads beside the image."""
+    """Return node name, own name, tensor, and whether it is learned, of everything the graph reads except the image."""
     used = {node.name for node in flat_graph(program).needed() if node.op == "placeholder"}
     kinds = {InputKind.PARAMETER: True, InputKind.BUFFER: False, InputKind.CONSTANT_TENSOR: False}
     for spec in program.graph_signature.input_specs:
@@ -254,7 +254,7 @@ def _prefix(node: fx.Node) -> str:
 
 
 def _origin(node: fx.Node) -> str:
-    """Name and class of the innermost module of ours that an operation belongs to."""
+    """Return name and class of the innermost module of this package that an operation belongs to."""
     stack = (node.meta.get("nn_module_stack") or {}).values()
     own = [(path, str(kind)) for path, kind in stack if path and "torch.nn.modules" not in str(kind)]
     path, kind = own[-1] if own else ("", "")
@@ -282,7 +282,7 @@ def _call(node: fx.Node, text: Callable[[Any], str]) -> str:
 
 
 def _text(value: Any, name: Callable[[fx.Node], str]) -> str:
-    """Return an argument as source; `name` tells how the value of a node is called."""
+    """Return an argument as source; `name` gives the variable of a node's value."""
     if isinstance(value, fx.Node):
         return name(value)
     if isinstance(value, (list, tuple)):

@@ -387,7 +387,7 @@ def require_whole(path: Any) -> None:
 
 
 def labelled_list(dataset_dir: Any) -> list[dict[str, str]]:
-    """Items with the image and its mask `NAME_gt` beside it, of a folder and all below it.
+    """Return items of image and mask `NAME_gt` next to it, of a folder and all below it.
 
     Args:
         dataset_dir: e.g. a data set in ACDC layout.
@@ -407,7 +407,7 @@ def require_labelled(dataset_dir: Any) -> None:
         UserError: there is none.
     """
     if not labelled_list(dataset_dir):
-        raise UserError("holds no NAME.nii.gz with NAME_gt.nii.gz beside it", where=str(dataset_dir))
+        raise UserError("holds no NAME.nii.gz with NAME_gt.nii.gz next to it", where=str(dataset_dir))
 
 
 def _one(path: Any) -> Path:

@@ -22,7 +22,7 @@ def fill_heart_boxes(image: np.ndarray, boxes: Sequence[Box], names: Sequence[st
     """Return dense labels uint8 (H, W) of one slice: background outside the boxes, a structure in each.
 
     The box of the myocardium holds the epicardium, whose ellipse is painted before the cavity's. The box of a class
-    called RV is divided by intensity where it lies beside another.
+    called RV is divided by intensity where it lies next to another.
 
     Args:
         image: float (C, H, W) in [0, 1]; the first channel is looked at.

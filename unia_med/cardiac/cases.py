@@ -21,7 +21,7 @@ MASK_ENDINGS = ("_seg", "_pred", "_gt")
 """Endings of masks, in order of preference; where no file has one, every volume is taken for a mask."""
 
 NO_MASKS = ("_uncertainty", "_scribble", "_scribbles", "_points", "_blocks", "_boxes")
-"""Endings of files that lie beside masks and are none."""
+"""Endings of files that lie next to masks and are none."""
 
 PHASES = ("ED", "ES")
 

@@ -40,7 +40,7 @@ def segment_thickness(frame: Volume, values: Mapping[str, int]) -> tuple[float |
 
     Returns:
         None where a class is missing, where fewer than three slices show the cavity with its wall, or where no right
-        ventricle tells the side.
+        ventricle determines the side.
     """
     if not {"LV", "MYO", "RV"} <= set(values):
         return None

@@ -1,7 +1,7 @@
 """Gives a random walker's labels the shape of a short-axis heart: a convex left ventricle in a round wall.
 
 A walker follows intensity edges. Papillary muscles are dark and count as blood pool by ACDC's rules, and the wall often
-lies beside lung or liver of its own grey, where the walker runs on half-way to the next label. So the left ventricle
+lies next to lung or liver of its own grey, where the walker runs on half-way to the next label. So the left ventricle
 becomes its convex hull, and the outline of the wall a smooth curve r(angle) about its middle, a Fourier series fitted
 robustly to two kinds of evidence: where the walker's wall ends, by how sharply it does, and, across every drawn stroke
 of the wall, as far outside the stroke as the blood pool ends inside it, strokes being drawn along the middle.

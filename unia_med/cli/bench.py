@@ -1,4 +1,4 @@
-"""`unia-med bench`: timings of the hot parts, fast form beside plain form."""
+"""`unia-med bench`: timings of the hot parts, fast form next to plain form."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     Args:
         subparsers: of the main parser.
     """
-    summary = "Check a data set before training, and tell what its labels can and cannot separate."
+    summary = "Check a data set before training, and report what its labels can and cannot separate."
     parser = new_command(subparsers, "inspect", summary, EXAMPLE)
     add_config(parser)
     parser.add_argument("--output", type=Path, metavar="FILE", help="also write the report, .json or .html")

@@ -72,7 +72,8 @@ def share_cores() -> None:
     """Let the idle threads of GNU OpenMP sleep, unless the user has set how they wait.
 
     They spin by default. On a core that another process wants too, a spinning thread keeps the one it waits for from
-    running: a training step beside one busy process takes ten times as long. Read when torch is loaded, so set before.
+    running: with one other busy process, a training step takes ten times as long. Read when torch is loaded, so set
+    before.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")

@@ -25,7 +25,7 @@ in ml, mean and 95th percentile of the uncertainty inside the mask, and 1 under 
 classes.json (names of the labels) and per case NAME_seg.json (version, model, settings, source).
 A folder is searched with its sub-folders; files ending in
 _gt, _scribble(s), _points, _blocks, _boxes, _seg, _pred or _uncertainty are no images, and X_4d is left out where its
-frames X_frameNN lie beside it (name it as --input to predict it). Files of one name in several
+frames X_frameNN lie next to it (name it as --input to predict it). Files of one name in several
 sub-folders give results in sub-folders. A file that fails is named at the end, with exit code 1. Under torchrun each
 process predicts its share of the images.
 
@@ -75,7 +75,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         nargs="?",
         const=True,  # a text would be checked against the choices
         choices=("entropy", "network"),
-        help="write an uncertainty volume beside each mask: the entropy of the class probabilities, or the method's "
+        help="write an uncertainty volume next to each mask: the entropy of the class probabilities, or the method's "
         "own map; alone, what the run's inference.uncertainty says",
     )
     parser.add_argument(

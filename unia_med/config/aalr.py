@@ -69,7 +69,8 @@ class OnlineLabelSettings(Section):
     use: bool = True
     """false: learn from drawn labels and from scores of a prior or a self-training round alone."""
     refine: Literal["local", "crf"] = "local"
-    """`local`: refinement along intensity edges (ours); `crf`: two dense CRFs and the rule of RRM [3], slow."""
+    """`local`: refinement along intensity edges (not published); `crf`: two dense CRFs and the rule of RRM [3],
+    slow."""
 
 
 class AalrConfig(Section):

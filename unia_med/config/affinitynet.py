@@ -42,7 +42,7 @@ class MapConfig(Section):
     scales: list[Annotated[float, Field(gt=0)]] = [1.0]
     """Image sizes over which activation maps are summed [3]; each costs a pass. Published 1, 0.5, 1.5, 2."""
     flip: bool = False
-    """Add the mirrored image to the activation maps [3]; off where the side tells classes apart."""
+    """Add the mirrored image to the activation maps [3]; off where left and right differ between classes."""
     background: float = Field(0.4, gt=0, le=1)
     """Constant background score of the prediction [3]; a larger one leaves less foreground. Published 0.2."""
 

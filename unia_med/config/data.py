@@ -61,7 +61,7 @@ class SplitConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _no_residues_in_lists(cls, values: Any) -> Any:
-        """Return the default residues belong to `modulo` alone."""
+        """Drop the default residues, which only `modulo` understands."""
         if isinstance(values, dict) and values.get("kind") == "lists":
             return {"val": [], "test": [], **values}
         return values
@@ -100,8 +100,8 @@ class TagsConfig(Section):
 
     source: Literal["masks", "csv", "labels", "annotations", "onehot", "none"] = "masks"
     """`masks`: derived from the training masks, which are used for nothing else; `csv`: read from `path`; `labels`:
-    as far as the weak labels of `data.labels` tell; `annotations`: of the objects annotated in `voc` or `coco` (the
-    default of `coco`); `onehot`: read from `path`, a list of vectors; `none`: all unknown."""
+    as far as the weak labels of `data.labels` determine them; `annotations`: of the objects annotated in `voc` or
+    `coco` (the default of `coco`); `onehot`: read from `path`, a list of vectors; `none`: all unknown."""
     path: Path | None = None
     """`onehot`: a `.npy`, `.npz` or `.json` of one vector per image, 1 present, 0 absent. `csv`: a table with the
     columns image, slice and one per class (0, 1, or empty for unknown); without slice for tags of whole volumes."""
@@ -166,7 +166,7 @@ class DataConfig(Section):
     PNG masks 255 marks pixels that do not count, unless it is given to a class here."""
     groups: dict[str, list[str]] | None = None
     """Classes merged into one, as name: members; every class is in exactly one group. For classes that tags cannot
-    tell apart."""
+    separate."""
     channels: int = Field(1, ge=1)
     """Image channels C; above 1, they are the fourth axis of an image file, or files of their own (see
     `volumes.channel_endings`)."""

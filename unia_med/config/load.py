@@ -219,7 +219,7 @@ def _takes_text(keys: Sequence[str]) -> bool:
 
 
 def _alternatives(annotation: Any) -> list[Any]:
-    """Those of a union, the values of a literal, else the annotation itself."""
+    """Return the members of a union, the values of a literal, else the annotation itself."""
     members = get_args(annotation)
     if not members or get_origin(annotation) in (list, tuple, dict):
         return [annotation]
@@ -241,7 +241,7 @@ def _as_user_error(error: ValidationError, origin: str | Path | None) -> UserErr
 
 
 def _describe(fault: Mapping[str, Any]) -> tuple[str, str, str | None]:
-    """Dotted path, what is wrong and how to mend it."""
+    """Return the dotted path, what is wrong and how to fix it."""
     names, known = _follow(fault["loc"])
     path = ".".join(names) or "the whole config"
     if fault["type"] == "extra_forbidden":

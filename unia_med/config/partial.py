@@ -17,8 +17,8 @@ class PartialWeights(Section):
     dice: float = Field(1.0, ge=0)
     """Soft Dice over the labelled pixels; useful where labels cover whole structures, not for thin scribbles."""
     annotations: float = Field(0.0, ge=0)
-    """Cross-entropy on the weak labels alone, half background, half foreground: lets a few annotated pixels count
-    beside many pseudo-labelled ones."""
+    """Cross-entropy on the weak labels alone, half background, half foreground: gives a few annotated pixels
+    weight against many pseudo-labelled ones."""
     tags: float = Field(0.0, ge=0)
     """Classification of the slice by its most certain pixel of each class."""
 

@@ -1,6 +1,6 @@
 """Settings of anatomical priors, knowledge that tags cannot give, and of the rounds of self-training.
 
-What a prior can be told stands with the prior itself (`settings_type`); its section has the prior's name.
+The settings of a single prior are declared by the prior itself (`settings_type`), in a section of its name.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class WalkerConfig(Section):
 
 
 class PriorRounds(Section):
-    """Which priors label the training slices, and how often the trained network labels them anew.
+    """Which priors label the training slices, and how often the trained network labels them again.
 
     With no names there is no prior: the first round then learns from the weak labels alone (UniA: from its own
     activation maps), and self-training follows where there are more rounds.

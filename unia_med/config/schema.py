@@ -1,4 +1,4 @@
-"""Everything a run can be told, with defaults, units and ranges; YAML only fills these models.
+"""All settings of a run, with defaults, units and ranges; YAML only fills these models.
 
 `RunConfig` is the whole; its larger parts live in `config/data.py`, `config/prior.py` and one file per method, and are
 importable from here.
@@ -86,7 +86,7 @@ class AugmentConfig(Section):
     translate: Fraction = 0.08
     """Largest shift to either side, as a fraction of the slice size."""
     mirror: bool = False
-    """Mirror left and right; off where the side tells one class from another."""
+    """Mirror left and right; off where left and right differ between classes."""
     gamma: tuple[float, float] = (0.7, 1.5)
     """Exponent on intensities in [0, 1]; above 1 darkens."""
     contrast: tuple[float, float] = (0.75, 1.25)
@@ -225,8 +225,8 @@ class PostprocessConfig(Section):
 
     largest_component: bool | Literal["foreground"] | list[str] = False
     """Keep the largest 3D component, for structures of which there is one: true of each class, a list of names of those
-    classes alone, `foreground` of all classes taken as one, for labels that tell foreground from background better than
-    class from class."""
+    classes alone, `foreground` of all classes taken as one, for labels that separate foreground from background better
+    than classes from each other."""
     fill_holes: bool = False
     """Fill background holes enclosed by the mask, slice by slice."""
     slice_gaps: bool = False
@@ -244,7 +244,7 @@ class PostprocessConfig(Section):
 
 
 class InferenceConfig(Section):
-    """From network to mask."""
+    """How masks are made from the network's output."""
 
     batch_slices: int = Field(16, ge=1)
     """Slices per forward pass; halved once when memory runs out."""

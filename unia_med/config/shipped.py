@@ -1,4 +1,4 @@
-"""Where the shipped configs and pipelines lie: in the wheel inside the package, in a checkout beside it."""
+"""Where the shipped configs and pipelines lie: in the wheel inside the package, in a checkout next to it."""
 
 from __future__ import annotations
 

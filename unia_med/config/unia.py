@@ -16,9 +16,12 @@ from unia_med.config.section import Section
 class ThresholdSettings(Section):
     """Background thresholds on class scores in [0, 1] [7]; the published VOC values are 0.70 / 0.25 / 0.50."""
 
-    high: float = Field(0.70, ge=0, le=1, description="above: the best class; larger labels less foreground")
-    low: float = Field(0.25, ge=0, le=1, description="below: background; between the two a pixel is ignored")
-    background: float = Field(0.50, ge=0, le=1, description="single threshold of the evaluation table")
+    high: float = Field(0.70, ge=0, le=1)
+    """Score above which a pixel gets its best class; a larger one labels less foreground."""
+    low: float = Field(0.25, ge=0, le=1)
+    """Score below which a pixel is background; between the two it is ignored."""
+    background: float = Field(0.50, ge=0, le=1)
+    """Threshold of the CAM column in the validation table."""
 
     @model_validator(mode="after")
     def _ordered(self) -> ThresholdSettings:
@@ -137,8 +140,10 @@ class UniaConfig(Section):
     thresholds: ThresholdSettings = ThresholdSettings()
     weights: WeightSettings = WeightSettings()
     gates: GateSettings = GateSettings()
-    scales: tuple[float, ...] = Field((1.0,), description="of the multi-scale CAM [6]; 1.0 is free")
-    flip: bool = Field(False, description="add the mirrored pass to the CAM; off where sides tell classes apart [B3]")
+    scales: tuple[float, ...] = (1.0,)
+    """Image sizes over which activation maps are summed [6]; each but 1.0 costs a pass."""
+    flip: bool = False
+    """Add the mirrored image to the activation maps; off where left and right differ between classes [B3]."""
     cam_source: Literal["final", "auxiliary"] = Field(
         "final", description="features whose activation maps make P1: Z as published, or those before the last blocks"
     )
@@ -148,8 +153,8 @@ class UniaConfig(Section):
     distribution: Literal["kl", "vae", "variance_aware", "heteroscedastic"] = "kl"
     """`kl`, published [4.1]: means rise on foreground, and the variances stay as they began; `vae` [4.2]: variances are
     drawn to 1 as well; `variance_aware` [4.3]: they shrink to their floor; none makes them say where errors are.
-    `heteroscedastic` (ours, after Kendall and Gal 2017): the variance of a token is fitted to the squared error of the
-    decoder there, so that U is high where it errs."""
+    `heteroscedastic` (not published; after Kendall and Gal 2017): the variance of a token is fitted to the squared
+    error of the decoder there, so that U is high where it errs."""
     mask: Literal["off", "plain", "multiplicative", "bias"] = "multiplicative"
     """How features look away from ambiguous tokens: `multiplicative` scales them by their certainty, as published;
     `bias` lowers their weight; `plain` attends to all alike; `off` leaves the backbone's features as they are."""

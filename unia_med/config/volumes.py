@@ -35,8 +35,8 @@ class VolumesConfig(Section):
     masks: str = "{folder}/{name}_gt"
     """Where the mask of an image lies, if it has one; `labelsTr/{name}` for nnU-Net's folders."""
     labels: dict[LabelKind, str] = {}
-    """Where weak labels of an image lie, by kind; kinds not named lie beside it with the endings of `data.labels`, such
-    as `{folder}/{name}_scribbles`."""
+    """Where weak labels of an image lie, by kind; kinds not named lie next to it with the endings of `data.labels`,
+    such as `{folder}/{name}_scribbles`."""
     patient: str | None = None
     """Regular expression that finds the patient in a case's name, in its first group if it has one; null: every case
     is a patient of its own. A column `patient` of the table wins."""

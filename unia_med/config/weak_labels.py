@@ -78,10 +78,10 @@ class LabelSource(Section):
     kind: LabelKind = "scribbles"
     """What was drawn."""
     source: Literal["masks", "files"] = "files"
-    """`files`: label volumes, beside the images or in `folder`; `masks`: made from the masks of the training cases with
-    the run's seed, for research."""
+    """`files`: label volumes, next to the images or in `folder`; `masks`: made from the masks of the training cases
+    with the run's seed, for research."""
     folder: Path | None = None
-    """`files`: folder with one label volume per case, as `unia-med weaken` writes them; null: beside the images."""
+    """`files`: folder with one label volume per case, as `unia-med weaken` writes them; null: next to the images."""
     suffix: str | None = None
     """`files`: ending of the file name after the case name; null: `_scribble` or `_scribbles`, `_points`, `_blocks`,
     `_boxes`, `_gt` or `_masks`."""

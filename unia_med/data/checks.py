@@ -11,7 +11,7 @@ from unia_med.errors import UserError
 
 @dataclass(frozen=True)
 class DataFault:
-    """One thing that is wrong with a data set, told so that the user can mend it.
+    """One fault of a data set, with what the user can do about it.
 
     Args:
         file: File, folder or case at fault.
@@ -30,18 +30,18 @@ class DataFault:
 
 
 class FaultsError(UserError):
-    """Several faults of a data set, or one, as one error; `faults` are those it tells."""
+    """One or several faults of a data set as one error; `faults` holds them."""
 
     faults: tuple[DataFault, ...] = ()
 
 
 def faults_of(error: UserError, file: Path | str) -> tuple[DataFault, ...]:
-    """Return the faults that an error tells, to be told with others."""
+    """Return the faults that an error holds, to be reported with others."""
     return error.faults if isinstance(error, FaultsError) else (as_fault(error, file),)
 
 
 def as_fault(error: UserError, file: Path | str, expected: str = "a readable volume") -> DataFault:
-    """Return an error of one file as a fault, to be told with the others."""
+    """Return an error of one file as a fault, to be reported with others."""
     return DataFault(error.where or file, error.what, expected, error.remedy or "Copy the file again")
 
 

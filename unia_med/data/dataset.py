@@ -57,7 +57,7 @@ class CaseDataset(Protocol):
 
 @runtime_checkable
 class AnnotatedDataset(Protocol):
-    """A data set whose annotations of objects tell tags, as those of `voc` and `coco`."""
+    """A data set that derives tags from annotations of objects, as `voc` and `coco` do."""
 
     def annotation_tags(self, cases: Sequence[CaseFiles]) -> dict[str, np.ndarray]:
         """Return int8 tags (Z, T) by case name; faults of all cases are reported together."""

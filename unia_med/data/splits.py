@@ -156,7 +156,7 @@ def _check_disjoint(parts: Mapping[Part, set[str]]) -> None:
             raise UserError(
                 f"patients in both {one} and {other}: {', '.join(shared)}",
                 where="data.split",
-                remedy="A patient may belong to one part only; mend the lists",
+                remedy="A patient may belong to one part only; correct the lists",
             )
 
 

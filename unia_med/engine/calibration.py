@@ -155,7 +155,7 @@ def read_calibration(run: Path) -> Calibration | None:
         if not 0 < float(found.temperature) < float("inf"):
             raise ValueError(f"temperature {found.temperature}")
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        remedy = "Delete it and call `unia-med train --resume` to fit it anew, or set inference.temperature"
+        remedy = "Delete it and call `unia-med train --resume` to fit it again, or set inference.temperature"
         raise UserError("this is no record of a calibration", where=path, remedy=remedy) from error
     return found
 

@@ -77,7 +77,7 @@ def check_record(path: Path, record: Mapping[str, str]) -> None:
     }
     differing = [f"{len(names)} {word} ({_some(names)})" for word, names in told.items() if names]
     if differing:
-        remedy = "Give the data back as they were, or train anew with another --output"
+        remedy = "Give the data back as they were, or train again with another --output"
         raise UserError(f"the data are not those that the run began with: {', '.join(differing)}", path, remedy)
 
 

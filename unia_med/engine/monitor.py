@@ -45,7 +45,7 @@ class Monitor:
         Args:
             run_dir: folder of `metrics.csv` and `tensorboard/`.
             iterations: budget of the training.
-            title: shown beside the progress bar.
+            title: shown next to the progress bar.
         """
         self._run_dir, self._iterations, self._title = run_dir, iterations, title
         self._table = MetricsTable(RunFiles(run_dir).metrics)

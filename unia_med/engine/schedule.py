@@ -65,7 +65,7 @@ def cosine_factor(step: int, total: int, warmup: int) -> float:
 
 
 def restarted_factor(name: str, total: int, warmup_fraction: float, starts: Iterable[int]) -> RateFactor:
-    """Return the schedule a config names, run anew in each part of a run.
+    """Return the schedule that a config names, restarted in each part of a run.
 
     Args:
         name: as in `rate_factor`.

@@ -55,7 +55,7 @@ class SelfTraining:
         build: Makes a method from a configuration.
         annotations: The weak labels as drawn, by case name; needed where `prior.trust` is `agreement`, in whose later
             rounds they take the place of the completed labels that `slices` holds.
-        validation: Tagged slices that are labelled alongside, so that the validation table can tell how good the labels
+        validation: Tagged slices that are labelled alongside, so that the validation table shows how good the labels
             are from which training learns; they train nothing.
         name: Of the files of this plan's labels.
     """
@@ -257,5 +257,5 @@ def _read_scores(path: Path) -> np.ndarray:
         return read_array(path, signed=False)
     except (OSError, ValueError) as error:
         what = f"the labels of this round are damaged ({str(error).splitlines()[0]})"
-        remedy = "The run cannot go on without them; train anew with another --output"
+        remedy = "The run cannot go on without them; train again with another --output"
         raise UserError(what, path, remedy) from error

@@ -1,4 +1,4 @@
-"""The training loop: a MONAI trainer whose iteration is ours, and the handlers round it.
+"""The training loop: a MONAI trainer with this package's iteration, and its handlers.
 
 Every step is a pure function of the weights, the optimiser state and (seed, step, rank). A checkpoint therefore needs
 no random states, and a resumed run equals an uninterrupted one bit by bit on a CPU.
@@ -82,14 +82,14 @@ class Trainer:
             seed: drives order, augmentation and everything random in the method.
             validation: called with the averaged method and the step on every process; gives numbers by column of
                 `metrics.csv`, of which `keep_best_by: dice` compares `val_dice`.
-            boundaries: what happens before a step past 0, e.g. labelling anew; called with the averaged method. A
+            boundaries: what happens before a step past 0, e.g. labelling again; called with the averaged method. A
                 checkpoint of that step is written after it, so whatever it leaves on the disk is there at a resume.
             restore: brings the other processes to the state in which a boundary left the first, given its step. With
                 several processes boundaries run on the first one only.
-            restarts: after a boundary training begins anew, with the weights that `run` found at step 0.
+            restarts: after a boundary training starts again, with the weights that `run` found at step 0.
             workers: loading processes.
             metadata: plain values for the checkpoints: `config` and `classes`.
-            title: shown beside the progress bar.
+            title: shown next to the progress bar.
         """
         self.device = torch.device(device)
         self._layout = torch.channels_last  # faster convolutions, on CPU and CUDA
@@ -154,7 +154,7 @@ class Trainer:
                 raise
 
     def restart_average(self) -> None:
-        """Let the average start from the method's weights anew, after somebody else set them."""
+        """Restart the average from the method's weights, after they were replaced."""
         self.average = WeightAverage(self.method, self.training.ema)
 
     def request_stop(self) -> None:
@@ -341,7 +341,7 @@ class Trainer:
             self._means.load(state["means"])
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
             what = f"the state of the training in it cannot be used ({type(error).__name__}: {error})"
-            raise UserError(what, self.last_path, "Train anew with another --output") from error
+            raise UserError(what, self.last_path, "Train again with another --output") from error
         self.step, self.best = state["step"], state["best"]
 
     def _memory_error(self, error: BaseException) -> UserError:

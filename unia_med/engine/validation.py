@@ -40,7 +40,7 @@ class Validation:
     background included, are scored next to it (`val_miou`, `val_mprecision`, `val_mrecall`, `val_mconfusion`).
 
     Volumes are predicted from the images alone. The table's label columns (CAM, affinity, fused, ...) use the slices'
-    tags, as training does; it tells how good the labels are, not how good the method is (UniA specification, 20).
+    tags, as training does; it shows how good the labels are, not how good the method is (UniA specification, 20).
 
     Args:
         config: The run.
@@ -58,7 +58,7 @@ class Validation:
         self._slices: SliceDataset | None = None
 
     def prepare(self) -> None:
-        """Read images and masks now, so that whatever is wrong with them is told before training and not hours later.
+        """Read images and masks now, so that their faults are reported before training and not hours later.
 
         Raises:
             UserError: Lists every image and mask that cannot be used.

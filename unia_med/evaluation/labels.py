@@ -71,7 +71,7 @@ class LabelScheme:
         return cls(tuple(groups), values, predicted, numbers, frozenset(data.background_values))
 
     def labels(self, found: Labels) -> Labels:
-        """Return the uint8 classes 0..T of a label file, its segments told by their names where it has some.
+        """Return the uint8 classes 0..T of a label file, with segments recognised by their names where it has some.
 
         Pixels of 255 in PNG and TIFF masks do not count, unless 255 is a class: they become IGNORE.
         """
@@ -84,7 +84,7 @@ class LabelScheme:
         return replace(found, array=relabel(array, self.values, ignore))
 
     def prediction(self, found: Labels) -> Labels:
-        """Return the uint8 classes 0..T of a prediction, its segments told by their names where it has some."""
+        """Return the uint8 classes 0..T of a prediction, with segments recognised by their names where it has some."""
         array = _by_names(found, dict(zip(self.names, self.predicted, strict=True)))
         _check_values(array, found, {BACKGROUND, *self.predicted}, "the prediction")
         return replace(found, array=relabel(array, self.predicted))

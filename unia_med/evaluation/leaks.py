@@ -1,4 +1,4 @@
-"""Finds scored cases that the run behind the masks was trained on, as far as run and masks tell."""
+"""Finds scored cases that the run behind the masks was trained on, as far as its records show."""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ class Predictions(Iterator[Case]):
         row = tally.row(case.name, case.classes, voxel_ml)
         self._rows.append(row)
         trained = self._model.trained
-        # Of DICOM nothing is named that may tell who the patient is.
+        # Of DICOM nothing is named that may identify the patient.
         facts = {
             "model": trained.name,
             "weights": dict(trained.weights),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from unia_med.data.io.dicom.series import DicomSeries
 
 NO_IMAGES = ("_gt", "_scribble", "_scribbles", "_points", "_blocks", "_boxes", "_seg", "_pred", "_uncertainty")
-"""Endings of masks and results, which lie beside images and are none."""
+"""Endings of masks and results, which lie next to images and are none."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def find_images(path: Path, output: Path | None, pictures: bool = False) -> dict
     """Images to predict, by name.
 
     A file is taken whatever its name. In a folder, and below it, masks and results (`NO_IMAGES`), hidden files and
-    the output folder are left out, and so is a cine `X_4d` beside its own frames `X_frameNN`, as in ACDC. Where files
+    the output folder are left out, and so is a cine `X_4d` next to its own frames `X_frameNN`, as in ACDC. Where files
     in several sub-folders have one name, all are called by their path inside the folder.
 
     Args:
@@ -157,7 +157,7 @@ def _foreign(path: Path, pictures: bool) -> UserError:
 
 
 def _lies_in(path: Path, output: Path, start: Path) -> bool:
-    """Whether a file lies in the output folder; when that is where images are read, names alone tell them apart."""
+    """Whether a file lies in the output folder; when that is where images are read, names alone distinguish them."""
     output = output.resolve()
     return not start.resolve().is_relative_to(output) and path.resolve().is_relative_to(output)
 

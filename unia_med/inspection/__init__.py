@@ -1,1 +1,1 @@
-"""Looks at a data set before training: what is wrong with it, what its labels can tell, and what would help."""
+"""Checks a data set before training: faults, what its labels can teach, and advice."""

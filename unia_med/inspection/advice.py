@@ -61,7 +61,7 @@ def _remedies(first: str, second: str, config: RunConfig) -> str:
     if config.data.labels:
         options.append("the labels on pixels that this config reads (data.labels)")
     else:
-        options.append("scribbles, points or boxes in a few patients (data.labels), beside the tags of all")
+        options.append("scribbles, points or boxes in a few patients (data.labels), in addition to the tags of all")
     return ", or ".join((", ".join(options[:-1]), options[-1])) if len(options) > 1 else options[0]
 
 
@@ -70,7 +70,7 @@ def _tags(tags: dict[str, Any], source: str) -> Iterator[str]:
     if not total and source in ("labels", "none"):
         return
     if not total:
-        yield "There are no tags to look at: mend the faults above, or train by labels on pixels (data.labels)."
+        yield "There are no tags to look at: fix the faults above, or train with labels on pixels (data.labels)."
         return
     for name in tags["classes"]:
         present, absent, unknown = (tags[kind][name] for kind in ("present", "absent", "unknown"))
@@ -85,7 +85,7 @@ def _tags(tags: dict[str, Any], source: str) -> Iterator[str]:
         elif tags["effective_negatives"][name] < _FEW_SLICES and len(tags["classes"]) > 1:
             negatives = tags["effective_negatives"][name]
             yield (
-                f"{name} is absent in {_count(negatives, 'slice') if negatives else 'no slice'} beside another class. "
+                f"{name} is absent in {_count(negatives, 'slice') if negatives else 'no slice'} with another class. "
                 "Slices that are empty altogether are easy, so they teach little about where it is."
             )
     if tags["untagged_slices"] > total / 2:
@@ -151,7 +151,7 @@ def _patients(cases: dict[str, Any]) -> Iterator[str]:
         verb = "trains" if trained == 1 else "train"
         yield f"Only {_count(trained, 'patient')} {verb}; results will depend on which."
     if not patients.get("val"):
-        yield "No patient validates, so a run cannot tell you how good it is (data.split)."
+        yield "No patient validates, so a run has no score (data.split)."
 
 
 def _copies(copies: list[list[str]]) -> Iterator[str]:
@@ -179,7 +179,7 @@ def _images(images: dict[str, Any], config: RunConfig) -> Iterator[str]:
         gaps = [side["median"] for side in images["spacing_mm"]]
         if max(gaps[:2]) > _SPACING_RATIO * gaps[2]:
             yield (
-                f"Slices are cut along the third stored axis, which has the finest spacing ({gaps[2]:.2g} mm beside "
+                f"Slices are cut along the third stored axis, which has the finest spacing ({gaps[2]:.2g} mm against "
                 f"{max(gaps[:2]):.2g} mm): that may not be the plane in which it was scanned (data.grid.slice_axis)."
             )
     if grid.spacing_mm is not None:

@@ -73,12 +73,12 @@ def tables(plain: dict[str, Any]) -> Iterator[ReportTable]:
         kinds = ("present", "absent", "unknown", "effective_negatives")
         rows = tuple((name, *(str(tags[kind][name]) for kind in kinds)) for name in tags["classes"])
         title = f"Tags of {tags['slices']} training slices ({tags['empty_slices']} without any class)"
-        yield ReportTable(title, ("class", "present", "absent", "unknown", "absent beside another class"), rows)
+        yield ReportTable(title, ("class", "present", "absent", "unknown", "absent while another is present"), rows)
         rows = tuple((name, *map(str, row)) for name, row in zip(tags["classes"], tags["together"], strict=True))
         yield ReportTable("Slices in which two classes occur together", ("", *tags["classes"]), rows)
     if any(pair["apart"] is not None for pair in tags["pairs"]):
         yield ReportTable(
-            "Can tags tell two classes apart?",
+            "Can tags separate two classes?",
             ("pair", "both", "only the first", "only the second", "apart", "separable"),
             tuple(_pair_row(pair) for pair in tags["pairs"] if pair["apart"] is not None),
         )

@@ -1,4 +1,4 @@
-"""What tags and sparse labels can tell, and how much images differ, as plain numbers."""
+"""Statistics of tags, sparse labels and images, as plain numbers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from unia_med.inspection.faults import Walk
 
 INSEPARABLE = 0.10
-"""Below this share of slices with one class of a pair among those with either, tags do not tell the two apart."""
+"""Below this share of slices with one class of a pair among those with either, tags do not separate the two."""
 
 
 def describe(found: Walk, config: DataConfig) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def _pair(present: np.ndarray, absent: np.ndarray, a: int, b: int, classes: Sequ
 
 
 def label_statistics(training: Sequence[CaseFacts], config: DataConfig) -> list[dict[str, Any]]:
-    """Return returns, per entry of `data.labels`, labelled pixels by class and where there are none.
+    """Return, per entry of `data.labels`, labelled pixels by class and where there are none.
 
     Args:
         training: Facts of the training cases.

@@ -26,7 +26,7 @@ def multi_scale_maps(
         images: (B, C, H, W).
         maps: gives for a batch of images one or more maps (B, T, h, w), such as the CAM and the auxiliary CAM.
         scales: factors on the image size; each costs one forward pass, two with `flip`.
-        flip: also look at the mirror image. Off where left and right tell classes apart.
+        flip: also look at the mirror image. Off where left and right differ between classes.
         unscaled: the maps at scale 1 without mirror if the caller has them already: saves that pass.
         size: (rows, columns) of the result; None for (H, W).
 

@@ -23,7 +23,7 @@ def complement(
         cam_labels: P1, from thresholds on the CAM.
         pixel_labels: P2, refined by pixels.
         affinity_labels: P3, refined by affinity.
-        trust_cam: row 1, where P2 abstains take P1's foreground. Only where the CAMs tell the classes apart.
+        trust_cam: row 1, where P2 abstains take P1's foreground. Only where the CAMs separate the classes.
         agreement: row 2, where P1 and P2 name one class take it, whatever P3 says.
         ignore_index: the label of undecided pixels.
     """

@@ -1,6 +1,6 @@
 """Adaptive affinity loss of AA&LR: near pixels of one label should be predicted alike, of two labels apart.
 
-Zhang et al., ACM MM 2021; the form is that of the public fragment, with its four groups of pairs told apart as intended
+Zhang et al., ACM MM 2021; the form is that of the public fragment, with its four groups of pairs separated as intended
 (section 5 and defects 1 and 3 of section 10 of the specification).
 """
 

@@ -102,10 +102,10 @@ class MixtureFit:
         classes: K, with background.
         centres_per_class: Gaussians of class 0, 1, ...; the last number holds for all further classes.
         variance: `fixed`: exp(-d^2), what the released code runs; `adaptive`: of the predicted class (CVPR eq. 7);
-            `pooled` (ours): the mean of the adaptive ones over an image's Gaussians, the same for all of them.
+            `pooled` (not published): the mean of the adaptive ones over an image's Gaussians, the same for all of them.
         minimum_variance: Floor of an adaptive variance; a larger one keeps responses softer.
         rounds: Rounds of online expectation-maximisation; 0 leaves the centres on the labelled pixels.
-        position: Weight of the distance in place, in half image sides, beside that in features.
+        position: Weight of the distance in place, in half image sides, added to that in features.
         trust: Least product of posterior and prediction with which an unlabelled pixel takes part.
         mass_ratio: Unlabelled pixels count at most this many times what a class's labelled pixels count.
         prior_floor: Least prior of a class.

@@ -116,7 +116,7 @@ def reassign(
     Args:
         log_membership: (B, K, N), see `memberships`.
         labels: (B, N), 0..K-1 or IGNORE.
-        fixed: (B, N) bool, labels that somebody drew; they never change.
+        fixed: (B, N) bool, drawn labels; they never change.
         lead: by how much the new class's membership must exceed the old one's; a larger one changes less.
         cap: share of an image's points of one class that it may lose, and that it may gain; the largest leads go first.
             A class without points gains none.

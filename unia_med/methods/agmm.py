@@ -2,9 +2,9 @@
 
 Wu et al., "Sparsely annotated semantic segmentation with adaptive Gaussian mixtures", CVPR 2023; "Modeling the label
 distributions for weakly-supervised semantic segmentation", IEEE TPAMI 2025. Labelled pixels of a slice define a
-Gaussian per class (several for the background). Numbers in brackets are sections of the specification; what the papers
-leave open (the form of the online expectation-maximisation, of its loss and of the seeds) is ours. Prediction uses the
-network alone.
+Gaussian per class (several for the background). Numbers in brackets are sections of the specification. The papers do
+not specify the form of the online expectation-maximisation, of its loss and of the seeds; the forms used here were
+designed for this package. Prediction uses the network alone.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ _NORM_LAYERS: tuple[type[nn.Module], ...] = (
     nn.GroupNorm,
     nn.RMSNorm,
 )
-# Learned positions and class tokens are parameters of the module itself, so only their name tells them.
+# Learned positions and class tokens are parameters of the module itself, so only their names identify them.
 _ROUNDING = 1e-6  # of an iteration
 _EMBEDDING_NAMES = ("embed", "token", "position")
 

@@ -67,12 +67,12 @@ def with_drawn(labels: Tensor, batch: Batch) -> Tensor:
 
 
 def drawn_labels(batch: Batch) -> Tensor:
-    """Labels (B, H, W) that somebody drew, within the source image; IGNORE elsewhere."""
+    """Return the drawn labels (B, H, W) within the source image; IGNORE elsewhere."""
     return with_drawn(torch.full_like(batch.images[:, 0], IGNORE, dtype=torch.long), batch)
 
 
 def drawn(batch: Batch) -> Tensor:
-    """(B, H, W) bool: pixels that somebody labelled, within the source image."""
+    """Return bool (B, H, W): pixels with drawn labels, within the source image."""
     return drawn_labels(batch) != IGNORE
 
 

@@ -2,7 +2,7 @@
 
 The baseline of every comparison (partial cross-entropy: Tang et al., CVPR 2018, "On Regularized Losses", eq. 1), full
 supervision where the labels are masks, and the student of self-training where scores of a prior or of an earlier round
-stand beside the labels.
+stand next to the labels.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Notices label sources that say nothing: a loss that is exactly 0 looks like one that is content."""
+"""Notices empty label sources: a loss that is exactly 0 looks like one that is fully minimised."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class SilenceWatch:
             self._counts[source] = self._counts.get(source, torch.zeros_like(counts)) + counts
 
     def report(self) -> None:
-        """Warn about sources that held no background, or no class, since the last report; then begin anew."""
+        """Warn about sources that held no background, or no class, since the last report; then reset the counts."""
         for source, counts in self._counts.items():
             background, foreground = counts.tolist()
             missing = [name for name, count in (("background", background), ("class", foreground)) if count == 0]

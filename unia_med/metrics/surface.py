@@ -80,7 +80,7 @@ def hausdorff95(distances: SurfaceDistances, kind: HausdorffKind = "max") -> flo
         distances: from ``surface_distances``.
         kind: ``max`` is the larger of the two directed 95th percentiles (MONAI's definition); ``pooled`` is the 95th
             percentile of both directions together (medpy's, in most scribble papers). ``pooled`` forgives a false
-            blob that is small beside the structure.
+            blob that is small compared with the structure.
     """
     if kind == "max":
         return float(max(np.percentile(directed, 95) for directed in distances))

@@ -1,4 +1,4 @@
-"""A tag classifier whose scores keep their place: class activation maps beside a segmentation network."""
+"""A tag classifier whose scores keep their place: class activation maps next to a segmentation network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lets timm be imported beside a torchvision whose compiled operators do not fit the installed torch."""
+"""Makes timm importable where torchvision's compiled operators do not match the installed torch."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _libraries: list[object] = []  # a torch.library.Library takes its operators wit
 
 
 def ensure_torchvision_operators() -> None:
-    """Return declares the operators that torchvision registers fake versions of on import, where they are missing.
+    """Declare the operators for which torchvision registers fake versions on import, where they are missing.
 
-    A CPU build of torch beside the registry's torchvision has no `torchvision::nms`, and `import timm` dies. Nothing
+    A CPU build of torch with the registry's torchvision has no `torchvision::nms`, and `import timm` dies. Nothing
     in this package calls these operators; declaring them is enough.
     """
     import torch

@@ -33,7 +33,7 @@ class TimmViT(Backbone):
         weights: `timm` takes its published weights from this machine's caches, never from the network; `none` leaves
             them random, anything else is a file.
         token_stride: pixels from one token to the next, at most the patch's side; smaller makes patches overlap and
-            costs quadratically, but lets thin structures be told apart (B3). None for the patch's side.
+            costs quadratically, but separates thin structures (B3). None for the patch's side.
         freeze_positions: keep the position embedding as loaded; without effect on random weights.
         channels: C of the images.
     """
@@ -93,7 +93,7 @@ class TimmViT(Backbone):
 def attention_logits(attention: Any, tokens: torch.Tensor) -> torch.Tensor:
     """(B, M, N, N) scaled query-key products before the softmax, row = query.
 
-    Queries and keys are computed a second time beside the block, so that the block keeps its fused attention.
+    Queries and keys are computed a second time outside the block, so that the block keeps its fused attention.
 
     Args:
         attention: timm's plain attention module.

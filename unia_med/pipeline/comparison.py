@@ -34,7 +34,7 @@ class Entry:
         name: of the row and of its folder.
         config: shipped config or file; a recipe where `recipe` is set. For a row that is part of another, its name.
         labels: what it learns from, for the table.
-        knowledge: what else it was told, for the table.
+        knowledge: what else it was given, for the table.
         part: folder within the run of the row `config`, such as `prior`: the row is that model and trains nothing.
         recipe: `config` is a recipe of `unia-med pipeline`, and `part` the stage whose model is scored.
         overrides: further settings, as for `--set`.

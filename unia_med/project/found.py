@@ -25,7 +25,8 @@ WORDS = {
     "": ("label", "labels", "labelmap", "seg", "segmentation", "segmentations", "annotation", "annotations", "annot",
          "roi", "rois", "lesion", "lesions", "contours", "labelstr", "labelsts"),
 }  # fmt: skip
-"""Words in file and folder names that speak of labels, by the kind they tell; of the last, only the content tells."""
+"""Words in file and folder names that speak of labels, by the kind they stand for; of the last, only the content
+decides."""
 
 _ALL_WORDS = {word for words in WORDS.values() for word in words}
 _MOST_VALUES = 64  # distinct values of a label volume; an image has hundreds

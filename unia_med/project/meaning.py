@@ -137,7 +137,7 @@ def _pieces(file: LabelFile, most: int) -> list[tuple[float, float, float, float
 
 
 def drawn_axis(drawn: np.ndarray, affine: np.ndarray) -> int:
-    """Return the stored axis across which somebody drew slice by slice.
+    """Return the stored axis across which labels were drawn slice by slice.
 
     That of the thickest slices; where voxels are cubes, the third, unless another one has more gaps.
 

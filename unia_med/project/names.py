@@ -15,7 +15,7 @@ _NOTHING = ("clear label", "clear", "unlabeled", "unlabelled")
 
 
 def names_in(texts: Iterable[Path]) -> dict[int, str]:
-    """Return the name of each label value that files tell; the first file that names a value wins.
+    """Return the name of each label value that files contain; the first file that names a value wins.
 
     Known are ITK-SNAP's label descriptions, 3D Slicer's colour tables, nnU-Net's `dataset.json`, BIDS tables
     (`index`, `name`), JSON objects of values and names, and lines such as `1 liver`.

@@ -35,7 +35,7 @@ class Plan:
         root: folder of the data.
         pairs: images and labels.
         weak: labels to learn from: kind, meaning, and file by image; None where tags are.
-        masks: meaning and file by image of dense masks beside weak labels, for validation.
+        masks: meaning and file by image of dense masks next to weak labels, for validation.
         tags: the table of tags that is learned from.
         grid: settings of `data.grid`.
         channels: C.
@@ -128,7 +128,7 @@ def pattern_of(label: Path, image: Path, root: Path, pairs: Pairs) -> str:
 def _label_sets(
     found: Found, pairs: Pairs, root: Path, names: Mapping[int, str], ignored: int | None, notes: list[str]
 ) -> list[tuple[Meaning, dict[Path, Path]]]:
-    """Return the sets of labels, told apart by the words in their names; the largest first."""
+    """Return the sets of labels, separated by the words in their names; the largest first."""
     by_role: dict[tuple[str, ...], dict[Path, Path]] = defaultdict(dict)
     for image, labels in pairs.labels.items():
         for label in labels:

@@ -1,4 +1,4 @@
-"""What a run folder tells about its training."""
+"""Reads the records of a training from a run folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TRAIN_TAG = "train/"
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run on paper.
+    """The records of a run.
 
     Attributes:
         name: of the folder.

@@ -1,4 +1,4 @@
-"""Own data: what is found where, and that every mistake is told, all together."""
+"""Own data: what is found where, and that every fault is reported, all together."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_all_faults_of_files_are_told_at_once(tmp_path: Path) -> None:
         "shape (20, 18, 3, 2), expected 3D labels",
         "do not overlap the image c.nii.gz",
         "d_points.nii.gz",
-        "e_gt.nii.gz: found no image of that name beside it",
+        "e_gt.nii.gz: found no image of that name next to it",
     )
     assert text.count("\n  - ") == 5
 

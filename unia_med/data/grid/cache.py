@@ -159,7 +159,7 @@ class DiskCache(VolumeCache):
         return torch.from_numpy(self._open(position)[z].astype(np.float32))
 
     def _open(self, position: int) -> np.ndarray:
-        # Mapped at each call: cheap beside a training step, and nothing has to be handed to loader processes.
+        # Mapped at each call: cheap compared with a training step, and nothing has to be handed to loader processes.
         return np.load(self._files[position], mmap_mode="r", allow_pickle=False)
 
 
@@ -239,7 +239,7 @@ class _Making:
 
 # A MONAI Transform, because CacheDataset takes any other callable for random and runs it again at every access.
 class Decode(Transform):
-    """Read and preprocesses the image of a case; a fault is returned, so that all of them can be told together.
+    """Read and preprocess the image of a case; a fault is returned, so that all can be reported together.
 
     Args:
         grid: The network's grid.

@@ -97,7 +97,7 @@ def check_geometry(shape: tuple[int, ...], affine: np.ndarray, path: Path) -> No
         _say_implausible(str(path), " x ".join(f"{mm:.4g}" for mm in spacing))
 
 
-@lru_cache(maxsize=10_000)  # a file is opened several times, and told once
+@lru_cache(maxsize=10_000)  # a file is opened several times, and reported once
 def _say_implausible(path: str, spacing: str) -> None:
     _LOG.warning("%s: voxels of %s mm are implausible; check the unit of space in its header", path, spacing)
 

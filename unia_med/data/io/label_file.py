@@ -76,7 +76,7 @@ def onto_image(
 
 
 def check_placeable(labels: VolumeInfo, image: VolumeInfo) -> None:
-    """Refuse labels on another grid than their image's that lie beside it, or whose header lost its geometry.
+    """Refuse labels on another grid than their image's that do not overlap it, or whose header lost its geometry.
 
     Args:
         labels: header of the labels.

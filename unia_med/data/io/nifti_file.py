@@ -108,7 +108,7 @@ def in_header_units(affine: np.ndarray, header: Any | None) -> np.ndarray:
 
 
 def time_step_s(header: Any | None) -> float | None:
-    """Return the time from frame to frame in seconds; None where the header tells no unit or no time.
+    """Return the time from frame to frame in seconds; None where the header has no unit or no time.
 
     Args:
         header: NIfTI header of a cine; None, of a volume made in memory.

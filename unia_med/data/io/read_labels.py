@@ -56,7 +56,7 @@ def read_mask_on(
     Args:
         path: any file that `read_label_file` reads.
         image: header of the image, or of a prediction on its grid.
-        classes: names by which segments of a viewer's file are told; none: values count.
+        classes: names by which segments of a viewer's file are recognised; none: values count.
         values: value of each class; None: 1, 2, 3, ...
     """
     file = read_label_file(path, image)
@@ -72,7 +72,7 @@ def check_label_header(path: Path, image: VolumeInfo) -> None:
         image: header of its image.
 
     Raises:
-        UserError: it cannot be read, is not 3D, has no geometry, or lies beside the image.
+        UserError: it cannot be read, is not 3D, has no geometry, or does not overlap the image.
     """
     if path.suffix.lower() == ".dcm" or is_segmentation(path):
         file = read_label_file(path, image)

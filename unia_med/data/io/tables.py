@@ -99,7 +99,7 @@ def composed(text: str) -> str:
 
 @dataclass
 class TableFaults:
-    """Faults of a table by kind, so that a wrong column is told once and not cell by cell.
+    """Faults of a table by kind, so that a wrong column is reported once and not cell by cell.
 
     Args:
         path: the table.
@@ -112,7 +112,7 @@ class TableFaults:
         """Note one fault.
 
         Args:
-            kind: faults of one kind are told together.
+            kind: faults of one kind are reported together.
             line: where it is.
             found: see `DataFault`.
             expected: see `DataFault`.

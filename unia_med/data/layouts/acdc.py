@@ -71,7 +71,7 @@ class AcdcDataset(Layout):
 
     def missing_mask(self, case: CaseFiles) -> DataFault:
         """Return the fault of a case that has no mask."""
-        return DataFault(case.image, "no mask", "a _gt file beside it", "Add the mask, or leave this case out")
+        return DataFault(case.image, "no mask", "a _gt file next to it", "Add the mask, or leave this case out")
 
     def _patient_folders(self) -> list[Path]:
         if not self.root.is_dir():
@@ -145,7 +145,7 @@ def _frame_case(folder: Path, phase: str, info: Mapping[str, str], faults: list[
     name = f"{folder.name}_frame{int(info[phase]):02d}"
     image = _first_present(folder, name)
     if image is None:
-        remedy = f"Add the file, or mend {phase} in Info.cfg"
+        remedy = f"Add the file, or correct {phase} in Info.cfg"
         faults.append(DataFault(folder / f"{name}.nii.gz", "no such file", f"the {phase} frame", remedy))
         return None
     mask = _first_present(folder, f"{name}_gt")

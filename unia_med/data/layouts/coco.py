@@ -167,7 +167,7 @@ def _is_key(value: Any) -> bool:
 
 
 def _area(found: Mapping[str, Any]) -> float:
-    """Return the area of an object, of its box where none is given, in pixels; 0 where nothing tells."""
+    """Return the area of an object, of its box where none is given, in pixels; 0 where neither is given."""
     numbers: list[Any] = [found.get("area")] if found.get("area") is not None else []
     try:
         if not numbers and found.get("bbox"):

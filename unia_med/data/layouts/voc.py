@@ -89,7 +89,7 @@ class VocDataset(AnnotatedLayout):
         names = {(found.findtext("name") or "").strip() for found in objects}
         for name in sorted(names - set(self.classes) - set(VOC_CLASSES)):
             close = nearest(name, self.classes)
-            remedy = f"Did you mean {close!r}?" if close else "Add it to data.classes, or mend the file"
+            remedy = f"Did you mean {close!r}?" if close else "Add it to data.classes, or correct the file"
             faults.append(DataFault(path, f"an object {name!r}", "a class of data.classes", remedy))
         return names
 

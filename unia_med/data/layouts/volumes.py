@@ -95,7 +95,7 @@ class VolumesDataset(Layout):
         for row in rows:
             for column, text in row.files.items():
                 if self._inside(self.root / text) not in present and not (self.root / text).exists():
-                    remedy = "Add the file, or mend the row; paths are relative to data.root"
+                    remedy = "Add the file, or correct the row; paths are relative to data.root"
                     faults.append(DataFault(row.where, f"{column} {text!r}, which is no file", "a volume", remedy))
         if self._settings.unlisted == "error":
             for row in self._searched(present, [], LeftOut()):
@@ -227,5 +227,5 @@ def _refuse_orphans(images: Sequence[Path], faults: list[DataFault]) -> None:
     endings = tuple(ending for kind in DEFAULT_SUFFIXES.values() for ending in kind)
     for path in images:
         if label_stem(path).endswith(endings):
-            remedy = "Add the image, remove the file, or mend data.volumes.images"
-            faults.append(DataFault(path, "no image of that name beside it", "an image for every label", remedy))
+            remedy = "Add the image, remove the file, or correct data.volumes.images"
+            faults.append(DataFault(path, "no image of that name next to it", "an image for every label", remedy))

@@ -21,7 +21,7 @@ def batch_indices(
         tags: int8 (N, T) tags of the slices.
         batch_size: Slices per batch.
         discordant_weight: Above 1, slices of which a class is known to be absent are drawn that much more often, with
-            replacement: they alone tell classes apart that mostly occur together.
+            replacement: they alone separate classes that mostly occur together.
     """
     generator = np.random.default_rng((seed, epoch))
     count = len(tags)
@@ -57,8 +57,8 @@ def shared_batches(
         labelled: bool (N,): which slices have weak labels.
         share: Share of them in a batch, above 0 and below 1; at least one slice of each sort is in every batch.
     """
-    ours, others = np.flatnonzero(labelled), np.flatnonzero(~labelled)
-    if batch_size < 2 or not len(ours) or not len(others):
+    own, others = np.flatnonzero(labelled), np.flatnonzero(~labelled)
+    if batch_size < 2 or not len(own) or not len(others):
         return batch_indices(seed, epoch, tags, batch_size, discordant_weight)
     count = min(max(1, round(share * batch_size)), batch_size - 1)
     rest = [
@@ -67,13 +67,13 @@ def shared_batches(
     generator = np.random.default_rng((seed, epoch, 1))
     needed = count * len(rest)
     # Whole permutations one after another, so that each labelled slice comes equally often.
-    order = np.concatenate([generator.permutation(ours) for _ in range(-(-needed // len(ours)))])
+    order = np.concatenate([generator.permutation(own) for _ in range(-(-needed // len(own)))])
     picked = order[:needed].reshape(-1, count)
     return [np.concatenate(pair) for pair in zip(picked, rest, strict=True)]
 
 
 def discordant(tags: np.ndarray) -> np.ndarray:
-    """Return bool (N,): at least one class is known to be absent, so the slice can tell classes apart.
+    """Return bool (N,): at least one class is known to be absent, so the slice helps to separate classes.
 
     Example:
         >>> discordant(np.array([[1, 1, 1], [0, 1, 1], [0, 0, 0], [-1, 1, 1]])).tolist()

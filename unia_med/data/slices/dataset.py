@@ -105,7 +105,7 @@ class SliceDataset(Dataset[Sample]):
 
         Args:
             scores: uint8 (N, K, H, W), probability times 255, best memory-mapped; None removes them. Loader
-                processes that already run keep the old ones: start them anew.
+                processes that already run keep the old ones: restart them.
         """
         if scores is not None:
             expected = (len(self), scores.shape[1] if scores.ndim == 4 else None, *self._size)

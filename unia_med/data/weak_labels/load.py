@@ -97,7 +97,7 @@ def load_weak_labels(
         count, taught = 0, False
         for case, drawing in _drawings(dataset, cases, config, source, seed):
             labels, count = _on_grid(case, drawing, config, source), count + 1
-            # Boxes that are not filled tell the background alone: what lies outside of them.
+            # Boxes that are not filled determine the background alone: what lies outside of them.
             said = labels != IGNORE if source.kind == "boxes" else (labels != BACKGROUND) & (labels != IGNORE)
             taught = taught or bool(said.any())
             before = merged.get(case.name)
@@ -115,7 +115,7 @@ def load_weak_labels(
 def load_label_tags(
     dataset: CaseDataset, cases: Sequence[CaseFiles], config: DataConfig, seed: int
 ) -> dict[str, np.ndarray]:
-    """Return int8 tags (Z, T) of all cases as far as the weak labels tell, unknown elsewhere; groups are not merged.
+    """Return int8 tags (Z, T) of all cases as the weak labels give them, unknown elsewhere; groups are not merged.
 
     Args:
         dataset: As for `load_weak_labels`.
@@ -135,7 +135,7 @@ def load_label_tags(
 
 
 def choose_patients(wanted: int | Sequence[str] | None, patients: Sequence[str], seed: int) -> set[str]:
-    """Return the patients that a source is taken of.
+    """Return the patients whose labels a source provides.
 
     Args:
         wanted: None takes all; a number draws that many, a larger number the same and more; or names.

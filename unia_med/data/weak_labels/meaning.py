@@ -100,7 +100,7 @@ def unsaid_background(
     where = f"data.labels[{position}] ({source.kind}, such as {files[0]})" if files else f"data.labels[{position}]"
     value = 0 if source.background_value is None else source.background_value
     found = f"{value} in {100 * total.share:.1f} % of the pixels of annotated slices, touching all that is drawn"
-    expected = "background that somebody drew; ITK-SNAP and 3D Slicer write 0 where nothing is drawn"
+    expected = "drawn background; ITK-SNAP and 3D Slicer write 0 where nothing is drawn"
     remedy = (
         "Say what it means in this entry: background_value: null if it is not annotated (or background_value: N if "
         f"background was drawn with the value N); background_value: {value} if all that is not drawn is background; "

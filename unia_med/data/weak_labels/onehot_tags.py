@@ -152,7 +152,7 @@ class _Class:
 
 
 class _Reader(pickle.Unpickler):
-    """Knows the callables of a pickled dictionary of arrays, all of them ours, and no others."""
+    """Unpickler that knows only the callables of a dictionary of arrays, replaced by harmless stand-ins."""
 
     def find_class(self, module: str, name: str) -> Any:
         """Return a stand-in; raises on any other name."""

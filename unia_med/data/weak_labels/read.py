@@ -90,7 +90,7 @@ def find_files(source: LabelSource, cases: Sequence[CaseFiles]) -> dict[str, Pat
     endings = DEFAULT_SUFFIXES[source.kind] if source.suffix is None else (source.suffix,)
     found = {case.name: path for case in cases if (path := _file_of(case, source, endings))}
     if not found:
-        place = source.folder or "beside the images"
+        place = source.folder or "next to the images"
         names = " or ".join(f"{cases[0].name}{ending}.nii.gz" for ending in endings)
         raise UserError(
             f"no {source.kind} for any of {len(cases)} cases; looked {place} for files such as {names}",
@@ -103,8 +103,8 @@ def find_files(source: LabelSource, cases: Sequence[CaseFiles]) -> dict[str, Pat
 def read_labels(path: Path, case: CaseFiles, source: LabelSource, dataset: CaseDataset) -> np.ndarray:
     """Return uint8 labels (X, Y, Z) on the grid of the image, 0..T in the order of the classes and IGNORE.
 
-    Segments that the file names like classes are told by their names, and one that is called background is background;
-    else values count.
+    Segments that the file names like classes are recognised by their names, and one that is called background is
+    background; else values count.
 
     Args:
         path: The file, on any grid that overlaps the image's; see `read_label_file`.
@@ -188,7 +188,7 @@ def _file_of(case: CaseFiles, source: LabelSource, endings: Sequence[str]) -> Pa
     if source.folder is None and source.suffix is None and source.kind in case.labels:
         return case.labels[source.kind]
     folder = source.folder or case.image.parent
-    # In a folder of its own a label may bear the name of the case; beside the image that is the image.
+    # In a folder of its own a label may bear the name of the case; next to the image that is the image.
     names = [f"{case.name if source.folder else case.name.rpartition('/')[2]}{ending}" for ending in endings]
     names += [case.name] if source.folder else []
     paths = (folder / f"{name}{suffix}" for name in names for suffix in LABEL_SUFFIXES)

@@ -1,4 +1,4 @@
-"""What completing weak labels can be told about the shape of the classes, reached by a name of `registry.SHAPES`."""
+"""Knowledge of the shape of classes for completing weak labels, reached by a name of `registry.SHAPES`."""
 
 from __future__ import annotations
 

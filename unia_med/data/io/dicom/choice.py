@@ -44,7 +44,7 @@ class Candidate:
         """One line for a list of series.
 
         Args:
-            with_uid: say the UID too, where numbers do not tell series apart.
+            with_uid: include the UID, where numbers do not identify a series.
         """
         first, numbers = self.instances[0], self.numbers
         number = "without number" if not numbers else str(numbers[0])
@@ -138,7 +138,7 @@ def _evened(series: list[Instance], count: int) -> list[Instance]:
 
 
 def choose(found: Sequence[Candidate], wanted: str | None, where: Path) -> Candidate:
-    """Return the one that is meant.
+    """Return the series to read.
 
     Args:
         found: at least one.

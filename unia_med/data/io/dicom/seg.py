@@ -1,6 +1,6 @@
 """DICOM Segmentation objects (SEG) of predicted labels, which point to the images they were made from.
 
-A cine gets one SEG instance per time frame, all in one series: a SEG's frames are told apart by segment and place, and
+A cine gets one SEG instance per time frame, all in one series: a SEG's frames are identified by segment and place, and
 viewers (3D Slicer, OHIF) read one instance as one 3D labelling. Each refers to the images of its own frame only.
 
 The patient and study of the source are copied into the object, as the standard demands; file names and messages hold

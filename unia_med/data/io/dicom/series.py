@@ -1,6 +1,6 @@
 """DICOM series: found by content, chosen, ordered by geometry and decoded one time frame at a time.
 
-No value that may tell who the patient is (names, numbers, dates, paths below the given folder) gets into a message:
+No value that may identify the patient (names, numbers, dates, paths below the given folder) gets into a message:
 pydicom's own warnings and errors, which quote values, are kept back.
 """
 

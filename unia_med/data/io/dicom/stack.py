@@ -1,7 +1,7 @@
 """From the headers of a DICOM series to a regular grid of slices and time frames, by geometry and not by file name.
 
 Attributes are those of DICOM PS3.3, C.7.6.2 (image plane), C.7.6.18.1 and C.8.13.1 (cardiac synchronisation, MR).
-Messages name images by number and place: paths, names and dates may tell who the patient is.
+Messages name images by number and place: paths, names and dates may identify the patient.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Instance:
         trigger_ms: time since the R wave.
         temporal_position: index of the phase.
         interval_ms: time from phase to phase as the scanner gives it.
-        contrast: what tells images at one place and time apart: image type, echo time, inversion time, b-value.
+        contrast: what distinguishes images at one place and time: image type, echo time, inversion time, b-value.
         frames: frames in the file; more than 1 in enhanced multi-frame objects.
         samples: numbers per pixel; 3 in colour.
         pixels: whether there are any.
@@ -117,7 +117,7 @@ class Stack:
     Attributes:
         grid: instances by frame and slice; slices rise along the normal (row direction x column direction).
         affine: 4x4 matrix from (column, row, slice) to RAS millimetres.
-        time_step_s: from frame to frame; None where there is one frame, or nothing tells.
+        time_step_s: from frame to frame; None where there is one frame, or no header says.
         notes: what the user should know and is no fault.
     """
 
