@@ -1,4 +1,4 @@
-"""A process whose user has no account, as in containers and on clusters, gets a name and a home to work with."""
+"""Gives a process whose user has no account, as in containers and on clusters, a user name and a home folder."""
 
 from __future__ import annotations
 

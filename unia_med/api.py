@@ -316,7 +316,7 @@ def _checked(run: Run) -> Run:
 def _images(
     model: Model, images: Any, output: Path | None, split: str | None, series: str | None
 ) -> Mapping[str, Any] | Iterator[tuple[str, Any]]:
-    """Images by the names of their results."""
+    """Return images by the names of their results."""
     from unia_med.inference.inputs import by_name, find_inputs
     from unia_med.runs import Run
 
@@ -348,7 +348,7 @@ def _listed(images: Any) -> Mapping[str, Any] | Iterator[tuple[str, Any]]:
 
 
 def _named(images: Iterable[Any]) -> Iterator[tuple[str, Any]]:
-    """Paths by their names, other images by their place."""
+    """Return names of images: of paths their file names, of others their positions."""
     from unia_med.data.io.suffixes import volume_stem
 
     taken: set[str] = set()

@@ -107,7 +107,7 @@ def _check_agreement(first: Tensor, second: Tensor, tolerance: float) -> None:
 
 
 def _seconds(form: Form, device: torch.device) -> float:
-    """Seconds of one call, repeated up to a twentieth of a second for the clock's sake."""
+    """Return the seconds of one call, averaged over calls that take 0.05 s together, since the clock is coarse."""
     calls, start = 0, time.perf_counter()
     while True:
         form()

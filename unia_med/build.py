@@ -1,4 +1,4 @@
-"""From a resolved config to objects: the one place where a name becomes an object."""
+"""Builds objects from a resolved config: the only place where a name becomes an object."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def build_method(config: RunConfig) -> Method:
 
 
 def check_weights(config: NetworkConfig) -> None:
-    """Make sure that the pretrained weights of a network are on this machine, before anything else begins.
+    """Make sure that the pretrained weights of a network are on this machine, before anything else is done.
 
     Args:
         config: backbone and weights.

@@ -15,4 +15,4 @@ TAG_PRESENT = 1
 """Tag of a class that occurs in the slice."""
 
 TAG_UNKNOWN = -1
-"""Tag of a class that nobody looked for; losses skip it."""
+"""Tag of a class that was not looked for; losses skip it."""

@@ -21,7 +21,7 @@ class _Notes(logging.Handler):
 
 
 def show_notes() -> None:
-    """Show notes on stderr from now on; of several processes under torchrun the first speaks."""
+    """Show notes on stderr from now on; of several processes under torchrun the first one prints."""
     if os.environ.get("RANK", "0") != "0" or any(isinstance(handler, _Notes) for handler in LOGGER.handlers):
         return
     LOGGER.addHandler(_Notes())
@@ -30,7 +30,7 @@ def show_notes() -> None:
 
 @contextmanager
 def notes_hidden() -> Iterator[None]:
-    """Take the notes from stderr while a log of its own shows them."""
+    """Hide the notes on stderr while another log shows them."""
     shown = [handler for handler in LOGGER.handlers if isinstance(handler, _Notes)]
     for handler in shown:
         LOGGER.removeHandler(handler)

@@ -11,7 +11,7 @@ from unia_med.errors import UserError
 
 @dataclass(frozen=True)
 class RunFiles:
-    """Where the parts of a run lie; nothing is opened or made.
+    """Paths of the parts of a run; nothing is opened or made.
 
     Args:
         folder: what `unia-med train --output` named.

@@ -28,7 +28,7 @@ _TRAINED = "Give the folder that `unia-med train --output` named"
 
 
 class Run:
-    """What `unia-med train` left in a folder, or a model that came with the package; read when it is asked for.
+    """A run folder of `unia-med train`, or a model that came with the package; files are read when needed.
 
     Args:
         folder: run folder.
@@ -71,7 +71,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Of the folder, or of the shipped model."""
+        """Name of the folder, or of the shipped model."""
         return self.shipped or self.folder.resolve().name
 
     @cached_property
@@ -210,7 +210,7 @@ class Run:
         return method
 
     def __repr__(self) -> str:
-        """Return where it lies, the method and the classes."""
+        """Return the folder, the method and the classes."""
         try:
             known = f", {self.config.method.name}, classes {', '.join(self.classes)}"
         except UserError:

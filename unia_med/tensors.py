@@ -1,4 +1,4 @@
-"""What every room with numbers shares: precision of computations, and images at another size."""
+"""Shared tensor functions: precision of computations, and images at another size."""
 
 from __future__ import annotations
 

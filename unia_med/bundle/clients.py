@@ -1,4 +1,4 @@
-"""What a bundle needs to live in other programs: in MONAI Label, and in batches of which one file is bad."""
+"""What a bundle needs in other programs: in MONAI Label, and in batches in which one file is bad."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class SharedItemSpacingd(Spacingd):
 
 
 def run_each(evaluator: Evaluator, dataset: Dataset) -> None:
-    """Segment the images one by one; one that cannot be segmented is named at the end and costs no other its mask.
+    """Segment the images one by one; a failing one is reported at the end and does not stop the others.
 
     Args:
         evaluator: of the bundle; its own data loader is not used.
@@ -65,7 +65,7 @@ def _failure(evaluator: Evaluator, item: Mapping[str, Any], transform: Any) -> s
 
 
 def _reason(error: BaseException) -> str:
-    """Return what went wrong first, in a line: MONAI wraps it in names of transforms and errors of other readers."""
+    """Return the first cause in one line: MONAI wraps it in names of transforms and errors of other readers."""
     own = re.search(r"UserError: (.+)", str(error))
     while error.__cause__ is not None and own is None:
         error = error.__cause__

@@ -21,7 +21,7 @@ _BLOCKS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": _AUTOCAST}
 
 @dataclass
 class FlatGraph:
-    """A graph with the graphs inside it, those of `no_grad` and `autocast(enabled=False)` blocks, put in their place.
+    """A graph in which inner graphs (blocks of `no_grad` and `autocast(enabled=False)`) are inlined.
 
     Attributes:
         nodes: in order.
@@ -63,7 +63,7 @@ class FlatGraph:
         return [node for node in self.nodes if node in wanted and not is_one_of(node, _CHECKS)]
 
     def _shared(self, node: fx.Node) -> Iterator[fx.Node]:
-        """Return a node and those that it is a view of: what is written into one is read in all."""
+        """Return a node and those that it is a view of, which share its memory."""
         node = self.source(node)
         yield node
         while _is_view(node):

@@ -98,7 +98,7 @@ def _grow(branch: nn.Module, tree: dict) -> nn.Module:
 
 @dataclass
 class _Names:
-    """Variable names, given out again when their value is no longer needed: memory does not pile up."""
+    """Variable names, reused when their value is no longer needed, so that memory is released."""
 
     taken: dict[fx.Node, str] = field(default_factory=dict)
     free: list[int] = field(default_factory=list)
@@ -122,7 +122,7 @@ class _Names:
             self.free.append(int(name[1:]))
 
     def pass_on(self, source: fx.Node, node: fx.Node, last_use: dict[fx.Node, fx.Node]) -> None:
-        """Let a node that is its source under another name keep the source's name until neither is read."""
+        """Give a node that is an alias of its source the source's name until neither is read."""
         if last_use[source] is node:
             self.taken[node] = self.taken.pop(source, "")
         elif node in last_use:

@@ -1,4 +1,4 @@
-"""What a bundle's config names beyond MONAI's own classes; carried into every bundle with the modules it imports.
+"""Classes that a bundle's config names besides MONAI's own; copied into every bundle with the modules they import.
 
 Together with MONAI's loading, scaling, resampling and cropping they do what `unia_med.inference.predictor` does, with
 the same functions, so that a bundle gives the same voxels as `unia-med predict`. MONAI reads the fourth axis of a file

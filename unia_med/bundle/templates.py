@@ -39,7 +39,7 @@ def filled_text(text: str, values: Mapping[str, Any]) -> str:
 
 
 def filled_json(text: str, values: Mapping[str, Any]) -> str:
-    """Return a JSON text whose strings are filled; one that is a place and nothing else takes the value with its type.
+    """Return a JSON text whose strings are filled; a string that is one placeholder takes the value itself.
 
     An element of a list whose value is None is left out.
 

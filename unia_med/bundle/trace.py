@@ -22,7 +22,7 @@ _MOST_SLICES = 65536
 
 
 class Probabilities(nn.Module):
-    """Class probabilities (B, K, H, W) of slices (B, C, H, W), and nothing else a method may say.
+    """A method's class probabilities (B, K, H, W) of slices (B, C, H, W), without its other results.
 
     Args:
         method: with its trained weights.
@@ -33,7 +33,7 @@ class Probabilities(nn.Module):
         self.method = method
 
     def forward(self, image: Tensor) -> Tensor:
-        """See the class."""
+        """Return the probabilities."""
         return self.method.predict(image).probabilities
 
 

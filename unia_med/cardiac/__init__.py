@@ -1,1 +1,1 @@
-"""All that knows a heart: cardiac indices, the shape of a short-axis heart, synthetic hearts, anatomical priors."""
+"""All that is specific to hearts: cardiac indices, short-axis shape, synthetic hearts, anatomical priors."""

@@ -1,4 +1,4 @@
-"""Which mask files belong to one patient, in which order, and what an `Info.cfg` says of them."""
+"""Which mask files belong to one patient, in which order, and what an `Info.cfg` says about them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MASK_ENDINGS = ("_seg", "_pred", "_gt")
 """Endings of masks, in order of preference; where no file has one, every volume is taken for a mask."""
 
 NO_MASKS = ("_uncertainty", "_scribble", "_scribbles", "_points", "_blocks", "_boxes")
-"""Endings of files that lie next to masks and are none."""
+"""Endings of files next to masks that are no masks."""
 
 PHASES = ("ED", "ES")
 
@@ -45,7 +45,7 @@ class MaskCase:
 
 @dataclass(frozen=True)
 class MeasuredCase:
-    """What was found of one case.
+    """The measurements of one case.
 
     Attributes:
         name: of the case.

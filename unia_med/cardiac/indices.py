@@ -1,4 +1,4 @@
-"""Volumes per frame, end diastole and end systole, and what clinicians derive from them."""
+"""Volumes per frame, end diastole and end systole, and the clinical indices derived from them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Phases:
 
 @dataclass(frozen=True)
 class PhaseChoice:
-    """Phases as a reader states them; None is left to the volumes.
+    """Phases as a reader states them; None: chosen by the volumes.
 
     Attributes:
         diastole: index of end diastole, from 0.

@@ -1,4 +1,4 @@
-"""Whether what was measured can be a heart: limits wider than any disease, and ranges that a reader wants to look at.
+"""Plausibility of measured indices: limits beyond any disease, and usual ranges of adults.
 
 Ranges hold normal adults of Kawel-Boehm et al. (J Cardiovasc Magn Reson 2020) and dilated, hypertrophic and abnormal
 right ventricles of ACDC with a margin; children and animals lie outside, which is said and stops nothing.
@@ -41,9 +41,9 @@ def refuse_impossible(found: CardiacIndices) -> None:
             remedy = "Correct ED and ES (--ed, --es, Info.cfg)"
             raise UserError(f"the LV is larger at ES ({ventricle.esv_ml:.0f} ml) than at ED", remedy=remedy)
     if found.mass_g is not None and found.mass_g > LARGEST_MASS_G:
-        raise UserError(f"a myocardium of {found.mass_g:.0f} g is none", remedy=_REMEDY)
+        raise UserError(f"a myocardium of {found.mass_g:.0f} g is impossible", remedy=_REMEDY)
     if found.wall is not None and found.wall.mean_mm > LARGEST_WALL_MM:
-        raise UserError(f"a wall of {found.wall.mean_mm:.0f} mm is none", remedy=_REMEDY)
+        raise UserError(f"a wall of {found.wall.mean_mm:.0f} mm is impossible", remedy=_REMEDY)
 
 
 def unusual(found: CardiacIndices) -> list[str]:

@@ -30,7 +30,7 @@ _TOUCHING_MM = 3.0  # beyond the nearest pixel of the right ventricle, how far f
 
 
 def segment_thickness(frame: Volume, values: Mapping[str, int]) -> tuple[float | None, ...] | None:
-    """Return the mean thickness in mm of the segments 1 to 17; None of one that no slice shows.
+    """Return the mean thickness in mm of the segments 1 to 17; None for a segment that no slice shows.
 
     The apex (17) is the wall beyond the cavity, along the axis, in steps of the slice distance.
 

@@ -1,4 +1,4 @@
-"""What the parts of a heart are called outside this package."""
+"""Names of the parts of a heart outside this package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`unia-med demo`: the whole tool once, on synthetic hearts, on a laptop CPU."""
+"""`unia-med demo`: every step once, on synthetic hearts, on a laptop CPU."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Go through a first session, showing the command of each step; the first that fails ends it.
+    """Run every step of a first session and print its command; stop at the first that fails.
 
     Args:
         args: parsed command line.

@@ -176,7 +176,7 @@ def _print_set(console: Console, found: Mapping[str, Any]) -> None:
 
 
 def _title(metric: str) -> str:
-    """Return `HD95 mm` for `hd95_mm`."""
+    """Return the column title, `HD95 mm` for `hd95_mm`."""
     name, _, unit = metric.partition("_")
     return f"{_NAMES[name]} {unit}".strip()
 

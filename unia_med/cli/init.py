@@ -31,7 +31,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the config, say what was found and what to type next.
+    """Write the config, and print what was found and the next commands.
 
     Args:
         args: parsed command line.

@@ -1,4 +1,4 @@
-"""`unia-med inspect`: what is wrong with a data set, what its labels can do, and what would help."""
+"""`unia-med inspect`: faults of a data set, what its labels can teach, and advice."""
 
 from __future__ import annotations
 

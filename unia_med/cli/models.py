@@ -1,4 +1,4 @@
-"""`unia-med models`: the models that came with the package, with what they know and how well."""
+"""`unia-med models`: the models that came with the package, with their classes and scores."""
 
 from __future__ import annotations
 

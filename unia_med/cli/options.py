@@ -27,7 +27,7 @@ def new_command(
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    """Return the option `--device`.
+    """Add the option `--device`.
 
     Args:
         parser: of a command that computes.
@@ -38,7 +38,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def add_config(parser: argparse.ArgumentParser, required: bool = True) -> None:
-    """Return the options `--config` and `--set`.
+    """Add the options `--config` and `--set`.
 
     Args:
         parser: of a command that reads a config.

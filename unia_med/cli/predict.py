@@ -121,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 class _Outcome(NamedTuple):
-    """What one process has to say of its cases.
+    """Counts and messages of the cases of one process.
 
     Attributes:
         failures: reason and files of the cases that failed.
@@ -133,14 +133,14 @@ class _Outcome(NamedTuple):
 
     @classmethod
     def of(cls, cases: Iterable[Case]) -> _Outcome:
-        """Of the cases of this process."""
+        """Return the outcome of the cases of this process."""
         seen = list(cases)
         failures = [(str(case.error), list(case.files.values())) for case in seen if case.error]
         return cls(failures, sum(case.skipped for case in seen))
 
 
 def _announce(cases: Predictions) -> None:
-    """Print what was found of DICOM series, whose folders say little."""
+    """Print which DICOM series were found, since their folders do not show it."""
     for image in cases.images.values():
         stack = getattr(image, "stack", None)
         if stack is None:
@@ -161,7 +161,7 @@ def _tracked(cases: Predictions) -> Iterable[Case]:
 
 
 def _looked_at(case: Case, debug: bool) -> Case:
-    """Return the case; with --debug, an error that nobody foresaw ends the command."""
+    """Return the case; with --debug, an unexpected error ends the command."""
     if debug and case.unforeseen:
         raise case.unforeseen
     return case

@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
 def _make_all(
     args: argparse.Namespace, config: RunConfig, dataset: CaseDataset, cases: Sequence[CaseFiles]
 ) -> tuple[dict[str, Weakened], list[str]]:
-    """Return what each case became, and the reasons of those that failed."""
+    """Return the made labels of each case, and the reasons of those that failed."""
     from rich.progress import track
 
     from unia_med.data.weak_labels.write import weaken_case
@@ -107,7 +107,7 @@ def _make_all(
 
 
 def _settings(config: RunConfig, kind: str) -> MakeConfig:
-    """Of the first source of that kind in the config, else the defaults."""
+    """Return the settings of the first source of that kind in the config, else the defaults."""
     from unia_med.config.weak_labels import MakeConfig
 
     return next((source.make for source in config.data.labels if source.kind == kind), MakeConfig())

@@ -160,7 +160,7 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def _chosen_by(model: type[BaseModel]) -> str:
-    """Return the value of `name` that chooses a member of a union."""
+    """Return the value of `name` that selects a member of a union."""
     return str(get_args(model.model_fields["name"].annotation)[0])
 
 

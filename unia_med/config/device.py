@@ -1,4 +1,4 @@
-"""What a run takes on the device that it finds: batch and budget."""
+"""Batch size and budget of a run on the device that it finds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from unia_med.config.schema import RunConfig
 
 
 def for_device(config: RunConfig, device: str) -> RunConfig:
-    """Return the config that runs on a device: `training.cuda` takes the place of what it names, or is left out.
+    """Return the config for a device: on CUDA, `training.cuda` replaces the settings that it names.
 
     The result is what the run folder records, so that a run is continued with the budget that it began with.
 

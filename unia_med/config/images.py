@@ -80,7 +80,7 @@ class CrfConfig(Section):
 
 
 def image_defaults(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the data part of a config with what photographs need wherever it says nothing.
+    """Return the data part of a config, with the defaults of photographs where it gives no value.
 
     Args:
         values: as written; `name` is one of `IMAGE_DATASETS`.

@@ -1,4 +1,4 @@
-"""From YAML and `--set` to a checked `RunConfig`, and back."""
+"""Reads YAML and `--set` into a checked `RunConfig`, and writes it."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _method_name(values: Mapping[str, Any]) -> str | None:
 
 
 def _drop_settings_of(before: str | None, values: dict[str, Any]) -> None:
-    """Drop, in place, what the config says of a method that is no longer wanted, and report it in one line."""
+    """Drop, in place, the settings of the earlier method, and report them in one line."""
     method, name = values["method"], _method_name(values)
     model = next((kind for kind in _alternatives(MethodConfig) if _is_model(kind) and _is_called(kind, name)), None)
     if model is None:

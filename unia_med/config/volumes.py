@@ -31,7 +31,7 @@ class VolumesConfig(Section):
     unlisted: Literal["error", "ignore"] = "error"
     """What a volume is that fits `images` but has no row in the table."""
     images: str = "**/*"
-    """Glob pattern of the images below `data.root`; files that are the mask or weak label of another are none."""
+    """Glob pattern of the images below `data.root`; masks and weak labels of other images are left out."""
     masks: str = "{folder}/{name}_gt"
     """Where the mask of an image lies, if it has one; `labelsTr/{name}` for nnU-Net's folders."""
     labels: dict[LabelKind, str] = {}
@@ -65,7 +65,7 @@ class VolumesConfig(Section):
 
 
 def picture_grid(values: Mapping[str, Any]) -> Any:
-    """Return the grid of own data as written, with what pictures need where they are the data.
+    """Return the grid of own data as written, with the defaults of pictures where the data are pictures.
 
     They are where `units` says `pixels`, or where it says nothing and the data folder holds pictures and no scan. Then
     there are no millimetres, whatever a template says, and images of any size are stretched to one.

@@ -1,1 +1,1 @@
-"""Volumes, slices and weak labels."""
+"""Data sets: volumes, slices and weak labels."""

@@ -1,4 +1,4 @@
-"""What training, validation, prediction and inspection need of a data set, whatever its layout."""
+"""The interface of a data set for training, validation, prediction and inspection, whatever its layout."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def relabel(mask: np.ndarray, class_values: Sequence[int | Sequence[int]], ignor
 
 
 def only_ignored(mask: np.ndarray) -> bool:
-    """Return whether a mask holds 255 and nothing else but 0: then 255 is hardly the border of anything."""
+    """Return whether a mask holds only 0 and 255: then 255 hardly marks borders."""
     return bool((mask == IGNORE).any()) and not bool(((mask != BACKGROUND) & (mask != IGNORE)).any())
 
 

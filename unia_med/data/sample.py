@@ -1,4 +1,4 @@
-"""What a data set hands out: the files of a case, a training sample, an evaluation case."""
+"""The items of a data set: the files of a case, a training sample, an evaluation case."""
 
 from __future__ import annotations
 

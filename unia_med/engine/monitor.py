@@ -1,4 +1,4 @@
-"""What a run shows and keeps of itself: log, progress, metrics.csv, TensorBoard, environment.json."""
+"""Records of a run: log, progress, metrics.csv, TensorBoard, environment.json."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Monitor:
 
     @contextmanager
     def open(self, step: int) -> Iterator[None]:
-        """Files and progress bar for the time of a block.
+        """Open files and progress bar for the time of a block.
 
         Args:
             step: iterations done already; what an earlier, killed part of the run wrote beyond it is dropped.

@@ -149,7 +149,7 @@ class SelfTraining:
         return ClassMap.between(prior.classes, self.config.data)
 
     def _teacher(self, prior: TeachingPrior[TeacherConfig]) -> Method:
-        """Return a method trained on synthetic slices alone; work found in `prior/` is used or continued."""
+        """Return a method trained on synthetic slices alone; weights found in `prior/` are used or continued."""
         settings, config = prior.settings, self.config
         training = config.training.model_copy(
             update={

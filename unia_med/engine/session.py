@@ -1,4 +1,4 @@
-"""One training run from a configuration to a run folder."""
+"""Runs one training: from a configuration to a run folder."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _in_folder(
     parts: Mapping[str, list[CaseFiles]],
     work: Callable[[], None],
 ) -> None:
-    """Prepare the run folder, and do the work with a log there."""
+    """Prepare the run folder, and train with a log in it."""
     with distributed.process_group(device):
         _prepare_folder(config, output, resume, device, parts)
         with log_to(RunFiles(output).log):

@@ -1,4 +1,4 @@
-"""Starts a training from the weights of another model: classes matched by name, what is new stays fresh."""
+"""Starts a training from the weights of another model: classes are matched by name, new ones stay random."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _class_axes(
 def _matched(
     value: Tensor, other: Tensor, axes: Sequence[int], own: Sequence[str], classes: Sequence[str]
 ) -> Tensor | None:
-    """Return a tensor with the rows of the classes that both know; None where the sizes mean something else."""
+    """Return a tensor with the rows of the classes that both know; None where the sizes do not fit."""
     merged, index_own, index_other = value.clone(), [], []
     if value.dim() != other.dim():
         return None

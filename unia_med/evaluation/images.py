@@ -49,7 +49,7 @@ class SetAccumulator:
         return region_scores(self.counts)
 
     def extend(self, counts: np.ndarray, cases: int = 0) -> None:
-        """Take over what another accumulator of the same classes counted, such as that of another process."""
+        """Add the counts of another accumulator of the same classes, such as that of another process."""
         self._matrix.counts += counts
         self.cases += cases
 

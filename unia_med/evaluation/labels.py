@@ -1,4 +1,4 @@
-"""What the numbers in label files and in predictions mean: one scheme from values to classes."""
+"""Meaning of the values in label files and predictions: one scheme from values to classes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NAME_THEM = "Name the classes by --config or --classes (NAME,... or 255=NAME,..
 
 @dataclass(frozen=True)
 class LabelScheme:
-    """What the numbers in label files and in predictions mean.
+    """Meaning of the values in label files and in predictions.
 
     Attributes:
         names: Classes that are scored.
@@ -91,7 +91,7 @@ class LabelScheme:
 
 
 def plain_labels(found: Labels, what: str, ignore: bool = False) -> Labels:
-    """Return the uint8 voxels of a file whose classes nobody named.
+    """Return the uint8 voxels of a file whose classes have no names.
 
     Args:
         found: What was read.
@@ -111,14 +111,14 @@ def plain_labels(found: Labels, what: str, ignore: bool = False) -> Labels:
 
 
 def check_not_all_ignored(array: np.ndarray) -> None:
-    """Refuse a mask of 0 and 255 alone: 255 is then a class that nobody named, and not the border of one."""
+    """Refuse a mask of 0 and 255 alone: 255 is then a class without a name, and not a border."""
     if only_ignored(array):
         remedy = "Name the class of 255: --classes 255=NAME, or data.class_values of the config"
         raise UserError("the label holds only 0 and 255, and 255 marks pixels that do not count", remedy=remedy)
 
 
 def parse_classes(names: Sequence[str] | Mapping[int, str]) -> LabelScheme:
-    """Return the scheme of classes that a user named.
+    """Return the scheme of the classes that a user gave.
 
     Args:
         names: In order of the values 1, 2, 3, ...; or, for other values, name by value, or texts such as `4=SPLEEN`.
@@ -141,7 +141,7 @@ def parse_classes(names: Sequence[str] | Mapping[int, str]) -> LabelScheme:
             raise UserError(what, where="--classes", remedy="Write for example --classes LIVER,SPLEEN")
         named[int(value)] = name.strip()
     if not named or len(set(named.values())) < len(named):
-        raise UserError(f"classes {listed} are none, or one is named twice", "--classes", "Name each class once")
+        raise UserError(f"classes {listed} are empty, or one is named twice", "--classes", "Name each class once")
     return LabelScheme.of_values(named)
 
 
@@ -170,7 +170,7 @@ def classes_next_to(predictions: Path) -> LabelScheme | None:
 
 
 def scheme_of_segments(labels: Iterable[Labels]) -> LabelScheme | None:
-    """Return the scheme that the segment names of label files give, for classes that nobody else named.
+    """Return the scheme that the segment names of label files give, for classes that have no other names.
 
     Args:
         labels: Of all files; None where one of them has no names.

@@ -26,7 +26,7 @@ PREDICTION_ENDINGS = ("_seg", "_pred", "")
 LABEL_ENDING = "_gt"
 
 NO_LABELS = ("_scribble", "_scribbles", "_points", "_boxes", "_blocks", "_uncertainty", "_seg", "_pred", "_4d")
-"""Endings of files that lie next to labels and are none."""
+"""Endings of files next to labels that are no labels."""
 
 _FORMATS = ", ".join(LABEL_SUFFIXES)
 _DICOM = ".dcm"
@@ -177,7 +177,7 @@ def read_labels(path: Path, image: VolumeInfo | None = None) -> Labels:
 
 
 def has_names(path: Path) -> bool:
-    """Return whether a file is of a kind that names its segments."""
+    """Return whether a file's format names its segments."""
     return is_segmentation(path) or path.suffix.lower() == _DICOM
 
 

@@ -73,12 +73,12 @@ class CaseAccumulator:
         return dict(zip(self.names, column_means(rows.reshape(-1, len(self.names))), strict=True))
 
     def extend(self, cases: Sequence[CaseScores]) -> None:
-        """Take over what another accumulator scored, such as that of another process."""
+        """Add the scores of another accumulator, such as that of another process."""
         self._cases.extend(cases)
 
 
 def numbered_names(count: int) -> tuple[str, ...]:
-    """Return the names of classes that nobody named.
+    """Return default names of classes, `class 1`, `class 2`, ...
 
     Example:
         >>> numbered_names(2)

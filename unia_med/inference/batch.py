@@ -24,7 +24,7 @@ from unia_med.inference.results import result_files, write_results
 
 @dataclass
 class Case:
-    """One image of many, and what became of it.
+    """One image of many, and its result or error.
 
     Attributes:
         name: of its results.
@@ -32,7 +32,7 @@ class Case:
         classes: names of the labels 1, 2, 3, ...
         files: where results are, or would have been, written, by kind; empty where nothing is written.
         error: why it could not be predicted, or None.
-        unforeseen: what `error` is made of, where nobody foresaw it.
+        unforeseen: the exception behind `error`, where it was unexpected.
         skipped: its results were there already.
         result: what was predicted, where it is not written.
     """

@@ -64,7 +64,7 @@ class Bundle:
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """Name of its folder."""
         return self.folder.resolve().name
 
     @cached_property

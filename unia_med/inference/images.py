@@ -1,4 +1,4 @@
-"""Images as people have them in Python, read for the predictor; and results given back as the same kind."""
+"""Images as Python objects, read for the predictor; results are returned as the same kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files a path given to `predict` means."""
+"""Finds the files behind a path given to `predict`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from unia_med.data.io.dicom.series import DicomSeries
 
 NO_IMAGES = ("_gt", "_scribble", "_scribbles", "_points", "_blocks", "_boxes", "_seg", "_pred", "_uncertainty")
-"""Endings of masks and results, which lie next to images and are none."""
+"""Endings of masks and results, which lie next to images and are no images."""
 
 _LOG = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""From a trained method to labels and uncertainty on a volume's own grid; built once, called many times."""
+"""Predicts labels and uncertainty on a volume's own grid with a trained method; built once, called many times."""
 
 from __future__ import annotations
 
@@ -303,7 +303,7 @@ class Predictor:
             first += len(batch)
 
     def _way_back(self, frame: Volume, image: MetaTensor) -> PlaneMap:
-        """From (z, K, H, W) to (z, K, X, Y)."""
+        """Return the map from (z, K, H, W) to (z, K, X, Y)."""
         return plane_map(image, torch.from_numpy(np.asarray(frame.affine, np.float64)), frame.shape[:3])
 
     def _predict_maps(self, slices: Tensor, network: bool) -> tuple[Tensor, Tensor]:

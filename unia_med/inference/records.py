@@ -1,4 +1,4 @@
-"""What is written next to predicted masks: a summary of all cases, the names of labels, and where each mask is from."""
+"""Records next to predicted masks: a summary of all cases, the names of labels, and the origin of each mask."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written of a prediction, and in which files: NIfTI, PNG or DICOM SEG, as the image's own file decides."""
+"""Writes predictions as NIfTI, PNG or DICOM SEG, depending on the image's own format."""
 
 from __future__ import annotations
 

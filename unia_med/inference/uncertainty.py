@@ -1,4 +1,4 @@
-"""How sure a prediction is: normalised entropy, and the temperature that makes it honest."""
+"""Uncertainty of a prediction: normalised entropy, and the temperature that calibrates it."""
 
 from __future__ import annotations
 

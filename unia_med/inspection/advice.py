@@ -1,4 +1,4 @@
-"""From numbers to plain words: what to expect of these labels, and what would help."""
+"""Advice from statistics: what to expect of these labels, and what would help."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def _coverage(entry: dict[str, Any]) -> Iterator[str]:
     some = {name: cases - lacking for name, lacking in entry["cases_without_class"].items() if 0 < lacking < cases}
     for name, drawn in some.items():
         yield f"{name} is drawn in {drawn} of {cases} annotated cases. " + (
-            "In the others the masks say that it is not there; if nobody drew it there, keep them apart by patients."
+            "In the others the masks say that it is not there; if it was not drawn there, separate them by patients."
             if kind == "masks"
             else "In the others it counts as unknown; if it is not there, set marks_every_class: true in data.labels."
         )

@@ -1,4 +1,4 @@
-"""What inspection learns of one case: every file is read once, and only numbers are kept."""
+"""Statistics of one case for inspection: every file is read once, and only numbers are kept."""
 
 from __future__ import annotations
 

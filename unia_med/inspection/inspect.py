@@ -1,4 +1,4 @@
-"""A data set looked at before training: what `unia-med inspect` prints and `unia_med.inspect` returns."""
+"""Checks a data set before training: the verb behind `unia-med inspect` and `unia_med.inspect`."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Inspection:
 def inspect_data(
     dataset: CaseDataset, config: RunConfig, progress: Callable[[int, int], None] | None = None
 ) -> Inspection:
-    """Look at every case of a data set.
+    """Check every case of a data set.
 
     Args:
         dataset: what `config.data` describes.

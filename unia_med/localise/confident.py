@@ -1,4 +1,4 @@
-"""Confident maps: where activation maps are sure of a class, sure of background, or say nothing.
+"""Confident maps: pixels where activation maps are sure of a class, sure of background, or undecided.
 
 Ahn and Kwak, CVPR 2018 (PSA); numbers in brackets are sections of the AffinityNet specification. Scores
 follow intensity edges by pixel-adaptive refinement or by a dense CRF.
@@ -60,7 +60,7 @@ def confident_labels(
 ) -> Tensor:
     """(B, H, W) labels: 0 where both say background or the second does, the first's class, else `IGNORE` [4].
 
-    A class whose tag is unknown competes, but where it wins nothing is said.
+    A class whose tag is unknown competes, but pixels where it wins stay `IGNORE`.
 
     Args:
         sure_foreground: (B, K, H, W) scores in which background is strong (alpha 4).

@@ -129,7 +129,7 @@ def path_maxima(edges: Tensor, offsets: list[Offset]) -> Tensor:
 def pair_kinds(labels: Tensor, offsets: list[Offset]) -> tuple[Tensor, Tensor, Tensor]:
     """Which pairs are both background, both of one class, and of two classes [4]; three bool (B, P, h, w).
 
-    Pairs with an unlabelled end are none of them.
+    Pairs with an unlabelled end belong to none of the three.
 
     Args:
         labels: (B, h, w), `IGNORE` where nothing is known.

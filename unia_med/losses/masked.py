@@ -1,4 +1,4 @@
-"""Means over the part of a tensor that says something."""
+"""Means over the labelled part of a tensor."""
 
 from __future__ import annotations
 

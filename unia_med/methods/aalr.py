@@ -218,7 +218,7 @@ class Aalr(SegmenterMethod[AalrConfig]):
     def _grown(
         self, batch: Batch, output: EmbeddedOutput, targets: Targets, log_membership: Tensor, grid: Size
     ) -> Targets:
-        """Drawn slices take in unlabelled pixels that refined network and centres call the same, surely [11]."""
+        """Return targets with unlabelled pixels added on which refined network and centres confidently agree [11]."""
         kernel = local_kernel(batch.images, _DILATIONS)
         probabilities = output.logits.detach().float().softmax(1)
         # The kernel's weights sum to 1, so refined probabilities do as well.

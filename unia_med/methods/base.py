@@ -75,7 +75,7 @@ class Batch:
 
 @dataclass
 class Prediction:
-    """What a method says about slices.
+    """A method's result for slices.
 
     Attributes:
         probabilities: (B, K, H, W) float32, summing to 1 over K.
@@ -225,7 +225,7 @@ def needed_part(part: Part | None) -> Part:
 
 
 def weighted_sum(terms: Mapping[str, Callable[[], Tensor]], weights: Mapping[str, float]) -> dict[str, Tensor]:
-    """Return the answer of `Method.losses`: the weighted sum as `loss`, and its unweighted parts.
+    """Return the result of `Method.losses`: the weighted sum as `loss`, and its unweighted parts.
 
     Args:
         terms: computes a loss, by name.

@@ -90,5 +90,5 @@ def label_plan(settings: UniaConfig, step: int, iterations: int) -> LabelPlan:
 
 
 def _decoder_source(settings: UniaConfig, final: bool) -> Source:
-    """Return the label that the settings name; F gives way to P2 until the final labels are used."""
+    """Return the label that the settings name; P2 replaces F until the final labels are used."""
     return "P2" if settings.label_source == "F" and not final else settings.label_source

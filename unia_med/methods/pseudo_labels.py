@@ -1,4 +1,4 @@
-"""The label maps of one step of UniA, from class maps and affinity: no network in here.
+"""The label maps of one step of UniA, from class maps and affinity, without a network.
 
 P1 by thresholds [7], P2 refined by pixels [8], P3 by affinity [10], F out of the three [11], P_aux on tokens. Numbers
 in brackets are sections of the UniA specification.
@@ -26,7 +26,7 @@ from unia_med.tensors import Size, size_of
 
 @dataclass(frozen=True)
 class _Start:
-    """What refinement starts from.
+    """The labels and maps from which refinement starts.
 
     Attributes:
         first: (B, H, W), P1.

@@ -92,7 +92,7 @@ class UniA(SegmenterMethod[UniaConfig]):
         return weighted_sum(terms, plan.weights)
 
     def pseudo_probabilities(self, images: Tensor, tags: Tensor, step: int) -> Tensor:
-        """Those of the decoder, or of the seed activation maps as long as the decoder has not begun to learn.
+        """Return the decoder's probabilities, or those of the seed activation maps before the decoder learns.
 
         The odds of a pixel's strongest class against background are its map over the background threshold; other
         classes get nothing there, since doubt between classes is no doubt that something is there.

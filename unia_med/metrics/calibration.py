@@ -1,4 +1,4 @@
-"""Whether a prediction's confidence can be believed, and whether its uncertainty points at its errors."""
+"""Calibration of confidence, and how well uncertainty finds errors."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def expected_calibration_error(table: Reliability) -> float | None:
 def errors_among_most_uncertain(
     uncertainty: np.ndarray, wrong: np.ndarray, shares: Sequence[float] = SHARES
 ) -> np.ndarray:
-    """How many wrong voxels a reader finds who looks at the most uncertain ones only.
+    """Return the share of wrong voxels among the most uncertain ones.
 
     Where voxels of equal uncertainty straddle a limit, they count by the share of them that fits: what picking among
     them at random would find on average.

@@ -12,7 +12,7 @@ _libraries: list[object] = []  # a torch.library.Library takes its operators wit
 def ensure_torchvision_operators() -> None:
     """Declare the operators for which torchvision registers fake versions on import, where they are missing.
 
-    A CPU build of torch with the registry's torchvision has no `torchvision::nms`, and `import timm` dies. Nothing
+    A CPU build of torch with the registry's torchvision has no `torchvision::nms`, and `import timm` fails. Nothing
     in this package calls these operators; declaring them is enough.
     """
     import torch

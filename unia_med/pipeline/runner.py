@@ -32,7 +32,7 @@ _THREADS = 4
 
 @dataclass(frozen=True)
 class Record:
-    """What is kept of a stage.
+    """The record of a finished stage.
 
     Attributes:
         stage: Its name.
@@ -56,7 +56,7 @@ class Record:
 
     @property
     def token(self) -> str:
-        """Names this very output: other settings and another time of making give another one."""
+        """Identifier of this output: it changes with the settings and with the time of making."""
         return f"{self.fingerprint}@{self.finished}"
 
 
@@ -185,7 +185,7 @@ def _wanted_record(stage: StageConfig, step: Step, reads: dict[str, str]) -> Rec
 
 
 def _make_room(folder: Path, record: Record | None) -> None:
-    """Remove what an earlier form of the stage left; a folder without a record is nobody's to remove."""
+    """Remove what an earlier form of the stage left; a folder without a record is refused."""
     if not folder.exists():
         return
     if record is None and any(folder.iterdir()):

@@ -1,4 +1,4 @@
-"""What a stage of a recipe can do: train a run, or let a trained run label volumes."""
+"""The steps of a recipe: train a run, or let a trained run label volumes."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class Step(ABC):
 
     @abstractmethod
     def described(self) -> dict[str, Any]:
-        """Return the settings that decide the outcome, as plain values."""
+        """Return the settings that affect the outcome, as plain values."""
 
     @abstractmethod
     def inputs(self) -> list[Path]:
-        """Return files and folders, other than outputs of stages, that decide the outcome."""
+        """Return files and folders, other than outputs of stages, that affect the outcome."""
 
     @abstractmethod
     def run(self, folder: Path, device: str) -> int:

@@ -1,4 +1,4 @@
-"""What an anatomical prior is: knowledge of known structures that tags cannot give, reached by its name.
+"""The interface of anatomical priors: knowledge of structures that tags cannot give.
 
 A prior is one of two kinds. A `TeachingPrior` draws synthetic slices with exact labels, on which a teacher is trained;
 a `ScoringPrior` labels the training volumes itself. Both say which classes they know; a run's own classes are matched

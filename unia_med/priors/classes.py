@@ -1,4 +1,4 @@
-"""From the classes that a prior knows to those that a run learns: by name, whatever their order, merged or left out."""
+"""Maps the classes of a prior to those of a run by name, in any order, merged or left out."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class ClassMap:
     def tags(self, tags: np.ndarray) -> np.ndarray:
         """Return tags (Z, P) for tags (Z, T) of the run.
 
-        Of a merged class that is present nobody knows which member is; a class that the run leaves out is unknown.
+        The members of a merged class that is present are unknown, as is a class that the run leaves out.
         """
         known = np.concatenate([np.full((len(tags), 1), TAG_UNKNOWN, tags.dtype), tags], 1)[:, self.table[1:]]
         return np.where(self.merged & (known == TAG_PRESENT), TAG_UNKNOWN, known).astype(tags.dtype)

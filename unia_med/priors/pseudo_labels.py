@@ -1,4 +1,4 @@
-"""From a network's or a prior's probabilities on tagged volumes to scores that a method can learn from.
+"""Turns probabilities of a network or a prior on tagged volumes into scores that a method can learn from.
 
 Scores are class maps in [0, 1] that pass through the same three-valued rule as activation maps (UniA specification,
 section 7): 1 is a sure class, 0 everywhere is sure background, and `DOUBTFUL` for the likeliest class falls between
@@ -22,7 +22,7 @@ _EIGHT = np.ones((3, 3), bool)
 
 
 class ShapeRules(NamedTuple):
-    """What is known of the shape of all classes; by default nothing.
+    """Known shapes of the classes; by default nothing is known.
 
     Attributes:
         one_object: all classes together are one object per volume.
@@ -65,7 +65,7 @@ def pseudo_scores(
 ) -> np.ndarray:
     """Score (Z, K, H, W) uint8, scaled by 255, of one volume's slices.
 
-    A pixel is sure where its class exceeds `confidence` and no rule speaks against it: outside the largest object, or
+    A pixel is sure where its class exceeds `confidence` and no rule excludes it: outside the largest object, or
     outside the largest piece of its slice, it is doubtful. Where a tagged class wins nowhere in its slice, pixels that
     may be it are doubtful. A slice whose tags are all absent is sure background.
 

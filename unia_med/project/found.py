@@ -1,4 +1,4 @@
-"""What lies in a folder: images, labels, tables and the files in which viewers keep the names of segments."""
+"""Finds images, labels, tables and viewers' files of segment names in a folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WORDS = {
     "": ("label", "labels", "labelmap", "seg", "segmentation", "segmentations", "annotation", "annotations", "annot",
          "roi", "rois", "lesion", "lesions", "contours", "labelstr", "labelsts"),
 }  # fmt: skip
-"""Words in file and folder names that speak of labels, by the kind they stand for; of the last, only the content
+"""Words in file and folder names that indicate labels, by the kind they stand for; of the last, only the content
 decides."""
 
 _ALL_WORDS = {word for words in WORDS.values() for word in words}
@@ -63,7 +63,7 @@ def tokens(text: str) -> list[str]:
 
 
 def words_of(path: Path, root: Path) -> list[str]:
-    """Return the words in a file's name and folders that speak of labels."""
+    """Return the words in a file's name and folders that indicate labels."""
     folders = path.relative_to(root).parent.parts
     spoken = tokens(label_stem(path)) + [word for folder in folders for word in tokens(folder)]
     return [word for word in spoken if word in _ALL_WORDS]
@@ -129,7 +129,7 @@ def _as_labels(path: Path, patient: bool, named: bool) -> LabelFile | None:
 
     Args:
         path: the file.
-        patient: its path speaks of labels, so that a constant or finely divided one is believed too.
+        patient: its path indicates labels, so that constant or finely divided ones are accepted too.
         named: its own name does, so that many values are believed.
     """
     file = read_label_file(path)

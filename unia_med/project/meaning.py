@@ -1,4 +1,4 @@
-"""What labels are, scribbles, points, boxes or masks, and what each of their values means."""
+"""Recognises the kind of labels (scribbles, points, boxes, masks) and the meaning of each value."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _SHOWN = 12  # files that are looked at closely
 
 @dataclass
 class Meaning:
-    """What a set of label files says.
+    """The meaning of a set of label files.
 
     Attributes:
         kind: what was drawn.
         classes: name by value.
-        nothing: value where nobody drew anything; None where every voxel says something.
+        nothing: value of undrawn voxels; None where every voxel is annotated.
         background: value of annotated background; None where there is none.
         share: of each value among the pixels of slices that show a class.
         files: in how many files each value is.

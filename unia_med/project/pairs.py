@@ -1,4 +1,4 @@
-"""Which labels belong to which image, and which files are the channels of one image."""
+"""Pairs labels with images, and groups files that are the channels of one image."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ _AXES = {"I": "axial", "S": "axial", "A": "coronal", "P": "coronal", "L": "sagit
 
 @dataclass
 class Plan:
-    """What a config will say.
+    """The content of a config.
 
     Attributes:
         root: folder of the data.

@@ -47,7 +47,7 @@ Measure = Callable[[str, Sequence[MaskPair]], PatientFindings]
 
 @dataclass
 class Examination:
-    """What the cases of a part say about a run.
+    """Scores and calibration of the cases of one part.
 
     Attributes:
         part: `val` or `test`.

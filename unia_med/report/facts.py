@@ -1,4 +1,4 @@
-"""What a run was trained on, in words."""
+"""Describes the training data of a run in words."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def case_section(done: Examination, classes: Sequence[str], shown: Sequence[str]
 
 
 def _whole_set(done: Examination, classes: Sequence[str]) -> str:
-    """Return what is counted over all pixels together, of a run in pixels."""
+    """Return the scores over all pixels together, for a run in pixels."""
     if done.counted is None or not done.counted.cases:
         return ""
     found = summarise_set(classes, done.counted.scores(), done.counted.cases)["iou"]
@@ -80,7 +80,7 @@ def _mean_distance(means: Mapping[str, Mapping[str, float | None]], name: str) -
 
 
 def label_section(run: RunRecord) -> str:
-    """How good the labels were, validation by validation; nothing for methods without label columns.
+    """Return a table of label quality at each validation; empty for methods without label columns.
 
     Args:
         run: record of the training.

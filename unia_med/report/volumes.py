@@ -47,7 +47,7 @@ _SLANT = 0.3  # cosine from which a direction is named too, about 73 degrees fro
 
 @dataclass(frozen=True)
 class Layers:
-    """What can be looked at in one frame, all of one shape (X, Y, Z).
+    """The layers of one frame, all of one shape (X, Y, Z).
 
     Attributes:
         title: of the frame.

@@ -1,4 +1,4 @@
-"""What the `phantom` prior offers to a run: synthetic hearts, whose labels are known by construction.
+"""The prior `phantom`: synthetic hearts, whose labels are known by construction.
 
 Knowledge that it adds: what a short-axis heart looks like, and the side of the right ventricle.
 """

@@ -1,4 +1,4 @@
-"""What the `ring` prior offers to a run: scores by contrast and geometry, without a network."""
+"""The prior `ring`: scores by contrast and geometry, without a network."""
 
 from __future__ import annotations
 

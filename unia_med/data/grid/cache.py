@@ -214,7 +214,7 @@ class NoCache(VolumeCache):
 
 @dataclass(frozen=True)
 class _Making:
-    """Make the file of a case unless it is there; returns its path and number of slices, or a fault."""
+    """Make the file of a case unless it is there; return its path and number of slices, or a fault."""
 
     folder: Path
     grid: GridConfig
@@ -251,7 +251,7 @@ class Decode(Transform):
         self._channels = channels
 
     def __call__(self, case: CaseFiles) -> _Decoded:
-        """Decode one case; a fault of its file is returned, not raised."""
+        """Decode one case; return a fault of its file in place of raising it."""
         try:
             volume = self._channels.read(case.image)
             slices = to_slices(self._chain({KEY: as_tensor(volume)})[KEY])

@@ -39,7 +39,7 @@ class ChannelFiles:
 
     @classmethod
     def of(cls, data: DataConfig) -> ChannelFiles:
-        """As the data part of a config says."""
+        """Return the channel layout of the data part of a config."""
         return cls(data.channels, tuple(data.volumes.channel_endings), data.grid.percentiles is None)
 
     def name(self, path: Path) -> str | None:
@@ -60,7 +60,7 @@ class ChannelFiles:
         return tuple(path.with_name(f"{name}{ending}{suffix}") for ending in self.endings)
 
     def header(self, path: Path) -> VolumeInfo:
-        """Return the header of an image, (X, Y, Z) or, of several channels, (X, Y, Z, C), checked as by `read`."""
+        """Return the header of an image, (X, Y, Z) or (X, Y, Z, C), checked as by `read`."""
         infos = [self._header(file) for file in self.files(path)]
         for other in infos[1:]:
             _same_grid(infos[0], other)

@@ -82,7 +82,7 @@ def read_image_header(path: Path | str, channels: int = 3) -> VolumeInfo:
 
 
 def check_decodes(path: Path | str) -> None:
-    """Decode an image and forget it; of a JPEG only what it takes to find that data are missing.
+    """Decode an image to check it; of a JPEG only as much as shows whether data are missing.
 
     Raises:
         UserError: The file is missing, foreign, damaged or cut off.
@@ -170,7 +170,7 @@ def _pixels(image: Image, channels: int) -> np.ndarray:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image]:
-    """Return the file opened by pillow; whatever reading it may raise becomes a fault of the file."""
+    """Yield the file opened by pillow; any error while reading becomes a fault of the file."""
     from PIL import Image
 
     if not path.is_file():

@@ -118,7 +118,7 @@ def _unit_mm(path: Path | None) -> float:
 
 
 def _header(image: Any, array: np.ndarray, affine: np.ndarray) -> nib.Nifti1Header | None:
-    """Return a NIfTI header that keeps the frame spacing; None where NIfTI has no place for this array."""
+    """Return a NIfTI header that keeps the frame spacing; None where NIfTI cannot store this array."""
     if array.ndim not in (2, 3, 4) or np.linalg.det(affine[:3, :3]) == 0:
         return None
     header = nib.Nifti1Header()

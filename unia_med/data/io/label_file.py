@@ -1,4 +1,4 @@
-"""Labels of a file with the names of their segments, and their way to the grid of an image."""
+"""Labels of a file with the names of their segments, resampled to the grid of an image."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def is_background_name(name: str) -> bool:
 
 @dataclass(frozen=True)
 class LabelFile:
-    """Labels as stored, before anything is made of their values.
+    """Labels as stored, before their values are interpreted.
 
     Attributes:
         array: integers (X, Y, Z); 0 is what every viewer writes where nothing is drawn.

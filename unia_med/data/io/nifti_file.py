@@ -1,4 +1,4 @@
-"""NIfTI files as they are met: headers that other programs open are opened, and lengths become millimetres.
+"""Opens NIfTI files as leniently as other programs do, and converts lengths to millimetres.
 
 nibabel's checks are stricter than those of the reference library (nifti1_io.c of nifti_clib) that FSL, ITK-SNAP and
 3D Slicer build on; what that library repairs in silence is repaired here, too.
@@ -212,7 +212,7 @@ def _header(raw: bytes, single: bool) -> Any | None:
 
 
 def _repair(header: Any, single: bool) -> None:
-    """Set right, as nifti_clib does, what nibabel refuses."""
+    """Repair, as nifti_clib does, what nibabel refuses."""
     if not np.isfinite(header["scl_inter"]):
         header["scl_inter"] = 0
     parts = [float(header[name]) for name in ("quatern_b", "quatern_c", "quatern_d")]

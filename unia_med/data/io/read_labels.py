@@ -93,7 +93,7 @@ def _whole_numbers(array: np.ndarray, path: Path) -> np.ndarray:
 
 
 def whole_numbers(array: np.ndarray) -> np.ndarray:
-    """Return labels that rounding of their file made broken, such as 0.9999999, as the whole numbers they are.
+    """Return labels that rounding in the file changed, such as 0.9999999, as whole numbers.
 
     Args:
         array: of any shape; integers, and numbers that are not all within 0.001 of whole ones, stay as they are.

@@ -55,7 +55,7 @@ def nearest_on_grid(
 
 
 def share_inside(drawn: np.ndarray, affine: np.ndarray, shape: tuple[int, ...], target: np.ndarray) -> float:
-    """Return which share of the voxels of a mask lies inside another grid, 0 to 1; 1 where there are none.
+    """Return the share of a mask's voxels inside another grid, 0 to 1; 1 for an empty mask.
 
     Args:
         drawn: bool (X, Y, Z).
@@ -85,7 +85,7 @@ def _indices(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def _add_lost(labels: np.ndarray, matrix: np.ndarray, placed: np.ndarray, nothing: int) -> None:
-    """Write drawn source voxels, in place, into target voxels that say nothing.
+    """Write drawn source voxels, in place, into unlabelled target voxels.
 
     Args:
         labels: source.

@@ -1,4 +1,4 @@
-"""By which suffix a file is known as an image, and its name without it."""
+"""Suffixes of image files, and file names without them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ UNREAD_SUFFIXES = (
 
 
 def volume_suffix(path: Path | str) -> str | None:
-    """Return the suffix by which a file is known as a volume, or None when it is none.
+    """Return the suffix that marks a file as a volume, or None.
 
     Example:
         >>> volume_suffix("scan.NII.gz"), volume_suffix("notes.txt")
@@ -43,7 +43,7 @@ def volume_suffix(path: Path | str) -> str | None:
 
 
 def readable_suffix(path: Path | str) -> str | None:
-    """Return the suffix by which `read_volume` chooses a reader, of a volume or of a picture; None when there is none.
+    """Return the suffix by which `read_volume` chooses a reader for a volume or picture, or None.
 
     Example:
         >>> readable_suffix("X.PNG"), readable_suffix("scan.nii"), readable_suffix("notes.txt")

@@ -45,7 +45,7 @@ class Volume:
     axes: str = ""
 
     def __post_init__(self) -> None:
-        """Name the axes where nobody did, and make sure that there are as many as the array has."""
+        """Name the axes if they have no names, and make sure that their number is that of the array."""
         if self.axes in ("", "XY"):
             object.__setattr__(self, "axes", _BY_DIMENSIONS.get(self.array.ndim, ""))
         elif self.axes not in AXES or len(self.axes) != self.array.ndim:

@@ -1,4 +1,4 @@
-"""The one way to search a folder for files: links are followed once, and what is passed over is counted and said."""
+"""The one way to search a folder for files: links are followed once, and skipped files are counted and reported."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NO_HEADER = "without its .hdr"
 
 @dataclass
 class LeftOut:
-    """What a search passed over, by reason.
+    """Files that a search skipped, by reason.
 
     Example:
         >>> left = LeftOut()

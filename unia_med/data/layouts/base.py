@@ -152,7 +152,8 @@ class Layout(ABC):
     def _check_label(self, path: Path, image: VolumeInfo, faults: list[DataFault]) -> None:
         """Add a fault where a mask or weak label cannot be brought to the grid of its image.
 
-        Another extent, spacing or orientation is none: such labels are brought to the image's grid when they are read.
+        Another extent, spacing or orientation is no fault: such labels are brought to the image's grid when they are
+        read.
         """
         try:
             check_label_header(path, image)
@@ -215,7 +216,7 @@ def refuse_doubles(cases: Sequence[CaseFiles], where: Mapping[Part, Path], fault
 
 
 def _span(values: Iterable[int]) -> str:
-    """Return values as text: `[0, 1, 2]`, or `0 to 20, 255` where they are many."""
+    """Return values as text: `[0, 1, 2]`, or `0 to 20, 255` where there are many."""
     runs: list[list[int]] = []
     ordered = sorted(set(values))
     if len(ordered) <= _SHOWN_VALUES:

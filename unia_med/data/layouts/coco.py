@@ -138,7 +138,7 @@ class CocoDataset(AnnotatedLayout):
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return an annotation file, with the entries that are used looked at."""
+    """Return an annotation file after checking the entries that are used."""
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError, MemoryError) as error:
@@ -162,7 +162,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _is_key(value: Any) -> bool:
-    """Whether a value can name something: a number or a text, as COCO's ids are."""
+    """Return whether a value can be an id: a number or a text."""
     return isinstance(value, (int, str)) and not isinstance(value, bool) and value != ""
 
 
@@ -179,7 +179,7 @@ def _area(found: Mapping[str, Any]) -> float:
 
 
 def _size(image: Mapping[str, Any], path: Path) -> tuple[int, int]:
-    """Return height and width of an image as its entry says."""
+    """Return height and width of an image from its entry."""
     try:
         height, width = int(image["height"]), int(image["width"])
     except (KeyError, TypeError, ValueError, OverflowError):

@@ -105,7 +105,7 @@ class VolumesDataset(Layout):
         return [row for row in rows if (self.root / row.files["image"]).exists()]
 
     def _on_disk(self, row: Row, known: Mapping[str, str]) -> Row:
-        """Return a row whose paths are written as the file system has them: composed letters, slashes."""
+        """Return a row with its paths as the file system spells them: composed letters, slashes."""
         return replace(row, files={column: self._written(text, known) for column, text in row.files.items()})
 
     def _written(self, text: str, known: Mapping[str, str]) -> str:
@@ -160,7 +160,7 @@ class VolumesDataset(Layout):
         return match[1] if match.re.groups else match[0]
 
     def _beside(self, image: Path, name: str, kind: str, present: Mapping[str, Path]) -> Path | None:
-        """Return the mask or a weak label of an image where the patterns put it."""
+        """Return the mask or a weak label of an image at the place that the pattern gives."""
         folder = Path(self._inside(image)).parent.as_posix()
         for pattern in self._patterns(kind):
             stem = os.path.normpath(pattern.replace("{folder}", folder).replace("{name}", name))
@@ -193,7 +193,7 @@ class VolumesDataset(Layout):
 
 
 def is_candidate(path: Path) -> bool:
-    """Return whether a file can be an image by its name: no result, and nothing that a viewer segmented."""
+    """Return whether a file can be an image by its name: neither a result nor a viewer's segmentation."""
     if is_segmentation(path) or readable_suffix(path) is None:
         return False
     return not volume_stem(path).endswith(RESULTS)

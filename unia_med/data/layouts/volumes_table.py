@@ -28,7 +28,7 @@ class Row:
 
 
 def read_rows(path: Path, kinds: Sequence[str], faults: list[DataFault]) -> list[Row]:
-    """Return one row per image; in a table of slices, the first row of an image speaks for it.
+    """Return one row per image; in a table of slices, the first row of an image counts.
 
     Args:
         path: see `data.io.tables.read_table`.

@@ -1,4 +1,4 @@
-"""Dense labels from boxes: ellipses inscribed in them, structures in boxes being round more often than not."""
+"""Dense labels from boxes: inscribed ellipses, since most structures are round."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Drawing:
-    """What one source says of one case, before anything is completed.
+    """Labels of one case from one source, before they are completed.
 
     Args:
         labels: uint8 (X, Y, Z) as stored, with slices along the third axis; IGNORE where nothing is said.
@@ -162,7 +162,7 @@ def choose_patients(wanted: int | Sequence[str] | None, patients: Sequence[str],
 def _drawings(
     dataset: CaseDataset, cases: Sequence[CaseFiles], config: DataConfig, source: LabelSource, seed: int
 ) -> Iterator[tuple[CaseFiles, Drawing]]:
-    """Yield what a source says of each case that it speaks of; faults of all of them are raised at the end."""
+    """Yield the labels of each case that a source has; raise the faults of all cases at the end."""
     from rich.progress import track
 
     files = find_files(source, cases) if source.source == "files" else {}

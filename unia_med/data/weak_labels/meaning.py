@@ -56,7 +56,7 @@ class Background:
 
     @property
     def is_everything(self) -> bool:
-        """Whether it is nearly all and touches everything: a viewer's 0, not something that a person drew."""
+        """Whether background is nearly all pixels and touches every class: a viewer's 0, not an annotation."""
         return self.share >= NEARLY_ALL and self.rim_background >= TOUCHING * self.rim > 0
 
 
@@ -77,7 +77,7 @@ def count_background(labels: np.ndarray) -> Background:
 
 
 def is_said(source: LabelSource) -> bool:
-    """Return whether a config says on purpose what 0 means."""
+    """Return whether a config states what 0 means."""
     return bool({"background_value", "ignore_value"} & source.model_fields_set)
 
 

@@ -81,7 +81,7 @@ def _entries(path: Path) -> dict[str, Any]:
 
 
 def _vector(found: Any) -> np.ndarray | None:
-    """Return an entry as an array; None where it is none, such as a list of lists of several lengths."""
+    """Return an entry as an array; None where it cannot be one, such as lists of different lengths."""
     try:
         vector = np.asarray(found)
     except (ValueError, TypeError, OverflowError, RecursionError, MemoryError):
@@ -186,7 +186,7 @@ def _dtype(kind: _Kind) -> np.dtype:
 
 
 def _plain(found: Any) -> Any:
-    """Stand-ins as arrays, in a dictionary and in the list that an array of objects is."""
+    """Return stand-ins as arrays, also inside dictionaries and arrays of objects."""
     if isinstance(found, _Array):
         if isinstance(found.content, list):
             return [_plain(entry) for entry in found.content]

@@ -1,4 +1,4 @@
-"""Brings sparse labels to the network's grid without losing one: thin strokes vanish under nearest neighbour."""
+"""Resamples sparse labels to the network's grid without losing any: nearest neighbour would drop thin strokes."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ MOST_BOX_CLASSES = 8
 STROKES = ("scribbles", "points")
 """Kinds that are thinner than a voxel of a coarser grid."""
 
-_NAMED = 1 << 20  # value of such a segment, which no file holds
+_NAMED = 1 << 20  # value of such a segment; no file contains it
 
 
 def encode(labels: np.ndarray, class_values: Sequence[int], ignore_value: int) -> np.ndarray:
@@ -135,7 +135,7 @@ def read_labels(path: Path, case: CaseFiles, source: LabelSource, dataset: CaseD
     labels = np.full(volume.shape, IGNORE, np.uint8)
     for value in found:
         labels[volume == value] = table[value]
-    # What a viewer cropped away is what it writes where nothing is drawn; beyond any other file nobody looked.
+    # What a viewer cropped away is what it writes where nothing is drawn; beyond any other file nothing is known.
     outside = table[0.0] if file.cropped or source.kind == "masks" else IGNORE
     return onto_image(labels, file, image, outside, IGNORE if source.kind in STROKES else None)
 

@@ -91,7 +91,7 @@ def read_tags_csv(
 
     The columns are `image`, optionally `slice`, and one per class with 1 present, 0 absent, empty unknown (or what
     `data.io.tables` knows, such as TRUE and FALSE); further columns are ignored. `image` is a case's name, with or
-    without `.nii.gz`. `slice` counts from 0 along the third stored axis. A row without a slice speaks of the whole
+    without `.nii.gz`. `slice` counts from 0 along the third stored axis. A row without a slice applies to the whole
     volume: absent holds for every slice, while present leaves each slice unknown (save in a volume of one slice), since
     it does not say where. Rows of slices add to that. Slices and cases without a row are unknown.
 
@@ -203,7 +203,7 @@ def _parse(
 
 
 def _tag(cell: str) -> int | None:
-    """Return what a cell says of a class; None where it says nothing that can be understood."""
+    """Return the tag in a cell; None where it cannot be understood."""
     text = cell.lower()
     if text in UNKNOWN:
         return TAG_UNKNOWN
@@ -230,7 +230,7 @@ def _slice_index(text: str, slices: int | None, line: int, faults: TableFaults) 
 
 
 def _add_slice_row(row: _Row, target: np.ndarray, classes: Sequence[str], faults: TableFaults) -> None:
-    """Write a slice's tags into `target` (T,), which holds what its volume's row said."""
+    """Write a slice's tags into `target` (T,), which holds the tags of its volume's row."""
     known = row.tags != TAG_UNKNOWN
     clash = known & (target != TAG_UNKNOWN) & (target != row.tags)
     for position in np.flatnonzero(clash).tolist():

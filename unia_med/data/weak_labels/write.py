@@ -38,7 +38,7 @@ COLUMNS = {
 
 
 class Weakened(NamedTuple):
-    """What a case became: its tags int8 (Z, T), and its rows in the table of coordinates."""
+    """The made labels of a case: its tags int8 (Z, T), and its rows in the table of coordinates."""
 
     tags: np.ndarray
     rows: list[tuple]

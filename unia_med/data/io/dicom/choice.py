@@ -1,4 +1,4 @@
-"""Which series of a DICOM folder is meant, and which series together make one stack."""
+"""Chooses the series of a DICOM folder to read, and joins series that make one stack."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LAST_NUMBER = re.compile(r"[\W_]*\d+[\W_]*$")  # "cine_sa_7", "cine sa (7)"
 
 @dataclass(frozen=True)
 class Candidate:
-    """A series, or several that hold one slice of a cine each.
+    """A series, or several series that hold one slice of a cine each.
 
     Attributes:
         instances: all of them, in no order.
@@ -86,7 +86,7 @@ def candidates(instances: Sequence[Instance]) -> list[Candidate]:
 
 
 def _joined(group: list[list[Instance]]) -> list[Candidate]:
-    """Return one stack of series of one slice each, or, where they are none, each series for itself."""
+    """Return one stack made of series of one slice each, or each series by itself where they make no stack."""
     places = _by_place(group)
     apart = np.diff([float(normal_of(place[0][0]) @ place[0][0].place) for place in places])
     single = len(group[0]) == 1
@@ -120,7 +120,7 @@ def _by_place(group: list[list[Instance]]) -> list[list[list[Instance]]]:
 
 
 def _evened(series: list[Instance], count: int) -> list[Instance]:
-    """Return as many phases as asked for, spread over the beat, with the times of an evenly sampled one."""
+    """Return the wanted number of phases, spread evenly over the beat, with their times."""
     if len(series) == count:
         return series
     ordered = sorted(series, key=lambda item: (item.trigger_ms or 0.0, item.temporal_position or 0.0, item.number or 0))
@@ -181,7 +181,7 @@ def _numbered(found: Sequence[Candidate], wanted: str, where: Path) -> list[Cand
 
 
 def _series_numbers(text: str) -> set[int] | None:
-    """Return the numbers of a list such as "40-51,60"; None where it is none.
+    """Return the numbers of a list such as "40-51,60"; None where it is not a list of numbers.
 
     Example:
         >>> sorted(_series_numbers("3-5,9") or ()), _series_numbers("1.2.840")

@@ -22,7 +22,7 @@ def enhanced_images(dataset: Any, whole: Instance) -> list[Instance]:
 
 
 def _image(groups: tuple[Any, Any], index: int, whole: Instance) -> Instance:
-    """Return one frame; what is not in its own functional groups is in the shared ones."""
+    """Return one frame; attributes missing from its own functional groups are read from the shared ones."""
     measures = _group(groups, "PixelMeasuresSequence")
     scale = _group(groups, "PixelValueTransformationSequence")
     heart = _group(groups, "CardiacSynchronizationSequence")

@@ -1,4 +1,4 @@
-"""Attributes of patient and study as hospitals write them, made such that an object derived from them is valid.
+"""Repairs attributes of patient and study, so that an object derived from them is valid.
 
 Values are changed in memory, for the copy in the derived object; no value gets into a message.
 """
@@ -38,7 +38,7 @@ def repaired(dataset: Any) -> Any:
 
 
 def culprit(error: BaseException) -> str | None:
-    """Return the attribute that a library's error is about, by keyword; None where it names none.
+    """Return the attribute that a library's error is about, by keyword; None where it names no attribute.
 
     Args:
         error: its text may quote values, which are left out.

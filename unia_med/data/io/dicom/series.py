@@ -272,7 +272,7 @@ def import_pydicom(where: Path) -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep back what pydicom and highdicom log and warn of: they quote values of the header."""
+    """Suppress messages and warnings of pydicom and highdicom: they quote values of the header."""
     loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
     before = [logger.level for logger in loggers]
     with warnings.catch_warnings():
@@ -318,7 +318,7 @@ def _scan(folder: Path) -> tuple[list[Instance], int]:
 
 
 def _images(dataset: Any, path: Path) -> list[Instance]:
-    """Return the images in a file, several of an enhanced object; none of reports, segmentations, plans and such."""
+    """Return the images in a file, several for an enhanced object; reports, segmentations and plans have no images."""
     if dataset.get("Modality") in NO_IMAGES or "SeriesInstanceUID" not in dataset or "Rows" not in dataset:
         return []
     instance = _instance(dataset, path)

@@ -30,7 +30,7 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 @dataclass(frozen=True)
 class Instance:
-    """What one DICOM file says of its place in space and time; None where it says nothing.
+    """Position of one DICOM file in space and time; None where its header does not say.
 
     Attributes:
         path: the file.
