@@ -4,7 +4,7 @@
     python examples/compare_methods.py ACDC --output comparison --only full walker --seeds 0 --iterations-scale 0.2
 
 Scores are those of `unia-med evaluate` on the validation patients. Run it again to go on after an interruption, or to
-add rows: what is finished is kept. `table.md` and `table.csv` in the output folder are written anew after each row.
+add rows: what is finished is kept. `table.md` and `table.csv` in the output folder are rewritten after each row.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ ENTRIES = (
 )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the comparison and return the exit code."""
+def main() -> None:
+    """Run the comparison and print its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path, help="the ACDC folder")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of runs, masks and tables")
@@ -48,20 +48,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--split", choices=("val", "test"), default="val", help="patients that are scored")
     parser.add_argument("--iterations-scale", type=float, default=1.0, metavar="X", help="factor on all budgets")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="setting of every run")
-    args = parser.parse_args(arguments)
+    args = parser.parse_args()
+    comparison = Comparison(args.root, args.output, args.iterations_scale, args.split, args.set)
     try:
-        wanted = select(ENTRIES, args.only)
-        comparison = Comparison(args.root, args.output, args.iterations_scale, args.split, args.set)
-        compare(comparison, ENTRIES, wanted, args.seeds)
+        compare(comparison, ENTRIES, select(ENTRIES, args.only), args.seeds)
     except UserError as error:
-        print(f"compare_methods: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("compare_methods: interrupted; run it again to go on", file=sys.stderr)
-        return 130
+        sys.exit(f"compare_methods: error: {error}")
     print((args.output / "table.md").read_text(encoding="utf-8"))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

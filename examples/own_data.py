@@ -1,4 +1,4 @@
-"""From five images and a five-line table to a trained run and masks, in half a minute on a CPU.
+"""Makes a trained run and masks from five images and a five-line table, in half a minute on a CPU.
 
     python examples/own_data.py FOLDER
 
@@ -22,7 +22,7 @@ CLASSES = ("RV", "HEART")  # what a reader ticked: the right ventricle, and anyt
 
 
 def write_images(folder: Path) -> None:
-    """Five images of one slice, and tags.csv with a line for each."""
+    """Write five images of one slice, and tags.csv with a line for each."""
     lines = [f"image,{','.join(CLASSES)}"]
     for index, depth in enumerate((0.3, 0.5, 0.7, 0.9, 1.0)):  # from near the base of the heart to below its apex
         patient = patient_of(seed=0, index=index)
@@ -47,8 +47,7 @@ def main(folder: Path) -> None:
         "data.split.fractions": [1.0, 0.0, 0.0],
         "data.grid": {"spacing_mm": 3.0, "size": [64, 64]},
         "training.batch_size": 4,
-        "training.iterations": 6,  # for real data leave this and the next one as they are
-        "training.validate_every": 6,
+        "training.iterations": 6,  # for real data leave this as it is
     }
     found = unia_med.inspect("volumes_tags.yaml", set=settings)
     print(found)

@@ -39,7 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "methods": {"nn", "losses", "localise", "tensors", "config", "registry", "data.sample", "run_files"},
     "inference": {"tensors", "config", "data", "methods.base", "files", "localise", "distributed"},
     "priors": {"config", "data", "registry", "localise", "inference", "methods.base"},
-    "cardiac": {"config", "data", "localise", "priors", "files", "report.plots", "report.quantities"},
+    "cardiac": {"config", "data", "localise", "metrics", "priors", "files", "report.plots", "report.quantities"},
     "evaluation": {"build", "config", "data", "metrics", "files", "run_files"},
     "build": {"config", "registry", "data", "nn", "methods"},
     "engine": {

@@ -28,7 +28,11 @@ DATASETS: dict[str, str] = {
     "voc": "unia_med.data.layouts.voc:VocDataset",
     "coco": "unia_med.data.layouts.coco:CocoDataset",
 }
-CLASS_VALUES: dict[str, str] = {"acdc": "unia_med.data.layouts.class_values:ACDC"}
+CLASS_VALUES: dict[str, str] = {
+    "acdc": "unia_med.data.layouts.class_values:ACDC",
+    "coco": "unia_med.data.layouts.class_values:COCO",
+    "voc": "unia_med.data.layouts.class_values:VOC",
+}
 """Classes of layouts that have their own, with their values in the masks."""
 BACKBONES: dict[str, str] = {
     "hybrid_lite0": "unia_med.nn.hybrid:HybridLite0",

@@ -47,7 +47,6 @@ RELEASED: dict[str, Any] = {
     "em_rounds": 0,
     "mix_loss": "bce",
     "self_target": "response",
-    "self_grad": "both",
     "self_ramp": 0.0,
     "balance": 0.0,
     "position_weight": 0.0,

@@ -23,11 +23,13 @@ class CaseDataset(Protocol):
         root: Folder of the data set.
         classes: The T class names of the config, before any merging.
         class_values: Value of each class in the mask files.
+        own_values: Values of all classes that the layout itself defines, learned or not; empty where users define them.
     """
 
     root: Path
     classes: list[str]
     class_values: tuple[int, ...]
+    own_values: tuple[int, ...]
 
     def cases(self) -> list[CaseFiles]:
         """Return all cases in a fixed order, with every header checked and no voxel read.

@@ -75,7 +75,7 @@ def expected_calibration_error(table: Reliability) -> float | None:
 def errors_among_most_uncertain(
     uncertainty: np.ndarray, wrong: np.ndarray, shares: Sequence[float] = SHARES
 ) -> np.ndarray:
-    """Return the share of wrong voxels among the most uncertain ones.
+    """Return the number of wrong voxels among the most uncertain ones.
 
     Where voxels of equal uncertainty straddle a limit, they count by the share of them that fits: what picking among
     them at random would find on average.

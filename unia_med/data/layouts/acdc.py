@@ -17,11 +17,11 @@ from unia_med.data.layouts.base import Layout
 from unia_med.data.layouts.class_values import ACDC as CLASS_VALUES
 from unia_med.data.sample import CaseFiles
 from unia_med.errors import UserError, nearest
+from unia_med.labels import BACKGROUND
 
 if TYPE_CHECKING:
     from unia_med.config.schema import DataConfig
 
-KNOWN_VALUES = (0, *CLASS_VALUES.values())
 _PHASES = ("ED", "ES")
 _INFO_REMEDY = "Info.cfg needs the lines 'ED: <frame>' and 'ES: <frame>', as the challenge ships it"
 
@@ -62,7 +62,7 @@ class AcdcDataset(Layout):
     @property
     def known_values(self) -> tuple[int, ...]:
         """ACDC's own values, and those of `data.class_values`."""
-        return (*KNOWN_VALUES, *self.class_values)
+        return (BACKGROUND, *self.own_values, *self.class_values)
 
     @property
     def foreign_remedy(self) -> str:

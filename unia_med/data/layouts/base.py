@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unia_med.config.data import layout_values
 from unia_med.data.checks import DataFault, as_fault, faults_of, raise_faults
 from unia_med.data.io.channels import ChannelFiles
 from unia_med.data.io.orientation import slice_count
@@ -37,6 +38,7 @@ class Layout(ABC):
         root: Folder of the data set.
         classes: The T class names, before any merging.
         class_values: Value of each class in the mask files.
+        own_values: Values of all classes that the layout itself defines, see `registry.CLASS_VALUES`.
         channels: How an image's channels are stored.
     """
 
@@ -46,6 +48,7 @@ class Layout(ABC):
         self.root = Path(config.root)
         self.classes = list(config.classes)
         self.class_values = tuple(config.mask_values.values())
+        self.own_values = tuple(layout_values(config.name).values())
         self.channels = ChannelFiles.of(config)
         self._background_values = tuple(config.background_values)
         self._grid = config.grid

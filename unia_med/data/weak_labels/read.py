@@ -20,7 +20,6 @@ from unia_med.data.io.label_file import LabelFile, by_class_values, is_backgroun
 from unia_med.data.io.read import read_header
 from unia_med.data.io.read_labels import read_label_file
 from unia_med.data.io.suffixes import LABEL_SUFFIXES
-from unia_med.data.layouts.acdc import KNOWN_VALUES, AcdcDataset
 from unia_med.data.sample import CaseFiles
 from unia_med.errors import UserError
 from unia_med.labels import BACKGROUND, IGNORE
@@ -71,8 +70,7 @@ def decode_boxes(volume: np.ndarray, classes: int) -> np.ndarray:
 
 def not_annotated(dataset: CaseDataset) -> int:
     """Return the value that stands for "not annotated": one above the highest class value, 255 where there is none."""
-    known = KNOWN_VALUES if isinstance(dataset, AcdcDataset) else ()
-    return min(max((*dataset.class_values, *known)) + 1, IGNORE)
+    return min(max((*dataset.class_values, *dataset.own_values)) + 1, IGNORE)
 
 
 def find_files(source: LabelSource, cases: Sequence[CaseFiles]) -> dict[str, Path]:
@@ -197,7 +195,7 @@ def _file_of(case: CaseFiles, source: LabelSource, endings: Sequence[str]) -> Pa
 
 def _values(source: LabelSource, dataset: CaseDataset) -> dict[float, int]:
     """Return the label of each value that a file may hold; what is given wins over what is assumed."""
-    others = [v for v in KNOWN_VALUES if v and isinstance(dataset, AcdcDataset) and source.values is None]
+    others = dataset.own_values if source.values is None else ()
     table: dict[float, int] = {0.0: IGNORE}  # unless background or a class has this value
     table |= {float(value): BACKGROUND for value in others}  # classes that nobody asked for
     table |= {float(value): label for label, value in enumerate(class_values(source, dataset), start=1)}
