@@ -21,15 +21,37 @@ SHAPE = "convex LV, round wall"
 ELLIPSES = "LV and wall fill their boxes as ellipses, the RV is bright"
 ALPHAS = "alphas chosen on training masks"
 SCRIBBLES = "data.labels=[{kind: scribbles, source: files, fill: none}]"
+TEACHING = "phantom + self-training"
+POINTED = "1 point per class and slice, 3 background"
+# Controls: the same data, prior, rounds, network grid and budget, without what is said to be UniA's.
+AUXILIARY = ("classification", "auxiliary", "distribution", "affinity", "token_contrast")
+PLAIN = tuple(f"method.weights.{name}=0" for name in AUXILIARY)
+PARTIAL = ("method.name=partial",)
+POINTS = (
+    "data.labels=[{kind: points, source: masks, make: {points: 1, background_points: 3}}]",
+    "data.tags.source=labels",
+)
+PARTIAL_POINTS = (*PARTIAL, "method.weights.annotations=0.2")
 ENTRIES = (
     Entry("full", "acdc_cpu_full.yaml", "masks"),
     Entry("walker", "acdc_cpu_walker.yaml", "scribbles", SHAPE),
     Entry("agmm", "acdc_cpu_agmm.yaml", "scribbles"),
     Entry("partial", "acdc_cpu_walker.yaml", "scribbles", overrides=(SCRIBBLES, "prior.rounds=1")),
     Entry("boxes", "acdc_cpu_boxes.yaml", "boxes of classes, per slice", ELLIPSES),
-    Entry("points", "acdc_cpu_points.yaml", "1 point per class and slice, 3 background", PHANTOM),
+    Entry("points", "acdc_cpu_points.yaml", POINTED, PHANTOM),
     Entry("mixed", "acdc_cpu_mixed.yaml", "tags; scribbles of 5 patients", f"{PHANTOM}; {SHAPE}"),
-    Entry("unia", "acdc_cpu.yaml", "tags", PHANTOM),
+    Entry("unia", "acdc_cpu.yaml", "tags", PHANTOM, work="phantom + self-training, network and losses of UniA"),
+    Entry("unia_plain", "acdc_cpu.yaml", "tags", PHANTOM, overrides=PLAIN, work=f"{TEACHING}, network of UniA"),
+    Entry("phantom_partial", "acdc_cpu.yaml", "tags", PHANTOM, overrides=PARTIAL, work=f"{TEACHING}, plain network"),
+    Entry("points_unia", "acdc_cpu.yaml", POINTED, PHANTOM, overrides=POINTS, work=f"points + {TEACHING}, UniA"),
+    Entry(
+        "points_partial",
+        "acdc_cpu.yaml",
+        POINTED,
+        PHANTOM,
+        overrides=POINTS + PARTIAL_POINTS,
+        work=f"points + {TEACHING}, plain network",
+    ),
     Entry("unia_tags", "acdc_cpu_tags.yaml", "tags, merged classes"),
     Entry("aalr", "acdc_cpu_aalr.yaml", "tags", PHANTOM),
     Entry("affinitynet", "affinitynet_acdc.yaml", "tags, merged classes", ALPHAS, recipe=True, part="segmentation"),

@@ -38,6 +38,7 @@ class Entry:
         part: folder within the run of the row `config`, such as `prior`: the row is that model and trains nothing.
         recipe: `config` is a recipe of `unia-med pipeline`, and `part` the stage whose model is scored.
         overrides: further settings, as for `--set`.
+        work: what does the work in this row, where the name of the method would mislead, for the table.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Entry:
     part: str = ""
     recipe: bool = False
     overrides: tuple[str, ...] = ()
+    work: str = ""
 
 
 @dataclass(frozen=True)
@@ -325,7 +327,8 @@ def to_markdown(results: Sequence[Result], references: Mapping[int, Sequence[Res
     for entry in dict.fromkeys(result.entry for result in results):
         ours = [result for result in results if result.entry == entry]
         ratio = _ratio(ours, references)
-        cells = [entry.name, entry.labels, entry.knowledge, str(ours[0].iterations)]
+        title = f"{entry.name}: {entry.work}" if entry.work else entry.name
+        cells = [title, entry.labels, entry.knowledge, str(ours[0].iterations)]
         cells += [_spread(ours, name) for name in classes]
         cells += [f"**{np.mean([r.mean for r in ours]):.3f}**", " / ".join(f"{r.mean:.3f}" for r in ours)]
         lines.append(line([*cells, "-" if ratio is None else f"{ratio:.3f}"]))
