@@ -173,6 +173,25 @@ def test_the_decoder_and_the_energy_learn_the_label_of_the_plan(
     assert all(abs(float(found["dense_energy"]) - other) > 1e-3 * abs(other) for other in energies.values())
 
 
+@pytest.mark.parametrize(("form", "overlap"), [("balanced", True), ("plain", False), ("plain", True)])
+def test_the_loss_of_the_decoder_has_the_named_form(form: str, overlap: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cross-entropy of background and foreground or of all pixels, and 1 - Dice of each class where asked for."""
+    choice = {"segmentation_loss": form, "segmentation_dice": overlap}
+    method = _method(label_source="P1", weights=_only("segmentation"), **choice).eval()
+    labels = _fixed_labels()
+    monkeypatch.setattr(method.labels, "make", lambda *_: labels)
+    with torch.no_grad():
+        logits = method.network(_batch().images).logits
+        found = float(method.losses(_batch(), 99)["segmentation"])
+    expected = F.cross_entropy(logits, labels["P1"], ignore_index=IGNORE).item()
+    expected = _cross_entropy(logits, labels["P1"]) if form == "balanced" else expected
+    known = labels["P1"] != IGNORE
+    for label in (1, 2, 3) if overlap else ():
+        chance, truth = logits.softmax(1)[:, label][known], labels["P1"][known] == label
+        expected += float(1 - (2 * chance[truth].sum() + 1) / (chance.sum() + truth.sum() + 1)) / 3
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
 @pytest.mark.parametrize(("source", "step"), [("P1", 39), ("P1", 40), ("F", 40)])
 def test_affinity_and_distribution_learn_auxiliary_labels_until_the_gate(
     source: str, step: int, monkeypatch: pytest.MonkeyPatch
@@ -410,3 +429,30 @@ def test_columns_of_the_table_are_what_they_say() -> None:
     assert not torch.equal(scored["affinity"], columns["affinity"]) and not torch.equal(
         scored["fused"], columns["fused"]
     )
+
+
+@pytest.mark.parametrize("needed", ["P1", "P2", "F"])
+@pytest.mark.parametrize("scored", [False, True])
+def test_what_is_drawn_or_exact_stands_in_every_label_map(needed: str, scored: bool) -> None:
+    """Against activation maps and scores that say otherwise; what augmentation filled in says nothing."""
+    method, batch = _method(label_source=needed), _batch()
+    batch.labels = torch.full((2, *SIZE), IGNORE)
+    batch.labels[:, 10:14, 10:20], batch.labels[:, 20:24, 10:20] = 2, 0
+    batch.valid = torch.ones(2, 1, *SIZE)
+    batch.valid[:, :, :, 56:] = 0
+    maps = torch.zeros(2, 3, *SIZE)
+    maps[:, 2] = 1.0
+    if scored:
+        classes = torch.randint(0, 4, (2, *SIZE), generator=torch.Generator().manual_seed(9))
+        batch.scores = F.one_hot(classes, 4).movedim(-1, 1).float()
+        batch.exact = torch.tensor([True, False])
+    plan = label_plan(method.settings, 99, 100)
+    made = method.labels.make(batch, lambda: (maps, maps), GRID, torch.rand(2, 48, 48), plan, frozenset((needed,)))
+    labels = made[needed]
+    assert (labels[:, 10:14, 10:20] == 2).all() and (labels[:, 20:24, 10:20] == 0).all()
+    assert (labels[:, :, 56:] == IGNORE).all()
+    if scored:
+        free = (batch.labels[0] == IGNORE) & (batch.valid[0, 0] > 0)
+        assert torch.equal(labels[0][free], classes[0][free])
+    else:
+        assert (labels[:, 30:40, 20:40] == 3).all()
