@@ -123,6 +123,70 @@ def test_agmm_runs_with_a_ratio_of_four_and_a_trust_of_one_half() -> None:
     assert (fit.rounds, fit.counts, fit.variance) == (2, [3, 1, 1, 1], "adaptive")
 
 
+def _agmm(**method: object) -> tuple[Agmm, Batch]:
+    torch.manual_seed(0)
+    network = {"backbone": "lite0", "weights": "none"}
+    method_, batch = (
+        Agmm(parse_config({"network": network, "method": {"name": "agmm", **method}})).eval(),
+        Batch(torch.rand(2, 1, 32, 48), torch.ones(2, 3, dtype=torch.int8)),
+    )
+    batch.labels = torch.full((2, 32, 48), IGNORE)
+    batch.labels[:, 2, 5:40], batch.labels[:, 10, 5:20], batch.labels[:, 16, 8:20] = 0, 1, 2
+    return method_, batch
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.7])
+def test_the_mixture_sees_normalised_embeddings_and_weighted_intensities(
+    weight: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A difference of 1 in the image adds `intensity_weight` to the mean distance between two cells."""
+    method, batch = _agmm(intensity_weight=weight, position_weight=0.3)
+    assert method.fit.position == 0.3
+    seen: list[Tensor] = []
+    fit = method.fit
+    monkeypatch.setattr(method, "fit", lambda *given: seen.append(given[0]) or fit(*given))
+    with torch.no_grad():
+        output = method.network.embed(batch.images)
+        method.losses(batch, 50)
+    embeddings = output.embeddings
+    variance, mean = torch.var_mean(embeddings, (2, 3), correction=0, keepdim=True)
+    plain = (embeddings - mean) / (variance + 1e-5).sqrt()
+    cells = F.adaptive_avg_pool2d(batch.images, plain.shape[-2:])
+    distance = (seen[0][0, :, 0, 0] - seen[0][0, :, 1, 2]).abs().mean()
+    count = plain.shape[1] + (1 if weight else 0)
+    expected = (plain[0, :, 0, 0] - plain[0, :, 1, 2]).abs().sum() / count
+    expected = expected + weight * (cells[0, 0, 0, 0] - cells[0, 0, 1, 2]).abs()
+    torch.testing.assert_close(distance, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("target", ["response", "posterior"])
+def test_the_network_learns_from_the_scores_that_are_named(target: str) -> None:
+    """Half the binary cross-entropy from them to the softmax, over the classes that have a Gaussian."""
+    method, batch = _agmm(self_target=target)
+    batch.valid = torch.ones(2, 1, 32, 48)
+    batch.valid[:, :, 20:] = 0
+    with torch.no_grad():
+        output = method.network.embed(batch.images)
+        mixture = method._mixture(batch, output, batch.labels)
+        found = float(method._self_supervision(batch, output, mixture))
+    scores = {"response": mixture.responses((32, 48)), "posterior": mixture.posterior((32, 48))}
+    assert not torch.allclose(scores["response"], scores["posterior"], atol=0.05)
+    entropy = F.binary_cross_entropy(output.logits.softmax(1), scores[target], reduction="none")[:, :3, :20]
+    assert found == pytest.approx(0.5 * float(entropy.mean()), rel=1e-3)
+
+
+def test_absent_classes_cost_their_probability_within_the_image_alone() -> None:
+    method, batch = _agmm()
+    batch.tags = torch.tensor([[1, 1, 0], [0, -1, 1]], dtype=torch.int8)
+    batch.valid = torch.ones(2, 1, 32, 48)
+    batch.valid[:, :, 20:] = 0
+    with torch.no_grad():
+        chances = method.network.embed(batch.images).logits.softmax(1)[:, :, :20]
+        found = float(method.losses(batch, 50)["absent_classes"])
+    expected = -(torch.log(1 - chances[0, 3]).mean() + torch.log(1 - chances[1, 1]).mean()) / 2
+    assert found == pytest.approx(float(expected), rel=1e-3)
+
+
 def test_what_is_predicted_of_a_class_that_a_tag_rules_out_does_not_count() -> None:
     """Its variance is that of nothing predicted, 1, and not that of its distances."""
     features = torch.tensor([[[[0.0, 4.0, 9.0]]]])
