@@ -1,10 +1,12 @@
-"""A training method of one's own, from outside the package: the registry, a config section, and 40 lines.
+"""A training method of one's own, from outside the package: a file that a config names, and 40 lines.
 
     unia-med phantom --output hearts --patients 6
     python examples/custom_method.py hearts runs/mine
+    unia-med predict --model runs/mine --input hearts --output masks
 
 The method learns from slice tags alone: each class's score is the mean of its highest pixels (Pinheiro and Collobert,
-CVPR 2015, in spirit). `unia-med predict` knows it too, once a package names it as an entry point of `unia_med.methods`.
+CVPR 2015, in spirit). A config says `method: {use: custom_method.py:TopPixels, settings: {share: 0.05}}`; the run
+folder keeps a copy of the file, so that every command knows the method.
 """
 
 from __future__ import annotations
@@ -14,12 +16,10 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from unia_med.config.load import load_config
+import unia_med
 from unia_med.config.schema import CustomConfig, RunConfig
-from unia_med.engine.session import train
 from unia_med.losses.classification import tag_classification
 from unia_med.methods.base import Batch, Method, Prediction
-from unia_med.registry import METHODS
 
 
 class TopPixels(Method[CustomConfig]):
@@ -46,11 +46,10 @@ class TopPixels(Method[CustomConfig]):
 
 def main(data: Path, output: Path) -> int:
     """Train the method; every part of a run is there: resume, validation, checkpoints, metrics."""
-    METHODS["top_pixels"] = f"{__name__}:TopPixels"
-    method = "method={name: custom, use: top_pixels, settings: {share: 0.05}}"
-    size = ["data.grid.size=[64, 64]", "data.grid.spacing_mm=3.0", "training.iterations=10", "prior={}"]
-    changes = [f"data.root={data}", method, *size]
-    return train(load_config("phantom_tiny.yaml", changes), output, device="cpu")
+    method = {"name": "custom", "use": f"{Path(__file__).resolve()}:TopPixels", "settings": {"share": 0.05}}
+    size = {"data.grid.size": [64, 64], "data.grid.spacing_mm": 3.0, "training.iterations": 10, "prior": {}}
+    unia_med.train("phantom_tiny.yaml", output, set={"data.root": str(data), "method": method, **size}, device="cpu")
+    return 0
 
 
 if __name__ == "__main__":

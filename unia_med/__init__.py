@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from unia_med.account import name_the_user
 
 if TYPE_CHECKING:
-    from unia_med.api import evaluate, export, inspect, load, predict, train
+    from unia_med.api import choose_next, evaluate, export, inspect, load, predict, train
     from unia_med.data.io.read import read_volume
     from unia_med.data.io.volume import Volume
     from unia_med.errors import UserError
@@ -32,6 +32,7 @@ __all__ = [
     "Run",
     "UserError",
     "Volume",
+    "choose_next",
     "evaluate",
     "export",
     "inspect",
@@ -42,7 +43,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    **dict.fromkeys(("evaluate", "export", "inspect", "load", "predict", "train"), "unia_med.api"),
+    **dict.fromkeys(("choose_next", "evaluate", "export", "inspect", "load", "predict", "train"), "unia_med.api"),
     "Run": "unia_med.runs",
     "UserError": "unia_med.errors",
     "Volume": "unia_med.data.io.volume",

@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from unia_med.config.schema import RunConfig
     from unia_med.evaluation.evaluate import Evaluation
     from unia_med.inference.batch import Predictions
-    from unia_med.inference.model import Model, Trained
+    from unia_med.inference.model import Model
+    from unia_med.inference.predictor import Predictor
     from unia_med.inspection.inspect import Inspection
     from unia_med.runs import Run
+    from unia_med.selection.write import Written
 
 
 def load(
@@ -106,6 +108,8 @@ def train(
     set: Mapping[str, Any] | Iterable[str] = (),  # noqa: A002  the command's own word
     resume: bool = False,
     start_from: str | os.PathLike[str] | None = None,
+    folds: int | None = None,
+    fold: int | None = None,
     device: str = "auto",
 ) -> Run:
     """Train one method on one data set, and return the run.
@@ -116,19 +120,34 @@ def train(
         set: settings in place of the config's, `{"data.root": "ACDC"}`, or texts `data.root=ACDC`.
         resume: go on from the last checkpoint in the run folder.
         start_from: run, bundle or shipped model whose weights are taken first, see `unia-med train --from`.
+        folds: train this many folds below `output`, each validating on other patients; together they are one model.
+        fold: train this one of the folds alone.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
 
     Raises:
         UserError: a config, data set or folder that cannot be used.
         Interrupted: Ctrl-C or a request to stop, after a checkpoint was written.
     """
+    from unia_med.build import resolve_device
     from unia_med.engine.session import run_training
     from unia_med.runs import Run, read_start
 
     resolved = configured(config, set)
     if start_from is not None:
         resolved = configured(resolved, {"training.start_from": os.fspath(start_from)})
-    run_training(resolved, Path(output), resume, device, read_start)
+    if fold is not None and folds is None:
+        raise UserError(
+            f"fold {fold} of how many?", where="--fold", remedy=f"Add --folds, as in --folds 5 --fold {fold}"
+        )
+    if folds is None:
+        run_training(resolved, Path(output), resume, device, read_start)
+    else:
+        from unia_med.engine.folds import train_folds
+
+        def opened_fold(folder: Path) -> Predictor:
+            return Run(folder).predictor(resolve_device(device), postprocess=False)
+
+        train_folds(resolved, Path(output), folds, fold, resume, device, read_start, opened_fold)
     return Run(Path(output))
 
 
@@ -217,6 +236,45 @@ def export(
     return export_bundle(trained, Path(output), onnx, authors=authors, copyright_notice=copyright)
 
 
+def choose_next(
+    model: str | os.PathLike[str] | Run,
+    folder: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    count: int = 5,
+    slices: int = 3,
+    device: str = "auto",
+    track: Callable[[Sequence[Any]], Iterable[Any]] = lambda cases: cases,
+) -> Written:
+    """Choose which cases and slices to annotate next, and write their prefilled labels; see `unia-med next`.
+
+    Args:
+        model: a run, its folder, or the name of a shipped model.
+        folder: images to choose from.
+        output: new or empty folder; gets `labels/`, `next.csv` and `next.yaml`.
+        count: how many cases.
+        slices: how many slices of each.
+        device: as in `load`.
+        track: wraps the cases, to show progress.
+
+    Raises:
+        UserError: no run, no image, or a folder that holds something already.
+    """
+    from unia_med.runs import Run
+    from unia_med.selection.annotate import choose, find_pool
+    from unia_med.selection.write import require_new, write_choice
+
+    for name, number in (("count", count), ("slices", slices)):
+        if number < 1:
+            raise UserError(f"{number}, expected at least 1", where=name, remedy=f"Give --{name} 1 or more")
+    require_new(Path(output))
+    run = Run.open(model)
+    loaded = opened(model, device)
+    pool = find_pool(run.config, Path(folder), run.labelled)
+    start = run.shipped or str(run.folder.resolve())
+    return write_choice(choose(loaded, pool, count, slices, track), pool, run.config, start, Path(output))
+
+
 def opened(
     source: str | os.PathLike[str] | Run | Model | Sequence[str | os.PathLike[str] | Run],
     device: str = "auto",
@@ -236,11 +294,12 @@ def opened(
     """
     from unia_med.build import resolve_device
     from unia_med.inference.model import Model, Options
+    from unia_med.sources import trained_source
 
     if isinstance(source, Model):
         return source
     options = Options(resolve_device(device), tta, postprocess, _known_uncertainty(uncertainty))
-    return Model(_trained(source), options)
+    return Model(trained_source(source), options)
 
 
 def configured(
@@ -252,7 +311,7 @@ def configured(
         config: as in `train`.
         changes: as `set` in `train`.
     """
-    from unia_med.config.load import apply_override, apply_overrides, parse_config, plain, put_setting, read_yaml
+    from unia_med.config.load import apply_override, apply_overrides, parse_config, plain, put_setting, read_config
     from unia_med.config.schema import RunConfig
     from unia_med.config.shipped import find_config
 
@@ -263,7 +322,7 @@ def configured(
     if isinstance(config, (RunConfig, Mapping)):
         values, origin = (plain(config) if isinstance(config, RunConfig) else dict(config)), None
     elif isinstance(config, (str, os.PathLike)):
-        values, origin = read_yaml(find_config(Path(config))), os.fspath(config)
+        values, origin = read_config(find_config(Path(config))), os.fspath(config)
     else:
         what = f"no config, but of the type {type(config).__name__}"
         raise UserError(what, where="config", remedy='Give the path of a YAML file, or a name such as "acdc.yaml"')
@@ -281,36 +340,6 @@ def _known_uncertainty(kind: str | None) -> str | None:
     if kind is not None and kind not in UNCERTAINTIES:
         raise UserError(f"unknown uncertainty '{kind}'", where="uncertainty", remedy=suggestion(kind, UNCERTAINTIES))
     return kind
-
-
-def _trained(source: str | os.PathLike[str] | Run | Sequence[str | os.PathLike[str] | Run]) -> Trained:
-    from unia_med.inference.bundle import Bundle, is_bundle
-    from unia_med.runs import Run
-
-    if isinstance(source, Run):
-        return _checked(source)
-    if isinstance(source, (list, tuple)):
-        return _averaged(source)
-    if not isinstance(source, (str, os.PathLike)):
-        remedy = 'Call unia_med.load("runs/mine"), with a run, a bundle or the name of a shipped model'
-        raise UserError(f"no model, but of the type {type(source).__name__}", where="load(...)", remedy=remedy)
-    if is_bundle(Path(source)):
-        return Bundle(Path(source))
-    return _checked(Run.open(source))
-
-
-def _averaged(sources: Sequence[str | os.PathLike[str] | Run]) -> Trained:
-    from unia_med.inference.ensemble import Ensemble
-
-    if not sources:
-        raise UserError("no model at all", where="load(...)", remedy='Name one or several: load(["runs/a", "runs/b"])')
-    members = [_trained(source) for source in sources]
-    return members[0] if len(members) == 1 else Ensemble(members)
-
-
-def _checked(run: Run) -> Run:
-    run.checkpoint  # noqa: B018  a folder without one is refused before any image is looked for
-    return run
 
 
 def _images(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unia_med.config.custom import FILE_MARK, CustomConfig
 from unia_med.config.schema import DataConfig, NetworkConfig, RunConfig
 from unia_med.errors import UserError
+from unia_med.files import content_digest
 from unia_med.registry import DATASETS, METHODS, resolve, with_installed
 
 if TYPE_CHECKING:
@@ -41,9 +45,77 @@ def build_method(config: RunConfig) -> Method:
     Args:
         config: the whole config; a method reads its own part, the network's and the classes.
     """
+    if config.method.name == "custom" and FILE_MARK in config.method.use:
+        return _class_in_file(config.method)(config)
     if config.method.name == "custom":
         return resolve(with_installed(METHODS, "unia_med.methods"), config.method.use, "method.use")(config)
     return resolve(METHODS, config.method.name, "method.name")(config)
+
+
+def with_digest(config: RunConfig) -> RunConfig:
+    """Return a config that remembers the content of the file in which a method of one's own lies.
+
+    Args:
+        config: of any run.
+
+    Raises:
+        UserError: the file does not exist, or is not the one that the config remembers.
+    """
+    method = config.method
+    if method.name != "custom" or FILE_MARK not in method.use:
+        return config
+    return config.model_copy(update={"method": method.model_copy(update={"digest": _checked_digest(method)})})
+
+
+def method_file(config: CustomConfig) -> Path:
+    """Return the file of a method of one's own, whose `use` names one.
+
+    Args:
+        config: the method's settings.
+    """
+    return Path(config.use.rpartition(":")[0]).expanduser().resolve()
+
+
+def _class_in_file(config: CustomConfig) -> type[Method]:
+    """Run the file that the user's own config or run names, and return the class in it."""
+    from unia_med.methods.base import Method
+
+    path, name = method_file(config), config.use.rpartition(":")[2]
+    module_name = f"unia_med_method_{_checked_digest(config)}"
+    if module_name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(module_name, path)
+        assert spec is not None and spec.loader is not None  # a .py file always has a loader
+        sys.modules[module_name] = module = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:  # the file may raise whatever it likes
+            del sys.modules[module_name]
+            what = f"cannot be imported ({type(error).__name__}: {error})"
+            raise UserError(what, where=path, remedy=f"Try it alone: python {path}") from error
+    found = getattr(sys.modules[module_name], name, None)
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        own = [key for key, value in vars(sys.modules[module_name]).items() if _is_method(value, module_name)]
+        what = f"holds no class {name} that is a unia_med.methods.base.Method"
+        raise UserError(what, where=path, remedy=f"Its methods: {', '.join(own) or 'none'}")
+    return found
+
+
+def _is_method(value: object, module: str) -> bool:
+    from unia_med.methods.base import Method
+
+    return isinstance(value, type) and issubclass(value, Method) and value.__module__ == module
+
+
+def _checked_digest(config: CustomConfig) -> str:
+    path = method_file(config)
+    if not path.is_file():
+        remedy = "Name it relative to the config file, as file.py:Class"
+        raise UserError(f"no such file: {path}", where=f"method.use {config.use}", remedy=remedy)
+    found = content_digest(path)
+    if config.digest not in (None, found):
+        remedy = "Put back the file with which the run was trained"
+        raise UserError("is not the file that the run was trained with", where=path, remedy=remedy)
+    return found
 
 
 def check_weights(config: NetworkConfig) -> None:

@@ -1,8 +1,8 @@
 """Names a config may use, and the class behind each; nothing is imported until a name is resolved.
 
-Adding a method is one file, one line here, one config and one test. From outside the package it is
-`METHODS["mine"] = "my_module:MyMethod"` in Python, or an entry point of the group `unia_med.methods`, and in the config
-`method: {name: custom, use: mine}`.
+Adding a method is one file, one line here, one config and one test. From outside the package it is a file that the
+config names, `method: {use: mine.py:MyMethod}`; or a name, `method: {name: custom, use: mine}`, of
+`METHODS["mine"] = "my_module:MyMethod"` in Python or of an entry point of the group `unia_med.methods`.
 """
 
 from __future__ import annotations

@@ -29,6 +29,11 @@ class RunFiles:
         return self.folder / "config.yaml"
 
     @property
+    def method(self) -> Path:
+        """Copy of the file of a method of one's own, which the run's config names."""
+        return self.folder / "method.py"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of the checkpoints."""
         return self.folder / "checkpoints"
@@ -89,6 +94,11 @@ class RunFiles:
         return self.folder / "split.json"
 
     @property
+    def labelled(self) -> Path:
+        """Names of the training cases that have weak labels."""
+        return self.folder / "labelled.json"
+
+    @property
     def labels(self) -> Path:
         """Folder of the soft labels of each round of self-training."""
         return self.folder / "labels"
@@ -107,6 +117,29 @@ class RunFiles:
     def report(self) -> Path:
         """The HTML page of `unia-med report`."""
         return self.folder / "report.html"
+
+    @property
+    def folds(self) -> Path:
+        """Of a run of folds: how many there are, and their scores together."""
+        return self.folder / "folds.json"
+
+    @property
+    def folds_table(self) -> Path:
+        """Of a run of folds: scores of the cases that each fold left out."""
+        return self.folder / "folds.csv"
+
+    @property
+    def finished(self) -> Path:
+        """Of a fold: written when its training has ended."""
+        return self.folder / "finished.json"
+
+    def fold(self, number: int) -> Path:
+        """Return the run folder of one fold.
+
+        Args:
+            number: from 0.
+        """
+        return self.folder / f"fold_{number}"
 
     def to_predict_with(self) -> Path | None:
         """Return the checkpoint that predicts best of those that are there, or None."""

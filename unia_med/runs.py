@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from functools import cached_property
 from pathlib import Path
@@ -82,6 +83,9 @@ class Run:
             UserError: the folder holds none.
         """
         found = self.files.to_predict_with()
+        if found is None and self.files.folds.is_file():
+            what = "holds the folds of a run, and this is done with one model"
+            raise UserError(what, where=self.folder, remedy=f"Name one of them, such as {self.files.fold(0)}")
         if found is None:
             what = "holds no checkpoints/best.pt and no checkpoints/last.pt"
             remedy = f"{_TRAINED}; one that was interrupted goes on with --resume"
@@ -105,6 +109,32 @@ class Run:
         config = load_config(self.files.config) if self.files.config.is_file() else self._stored_config()
         fitted = None if config.inference.temperature is not None else read_temperature(self.folder)
         return config if fitted is None else _with_inference(config, temperature=fitted)
+
+    @cached_property
+    def labelled(self) -> list[str]:
+        """Names of the training cases that had weak labels; none of a run of an earlier version."""
+        path = self.files.labelled
+        return [str(name) for name in json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else []
+
+    @cached_property
+    def folds(self) -> list[Run]:
+        """The runs of the folds that `train --folds` trained here; empty of any other run.
+
+        Raises:
+            UserError: some are not finished.
+        """
+        path = self.files.folds
+        if not path.is_file():
+            return []
+        count = int(json.loads(path.read_text(encoding="utf-8"))["folds"])
+        runs = [Run(self.files.fold(number)) for number in range(count)]
+        done = [run.folder for run in runs if run.files.finished.is_file()]
+        if len(done) < count or not self.files.config.is_file():
+            names = f", or name those that are: --model {' '.join(map(str, done))}" if done else ""
+            what = f"{len(done)} of {count} folds are finished"
+            remedy = f"Go on with `unia-med train --folds {count} --resume`{names}"
+            raise UserError(what, where=self.folder, remedy=remedy)
+        return runs
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -238,6 +268,9 @@ def read_start(source: str) -> tuple[dict[str, torch.Tensor], list[str]]:
     folder = Path(source)
     if not is_bundle(folder):
         run = Run.open(source)
+        if run.folds:
+            remedy = f"Start from one of them, --from {run.files.fold(0)}, or train --folds {len(run.folds)}"
+            raise UserError("holds the folds of a run, and a training starts from one", source, remedy)
         return dict(run.method().state_dict()), list(run.classes)
     return load_state_file(folder / "models" / "model.pt"), list(Bundle(folder).classes)
 

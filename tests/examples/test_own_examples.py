@@ -43,7 +43,7 @@ def test_a_method_from_outside_the_package_trains(tmp_path: Path) -> None:
     write_dataset(tmp_path / "hearts", patients=4)
     shown = run("custom_method.py", tmp_path / "hearts", tmp_path / "run")
     assert "validation at step 10" in shown and (tmp_path / "run/checkpoints/best.pt").is_file()
-    assert "use: top_pixels" in (tmp_path / "run/config.yaml").read_text()
+    assert "use: method.py:TopPixels" in (tmp_path / "run/config.yaml").read_text()
 
 
 def test_the_custom_method_is_short() -> None:

@@ -29,6 +29,7 @@ COMMANDS = (
     "predict",
     "evaluate",
     "cardiac",
+    "next",
     "weaken",
     "export",
     "report",

@@ -10,6 +10,7 @@ from typing import Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from unia_med.config.custom import FILE_MARK
 from unia_med.config.schema import MethodConfig, RunConfig
 from unia_med.config.shipped import find_config
 from unia_med.errors import UserError, suggestion
@@ -51,7 +52,7 @@ def load_config(name: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
     Raises:
         UserError: naming every faulty key by its dotted path.
     """
-    values = read_yaml(find_config(name))
+    values = read_config(find_config(name))
     apply_overrides(values, overrides)
     return parse_config(values, name)
 
@@ -134,6 +135,20 @@ def read_yaml(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict):
         raise UserError(f"holds a {type(values).__name__}, expected keys with values", where=path)
+    return values
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the values of a config file; the file of a method of one's own, relative to its folder, as a full path.
+
+    Args:
+        path: the YAML file.
+    """
+    values = read_yaml(path)
+    method = values.get("method")
+    use = method.get("use") if isinstance(method, dict) else None
+    if isinstance(method, dict) and isinstance(use, str) and FILE_MARK in use and not use.startswith("~"):
+        values["method"] = {"name": "custom", **method, "use": str(path.resolve().parent / use)}
     return values
 
 

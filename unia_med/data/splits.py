@@ -52,6 +52,33 @@ def split_cases(cases: Sequence[CaseFiles], split: SplitConfig, seed: int) -> di
     }
 
 
+def fold_lists(
+    cases: Sequence[CaseFiles], split: SplitConfig, seed: int, folds: int, fold: int
+) -> dict[Part, list[str]]:
+    """Return the patients of each part for one of several folds, drawn from those that a split trains or validates on.
+
+    Test patients stay test patients in every fold; those that the split leaves out stay out.
+
+    Args:
+        cases: all cases of a data set.
+        split: how the config divides them; of `kfold` all patients are drawn from.
+        seed: order in which patients are shuffled.
+        folds: number of parts, at least 2.
+        fold: the part that validates, from 0.
+
+    Raises:
+        UserError: more folds than patients, or a split that contradicts the data.
+    """
+    parts = split_cases(cases, split, seed)
+    pool = sorted({case.patient for part in ("train", "val") for case in parts[part]})
+    if folds > len(pool):
+        what = f"{folds} folds for {len(pool)} patients"
+        raise UserError(what, where="--folds", remedy="Use 2 up to the number of patients")
+    val = _shuffled(pool, seed)[fold::folds]
+    test = sorted({case.patient for case in parts["test"]})
+    return {"train": [patient for patient in pool if patient not in val], "val": sorted(val), "test": test}
+
+
 def patient_number(patient: str) -> int:
     """Return the last number in a patient's name.
 

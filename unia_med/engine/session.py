@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from unia_med import distributed
-from unia_med.build import build_dataset, build_method, check_weights, resolve_device
+from unia_med.build import build_dataset, build_method, check_weights, method_file, resolve_device, with_digest
+from unia_med.config.custom import CustomConfig
 from unia_med.config.data import SYNTHETIC
 from unia_med.config.device import described, for_device
 from unia_med.config.load import dump_config, load_config, plain
@@ -33,7 +34,8 @@ from unia_med.engine.synthetic import train_on_prior
 from unia_med.engine.trainer import Trainer, precision
 from unia_med.engine.validation import Validation
 from unia_med.errors import UserError
-from unia_med.files import remove_leftovers, write_json
+from unia_med.files import remove_leftovers, write_atomically, write_json
+from unia_med.labels import IGNORE
 from unia_med.run_files import RunFiles
 
 _LOG = logging.getLogger(__name__)
@@ -91,7 +93,7 @@ def run_training(
         UserError: data or a folder that cannot be used.
     """
     where = distributed.device_of_this_process(resolve_device(device))
-    config = for_device(config, where.type)
+    config = with_digest(for_device(config, where.type))
     check_weights(config.network)
     if config.data.name == SYNTHETIC:
         _in_folder(config, output, resume, where, {}, lambda: train_on_prior(config, output, where))
@@ -143,6 +145,9 @@ def _prepared(
     )
     slices.discordant_weight = _BALANCED_WEIGHT if config.training.balanced else 1.0
     slices.labelled_share = config.training.labelled_share
+    if distributed.is_main():
+        known = [name for name, found in (labels or {}).items() if (found != IGNORE).any()]
+        write_json(RunFiles(output).labelled, sorted(known))
     _LOG.info("%d training slices of %d volumes", len(slices), len(parts["train"]))
     if config.training.keep_best_by == "none":
         _LOG.info("best.pt will be the last state: validation masks are looked at, but choose nothing")
@@ -231,8 +236,19 @@ def _prepare_folder(
             write_json(files.split, {part: {case.name: case.patient for case in parts[part]} for part in parts})
         write_environment(files.environment, device, config.seed)
         # The last of the records: a folder without it is one in which nothing has begun.
-        dump_config(config, files.config)
+        dump_config(_with_own_method(config, files), files.config)
     distributed.barrier()
+
+
+def _with_own_method(config: RunConfig, files: RunFiles) -> RunConfig:
+    """Copy the file of a method of one's own into the run folder, and return a config that names the copy."""
+    method = config.method
+    if not isinstance(method, CustomConfig) or method.digest is None:
+        return config
+    path, (_, _, name) = method_file(method), method.use.rpartition(":")
+    if path != files.method.resolve():
+        write_atomically(files.method, lambda file: file.write(path.read_bytes()))
+    return config.model_copy(update={"method": method.model_copy(update={"use": f"{files.method.name}:{name}"})})
 
 
 def _check_room(output: Path) -> None:
@@ -240,13 +256,16 @@ def _check_room(output: Path) -> None:
     if output.exists() and not output.is_dir():
         raise UserError("is a file, and no run either", output, "Name another --output")
     remove_leftovers(output)
-    known = {RunFiles(output).environment, RunFiles(output).data, RunFiles(output).split}
+    known = {RunFiles(output).environment, RunFiles(output).data, RunFiles(output).split, RunFiles(output).method}
     if output.is_dir() and not set(output.iterdir()) <= known:
         raise UserError("this is not an empty folder, and no run either", output, "Name another --output")
 
 
 def _check_resumable(config: RunConfig, stored: Path) -> None:
-    changed = sorted(set(differences(plain(config), plain(load_config(stored)))) - FREE_ON_RESUME)
+    earlier, free = load_config(stored), set(FREE_ON_RESUME)
+    if isinstance(config.method, CustomConfig) and config.method.digest is not None:
+        free |= {"method.use"}  # the same file by its digest, elsewhere
+    changed = sorted(set(differences(plain(config), plain(earlier))) - free)
     if changed:
         what = f"the run that is there has other settings: {', '.join(changed)}"
         raise UserError(what, stored, f"Resume it with --config {stored}")

@@ -1,0 +1,88 @@
+"""Are the cases that `unia-med next` chooses worth more than cases at random? On ACDC, from five scribbled patients.
+
+    python examples/next_study.py ACDC runs/study 0 1
+
+Per seed a network learns from the scribbles; then, twice, five cases are corrected in three slices each, by their
+masks, and the network learns on from there. Prints the mean Dice of the validation patients after 0, 5 and 10
+corrections. A third of ACDC and short trainings, so that a laptop does it in an hour.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+import unia_med
+from unia_med.data.io.read import read_volume
+from unia_med.selection.annotate import Choice, Pool, find_pool
+from unia_med.selection.write import write_choice
+
+ITERATIONS, CASES, SLICES = {"first": 150, "round": 80}, 5, 3
+CONFIG = {
+    "data": {
+        "name": "acdc",
+        "split": {"kind": "modulo", "val": [13, 14, 15], "test": [0, *range(7, 13), *range(16, 20)]},
+        "tags": {"source": "none"},
+        "labels": [{"kind": "scribbles", "source": "files", "patients": 5, "fill": "walker"}],
+        "grid": {"spacing_mm": 2.5, "size": [96, 96]},
+    },
+    "network": {"backbone": "lite0"},
+    "method": {"name": "partial"},
+    "training": {"batch_size": 8, "learning_rate": 0.001, "labelled_share": 0.8},
+    "inference": {"postprocess": {"largest_component": True}},
+}
+
+
+def at_random(pool: Pool, generator: np.random.Generator) -> list[Choice]:
+    """Return cases of different patients and slices of them, all drawn."""
+    chosen: dict[str, Choice] = {}
+    for index in generator.permutation(len(pool.cases)):
+        case = pool.cases[index]
+        if case.patient not in chosen and len(chosen) < CASES:
+            image = read_volume(case.image)
+            slices = sorted(generator.permutation(image.shape[2])[:SLICES].tolist())
+            labels = np.full(image.shape, 255, np.uint8)
+            labels[:, :, slices] = 0
+            chosen[case.patient] = Choice(case, slices, math.nan, math.inf, labels, image)
+    return list(chosen.values())
+
+
+def correct(folder: Path) -> None:
+    """Do what a person does in a viewer: the truth in the slices that were chosen."""
+    with (folder / "next.csv").open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            path = folder / row["labels"]
+            shown, truth = nib.load(path), nib.load(row["image"].replace(".nii", "_gt.nii"))
+            values = np.where(np.asarray(shown.dataobj) == 255, 255, np.asarray(truth.dataobj)).astype(np.uint8)
+            nib.save(nib.Nifti1Image(values, shown.affine), path)
+
+
+def main(data: str, output: Path, seeds: list[int]) -> int:
+    """Train both ways and print a line per seed, way and number of corrections."""
+    for seed in seeds:
+        budget = {"seed": seed, "data.root": data, "training.iterations": ITERATIONS["first"]}
+        first = unia_med.train(CONFIG, output / f"{seed}_first", set=budget, resume=True)
+        print(f"seed {seed}, scribbles alone: {first.metrics[-1]['val_dice']:.4f}", flush=True)
+        for way in ("next", "random"):
+            run, generator = first, np.random.default_rng(seed)
+            for number in (1, 2):
+                folder = output / f"{seed}_{way}_{number}_labels"
+                if way == "next":
+                    unia_med.choose_next(run, data, folder, count=CASES, slices=SLICES)
+                else:
+                    pool = find_pool(run.config, Path(data), run.labelled)
+                    write_choice(at_random(pool, generator), pool, run.config, str(run.folder.resolve()), folder)
+                correct(folder)
+                budget = {"training.iterations": ITERATIONS["round"]}
+                run = unia_med.train(folder / "next.yaml", output / f"{seed}_{way}_{number}", set=budget)
+                print(f"seed {seed}, {way}, {CASES * number}: {run.metrics[-1]['val_dice']:.4f}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], Path(sys.argv[2]), [int(seed) for seed in sys.argv[3:]]))

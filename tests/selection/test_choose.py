@@ -1,0 +1,76 @@
+"""Doubt and difference against hand-made cases and a brute-force count."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from unia_med.selection.choose import choose_cases, choose_slices, distances
+from unia_med.selection.doubt import Look, look, slice_doubts
+
+
+def test_doubt_is_the_mean_in_and_near_the_structures_of_a_slice_and_its_neighbours() -> None:
+    generator = np.random.default_rng(0)
+    labels = np.zeros((12, 10, 5), np.uint8)
+    labels[4:6, 5, 1] = 2
+    labels[8, 2, 4] = 1
+    uncertainty = generator.random(labels.shape).astype(np.float32)
+    found = slice_doubts(labels, uncertainty, (2.5, 3.0))  # 5 mm are two pixels
+    for z in range(5):
+        near = []
+        for x, y in np.ndindex(12, 10):
+            seeds = np.argwhere(labels[:, :, max(0, z - 1) : z + 2].any(2))
+            if len(seeds) and np.abs(seeds - (x, y)).sum(1).min() <= 2:
+                near.append(uncertainty[x, y, z])
+        assert found[z] == pytest.approx(np.mean(near) if near else 0.0, rel=1e-5)
+
+
+def test_a_volume_in_which_nothing_is_found_is_doubted_by_its_worst_voxels() -> None:
+    uncertainty = np.zeros((20, 10, 2), np.float32)
+    uncertainty[:2, :5, 1] = 0.8  # 10 of 200 voxels are 5 %
+    assert slice_doubts(np.zeros((20, 10, 2), np.uint8), uncertainty, (1.0, 1.0)) == pytest.approx([0.0, 0.8])
+
+
+def test_cases_are_doubted_and_unlike_what_is_labelled_or_chosen() -> None:
+    place = np.array([0.0, 0.1, 5.0, 5.1, 9.0])
+    between = np.abs(place[:, None] - place[None])
+    names = ["a", "b", "c", "d", "e"]
+    # Case 0 is labelled: 1 is next to it, 3 is doubted more than 2 but next to it, 4 is far and hardly doubted.
+    doubts = [0.9, 0.9, 0.4, 0.5, 0.2]
+    assert [index for index, _ in choose_cases(doubts, between, [0], names, 3)] == [3, 4, 1]
+    assert choose_cases(doubts, between, [0], names, 1)[0][1] == pytest.approx(5.1)
+    first = choose_cases([0.1, 0.3, 0.2, 0.0, 0.0], between, [], names, 1)
+    assert first == [(1, np.inf)]
+    # Two frames of a patient: the second waits for the others.
+    twice = choose_cases([0.1, 0.1, 0.9, 0.9, 0.1], between, [0], ["a", "b", "c", "c", "e"], 4)
+    assert [index for index, _ in twice] == [3, 4, 1, 2]
+    assert len(choose_cases(doubts, between, [0], names, 99)) == 4
+
+
+def test_slices_keep_apart_while_the_volume_is_long_enough() -> None:
+    doubt = np.array([0.1, 0.9, 0.89, 0.88, 0.2, 0.5, 0.4])
+    assert choose_slices(doubt, 2) == [1, 3]  # 0.88 * 2 / 3 beats 0.89 / 3 and 0.5
+    assert choose_slices(doubt, 1) == [1]
+    assert choose_slices(np.array([0.3, 0.0]), 5) == [0, 1]
+
+
+def test_images_and_masks_weigh_alike_in_a_distance() -> None:
+    image = np.zeros((3, 64), np.float32)
+    image[1] = 1000.0
+    mask = np.zeros((3, 64), np.float32)
+    mask[2] = 0.001
+    looks = [Look(np.zeros(1), image[i], mask[i]) for i in range(3)]
+    between = distances(looks)
+    assert between[0, 1] == pytest.approx(between[0, 2])
+    assert between[1, 2] == pytest.approx(2 * between[0, 1])
+
+
+def test_a_look_scales_intensities_and_counts_classes() -> None:
+    array = np.linspace(0, 4000, 16 * 16 * 2).reshape(16, 16, 2)
+    labels = np.zeros((16, 16, 2), np.uint8)
+    labels[:8, :, 0] = 1
+    found = look(array, labels, np.zeros(labels.shape, np.float32), (1.0, 1.0), 2)
+    again = look(array * 7 + 3, labels, np.zeros(labels.shape, np.float32), (1.0, 1.0), 2)
+    np.testing.assert_allclose(found.image, again.image, atol=1e-5)
+    mask = found.mask.reshape(2, 8, 8)
+    assert (mask[0, :4] == 0.5).all() and (mask[0, 4:] == 0).all() and (mask[1] == 0).all()

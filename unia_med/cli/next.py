@@ -1,0 +1,83 @@
+"""`unia-med next`: which cases and slices to annotate next, prefilled for a viewer."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unia_med.cli.options import add_device, new_command
+
+if TYPE_CHECKING:
+    from unia_med.data.sample import CaseFiles
+
+EXAMPLE = """unia-med next runs/first scans --count 5
+unia-med next runs/first scans --count 10 --slices 1 --output round2"""
+
+DETAILS = """
+Predicts the images of FOLDER and chooses cases that the model doubts (mean uncertainty in and near its structures) and
+that are unlike what is labelled or chosen already, one per patient where it can; and of each case the slices that it
+doubts most. Of the run's own data set only training cases without labels are looked at. Writes to the output folder:
+
+  labels/NAME_masks.nii.gz  the prediction in the chosen slices, 255 (not annotated) in all others; correct it there
+  next.csv                  case, slices (from 0), doubt and distance, the most useful case first
+  next.yaml                 config of the next training, in which these volumes win over all other labels
+
+and prints the command of that training."""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare the command.
+
+    Args:
+        subparsers: of the main parser.
+    """
+    summary = "Choose which cases and slices to annotate next, and prefill their labels."
+    parser = new_command(subparsers, "next", summary, EXAMPLE)
+    parser.description = f"{parser.description}\n{DETAILS}"
+    parser.add_argument("model", metavar="RUN", help="run folder of `unia-med train`, or name of a shipped model")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="images to choose from")
+    parser.add_argument("--count", type=int, default=5, metavar="N", help="how many cases (default: 5)")
+    parser.add_argument("--slices", type=int, default=3, metavar="N", help="how many slices of each (default: 3)")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="folder to write, new or empty (default: RUN_next beside the run)"
+    )
+    add_device(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Choose, write, and print what to do next.
+
+    Args:
+        args: parsed command line.
+
+    Raises:
+        UserError: no run, no image, or a folder that holds something already.
+    """
+    from unia_med import api
+
+    output = args.output or Path(f"{args.model.rstrip('/')}_next")
+    found = api.choose_next(
+        args.model,
+        args.folder,
+        output,
+        count=args.count,
+        slices=args.slices,
+        device=args.device,
+        track=_tracked,
+    )
+    print(found.table.read_text(encoding="utf-8").strip())
+    print(
+        f"\nCorrect the listed slices of {len(found.labels)} volumes in {found.folder / 'labels'} and save them there."
+    )
+    print("Then train on them, starting from this model:")
+    print(f"  unia-med train --config {found.config} --from {args.model} --output {args.model.rstrip('/')}_corrected")
+    return 0
+
+
+def _tracked(cases: Sequence[CaseFiles]) -> Iterable[CaseFiles]:
+    from rich.progress import track
+
+    return track(cases, "looking", disable=not sys.stdout.isatty(), transient=True)
