@@ -208,7 +208,7 @@ def inspect(
 
 
 def export(
-    model: str | os.PathLike[str] | Run | Model,
+    model: str | os.PathLike[str] | Run | Model | Sequence[str | os.PathLike[str] | Run],
     output: str | os.PathLike[str],
     *,
     onnx: bool | None = None,
@@ -218,7 +218,8 @@ def export(
     """Write a trained run as a MONAI bundle that runs without this package, and return notes about it.
 
     Args:
-        model: a run, its folder, the name of a shipped model, or what `load` made of one.
+        model: a run, its folder, the name of a shipped model, or what `load` made of one; of several runs, and of a
+            run of folds, the average.
         output: folder of the bundle; new or empty.
         onnx: write `model.onnx`, too; None does where its packages are there.
         authors: who trained the run, for metadata and model card.
@@ -228,12 +229,19 @@ def export(
         UserError: no run, or one that cannot be exported.
     """
     from unia_med.bundle.export import export_bundle
+    from unia_med.inference.ensemble import Ensemble
     from unia_med.runs import Run
 
-    trained = opened(model).trained
+    chosen = opened(model)
+    trained = chosen.trained
+    given = {"authors": authors, "copyright_notice": copyright}
+    runs = [one for one in getattr(trained, "members", [trained]) if isinstance(one, Run)]
+    if isinstance(trained, Ensemble) and len(runs) == len(trained.members):
+        return export_bundle(runs, Path(output), onnx, cleaning=trained.cleaning, **given)
     if not isinstance(trained, Run):
-        raise UserError("is a bundle already", where=trained.name, remedy="Copy its folder")
-    return export_bundle(trained, Path(output), onnx, authors=authors, copyright_notice=copyright)
+        what = "is a bundle already" if trained.kind == "bundle" else "holds a bundle or another average"
+        raise UserError(what, where=trained.name, remedy="Name the runs themselves, or copy the bundle's folder")
+    return export_bundle(trained, Path(output), onnx, **given)
 
 
 def choose_next(

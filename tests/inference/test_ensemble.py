@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -80,6 +84,40 @@ def test_common_steps_of_post_processing_follow_the_names(folder: Path) -> None:
     assert np.array_equal(raw, by_hand(folder).argmax(0))
     assert np.array_equal(found, postprocess(raw, largest_component=[1]))
     assert not np.array_equal(found, raw)
+
+
+def test_the_bundle_of_an_average_gives_its_masks(folder: Path, tmp_path: Path) -> None:
+    # The same grid, another order of classes and another temperature: a bundle brings an image to one grid.
+    values = (folder / "other" / "config.yaml").read_text("utf-8")
+    grid = {"spacing_mm: 3.0": "spacing_mm: 4.0", "slice_axis: axial": "slice_axis: stored"}
+    alike = folder / "alike"
+    shutil.copytree(folder / "other", alike)
+    for old, new in grid.items():
+        assert old in values
+        values = values.replace(old, new)
+    (alike / "config.yaml").write_text(values)
+    bundle = tmp_path / "average_segmentation"
+    models = ["--model", str(folder / "one"), str(alike)]
+    assert main(["export", *models, "--output", str(bundle), "--no-onnx"]) == 0
+    (tmp_path / "images").mkdir()
+    shutil.copy(folder / "scan.nii.gz", tmp_path / "images")
+    program = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(bundle / "configs/inference.json")]
+    ends = ["--bundle_root", str(bundle), "--dataset_dir", str(tmp_path / "images"), "--save_uncertainty", "True"]
+    environment = {**os.environ, "PYTHONPATH": "", "OMP_NUM_THREADS": "1"}
+    monai = [*program, *ends, "--output_dir", str(tmp_path / "monai")]
+    subprocess.run(monai, check=True, cwd=tmp_path, env=environment, capture_output=True)
+    scan = ["--input", str(tmp_path / "images"), "--output", str(tmp_path / "own"), "--uncertainty"]
+    assert main(["predict", *models, *scan]) == 0
+    for name, tolerance in (("scan_seg", 0), ("scan_uncertainty", 1e-5)):
+        found, own = (np.asarray(nib.load(tmp_path / f"{at}/{name}.nii.gz").dataobj) for at in ("monai", "own"))
+        np.testing.assert_allclose(found, own, atol=tolerance)
+    assert len(np.unique(np.asarray(nib.load(tmp_path / "monai/scan_seg.nii.gz").dataobj))) == 4
+    card = json.loads((bundle / "configs" / "metadata.json").read_text())
+    assert "mean of 2 networks" in card["description"]
+    with pytest.raises(UserError, match=r"other: data.grid differs from that of one"):
+        unia_med.export([folder / "one", folder / "other"], tmp_path / "refused_segmentation")
+    with pytest.raises(UserError, match="holds a bundle"):
+        unia_med.export([folder / "one", folder / "other_segmentation"], tmp_path / "refused_segmentation")
 
 
 def test_other_classes_are_refused_by_name(folder: Path) -> None:

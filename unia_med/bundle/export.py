@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unia_med.bundle.average import about, averaged
 from unia_med.bundle.card import card, settings_text
 from unia_med.bundle.carried import write_carried
 from unia_med.bundle.onnx import INSTALL, TOLERANCE, missing_packages, run_onnx, write_onnx
@@ -55,21 +56,24 @@ _SAME = 1e-5
 
 
 def export_bundle(
-    run: Run | Path | str,
+    run: Run | Path | str | Sequence[Run],
     output: Path,
     onnx: bool | None = None,
     *,
     authors: str | None = None,
     copyright_notice: str | None = None,
+    cleaning: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Write a bundle; the folder appears whole, checked against the run, or not at all.
 
     Args:
-        run: what is exported, or its folder.
+        run: what is exported, or its folder; of several runs the average.
         output: folder of the bundle; must be new or empty.
         onnx: write `model.onnx`, too; None does where the packages are there.
         authors: who trained the run, for metadata and model card.
         copyright_notice: of the weights, for the metadata.
+        cleaning: of several runs, the steps of post-processing with labels in the order of the first; None: those
+            that all have in common.
 
     Returns:
         What the user should know, one sentence each.
@@ -79,22 +83,23 @@ def export_bundle(
             or ONNX is asked for and its packages are missing.
     """
     _check_output(output)
-    run = Run.open(run)
-    checkpoint = run.checkpoint
+    runs = list(run) if isinstance(run, Sequence) and not isinstance(run, str) else [Run.open(run)]
+    checkpoint = runs[0].checkpoint
     missing = missing_packages()
     if onnx and missing:
         raise UserError(f"ONNX needs {', '.join(missing)}", where="--onnx", remedy=INSTALL)
     with_onnx = not missing if onnx is None else onnx
-    config = run.config
-    notes = _check_settings(config)
+    notes = list(dict.fromkeys(note for one in runs for note in _check_settings(one.config)))
     if onnx is None and missing:
         notes.append(f"model.onnx was left out: {', '.join(missing)} not installed. {INSTALL}")
     step = load_checkpoint(checkpoint, keys=()).get("step")
+    method, config = (runs[0].method(), runs[0].config) if len(runs) == 1 else averaged(runs, cleaning)
     with writing_in(output), _whole(output) as folder:
         given = {"authors": authors, "copyright": copyright_notice}
-        values = {**_path_values(config), **card(config, run.folder, step, output.resolve().name)}
+        values = {**_path_values(config), **card(config, runs[0].folder, step, output.resolve().name)}
+        values |= about(runs, values) if len(runs) > 1 else {}
         values.update({name: text for name, text in given.items() if text})
-        _write(folder, run.method(), config, values, with_onnx)
+        _write(folder, method, config, values, with_onnx)
     if "segmentation" not in output.name.lower():
         notes.append(f"MONAI Label reads the kind of task from the folder's name: {output.name}_segmentation would do")
     return notes

@@ -8,6 +8,7 @@ from pathlib import Path
 from unia_med.cli.options import new_command
 
 EXAMPLE = """unia-med export --model runs/acdc --output acdc_segmentation
+unia-med export --model runs/a runs/b --output average_segmentation
 python -m monai.bundle run --config_file acdc_segmentation/configs/inference.json --bundle_root acdc_segmentation \\
     --dataset_dir images --output_dir masks"""
 
@@ -27,7 +28,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = new_command(subparsers, "export", "Write a trained run as a MONAI bundle.", EXAMPLE)
     parser.description = f"{parser.description}\n{DETAILS}"
     parser.add_argument(
-        "--model", required=True, metavar="RUN", help="run folder of `unia-med train`, or name of a shipped model"
+        "--model",
+        required=True,
+        nargs="+",
+        metavar="RUN",
+        help="run folder of `unia-med train`, or name of a shipped model; of several the average",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="BUNDLE", help="folder to make; new or empty")
     parser.add_argument(

@@ -115,7 +115,11 @@ class EnsemblePredictor:
     ) -> None:
         self.members, self.classes = tuple(members), tuple(members[0].classes)
         self.slice_axis: SliceAxis = members[0].slice_axis
-        self.cleaning = dict(cleaning) if cleaning is not None else common_cleaning(members)
+        self.cleaning = (
+            dict(cleaning)
+            if cleaning is not None
+            else common_cleaning([(one.cleaning, one.classes) for one in members])
+        )
         self.postprocess = postprocess
         self._orders = [[0, *(1 + list(one.classes).index(name) for name in self.classes)] for one in members]
 
@@ -160,19 +164,19 @@ class EnsemblePredictor:
         return orient_back(turned, frame.affine, self.slice_axis)
 
 
-def common_cleaning(members: Sequence[Averageable]) -> dict[str, Any]:
-    """Return the steps of post-processing that all members have, with labels in the order of the first.
+def common_cleaning(steps: Sequence[tuple[Mapping[str, Any], Sequence[str]]]) -> dict[str, Any]:
+    """Return the steps of post-processing that all models have, with labels in the order of the first one's classes.
 
     Args:
-        members: loaded models.
+        steps: of each model, with its classes.
     """
-    by_name = [_with_names(member.cleaning, member.classes) for member in members]
+    by_name = [_with_names(own, classes) for own, classes in steps]
     first = by_name[0]
     common = {step: value for step, value in first.items() if all(other.get(step) == value for other in by_name)}
-    left = sorted({step for steps in by_name for step, value in steps.items() if value and step not in common})
+    left = sorted({step for own in by_name for step, value in own.items() if value and step not in common})
     if left:
         LOG.info("post-processing that the models do not have in common is left out: %s", ", ".join(left))
-    classes = list(members[0].classes)
+    classes = list(steps[0][1])
     largest = common.get("largest_component", False)
     if isinstance(largest, frozenset):
         largest = sorted(1 + classes.index(name) for name in largest)
