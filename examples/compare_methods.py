@@ -19,6 +19,8 @@ from unia_med.pipeline.comparison import Comparison, Entry, compare, select
 PHANTOM = "phantom: synthetic hearts, side of the RV"
 SHAPE = "convex LV, round wall"
 ELLIPSES = "LV and wall fill their boxes as ellipses, the RV is bright"
+SHIPPED = "cardiac-sax, phantom: synthetic hearts"
+START = "cardiac-sax"
 ALPHAS = "alphas chosen on training masks"
 SCRIBBLES = "data.labels=[{kind: scribbles, source: files, fill: none}]"
 TEACHING = "phantom + self-training"
@@ -32,6 +34,9 @@ POINTS = (
     "data.tags.source=labels",
 )
 PARTIAL_POINTS = (*PARTIAL, "method.weights.annotations=0.2")
+ALONE = ("data.tags={source: none}", "prior.names=[]", "prior.rounds=1", "training.labelled_share=0.9")
+SCRIBBLES5 = (*ALONE, "data.labels=[{kind: scribbles, source: files, patients: 5, fill: none}]")
+"""Controls of equal budget: no tag, no synthetic slice and no self-training, only what was drawn."""
 ENTRIES = (
     Entry("full", "acdc_cpu_full.yaml", "masks"),
     Entry("walker", "acdc_cpu_walker.yaml", "scribbles", SHAPE),
@@ -53,6 +58,14 @@ ENTRIES = (
         work=f"points + {TEACHING}, plain network",
     ),
     Entry("unia_tags", "acdc_cpu_tags.yaml", "tags, merged classes"),
+    Entry("adapt_images", "acdc_images_only.yaml", "images", SHIPPED),
+    Entry("adapt_tags", "acdc_adapt_tags.yaml", "tags", SHIPPED),
+    Entry("adapt_masks1", "acdc_adapt_masks1.yaml", "tags; masks of 1 patient", SHIPPED),
+    Entry("adapt_masks3", "acdc_adapt_masks3.yaml", "tags; masks of 3 patients", SHIPPED),
+    Entry("adapt_scribbles5", "acdc_adapt_scribbles5.yaml", "tags; scribbles of 5 patients", f"{SHIPPED}; {SHAPE}"),
+    Entry("partial_masks1", "acdc_adapt_masks1.yaml", "masks of 1 patient", START, overrides=ALONE),
+    Entry("partial_masks3", "acdc_adapt_masks3.yaml", "masks of 3 patients", START, overrides=ALONE),
+    Entry("partial_scribbles5", "acdc_adapt_scribbles5.yaml", "scribbles of 5 patients", START, overrides=SCRIBBLES5),
     Entry("aalr", "acdc_cpu_aalr.yaml", "tags", PHANTOM),
     Entry("affinitynet", "affinitynet_acdc.yaml", "tags, merged classes", ALPHAS, recipe=True, part="segmentation"),
     Entry("cam_alone", "affinitynet", "tags, merged classes", part="classifier"),

@@ -33,6 +33,17 @@ def test_scores_are_those_of_the_blocks() -> None:
     assert scores["volumes"] == 2 and scores["no_heart_found"] == 0
 
 
+def test_dice_of_all_voxels_together_and_of_the_heart_as_one() -> None:
+    """Per slice of ED: LV 30 of 50, wall 10 of 10; RV (10 pixels a slice) in 4 of its 2 slices. ES: LV 15 of 20."""
+    scores = heart_scores([_volume("ED", 30, 50, rv_found=4), _volume("ES", 15, 20, rv_found=2)])
+    assert scores["dice_of_all_voxels"]["LV"] == pytest.approx(2 * (30 + 15) / (30 + 50 + 15 + 20), abs=1e-4)
+    full = (2 * (40 * 6 + 20), (40 * 6 + 40) + (60 * 6 + 20))  # twice the common voxels, and both sizes
+    empty = (2 * (25 * 6 + 20), (25 * 6 + 20) + (30 * 6 + 20))
+    mean = np.mean([both / total for both, total in (full, empty)])
+    together = (full[0] + empty[0]) / (full[1] + empty[1])
+    assert scores["heart"] == {"mean": pytest.approx(mean, abs=1e-4), "all_voxels": pytest.approx(together, abs=1e-4)}
+
+
 def test_views_are_undone() -> None:
     array = np.arange(24).reshape(2, 3, 4)
     for there, back in VIEWS.values():

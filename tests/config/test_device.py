@@ -21,6 +21,8 @@ def test_a_cuda_device_takes_its_own_budget_and_a_cpu_does_not() -> None:
     assert for_device(on_cuda, "cpu") == on_cuda
     found = described(on_cuda, "cuda:0", "mixed bfloat16")
     assert found == "cuda:0, mixed bfloat16: a teacher of 30 steps, then 70 steps of 8 slices"
+    started = on_cuda.model_copy(update={"training": on_cuda.training.model_copy(update={"start_from": "runs/a"})})
+    assert described(started, "cuda:0", "float32") == "cuda:0, float32: 70 steps of 8 slices"
 
 
 def test_without_a_teacher_the_prior_stays() -> None:

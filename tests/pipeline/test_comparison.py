@@ -90,6 +90,15 @@ def test_every_row_is_trained_once_with_a_reference_of_equal_budget(
     assert len(verbs.calls) == before
 
 
+def test_a_run_that_starts_from_a_model_trains_no_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    verbs = Recorder(monkeypatch)
+    adapted = Entry("adapted", "acdc_images_only.yaml", "images")
+    compare(Comparison(tmp_path / "data", tmp_path, scale=0.1), (FULL, adapted), [adapted], [0])
+    settings = verbs.named("train")[0][1]["settings"]
+    assert settings["training.iterations"] == "90" and "prior.phantom.iterations" not in settings
+    assert [output.name for output, _ in verbs.named("train")] == ["adapted_seed0", "full_90_seed0"]
+
+
 def test_an_interrupted_run_is_resumed_and_a_failed_case_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Recorder(monkeypatch, interrupted="train")
     with pytest.raises(KeyboardInterrupt):

@@ -46,6 +46,8 @@ def heart_scores(volumes: Sequence[ScoredVolume]) -> dict[str, Any]:
     return {
         "volumes": len(volumes),
         "dice": dice_by_class(volumes),
+        "dice_of_all_voxels": dice_of_all_voxels(volumes),
+        "heart": dice_of_the_heart(volumes),
         "by_group": {group: dice_by_class([one for one in volumes if one.group == group]) for group in groups},
         "by_phase": {phase: dice_by_class(part) for phase, part in by_phase.items()},
         "by_level": {phase: dice_by_level(part) for phase, part in by_phase.items()},
@@ -60,6 +62,19 @@ def dice_by_class(volumes: Sequence[ScoredVolume]) -> dict[str, float]:
     table = np.array([[dice(one.found == k, one.true == k) for k in (1, 2, 3)] for one in volumes], float)
     means = np.nanmean(table, 0)
     return dict(zip((*CLASSES, "mean"), np.round([*means, means.mean()], 4).tolist(), strict=True))
+
+
+def dice_of_all_voxels(volumes: Iterable[ScoredVolume]) -> dict[str, float]:
+    """Return Dice per class over the voxels of all volumes together, as some papers count it."""
+    table = np.array([[_overlap(one.found == k, one.true == k) for k in (1, 2, 3)] for one in volumes]).sum(0)
+    return dict(zip(CLASSES, np.round(table[:, 0] / np.maximum(table[:, 1], 1), 4).tolist(), strict=True))
+
+
+def dice_of_the_heart(volumes: Sequence[ScoredVolume]) -> dict[str, float]:
+    """Return Dice of all classes taken as one: the mean of volumes, and over the voxels of all volumes together."""
+    table = np.array([_overlap(one.found > 0, one.true > 0) for one in volumes])
+    mean, (both, total) = (table[:, 0] / np.maximum(table[:, 1], 1)).mean(), table.sum(0)
+    return {"mean": round(float(mean), 4), "all_voxels": round(float(both / max(total, 1)), 4)}
 
 
 def dice_by_level(volumes: Iterable[ScoredVolume]) -> dict[str, dict[str, float]]:

@@ -34,6 +34,8 @@ def described(config: RunConfig, device: str, precision: str) -> str:
         device: as torch names it.
         precision: such as `float32`.
     """
-    training, teacher = config.training, config.prior.teacher()
+    training = config.training
+    # A model to start from takes the teacher's place.
+    teacher = config.prior.teacher() if training.start_from is None else None
     first = "" if teacher is None else f"a teacher of {teacher[1].iterations} steps, then "
     return f"{device}, {precision}: {first}{training.iterations} steps of {training.batch_size} slices"

@@ -24,6 +24,7 @@ from unia_med.run_files import RunFiles
 
 if TYPE_CHECKING:
     from unia_med.config.schema import RunConfig
+    from unia_med.config.teacher import TeacherConfig
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ class Comparison:
         config = self._config(entry)
         iterations = scaled(config.training.iterations, self.scale)
         settings += [f"training.iterations={iterations}", f"training.validate_every={iterations}"]
-        if (teacher := config.prior.teacher()) is not None:
+        if (teacher := _trained_teacher(config)) is not None:
             settings.append(f"prior.{teacher[0]}.iterations={scaled(teacher[1].iterations, self.scale)}")
         return settings
 
@@ -187,9 +188,14 @@ class Comparison:
             stages = self._stage_budgets(owner)
             return sum(list(stages.values())[: list(stages).index(entry.part) + 1])
         config = self._config(owner)
-        prior = config.prior.teacher()
+        prior = _trained_teacher(config)
         teacher = scaled(prior[1].iterations, self.scale) if prior is not None else 0
         return teacher if entry.part else teacher + scaled(config.training.iterations, self.scale)
+
+
+def _trained_teacher(config: RunConfig) -> tuple[str, TeacherConfig] | None:
+    """Return the name and settings of the teacher that a run trains; none where it starts from a model."""
+    return None if config.training.start_from is not None else config.prior.teacher()
 
 
 def train_once(config: str, run: Path, settings: Sequence[str]) -> None:
