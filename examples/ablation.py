@@ -34,6 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of data, runs and tables")
     parser.add_argument("--acdc", type=Path, metavar="ROOT", help="the ACDC folder; without it the heart is left out")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, help="default: all whose data are at hand")
+    numbers = range(1, len(rows()) + 1)
+    listing = ", ".join(f"{number} {row.name}" for number, row in zip(numbers, rows(), strict=True))
+    parser.add_argument("--rows", nargs="+", type=int, choices=numbers, default=list(numbers), help=listing)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--scale", type=float, default=1.0, metavar="X", help="factor on all budgets")
     args = parser.parse_args(arguments)
@@ -42,7 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
         if "heart" in names and args.acdc is None:
             raise UserError("the task heart needs data", where="--tasks", remedy="Give the ACDC folder with --acdc")
         ablation = Ablation(args.output, args.scale, {"heart": args.acdc})
-        ablation.run([TASKS[name] for name in names], rows(), args.seeds)
+        wanted = [rows()[number - 1] for number in args.rows]
+        ablation.run([TASKS[name] for name in names], wanted, args.seeds)
     except UserError as error:
         print(f"ablation: error: {error}", file=sys.stderr)
         return 2
