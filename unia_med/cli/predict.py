@@ -23,11 +23,10 @@ Writes NAME_seg.nii.gz (uint8) and, with --uncertainty, NAME_uncertainty.nii.gz 
 NAME.nii.gz, on its own grid; a 4D cine gives 4D results. Beside them: summary.csv (per case the volume of each class
 in ml, mean and 95th percentile of the uncertainty inside the mask, and 1 under review where a person should look),
 classes.json (names of the labels) and per case NAME_seg.json (version, model, settings, source).
-A folder is searched with its sub-folders; files ending in
-_gt, _scribble(s), _points, _blocks, _boxes, _seg, _pred or _uncertainty are no images, and X_4d is left out where its
-frames X_frameNN lie next to it (name it as --input to predict it). Files of one name in several
-sub-folders give results in sub-folders. A file that fails is named at the end, with exit code 1. Under torchrun each
-process predicts its share of the images.
+A folder is searched with its sub-folders; files named like labels or results (X_gt, X-label, X_mask, label,
+X.seg.nrrd, labelsTr/X, X_seg, X_uncertainty, ...) are no images, and X_4d is left out where its frames X_frameNN lie
+next to it (name it as --input to predict it). Files of one name in several sub-folders give results in sub-folders.
+A file that fails is named at the end, with exit code 1. Under torchrun each process predicts its share of the images.
 
 A folder without such volumes is searched for a DICOM series by content. Its slices are ordered by their place in the
 patient and its phases by trigger time; FOLDER_seg.nii.gz is written, and a DICOM SEG, FOLDER_seg.dcm or, of a cine,

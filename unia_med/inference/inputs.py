@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unia_med.data.io.label_names import NAMED, split_labels
 from unia_med.data.io.suffixes import IMAGE_SUFFIXES, VOLUME_SUFFIXES, readable_suffix, volume_stem, volume_suffix
 from unia_med.data.io.walk import LeftOut, find_volumes
 from unia_med.errors import UserError
@@ -16,12 +17,8 @@ from unia_med.names import safe_name
 if TYPE_CHECKING:
     from unia_med.data.io.dicom.series import DicomSeries
 
-NO_IMAGES = ("_gt", "_scribble", "_scribbles", "_points", "_blocks", "_boxes", "_seg", "_pred", "_uncertainty")
-"""Endings of masks and results, which lie next to images and are no images."""
-
 _LOG = logging.getLogger(__name__)
 
-_NAMED = f"named like a mask or result ({', '.join(NO_IMAGES)})"
 _IN_OUTPUT = "in the output folder"
 _CINE = "a cine whose frames lie next to it"
 
@@ -33,9 +30,9 @@ _PICTURES = f"pictures ({', '.join(IMAGE_SUFFIXES)}), {_VOLUMES}"
 def find_images(path: Path, output: Path | None, pictures: bool = False) -> dict[str, Path]:
     """Images to predict, by name.
 
-    A file is taken whatever its name. In a folder, and below it, masks and results (`NO_IMAGES`), hidden files and
-    the output folder are left out, and so is a cine `X_4d` next to its own frames `X_frameNN`, as in ACDC. Where files
-    in several sub-folders have one name, all are called by their path inside the folder.
+    A file is taken whatever its name. In a folder, and below it, labels and results (see `label_names`), hidden files
+    and the output folder are left out, and so is a cine `X_4d` beside its own frames `X_frameNN`, as in ACDC. Where
+    files in several sub-folders have one name, all are called by their path inside the folder.
 
     Args:
         path: image file or folder.
@@ -123,14 +120,14 @@ def result_suffix(path: Path | None) -> str:
 
 
 def _images(folder: Path, output: Path | None, pictures: bool, left: LeftOut) -> list[Path]:
-    images = []
+    files = []
     for file in find_volumes(folder, left, readable_suffix if pictures else volume_suffix):
         if output is not None and _lies_in(file, output, folder):
             left.add(file, _IN_OUTPUT)
-        elif volume_stem(file).endswith(NO_IMAGES):
-            left.add(file, _NAMED)
         else:
-            images.append(file)
+            files.append(file)
+    images, labels = split_labels(files, folder)
+    left.add_all(labels, NAMED)
     return images
 
 
@@ -163,8 +160,8 @@ def _lies_in(path: Path, output: Path, start: Path) -> bool:
 
 
 def _what_instead(left: LeftOut, pictures: bool) -> str:
-    masks = len(left.by_reason.get(_NAMED, ()))
-    if masks:
-        return f"holds no image, only {masks} masks or results ({', '.join(NO_IMAGES)})"
+    labels = left.by_reason.get(NAMED, ())
+    if labels:
+        return f"holds no image, only {len(labels)} files {NAMED}, such as {labels[0].name}"
     what = "holds no image" if pictures else "holds no volume"
     return f"{what} ({left.line(0, 'image')})" if left.by_reason else what

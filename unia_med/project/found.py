@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,24 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from unia_med.data.io.label_file import LabelFile
+from unia_med.data.io.label_names import LABEL_WORDS, tokens
 from unia_med.data.io.read import read_header
 from unia_med.data.io.read_labels import read_label_file
 from unia_med.data.io.suffixes import is_image, is_segmentation, label_stem, readable_suffix
 from unia_med.data.io.volume import VolumeInfo
 from unia_med.errors import UserError
 
-WORDS = {
-    "scribbles": ("scribble", "scribbles", "stroke", "strokes", "seed", "seeds"),
-    "points": ("point", "points", "click", "clicks", "landmarks"),
-    "boxes": ("box", "boxes", "bbox", "bboxes"),
-    "masks": ("gt", "mask", "masks", "truth", "groundtruth", "manual", "dseg"),
-    "": ("label", "labels", "labelmap", "seg", "segmentation", "segmentations", "annotation", "annotations", "annot",
-         "roi", "rois", "lesion", "lesions", "contours", "labelstr", "labelsts"),
-}  # fmt: skip
-"""Words in file and folder names that indicate labels, by the kind they stand for; of the last, only the content
-decides."""
-
-_ALL_WORDS = {word for words in WORDS.values() for word in words}
 _MOST_VALUES = 64  # distinct values of a label volume; an image has hundreds
 _RESULT_FOLDERS = {"runs", "masks_predicted"}
 
@@ -52,21 +40,11 @@ class Found:
     unread: dict[Path, str] = field(default_factory=dict)
 
 
-def tokens(text: str) -> list[str]:
-    """Return the words of a name in small letters.
-
-    Example:
-        >>> tokens("Case12_T1-label")
-        ['case12', 't1', 'label']
-    """
-    return [part for part in re.split(r"[\W_]+", text.casefold()) if part]
-
-
 def words_of(path: Path, root: Path) -> list[str]:
     """Return the words in a file's name and folders that indicate labels."""
     folders = path.relative_to(root).parent.parts
     spoken = tokens(label_stem(path)) + [word for folder in folders for word in tokens(folder)]
-    return [word for word in spoken if word in _ALL_WORDS]
+    return [word for word in spoken if word in LABEL_WORDS]
 
 
 def look(root: Path) -> Found:
@@ -115,7 +93,7 @@ def _image_or_labels(path: Path, root: Path, found: Found) -> None:
         found.labels[path] = read_label_file(path)
         return
     header, spoken = read_header(path), words_of(path, root)
-    named_by_file = [word for word in tokens(label_stem(path)) if word in _ALL_WORDS]
+    named_by_file = [word for word in tokens(label_stem(path)) if word in LABEL_WORDS]
     # JPEG changes values: never labels. A fourth axis is that of channels or time: never labels either.
     flat = len(header.shape) == 3 and path.suffix.lower() not in (".jpg", ".jpeg")
     if flat and (file := _as_labels(path, bool(spoken), bool(named_by_file))) is not None:

@@ -13,7 +13,8 @@ from scipy import ndimage
 from unia_med.config.weak_labels import LabelKind
 from unia_med.data.io.geometry import spacing_of
 from unia_med.data.io.label_file import BACKGROUND_NAMES, LabelFile
-from unia_med.project.found import WORDS, words_of
+from unia_med.data.io.label_names import WORDS
+from unia_med.project.found import words_of
 
 _POINT_PX = 6  # longest side of what is still a point
 _THIN_PX = 7  # width of a stroke of a broad brush

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from unia_med.data.io.label_names import WORDS, tokens
 from unia_med.data.io.suffixes import label_stem, volume_stem
-from unia_med.project.found import WORDS, Found, tokens
+from unia_med.project.found import Found
 
 _FILLER = {word for words in WORDS.values() for word in words} | {
     "image", "images", "img", "imgs", "scan", "scans", "imagestr", "imagests", "volume", "raw", "data", "orig", "anat",

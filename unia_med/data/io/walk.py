@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from unia_med.data.io.label_names import NAMED
 from unia_med.data.io.suffixes import PAIR_SUFFIXES, UNREAD_SUFFIXES, is_image, volume_suffix
 
 _LOG = logging.getLogger(__name__)
@@ -174,6 +175,8 @@ def _translated(part: re.Match[str]) -> str:
 
 
 def _told(why: str, paths: list[Path]) -> str:
+    if why == NAMED:  # expected next to images
+        return f"{len(paths)} {why}"
     shown = ", ".join(str(path) for path in paths[:_SHOWN])
     return f"{len(paths)} {why} ({shown}{', ...' if len(paths) > _SHOWN else ''})"
 

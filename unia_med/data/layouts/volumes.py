@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from unia_med.config.weak_labels import DEFAULT_SUFFIXES
 from unia_med.data.checks import DataFault
+from unia_med.data.io.label_names import NAMED, is_label_name, split_labels
 from unia_med.data.io.suffixes import (
     LABEL_SUFFIXES,
     is_image,
@@ -18,7 +19,6 @@ from unia_med.data.io.suffixes import (
     label_stem,
     label_suffix,
     readable_suffix,
-    volume_stem,
 )
 from unia_med.data.io.tables import composed
 from unia_med.data.io.walk import LeftOut, find_volumes, glob_matcher
@@ -29,11 +29,8 @@ from unia_med.errors import UserError
 
 if TYPE_CHECKING:
     from unia_med.config.schema import DataConfig
+    from unia_med.config.volumes import VolumesConfig
 
-RESULTS = ("_seg", "_pred", "_uncertainty")
-"""Endings of results, which are never images."""
-
-_RESULT = f"named like a result ({', '.join(RESULTS)}) or a segmentation, and of no image"
 _LABEL_KINDS = {kind: endings for kind, endings in DEFAULT_SUFFIXES.items() if kind != "masks"}
 
 
@@ -117,7 +114,8 @@ class VolumesDataset(Layout):
     def _searched(self, present: Mapping[str, Path], faults: list[DataFault], left: LeftOut) -> list[Row]:
         """Return a row for every image that the pattern finds."""
         fits = glob_matcher(self._settings.images)
-        paths = [path for inside, path in present.items() if fits(inside) and is_candidate(path)]
+        fitting = [path for inside, path in present.items() if fits(inside) and readable_suffix(path)]
+        paths, left_out = _images(fitting, self.root, self._settings)
         named = {path: name for path in paths if (name := self.channels.name(path)) is not None}
         used = {
             found
@@ -126,10 +124,8 @@ class VolumesDataset(Layout):
             if (found := self._beside(path, name, kind, present)) is not None and found != path
         }
         images = sorted(path for path in named if path not in used)
-        for path in present.values():
-            if not is_candidate(path) and path not in used:
-                left.add(path, _RESULT)
-        _refuse_orphans(images, faults)
+        left.add_all({*left_out, *used}, NAMED)
+        _refuse_orphans([*images, *(path for path in left_out if path not in used)], faults)
         return [Row(str(path), {"image": self._inside(path)}) for path in images]
 
     def _case(self, row: Row, present: Mapping[str, Path], faults: list[DataFault]) -> CaseFiles | None:
@@ -192,11 +188,16 @@ class VolumesDataset(Layout):
             faults.append(DataFault(case.image, found, f"a scan to resample to {self._grid.spacing_mm:g} mm", remedy))
 
 
-def is_candidate(path: Path) -> bool:
-    """Return whether a file can be an image by its name: neither a result nor a viewer's segmentation."""
-    if is_segmentation(path) or readable_suffix(path) is None:
-        return False
-    return not volume_stem(path).endswith(RESULTS)
+def _images(paths: Sequence[Path], root: Path, settings: VolumesConfig) -> tuple[list[Path], list[Path]]:
+    """Return the files that can be images by their names, and the others.
+
+    Where a pattern of the config itself speaks of labels, or all files do, the user has said what images are.
+    """
+    images, labels = split_labels(paths, root)
+    if images and not is_label_name(label_stem(settings.images)):
+        return images, labels
+    volumes = sorted(path for path in paths if not is_segmentation(path))
+    return volumes, [path for path in labels if is_segmentation(path)]
 
 
 def below(root: Path, path: Path) -> Path:
