@@ -69,6 +69,11 @@ class RunFiles:
         return self.folder / "calibration.json"
 
     @property
+    def images(self) -> Path:
+        """What the training images are like, to notice others, and from which uncertainty a mask is reviewed."""
+        return self.folder / "training_images.json"
+
+    @property
     def log(self) -> Path:
         """What the training printed."""
         return self.folder / "train.log"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from unia_med.data.io.channels import ChannelFiles
+    from unia_med.inference.likeness import Likeness
     from unia_med.inference.predictor import Predictor
     from unia_med.methods.base import Method
 
@@ -92,6 +93,11 @@ class Run:
             raise UserError(what, where=self.folder, remedy=remedy)
         return found
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where it lies."""
+        return (self.folder,)
+
     @cached_property
     def weights(self) -> dict[str, str]:
         """Hash of the checkpoint that predicts, by the run's name."""
@@ -162,6 +168,13 @@ class Run:
         from unia_med.data.io.channels import ChannelFiles
 
         return ChannelFiles.of(self.config.data)
+
+    @cached_property
+    def likeness(self) -> Likeness | None:
+        """What the images were like that it was trained on; None for runs of earlier versions."""
+        from unia_med.inference.likeness import read_likeness
+
+        return read_likeness(self.files.images)
 
     def split_images(self, root: Path, part: str) -> list[tuple[str, Path]]:
         """Return name and file of the images of one part of a data set, by the run's own layout and split.

@@ -32,6 +32,7 @@ from unia_med.engine.self_training import SelfTraining
 from unia_med.engine.start import start_from
 from unia_med.engine.synthetic import train_on_prior
 from unia_med.engine.trainer import Trainer, precision
+from unia_med.engine.training_images import note_images
 from unia_med.engine.validation import Validation
 from unia_med.errors import UserError
 from unia_med.files import remove_leftovers, write_atomically, write_json
@@ -203,7 +204,9 @@ def _train(
     elif plan is not None:
         plan.restore(trainer.step)
     trainer.run()
-    calibrate(trainer.ema_method, trainer.best_path, config, dataset, parts["val"], output)
+    best = trainer.ema_method, trainer.best_path, config, dataset
+    calibrate(*best, parts["val"], output)
+    note_images(*best, parts["train"], parts["val"], output)
     _LOG.info("done: %s", output)
 
 

@@ -18,7 +18,7 @@ from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
 from unia_med.inference.images import check_channels
 from unia_med.inference.model import Model, Result
-from unia_med.inference.records import Tally, write_case_record, write_folder_records
+from unia_med.inference.records import Tally, judged, write_case_record, write_folder_records
 from unia_med.inference.results import result_files, write_results
 
 
@@ -35,6 +35,7 @@ class Case:
         unforeseen: the exception behind `error`, where it was unexpected.
         skipped: its results were there already.
         result: what was predicted, where it is not written.
+        warnings: what a reader of the mask has to know, a sentence each.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Case:
     unforeseen: Exception | None = None
     skipped: bool = False
     result: Result | None = None
+    warnings: tuple[str, ...] = ()
 
     @cached_property
     def mask(self) -> Any:
@@ -156,21 +158,31 @@ class Predictions(Iterator[Case]):
             return
         given = self._model.read(image, spacing)
         tally = Tally()
-        write_results(given.source, tally.watched(self._model.frames(given)), case.files, case.classes)
+        with self._model.watching() as seen:
+            write_results(given.source, tally.watched(self._model.frames(given)), case.files, case.classes)
         flat = case.files["labels"].suffix == ".png"
         voxel_ml = None if flat else abs(float(np.linalg.det(given.source.affine[:3, :3]))) / 1000
-        row = tally.row(case.name, case.classes, voxel_ml)
+        known = judged(seen, getattr(self._model.trained, "likeness", None))
+        case.warnings = known.warnings
+        row = tally.row(case.name, case.classes, voxel_ml, known)
         self._rows.append(row)
+        write_case_record(case.files["labels"], self._facts(case, image, row))
+
+    def _facts(self, case: Case, image: Any, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what is written next to a mask."""
         trained = self._model.trained
-        # Of DICOM nothing is named that may identify the patient.
-        facts = {
+        # Of DICOM nothing is named that may tell who the patient is.
+        files = [] if _is_series(image) or case.path is None else trained.channel_files.files(case.path)
+        return {
             "model": trained.name,
+            "runs": [str(folder.resolve()) for folder in trained.folders],
             "weights": dict(trained.weights),
-            "source": None if _is_series(image) or case.path is None else case.path.name,
-            "options": {name: str(value) for name, value in vars(self._model.options).items()},
+            "classes": {str(value): name for value, name in enumerate(case.classes, start=1)},
+            "settings": {name: str(value) for name, value in vars(self._model.options).items()},
+            "sources": [path.name for path in files],
             "summary": row,
+            "warnings": list(case.warnings),
         }
-        write_case_record(case.files["labels"], facts)
 
     def _check(self, image: Any) -> None:
         """Refuse what is wrong by its header alone, before the weights are loaded."""

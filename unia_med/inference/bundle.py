@@ -48,6 +48,12 @@ class Bundle:
 
     kind = "bundle"
     in_pixels = False
+    likeness = None
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where it lies."""
+        return (self.folder,)
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from unia_med.config.data import SliceAxis
     from unia_med.data.io.frames import FrameSource
     from unia_med.data.io.volume import Volume
+    from unia_med.inference.likeness import Likeness, Seen
     from unia_med.inference.model import Trained
 
 LOG = logging.getLogger(__name__)
@@ -70,6 +72,16 @@ class Ensemble:
         """Pixel size in plane to which all members bring images; None where they differ or keep the stored one."""
         found = {member.spacing_mm for member in self.members}
         return found.pop() if len(found) == 1 else None
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where its members lie."""
+        return tuple(folder for member in self.members for folder in member.folders)
+
+    @property
+    def likeness(self) -> Likeness | None:
+        """What the training images of the first member were like: its network is the one that is watched."""
+        return self.members[0].likeness
 
     @cached_property
     def weights(self) -> dict[str, str]:
@@ -121,6 +133,7 @@ class EnsemblePredictor:
             else common_cleaning([(one.cleaning, one.classes) for one in members])
         )
         self.postprocess = postprocess
+        self._seen: Seen | None = None
         self._orders = [[0, *(1 + list(one.classes).index(name) for name in self.classes)] for one in members]
 
     def open(self, path: Path) -> FrameSource:
@@ -130,6 +143,17 @@ class EnsemblePredictor:
             path: of the image.
         """
         return self.members[0].open(path)
+
+    @contextmanager
+    def watching(self) -> Iterator[Seen | None]:
+        """Give what notes the image that is predicted meanwhile, as its first member sees it."""
+        watch = getattr(self.members[0], "watching", None)
+        with nullcontext() if watch is None else watch() as seen:
+            self._seen = seen
+            try:
+                yield seen
+            finally:
+                self._seen = None
 
     def probabilities(self, frame: Volume) -> np.ndarray:
         """Mean probabilities, float32 (K, X, Y, Z), on the volume's own grid.
@@ -161,7 +185,10 @@ class EnsemblePredictor:
         if not self.postprocess:
             return labels
         turned = clean(orient_array(labels, frame.affine, self.slice_axis), **self.cleaning)
-        return orient_back(turned, frame.affine, self.slice_axis)
+        cleaned = orient_back(turned, frame.affine, self.slice_axis)
+        if self._seen is not None:
+            self._seen.cleaned(labels, cleaned)
+        return cleaned
 
 
 def common_cleaning(steps: Sequence[tuple[Mapping[str, Any], Sequence[str]]]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ from unia_med.inference.results import joined, result_files, split_frames, write
 if TYPE_CHECKING:
     from unia_med.data.io.channels import ChannelFiles
     from unia_med.data.io.frames import FrameSource
+    from unia_med.inference.likeness import Likeness, Seen
     from unia_med.inference.predictor import Segmentation
 
 
@@ -45,6 +47,14 @@ class Trained(Protocol):
     @property
     def name(self) -> str:
         """Of its folder, or the name under which it is shipped."""
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where it lies; several of an ensemble."""
+
+    @property
+    def likeness(self) -> Likeness | None:
+        """What the images were like that it was trained on; None where nobody knows."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -155,6 +165,11 @@ class Model:
             given: what `read` returned.
         """
         return self.predictor.predict_frames(iterate_frames(given.source))
+
+    def watching(self) -> AbstractContextManager[Seen | None]:
+        """Give what notes the image that is predicted meanwhile; nothing where a bundle's own code predicts."""
+        watch = getattr(self.predictor, "watching", None)
+        return nullcontext() if watch is None else watch()
 
     def __call__(self, image: Any, spacing_mm: Sequence[float] | None = None, *, series: str | None = None) -> Result:
         """Segment an image; the voxels are those that `unia-med predict` writes.

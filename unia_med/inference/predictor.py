@@ -21,7 +21,7 @@ from unia_med.data.io.orientation import orient, orient_back
 from unia_med.data.io.suffixes import is_image
 from unia_med.data.io.volume import Volume, without_voxels
 from unia_med.errors import UserError
-from unia_med.inference.native import Prepared, Slab, brought_back, sliced
+from unia_med.inference.likeness import Seen, watch_features
 from unia_med.inference.postprocess import postprocess as clean
 from unia_med.inference.reassemble import PlaneMap, plane_map
 from unia_med.inference.tta import predict_views
@@ -110,6 +110,7 @@ class Predictor:
         self._files = ChannelFiles.of(config.data)
         self._layout = torch.channels_last  # faster convolutions
         self._halved = False
+        self._seen: Seen | None = None
         self._temperature = self.settings.temperature or 1.0
         if self.settings.samples and not method.samples_features:
             what = f"the method {config.method.name} has no Gaussian features to draw from"
@@ -123,6 +124,18 @@ class Predictor:
         """
         plain = self._files.channels == 1 and not is_image(path)
         return open_volume(path) if plain else self._files.read(path)
+
+    @contextmanager
+    def watching(self) -> Iterator[Seen]:
+        """Give what notes the image that is predicted meanwhile: one image, of one frame or more."""
+        self._seen = seen = Seen()
+        handle = watch_features(self.method, seen)
+        try:
+            yield seen
+        finally:
+            self._seen = None
+            if handle is not None:
+                handle.remove()
 
     def __repr__(self) -> str:
         """Return the classes, the size of slices and where it computes."""
@@ -229,11 +242,12 @@ class Predictor:
         """
         return self._predict_maps(slices, network=False)[0]
 
-    def _prepared(self, stored: Volume) -> Prepared:
-        frame = orient(stored, self.slice_axis, copy=False)
-        image = in_slabs(frame, self.grid)
-        seen = frame if self.settings.crf.iterations else without_voxels(frame)
-        return Prepared(without_voxels(stored), seen, image)
+    def _prepared(self, stored: Volume) -> _Prepared:
+        frame = orient(stored, self.slice_axis)
+        image = self._chain({KEY: as_tensor(frame)})[KEY]
+        if self._seen is not None:
+            self._seen.image(image, stored)
+        return _Prepared(stored, frame, image)
 
     def _predict_together(self, volumes: list[Prepared]) -> Iterator[Segmentation]:
         own = self.settings.uncertainty == "network"
@@ -291,7 +305,10 @@ class Predictor:
         return np.ascontiguousarray(np.moveaxis(last, 3, 0))
 
     def _cleaned(self, labels: np.ndarray) -> np.ndarray:
-        return clean(labels, **self.cleaning) if self.postprocess else labels
+        cleaned = clean(labels, **self.cleaning) if self.postprocess else labels
+        if self._seen is not None:
+            self._seen.cleaned(labels, cleaned)
+        return cleaned
 
     def _native_slabs(self, frame: Volume, image: MetaTensor, network: bool) -> Iterator[Slab]:
         """Probabilities, and U where the network's is asked for, on the native grid."""

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from unia_med import __version__
+from unia_med.data.io.suffixes import volume_stem
 from unia_med.files import write_json, write_text
+from unia_med.inference.likeness import Likeness, Seen
 from unia_med.inference.predictor import Segmentation
 
 CLASSES, SUMMARY = "classes.json", "summary.csv"
@@ -22,7 +24,10 @@ _INFINITE = 0x7C00
 """Bits of infinity in half precision; above zero, larger numbers have larger bits up to here."""
 
 DOUBTFUL = 0.35
-"""Mean uncertainty of the voxels of a mask from which a person should look at it."""
+"""Mean uncertainty of the voxels of a mask from which a person should look at it, for runs that kept no number."""
+
+MUCH_REMOVED = 0.1
+"""Share of a mask removed by post-processing from which it is said."""
 
 
 @dataclass
@@ -51,34 +56,65 @@ class Tally:
                 self.doubts += np.bincount(half.view(np.uint16), minlength=1 << 16)
             yield frame
 
-    def uncertainty(self) -> tuple[float, float] | None:
-        """Return mean and 95th percentile over the voxels that are some class; None where none is, or none is known."""
-        known = self.doubts[: _INFINITE + 1]  # what follows is NaN: a model that gives no uncertainty
-        total = int(known.sum())
-        if not total:
-            return None
-        values = np.arange(_INFINITE + 1, dtype=np.uint16).view(np.float16).astype(np.float64)
-        used = known > 0
-        upto, values = np.cumsum(known[used]), values[used]
-        place = 0.95 * (total - 1)
-        low, high = (values[np.searchsorted(upto, at, side="right")] for at in (math.floor(place), math.ceil(place)))
-        return float(values @ known[used]) / total, float(low + (place - math.floor(place)) * (high - low))
-
-    def row(self, name: str, classes: Sequence[str], voxel_ml: float | None) -> dict[str, Any]:
+    def row(self, name: str, classes: Sequence[str], voxel_ml: float | None, judged: Judged) -> dict[str, Any]:
         """Return the row of `summary.csv`.
 
         Args:
             name: of the case.
             classes: of the labels 1, 2, 3, ...
             voxel_ml: volume of a voxel; None for pictures, whose pixels are counted.
+            judged: what is known of the image beyond its mask.
         """
         mean, high = self.uncertainty() or (None, None)
         unit, factor = ("pixels", 1.0) if voxel_ml is None else ("ml", voxel_ml)
         volumes = {f"{label}_{unit}": round(float(self.voxels[i]) * factor, 3) for i, label in enumerate(classes, 1)}
-        review = mean is None or mean > DOUBTFUL
-        shown = {"uncertainty_mean": mean, "uncertainty_p95": high}
+        # NaN is no uncertainty at all, of a bundle that gives none.
+        doubtful = mean is None or mean > judged.threshold
+        shown = {
+            "uncertainty_mean": mean,
+            "uncertainty_p95": high,
+            "removed_share": judged.removed,
+            "unlike_training": judged.score,
+        }
         rounded = {key: None if value is None else round(value, 4) for key, value in shown.items()}
-        return {"case": name, **volumes, **rounded, "review": int(review)}
+        return {"case": name, **volumes, **rounded, "review": int(doubtful or bool(judged.warnings))}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What is known of an image beyond its mask.
+
+    Attributes:
+        removed: share of the mask that post-processing removed; None where nobody looked, as of a bundle.
+        score: how unlike the training images it is, see `Likeness.score`.
+        threshold: mean uncertainty from which a person should look at the mask.
+        warnings: a sentence each; any of them calls for a review.
+    """
+
+    removed: float | None = None
+    score: float | None = None
+    threshold: float = DOUBTFUL
+    warnings: tuple[str, ...] = ()
+
+
+def judged(seen: Seen | None, likeness: Likeness | None) -> Judged:
+    """Return what is known of an image.
+
+    Args:
+        seen: what was noted while it was predicted, or None.
+        likeness: what the training images were like, or None.
+    """
+    known = likeness.review if likeness is not None and likeness.review is not None else DOUBTFUL
+    if seen is None:
+        return Judged(threshold=known)
+    warnings = []
+    if likeness is not None and (differences := likeness.differences(seen)):
+        warnings.append(f"unlike the images of the training: {'; '.join(differences)}")
+    if seen.removed_share > MUCH_REMOVED:
+        percent = f"{100 * seen.removed_share:.0f} %"
+        warnings.append(f"post-processing removed {percent} of the mask; compare with --no-postprocess")
+    score = None if likeness is None else likeness.score(seen)
+    return Judged(seen.removed_share, score, known, tuple(warnings))
 
 
 def write_case_record(path: Path, facts: Mapping[str, Any]) -> None:
@@ -88,7 +124,7 @@ def write_case_record(path: Path, facts: Mapping[str, Any]) -> None:
         path: the mask.
         facts: model, settings, source and figures.
     """
-    stem = path.name[: path.name.index("_seg") + 4] if "_seg" in path.name else path.stem
+    stem = path.name[: path.name.rindex("_seg") + 4] if "_seg" in path.name else volume_stem(path)
     write_json(path.with_name(f"{stem}.json"), {"unia_med": __version__, **facts})
 
 

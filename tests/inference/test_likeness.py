@@ -1,0 +1,93 @@
+"""Images unlike those of the training are noticed; distances against scikit-learn's, the rest in closed form."""
+
+import numpy as np
+import pytest
+import torch
+
+from unia_med.data.io.volume import Volume
+from unia_med.engine.training_images import Looked, drawn, review_threshold
+from unia_med.inference.likeness import Likeness, Seen, _Distance, read_likeness
+from unia_med.inference.records import DOUBTFUL, Tally, judged
+
+
+def _seen(level=0.0, spacing=(1.0, 1.0, 5.0), array=None, seed=0, features=None):
+    """Notes of an image whose network features lie around a level."""
+    generator = np.random.default_rng(seed)
+    seen = Seen()
+    stored = Volume(generator.random((8, 8, 2), np.float32) if array is None else array, np.diag([*spacing, 1.0]))
+    seen.image(torch.linspace(0, 1, 64).reshape(1, 8, 8, 1), stored)
+    tokens = generator.normal(level, 1, (1, 20, 1, 1)) if features is None else features
+    seen.features(None, None, type("Output", (), {"tokens": torch.tensor(tokens)}))
+    return seen
+
+
+def test_distance_is_that_of_oas_covariance():
+    oas = pytest.importorskip("sklearn.covariance").OAS
+    vectors = np.random.default_rng(0).normal(3, (1, 2, 3, 4, 5), (30, 5))
+    scaled = (vectors - vectors.mean(0)) / vectors.std(0)
+    expected = np.sqrt(oas().fit(scaled).mahalanobis(scaled) / 5)
+    np.testing.assert_allclose([_Distance(vectors)(vector) for vector in vectors], expected, rtol=1e-6)
+
+
+def test_an_image_far_from_the_training_images_is_said():
+    likeness = Likeness.of([_seen(seed=i) for i in range(12)], [_seen(seed=20)])
+    assert likeness.score(_seen(seed=30)) < 1.5 and likeness.differences(_seen(seed=30)) == []
+    far = _seen(level=8.0, seed=31)
+    assert likeness.score(far) > 2
+    assert "times as far from the training images" in likeness.differences(far)[0]
+    assert all(likeness.score(_seen(seed=i)) <= 1.01 for i in range(12))
+
+
+def test_modality_and_spacing_are_said():
+    likeness = Likeness.of([_seen(seed=i, spacing=(1.0 + 0.1 * i, 1, 5)) for i in range(3)])
+    assert likeness.score(_seen()) is None  # three images are too few for distances
+    ct = np.where(np.random.default_rng(0).random((8, 8, 2)) < 0.5, -1000, 40).astype(np.int16)
+    said = likeness.differences(_seen(array=ct, spacing=(4.0, 1, 1)))
+    assert said == [
+        "intensities of a CT, trained on none",
+        "4 mm along x, trained on 1 to 1.2 mm",
+        "1 mm from slice to slice, trained on 5 mm",
+    ]
+
+
+def test_removed_share_and_review():
+    seen = _seen()
+    before = np.array([1, 1, 2, 0, 2])
+    seen.cleaned(before, np.array([1, 0, 2, 0, 1]))  # one voxel of four is removed; one changes its class
+    assert seen.removed_share == 0.25
+    known = judged(seen, None)
+    assert known.threshold == DOUBTFUL and "removed 25 % of the mask" in known.warnings[0]
+    row = Tally(np.array([5, 2, 0]), [np.full(2, 0.1, np.float16)]).row("a", ["X", "Y"], 0.5, known)
+    assert row["X_ml"] == 1.0 and row["removed_share"] == 0.25 and row["review"] == 1
+    assert judged(None, None).warnings == ()
+
+
+def test_record_survives_and_damage_is_no_fault(tmp_path):
+    likeness = Likeness.of([_seen(seed=i) for i in range(6)])
+    likeness.write(tmp_path / "a.json")
+    assert read_likeness(tmp_path / "a.json") == likeness
+    (tmp_path / "a.json").write_text("{")
+    assert read_likeness(tmp_path / "a.json") is None and read_likeness(tmp_path / "b.json") is None
+
+
+@pytest.mark.parametrize(
+    ("pairs", "expected"),
+    [
+        ([(0.1, 0.9), (0.2, 0.9), (0.4, 0.5), (0.5, 0.6)], 0.3),  # separable: between them
+        ([(0.1, 0.9), (0.2, 0.95)], 0.2),  # all good: the largest
+        ([(0.3, 0.2), (0.5, 0.1)], 0.2997),  # all bad: all of them are doubtful
+        ([(0.1, None), (0.25, None)], 0.25),  # no masks
+    ],
+)
+def test_review_threshold(pairs, expected):
+    looked = [Looked(Seen(), doubt, score) for doubt, score in pairs]
+    training = [Looked(Seen(), 0.05, None)]
+    assert review_threshold(looked, training)[0] == pytest.approx(expected)
+
+
+def test_few_images_are_drawn_by_name(monkeypatch):
+    from unia_med.data.sample import CaseFiles
+
+    monkeypatch.setattr("unia_med.engine.training_images.MOST_IMAGES", 2)
+    cases = [CaseFiles(f"c{i}", "p", None) for i in range(5)]
+    assert drawn(cases) == drawn(cases[::-1]) and len(drawn(cases)) == 2

@@ -1,0 +1,231 @@
+"""How an image compares with those that a run was trained on: by network features, intensities, spacing and modality.
+
+A score of 1 is the distance of the training or validation image that is farthest from the rest; far above it, the
+network sees something that it has never seen, and its uncertainty means nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unia_med.data.io.volume import Volume
+from unia_med.files import write_json
+
+UNLIKE = 1.5
+"""Score from which an image is said to be unlike all that the run was trained on."""
+
+_FEWEST = 5  # training images from which distances say something
+_LEVELS = np.linspace(0.02, 0.98, 13)
+_HOUNSFIELD_AIR = -300.0
+_SPACING_FACTOR = 1.5
+_AXES = ("along x", "along y", "from slice to slice")
+_LOG = logging.getLogger(__name__)
+
+
+class Seen:
+    """Gathers what passes through a predictor while it segments one image.
+
+    Attributes:
+        found: voxels of any class before cleaning.
+        removed: of those, voxels that cleaning turned into background.
+        spacing_mm: of the image, last frame.
+        modality: `CT` where intensities reach far below 0, as Hounsfield units do; else `other`.
+    """
+
+    def __init__(self) -> None:
+        self.found = self.removed = 0
+        self.spacing_mm: tuple[float, ...] = ()
+        self.modality = "other"
+        self._features: list[np.ndarray] = []
+        self._levels: list[np.ndarray] = []
+
+    def image(self, slices: Tensor, stored: Volume) -> None:
+        """Note an image.
+
+        Args:
+            slices: in [0, 1] on the network's grid.
+            stored: as read from its file.
+        """
+        self._levels.append(np.quantile(slices.float().cpu().numpy(), _LEVELS))
+        self.spacing_mm = tuple(float(mm) for mm in stored.spacing_mm)
+        low = float(np.percentile(stored.array[::4, ::4], 1)) if stored.array.size else 0.0
+        self.modality = "CT" if low < _HOUNSFIELD_AIR else "other"
+
+    def features(self, module: Any, inputs: Any, output: Any) -> None:
+        """Note the features of a batch; a forward hook of a backbone.
+
+        Args:
+            module: the backbone.
+            inputs: not used.
+            output: with `tokens` (B, E, h, w).
+        """
+        tokens = getattr(output, "tokens", None)
+        if isinstance(tokens, Tensor) and tokens.ndim == 4:
+            self._features.append(tokens.detach().float().mean((2, 3)).cpu().numpy())
+
+    def cleaned(self, before: np.ndarray, after: np.ndarray) -> None:
+        """Note labels before and after post-processing."""
+        self.found += int(np.count_nonzero(before))
+        self.removed += int(np.count_nonzero((before != 0) & (after == 0)))
+
+    @property
+    def removed_share(self) -> float:
+        """Share of the voxels of classes that post-processing removed, 0 to 1."""
+        return self.removed / self.found if self.found else 0.0
+
+    @property
+    def vector(self) -> list[float]:
+        """What is compared: quantiles of the intensities, then the mean of each feature."""
+        levels = np.mean(self._levels, 0)
+        means = np.concatenate(self._features).mean(0) if self._features else np.zeros(0)
+        return [round(float(value), 5) for value in (*levels, *means)]
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """What is kept of the images that a run was trained on, in `RUN/training_images.json`.
+
+    Attributes:
+        vectors: `Seen.vector` of training images.
+        limit: distance of the farthest of them from the others, or of a validation image from all.
+        spacing_mm: smallest and largest along each axis.
+        modalities: kinds that occurred.
+        review: mean uncertainty inside a mask from which a person should look at it; None where nothing is known.
+        review_reason: where `review` comes from.
+    """
+
+    vectors: list[list[float]] = field(default_factory=list)
+    limit: float = 1.0
+    spacing_mm: list[list[float]] = field(default_factory=list)
+    modalities: list[str] = field(default_factory=list)
+    review: float | None = None
+    review_reason: str = ""
+
+    @classmethod
+    def of(cls, training: Sequence[Seen], validation: Sequence[Seen] = ()) -> Likeness:
+        """Return what is known of images.
+
+        Args:
+            training: images that the run learned from.
+            validation: others of the same kind; they only widen the limit.
+        """
+        vectors = np.array([seen.vector for seen in training])
+        limit = 1.0
+        if len(vectors) >= _FEWEST:
+            alone = [_Distance(np.delete(vectors, i, 0))(vector) for i, vector in enumerate(vectors)]
+            whole = _Distance(vectors)
+            limit = max([*alone, *(whole(np.array(seen.vector)) for seen in validation)])
+        spacings = np.array([seen.spacing_mm for seen in (*training, *validation)])
+        return cls(
+            vectors.tolist(),
+            round(float(limit), 5),
+            [spacings.min(0).round(4).tolist(), spacings.max(0).round(4).tolist()],
+            sorted({seen.modality for seen in (*training, *validation)}),
+        )
+
+    def score(self, seen: Seen) -> float | None:
+        """Return how far an image is from the training images, 1 being the farthest of those; None if few are known.
+
+        Args:
+            seen: what was noted of the image.
+        """
+        vector = np.array(seen.vector)
+        if len(self.vectors) < _FEWEST or len(vector) != len(self.vectors[0]):
+            return None
+        return round(self._distance(vector) / self.limit, 3)
+
+    def differences(self, seen: Seen) -> list[str]:
+        """Return in what an image is unlike the training images, in words; nothing where it is like them.
+
+        Args:
+            seen: what was noted of the image.
+        """
+        score = self.score(seen)
+        found = []
+        if score is not None and score > UNLIKE:
+            found.append(f"{score:.1f} times as far from the training images as the farthest of them")
+        if self.modalities and seen.modality not in self.modalities:
+            is_ct = seen.modality == "CT"
+            found.append("intensities of a CT, trained on none" if is_ct else "no CT, trained on nothing else")
+        for axis, mm, low, high in zip(_AXES, seen.spacing_mm, *(self.spacing_mm or ([], [])), strict=False):
+            if not low / _SPACING_FACTOR <= mm <= high * _SPACING_FACTOR:
+                span = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
+                found.append(f"{mm:.3g} mm {axis}, trained on {span} mm")
+        return found
+
+    def write(self, path: Path) -> None:
+        """Write all of it as JSON.
+
+        Args:
+            path: the file.
+        """
+        write_json(path, asdict(self))
+
+    @cached_property
+    def _distance(self) -> _Distance:
+        return _Distance(np.array(self.vectors))
+
+
+def read_likeness(path: Path) -> Likeness | None:
+    """Return what `Likeness.write` wrote; None where there is nothing, as in earlier versions, or it is damaged.
+
+    Args:
+        path: the file.
+    """
+    if not path.is_file():
+        return None
+    try:
+        return Likeness(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        _LOG.warning("%s cannot be read (%s): images are not compared with those of the training", path, error)
+        return None
+
+
+class _Distance:
+    """Mahalanobis distance to the mean of vectors, each number divided by its standard deviation.
+
+    There are fewer images than numbers, so the correlations shrink towards none, by the share of Chen et al. (IEEE TSP
+    2010, OAS).
+
+    Args:
+        vectors: (N, F).
+    """
+
+    def __init__(self, vectors: np.ndarray) -> None:
+        self._mean = vectors.mean(0)
+        deviation = vectors.std(0)
+        self._scale = np.maximum(deviation, 1e-3 + 0.1 * np.median(deviation))
+        scaled = (vectors - self._mean) / self._scale
+        count, size = scaled.shape
+        covariance = scaled.T @ scaled / count
+        trace, square = float(np.trace(covariance)), float((covariance**2).sum())
+        mean = trace / size
+        top, bottom = (1 - 2 / size) * square + trace**2, (count + 1 - 2 / size) * (square - trace**2 / size)
+        share = min(1.0, top / bottom) if bottom > 0 else 1.0
+        shrunk = (1 - share) * covariance + share * max(mean, 1e-6) * np.eye(size)
+        self._inverse = np.linalg.inv(shrunk)
+
+    def __call__(self, vector: np.ndarray) -> float:
+        difference = (vector - self._mean) / self._scale
+        return float(np.sqrt(max(0.0, difference @ self._inverse @ difference) / len(vector)))
+
+
+def watch_features(method: torch.nn.Module, seen: Seen) -> Any:
+    """Return the handle of a hook that notes the features of a method's backbone, or None where it has none.
+
+    Args:
+        method: a trained method.
+        seen: takes the notes.
+    """
+    backbone = next((m for name, m in method.named_modules() if name.rpartition(".")[2] == "backbone"), None)
+    return None if backbone is None else backbone.register_forward_hook(seen.features)
