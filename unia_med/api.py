@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from unia_med.errors import UserError, suggestion
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from unia_med.inference.batch import Predictions
     from unia_med.inference.model import Model
     from unia_med.inference.predictor import Predictor
+    from unia_med.inference.results import Names
     from unia_med.inspection.inspect import Inspection
     from unia_med.runs import Run
     from unia_med.selection.write import Written
@@ -62,6 +63,7 @@ def predict(
     skip_existing: bool = False,
     tta: bool | None = None,
     postprocess: bool | None = None,
+    names: Names = "seg",
     device: str = "auto",
 ) -> Predictions:
     """Return an iterator over cases, each predicted when it is asked for; a bad one carries its `error`.
@@ -78,6 +80,8 @@ def predict(
         skip_existing: leave out images whose results are in `output`.
         tta: as in `load`; None takes the model as it is.
         postprocess: as in `load`; None takes the model as it is.
+        names: how results are called: `seg` for `NAME_seg`; `nnunet` as nnU-Net calls the labels of an image, `NAME`
+            without the number of a channel, with the ending that its `dataset.json`, or else the image, has.
         device: as in `load`, for a model that is not loaded yet.
 
     Raises:
@@ -88,6 +92,8 @@ def predict(
         ...     print(case.name, case.error or case.result)
     """
     from unia_med.inference.batch import Predictions
+    from unia_med.inference.inputs import by_name
+    from unia_med.inference.results import Names, nnunet_case
 
     target = None if output is None else Path(output)
     if target is not None and target.exists() and not target.is_dir():
@@ -98,7 +104,11 @@ def predict(
     asked = {"tta": tta, "postprocess": postprocess, "uncertainty": _known_uncertainty(kind)}
     chosen = opened(model, device).with_options(**{name: value for name, value in asked.items() if value is not None})
     found = _images(chosen, images, target, split, series)
-    return Predictions(chosen, found, target, bool(uncertainty), skip_existing, spacing_mm)
+    if names not in get_args(Names):
+        raise UserError(f"unknown names '{names}'", where="names", remedy=suggestion(names, get_args(Names)))
+    if names == "nnunet" and isinstance(found, Mapping):
+        found = by_name((nnunet_case(name), image) for name, image in found.items())
+    return Predictions(chosen, found, target, bool(uncertainty), skip_existing, spacing_mm, names)
 
 
 def train(

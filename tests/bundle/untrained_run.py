@@ -37,7 +37,7 @@ def write_run(folder: Path, **changes: Any) -> Method:
     config = parse_config(values, "test")
     torch.manual_seed(1)
     method = build_method(config).eval()
-    _shake(method)
+    _shake(method, config.data.channels)
     folder.mkdir(parents=True)
     dump_config(config, folder / "config.yaml")
     (folder / "metrics.csv").write_text(METRICS, encoding="utf-8")
@@ -49,7 +49,7 @@ def write_run(folder: Path, **changes: Any) -> Method:
     return method
 
 
-def _shake(method: Method) -> None:
+def _shake(method: Method, channels: int = 1) -> None:
     """Statistics of norms that are not the neutral ones, and a last layer that lets every class appear."""
     with torch.no_grad():
         for name, buffer in method.named_buffers():
@@ -60,5 +60,5 @@ def _shake(method: Method) -> None:
         last = next((part for name, part in method.named_modules() if name.endswith("decoder.classifier")), None)
         if last is not None:
             last.weight.mul_(20)
-            probabilities = method.predict(torch.rand(4, 1, 48, 48)).probabilities
+            probabilities = method.predict(torch.rand(4, channels, 48, 48)).probabilities
             last.bias.sub_(probabilities.clamp_min(1e-30).log().mean((0, 2, 3)))

@@ -120,12 +120,6 @@ def _check_settings(config: RunConfig) -> list[str]:
             where="data.name",
             remedy="Predict with `unia-med predict`",
         )
-    if config.data.volumes.channel_endings:
-        raise UserError(
-            "a bundle reads image channels as the fourth axis of one file, this run from files of their own",
-            where="data.volumes.channel_endings",
-            remedy="Train on files that hold all channels",
-        )
     if config.inference.samples:
         raise UserError(
             f"a bundle predicts without random draws, this run averages {config.inference.samples}",
@@ -152,6 +146,7 @@ def _path_values(config: RunConfig) -> dict[str, Any]:
         **_resampling(grid),
         "slice_axis": grid.slice_axis,
         "channels": config.data.channels,
+        "channel_endings": list(config.data.volumes.channel_endings),
         "class_count": len(config.data.target_classes) + 1,
         "batch_slices": inference.batch_slices,
         "temperature": inference.temperature or 1.0,

@@ -82,6 +82,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--skip-existing", action="store_true", help="leave out images whose results are there, to go on after a stop"
     )
+    parser.add_argument(
+        "--names",
+        choices=("seg", "nnunet"),
+        default="seg",
+        help="seg: NAME_seg.nii.gz (default); nnunet: as nnU-Net calls labels, NAME without its channel's number and "
+        "with the ending of dataset.json, else of the image; uncertainty goes into a folder of that name",
+    )
     parser.add_argument("--tta", action="store_true", help="average over several views of each slice: slower")
     parser.add_argument("--no-postprocess", action="store_true", help="masks as the network gives them")
     add_device(parser)
@@ -111,6 +118,7 @@ def run(args: argparse.Namespace) -> int:
             skip_existing=args.skip_existing,
             tta=args.tta,
             postprocess=not args.no_postprocess,
+            names=args.names,
             device=str(device),
         )
         _announce(cases)

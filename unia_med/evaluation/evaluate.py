@@ -13,7 +13,7 @@ from unia_med.data.io.volume import VolumeInfo
 from unia_med.errors import UserError, suggestion
 from unia_med.evaluation.grids import on_one_grid
 from unia_med.evaluation.images import SetAccumulator
-from unia_med.evaluation.labels import LabelScheme, classes_next_to, parse_classes, plain_labels
+from unia_med.evaluation.labels import LabelScheme, classes_next_to, parse_classes, plain_labels, with_dataset
 from unia_med.evaluation.leaks import warnings
 from unia_med.evaluation.pairs import Labels, find_predictions, predictions_of, read_labels, the_one
 from unia_med.evaluation.truth import Truth, segment_scheme, truths
@@ -248,10 +248,10 @@ def _config_of(config: RunConfig | Path | str | None, settings: Sequence[str]) -
 
 def _scheme(config: RunConfig | None, classes: Any, predictions: Path, labels: Path) -> LabelScheme | None:
     if config is not None:
-        return LabelScheme.configured(config.data)
+        return with_dataset(LabelScheme.configured(config.data), labels)
     if classes is not None:
-        return parse_classes(classes)
-    return classes_next_to(predictions) or segment_scheme(labels)
+        return with_dataset(parse_classes(classes), labels)
+    return with_dataset(classes_next_to(predictions) or segment_scheme(labels), labels)
 
 
 def _notes(scoring: _Scoring) -> list[str]:

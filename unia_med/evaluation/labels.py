@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unia_med.data.io.dataset_json import read_dataset_json
 from unia_med.data.io.label_file import LabelFile, by_class_values, is_background_name
 from unia_med.data.masks import only_ignored, relabel
 from unia_med.errors import UserError
@@ -36,6 +37,7 @@ class LabelScheme:
         predicted: In predictions, the value of each scored class.
         members: Value in label files by name, for files that name their segments; of merged classes, their members.
         others: Values of label files that count as background, next to 0.
+        ignored: Value of label files that does not count, or None; 255 in PNG and TIFF masks never does.
 
     Example:
         >>> scheme = LabelScheme.of_values({4: "LIVER", 7: "SPLEEN"})
@@ -48,6 +50,7 @@ class LabelScheme:
     predicted: tuple[int, ...]
     members: Mapping[str, int]
     others: frozenset[int] = frozenset()
+    ignored: int | None = None
 
     @classmethod
     def numbered(cls, names: Iterable[str]) -> LabelScheme:
@@ -75,11 +78,13 @@ class LabelScheme:
 
         Pixels of 255 in PNG and TIFF masks do not count, unless 255 is a class: they become IGNORE.
         """
-        ignore = found.affine is None
+        ignore = found.affine is None or self.ignored is not None
         array = _by_names(found, self.members)
+        if self.ignored is not None:
+            array = np.where(array == self.ignored, IGNORE, array)
         known = {BACKGROUND, *self.others, *itertools.chain.from_iterable(self.values)}
         _check_values(array, found, known | {IGNORE} if ignore else known, "the label")
-        if ignore and IGNORE not in known:
+        if found.affine is None and IGNORE not in known:
             check_not_all_ignored(array)
         return replace(found, array=relabel(array, self.values, ignore))
 
@@ -167,6 +172,19 @@ def classes_next_to(predictions: Path) -> LabelScheme | None:
     if not named or not all(0 < value <= IGNORE for value in named):
         raise UserError("names no class", where=path, remedy=remedy)
     return LabelScheme.of_values(named)
+
+
+def with_dataset(scheme: LabelScheme | None, labels: Path) -> LabelScheme | None:
+    """Return a scheme with what nnU-Net's `dataset.json` says: the value that does not count, and names if nobody did.
+
+    Args:
+        scheme: What is known already.
+        labels: Folder of the labels, or a file in it.
+    """
+    found = read_dataset_json(labels)
+    if found is None or (scheme is None and not found.names):
+        return scheme
+    return replace(scheme or LabelScheme.of_values(found.names), ignored=found.ignored)
 
 
 def scheme_of_segments(labels: Iterable[Labels]) -> LabelScheme | None:

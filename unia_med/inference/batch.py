@@ -14,12 +14,13 @@ import numpy as np
 
 from unia_med import distributed
 from unia_med.data.io.read import read_header, read_volume
+from unia_med.data.io.suffixes import is_image
 from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
 from unia_med.inference.images import check_channels
 from unia_med.inference.model import Model, Result
 from unia_med.inference.records import Tally, judged, write_case_record, write_folder_records
-from unia_med.inference.results import result_files, write_results
+from unia_med.inference.results import Names, result_files, write_results
 
 
 @dataclass
@@ -96,6 +97,7 @@ class Predictions(Iterator[Case]):
         uncertainty: write it, too.
         skip_existing: leave out images whose results are there.
         spacing_mm: of arrays.
+        names: how results are called, see `result_files`.
 
     Attributes:
         images: as given, those of all processes; empty for an iterator.
@@ -109,9 +111,10 @@ class Predictions(Iterator[Case]):
         uncertainty: bool = False,
         skip_existing: bool = False,
         spacing_mm: Sequence[float] | None = None,
+        names: Names = "seg",
     ) -> None:
         self.images = images if isinstance(images, Mapping) else {}
-        self._model, self._output, self._spacing_mm = model, output, spacing_mm
+        self._model, self._output, self._spacing_mm, self._names = model, output, spacing_mm, names
         self._rows: list[dict[str, Any]] = []
         self._uncertainty, self._skip_existing = uncertainty, skip_existing
         # Shared out before any is left out: processes that start apart would see different results already there.
@@ -136,7 +139,7 @@ class Predictions(Iterator[Case]):
 
     def _case(self, name: str, image: Any) -> Case:
         path = _path(image)
-        files = result_files(self._output, name, self._uncertainty, path) if self._output else {}
+        files = result_files(self._output, name, self._uncertainty, path, self._names) if self._output else {}
         case = Case(name, path, self._model.classes, files)
         if files and self._skip_existing and all(file.is_file() for file in files.values()):
             case.skipped = True
@@ -160,7 +163,7 @@ class Predictions(Iterator[Case]):
         tally = Tally()
         with self._model.watching() as seen:
             write_results(given.source, tally.watched(self._model.frames(given)), case.files, case.classes)
-        flat = case.files["labels"].suffix == ".png"
+        flat = is_image(case.files["labels"])
         voxel_ml = None if flat else abs(float(np.linalg.det(given.source.affine[:3, :3]))) / 1000
         known = judged(seen, getattr(self._model.trained, "likeness", None))
         case.warnings = known.warnings

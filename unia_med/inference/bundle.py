@@ -65,7 +65,7 @@ class Bundle:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             what = f"network_data_format does not describe an image and a prediction ({error!r})"
             raise UserError(what, folder / "configs" / "metadata.json", "Export the bundle again") from error
-        self.channel_files = ChannelFiles(channels)
+        self.channel_files = ChannelFiles(channels, self._channel_endings() if channels > 1 else ())
         self.classes = tuple(names[value] for value in sorted(names) if value > 0)
 
     @property
@@ -79,12 +79,22 @@ class Bundle:
         path = self.folder / "models" / "model.pt"
         return {self.name: content_digest(path)} if path.is_file() else {}
 
+    def _channel_endings(self) -> tuple[str, ...]:
+        """Return the endings of the files of one image; none where one file holds all channels."""
+        readers = (step.get("reader") for step in self._steps())
+        found = [reader["endings"] for reader in readers if isinstance(reader, dict) and reader.get("endings")]
+        return tuple(map(str, found[0])) if found else ()
+
+    def _steps(self) -> list[dict[str, Any]]:
+        """Return the steps of its preprocessing, as its config has them."""
+        chain = _json(self.folder / "configs" / "inference.json").get("preprocessing", {})
+        steps = chain.get("transforms", []) if isinstance(chain, dict) else []
+        return [step for step in steps if isinstance(step, dict)]
+
     @cached_property
     def spacing_mm(self) -> float | None:
         """Pixel size in plane to which its preprocessing brings images; None where it does not."""
-        chain = _json(self.folder / "configs" / "inference.json").get("preprocessing", {})
-        steps = chain.get("transforms", []) if isinstance(chain, dict) else []
-        found = [step["pixdim"] for step in steps if isinstance(step, dict) and isinstance(step.get("pixdim"), list)]
+        found = [step["pixdim"] for step in self._steps() if isinstance(step.get("pixdim"), list)]
         return float(found[0][0]) if found else None
 
     def predictor(

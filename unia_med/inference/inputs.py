@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from unia_med.data.io.label_names import NAMED, split_labels
 from unia_med.data.io.suffixes import IMAGE_SUFFIXES, VOLUME_SUFFIXES, readable_suffix, volume_stem, volume_suffix
@@ -17,6 +17,7 @@ from unia_med.names import safe_name
 if TYPE_CHECKING:
     from unia_med.data.io.dicom.series import DicomSeries
 
+Image = TypeVar("Image")
 _LOG = logging.getLogger(__name__)
 
 _IN_OUTPUT = "in the output folder"
@@ -91,19 +92,19 @@ def find_inputs(
         return found
 
 
-def by_name(images: Iterable[tuple[str, Path]]) -> dict[str, Path]:
+def by_name(images: Iterable[tuple[str, Image]]) -> dict[str, Image]:
     """Return the images as a mapping, after making sure that no two results would have one name.
 
     Args:
-        images: name and file.
+        images: name and file, or DICOM series.
     """
-    named: dict[str, Path] = {}
+    named: dict[str, Image] = {}
     for given, path in images:
         name = safe_name(given)
         if name in named:
             raise UserError(
-                f"both {named[name]} and this would be written as {name}_seg{result_suffix(path)}",
-                where=path,
+                f"both {named[name]} and this would have results of the name {name}",
+                where=str(path),
                 remedy="Rename one, or predict their folders separately",
             )
         named[name] = path

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from unia_med.data.io.dataset_json import read_dataset_json
 from unia_med.data.io.image import write_grey, write_mask
+from unia_med.data.io.itk import write_labels
 from unia_med.data.io.nifti import write_like
+from unia_med.data.io.suffixes import (
+    ITK_SUFFIXES,
+    MASK_IMAGE_SUFFIXES,
+    NIFTI_SUFFIXES,
+    is_image,
+    readable_suffix,
+    volume_stem,
+    volume_suffix,
+)
 from unia_med.data.io.volume import Volume
 from unia_med.inference.inputs import result_suffix
 
@@ -19,10 +31,16 @@ if TYPE_CHECKING:
     from unia_med.data.io.frames import FrameSource
     from unia_med.inference.predictor import Segmentation
 
+Names = Literal["seg", "nnunet"]
+"""How results are called, see `result_files`."""
+
+_CHANNEL = re.compile(r"_\d{4}$")
 _TYPES: dict[str, type] = {"labels": np.uint8, "uncertainty": np.float32}
 
 
-def result_files(output: Path, name: str, uncertainty: bool, path: Path | None = None) -> dict[str, Path]:
+def result_files(
+    output: Path, name: str, uncertainty: bool, path: Path | None = None, names: Names = "seg"
+) -> dict[str, Path]:
     """Files that are written for an image: `labels`, and `uncertainty` where it is asked for.
 
     Args:
@@ -30,10 +48,40 @@ def result_files(output: Path, name: str, uncertainty: bool, path: Path | None =
         name: of the image, without suffix.
         uncertainty: whether it is wanted.
         path: the image; None for one in memory.
+        names: `seg`: `NAME_seg`; `nnunet`: as nnU-Net calls the labels of an image.
     """
     suffix = result_suffix(path)
+    if names == "nnunet":
+        ending = nnunet_ending(path)
+        files = {"labels": output / f"{nnunet_case(name)}{ending}"}
+        # In a folder of its own: nnU-Net takes every file of that ending for a mask.
+        doubt = output / "uncertainty" / f"{nnunet_case(name)}{suffix}"
+        return {**files, "uncertainty": doubt} if uncertainty else files
     files = {"labels": output / f"{name}_seg{suffix}"}
     return {**files, "uncertainty": output / f"{name}_uncertainty{suffix}"} if uncertainty else files
+
+
+def nnunet_case(name: str) -> str:
+    """Return the name of an image without the number of its channel.
+
+    Example:
+        >>> nnunet_case("liver_003_0000"), nnunet_case("liver_003")
+        ('liver_003', 'liver_003')
+    """
+    return _CHANNEL.sub("", name)
+
+
+def nnunet_ending(path: Path | None) -> str:
+    """Return the ending of label files: as `dataset.json` says, else that of the image where it can hold labels.
+
+    Args:
+        path: of the image; None for one in memory.
+    """
+    known = None if path is None else read_dataset_json(path)
+    suffix = known.ending if known and known.ending else readable_suffix(path or "")
+    single = {".nhdr": ".nrrd", ".mhd": ".mha", ".jpg": ".png", ".jpeg": ".png"}  # of one file, without loss
+    ending = single.get(suffix or "", suffix)
+    return ending if ending in (*NIFTI_SUFFIXES, ".nrrd", ".mha", *MASK_IMAGE_SUFFIXES) else ".nii.gz"
 
 
 def write_results(
@@ -49,8 +97,15 @@ def write_results(
         files: destination by kind.
         classes: names of the labels 1, 2, 3, ...
     """
-    if files["labels"].suffix == ".png":
+    labels = files["labels"]
+    if is_image(labels):
         _write_pictures(next(iter(frames)), files)
+    elif volume_suffix(labels) in ITK_SUFFIXES:  # under nnU-Net's names
+        found = joined(source, frames)
+        write_labels(found.labels, source.affine, labels)
+        if "uncertainty" in files:
+            plain = Volume(found.uncertainty, source.affine)
+            write_like(found.uncertainty, plain, files["uncertainty"])
     elif isinstance(source, Volume):
         found = joined(source, frames)
         for kind, file in files.items():
@@ -91,7 +146,8 @@ def split_frames(found: Segmentation) -> Iterator[Segmentation]:
 
 
 def _write_pictures(found: Segmentation, files: Mapping[str, Path]) -> None:
-    write_mask(found.labels[:, :, 0], files["labels"])
+    # Only what is called _seg is looked at by people; nnU-Net reads colours as channels.
+    write_mask(found.labels[:, :, 0], files["labels"], palette=volume_stem(files["labels"]).endswith("_seg"))
     if "uncertainty" in files:
         write_grey(found.uncertainty[:, :, 0], files["uncertainty"])
 

@@ -44,7 +44,9 @@ class Meaning:
     why: dict[int, str] = field(default_factory=dict)
 
 
-def understand(files: Sequence[LabelFile], root: Path, names: Mapping[int, str], ignored: int | None = None) -> Meaning:
+def understand(
+    files: Sequence[LabelFile], root: Path, names: Mapping[int, str], ignored: int | None = None, dense: bool = False
+) -> Meaning:
     """Return the meaning of label files of one set.
 
     Args:
@@ -52,6 +54,7 @@ def understand(files: Sequence[LabelFile], root: Path, names: Mapping[int, str],
         root: folder of the data.
         names: of values, from a viewer's files.
         ignored: value that a data set declares as not annotated.
+        dense: they are known to be full masks, as in nnU-Net's folders.
     """
     named = {value: name for file in files for value, name in file.names.items()} | dict(names)
     counts: Counter[int] = Counter()
@@ -63,7 +66,7 @@ def understand(files: Sequence[LabelFile], root: Path, names: Mapping[int, str],
     total = max(1, sum(counts.values()))
     share = {value: number / total for value, number in sorted(counts.items())}
     most = ignored if ignored is not None else max(share, key=lambda value: share[value], default=0)
-    kind = _kind(files, root, most)
+    kind = "masks" if dense else _kind(files, root, most)
     by_name = next((v for v, name in named.items() if v and name.strip().casefold() in BACKGROUND_NAMES), None)
     if by_name is None and not named and kind in ("scribbles", "points") and most == 0:
         by_name = _around_all(files, most)

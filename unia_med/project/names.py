@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 _SNAP = re.compile(r'^\s*(\d+)\s+\d+\s+\d+\s+\d+\s+[\d.]+\s+\d+\s+\d+\s+"(.*)"\s*$')
 _SLICER = re.compile(r"^\s*(\d+)\s+(\S+)\s+\d+\s+\d+\s+\d+\s+\d+\s*$")
@@ -34,18 +33,6 @@ def names_in(texts: Iterable[Path]) -> dict[int, str]:
             if name.strip().casefold() not in _NOTHING:
                 names.setdefault(value, name.strip())
     return names
-
-
-def read_dataset_json(texts: Iterable[Path], root: Path) -> dict[str, Any]:
-    """Return nnU-Net's `dataset.json` of a folder, version 1 or 2; empty where there is none."""
-    for path in texts:
-        if path.name == "dataset.json" and path.parent == root:
-            try:
-                found = json.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError):
-                return {}
-            return found if isinstance(found, dict) and "labels" in found else {}
-    return {}
 
 
 def _of_json(text: str) -> dict[int, str]:

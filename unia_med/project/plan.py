@@ -13,13 +13,14 @@ import nibabel as nib
 import numpy as np
 
 from unia_med.config.weak_labels import LabelKind
+from unia_med.data.io.dataset_json import DatasetJson, read_dataset_json
 from unia_med.data.io.geometry import spacing_of
 from unia_med.data.io.label_file import LabelFile
 from unia_med.data.io.suffixes import label_stem, volume_stem
 from unia_med.data.io.volume import VolumeInfo
 from unia_med.project.found import Found, in_pixels, look, words_of
 from unia_med.project.meaning import Meaning, drawn_axis, understand
-from unia_med.project.names import names_in, read_dataset_json
+from unia_med.project.names import names_in
 from unia_med.project.pairs import Pairs, pair
 from unia_med.project.tags import TagTable, read_tag_table
 
@@ -80,12 +81,12 @@ def make_plan(root: Path) -> Plan:
     root = root.resolve()
     found = look(root)
     pairs = pair(found, root)
-    nnunet = read_dataset_json(found.texts, root)
-    names = names_in([*found.texts, *(table for table in found.tables if table.suffix.lower() == ".tsv")])
-    ignored = _ignore_value(nnunet)
+    nnunet = read_dataset_json(root)
+    tables = [table for table in found.tables if table.suffix.lower() == ".tsv"]
+    names = dict(nnunet.names) if nnunet else names_in([*found.texts, *tables])
     notes = [f"{path}: {reason}" for path, reason in list(found.unread.items())[:5]]
     notes += [f"{path}: labels without an image, left out" for path in pairs.unpaired[:5]]
-    sets = _label_sets(found, pairs, root, names, ignored, notes)
+    sets = _label_sets(found, pairs, root, names, nnunet, notes)
     cases = [case_name(image, root, pairs) for image in pairs.images]
     table = next((tags for path in found.tables if (tags := read_tag_table(path, cases))), None)
     weak = next((entry for entry in sets if entry[0].kind != "masks"), None)
@@ -126,7 +127,7 @@ def pattern_of(label: Path, image: Path, root: Path, pairs: Pairs) -> str:
 
 
 def _label_sets(
-    found: Found, pairs: Pairs, root: Path, names: Mapping[int, str], ignored: int | None, notes: list[str]
+    found: Found, pairs: Pairs, root: Path, names: Mapping[int, str], nnunet: DatasetJson | None, notes: list[str]
 ) -> list[tuple[Meaning, dict[Path, Path]]]:
     """Return the sets of labels, separated by the words in their names; the largest first."""
     by_role: dict[tuple[str, ...], dict[Path, Path]] = defaultdict(dict)
@@ -136,7 +137,8 @@ def _label_sets(
             if image in role:
                 notes.append(f"{label}: a second label file of {image.name}, left out; merge them into one volume")
             role.setdefault(image, label)
-    sets = [(understand([found.labels[p] for p in role.values()], root, names, ignored), role)
+    ignored, dense = (nnunet.ignored, True) if nnunet else (None, False)
+    sets = [(understand([found.labels[p] for p in role.values()], root, names, ignored, dense), role)
             for role in by_role.values()]  # fmt: skip
     return sorted(sets, key=lambda entry: -len(entry[1]))
 
@@ -192,12 +194,6 @@ def _patient(cases: Sequence[str]) -> str | None:
         if all(found) and len({match[1] for match in found if match}) < len(cases):
             return f"(?i){expression}"
     return None
-
-
-def _ignore_value(nnunet: Mapping[str, Any]) -> int | None:
-    labels = nnunet.get("labels", {})
-    value = labels.get("ignore") if isinstance(labels, dict) else None
-    return value if isinstance(value, int) else None
 
 
 def kind_column(kind: LabelKind) -> str:

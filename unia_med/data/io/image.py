@@ -118,18 +118,20 @@ def read_mask(path: Path | str) -> Volume:
     return Volume(labels[:, :, None], np.eye(4), path=path)
 
 
-def write_mask(labels: np.ndarray, path: Path | str) -> None:
+def write_mask(labels: np.ndarray, path: Path | str, palette: bool = True) -> None:
     """Write labels as a PNG with VOC's palette; the file appears whole or not at all.
 
     Args:
         labels: uint8 (H, W).
-        path: Destination `.png`; its folder is made when missing.
+        path: Destination `.png` (or `.tif`); its folder is made when missing.
+        palette: False: grey values.
     """
     from PIL import Image
 
     # Of mode P from the start: `putpalette` on a grey image makes it so without touching the indices.
     image = Image.fromarray(np.ascontiguousarray(labels, dtype=np.uint8))
-    image.putpalette(voc_palette().ravel().tolist())
+    if palette:
+        image.putpalette(voc_palette().ravel().tolist())
     _save(image, Path(path))
 
 
@@ -197,5 +199,5 @@ def _plain_mode(image: Image) -> str:
 
 
 def _save(image: Image, path: Path) -> None:
-    with replacing(path, ".png") as temporary:
-        image.save(temporary, format="PNG")
+    with replacing(path, path.suffix) as temporary:
+        image.save(temporary, format="TIFF" if path.suffix.lower().startswith(".tif") else "PNG")

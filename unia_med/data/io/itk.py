@@ -11,6 +11,7 @@ import numpy as np
 
 from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
+from unia_med.files import replacing
 
 # ITK's patient axes point to left and posterior, NIfTI's to right and anterior.
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -129,6 +130,25 @@ def _header(image: Any, array: np.ndarray, affine: np.ndarray) -> nib.Nifti1Head
     header.set_sform(affine, code=1)
     header.set_qform(affine, code=1)
     return header
+
+
+def write_labels(labels: np.ndarray, affine: np.ndarray, path: Path) -> None:
+    """Write labels as NRRD or MetaImage; the file appears whole or not at all.
+
+    Args:
+        labels: uint8 (X, Y, Z).
+        affine: 4x4, voxel indices to RAS millimetres, its axes at right angles.
+        path: destination, `.nrrd` or `.mha`.
+    """
+    sitk = _simple_itk(path)
+    image = sitk.GetImageFromArray(np.ascontiguousarray(labels.T))
+    turned = _LPS_TO_RAS @ affine
+    spacing = np.linalg.norm(turned[:3, :3], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((turned[:3, :3] / spacing).ravel().tolist())
+    image.SetOrigin(turned[:3, 3].tolist())
+    with replacing(path, path.suffix) as temporary:
+        sitk.WriteImage(image, str(temporary), True)
 
 
 def read_segments(path: Path) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
