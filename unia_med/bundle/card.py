@@ -15,6 +15,7 @@ from unia_med.config.load import plain
 from unia_med.config.schema import RunConfig
 from unia_med.data.io.dicom.seg import known_codes
 from unia_med.data.io.orientation import AXIS_CODES
+from unia_med.inference.likeness import read_likeness
 from unia_med.registry import LABEL_NOTES, resolve
 from unia_med.run_files import RunFiles
 
@@ -60,7 +61,7 @@ def card(config: RunConfig, run: Path, step: int | None, name: str) -> dict[str,
         "authors": "whoever trained the run; exported by unia_med",
         "copyright": "see LICENSE",
         "data_source": _data_source(config),
-        "modality": "MR" if config.data.name == "acdc" else "n/a",
+        "modality": _modality(config, run),
         "class_names": ", ".join(classes),
         "image_classes": "one volume (x, y, slice), or a cine (x, y, slice, frame)" if cine else "one volume",
         "label_classes": ", ".join(f"{value} {name}" for name, value in config.data.mask_values.items()),
@@ -140,13 +141,31 @@ def _data_source(config: RunConfig) -> str:
     return f"A data set of the kind {config.data.name}"
 
 
+_TAGS_FROM = {
+    "masks": "derived from masks",
+    "csv": "from a table",
+    "annotations": "from the data set's annotations",
+    "onehot": "from a list of vectors",
+}
+"""Where tags come from that say more than the labels on pixels."""
+
+
 def _supervision(config: RunConfig) -> list[str]:
     """Return what the network learned from, in words."""
     kinds = [f"{source.kind}{_of_patients(source.patients)}" for source in config.data.labels]
-    if not any(source.kind == "masks" for source in config.data.labels):
-        origin = "derived from masks" if config.data.tags.source == "masks" else "from a table"
+    origin = _TAGS_FROM.get(config.data.tags.source)
+    if origin is not None and not any(source.kind == "masks" for source in config.data.labels):
         kinds.append(f"slice tags ({origin})")
-    return kinds + [f"the {name} prior" for name in config.prior.names]
+    kinds += [f"the {name} prior" for name in config.prior.names]
+    return kinds or ["images alone"]
+
+
+def _modality(config: RunConfig, run: Path) -> str:
+    """Return what the run's images are, as far as the data tell."""
+    likeness = read_likeness(RunFiles(run).images)
+    if likeness is not None and likeness.modalities == ["CT"]:
+        return "CT"
+    return "MR" if config.data.name == "acdc" else "not stated"
 
 
 def _of_patients(patients: int | list[str] | None) -> str:

@@ -157,7 +157,8 @@ class DataConfig(Section):
     """Layout of the data set: a name in `unia_med.registry.DATASETS`. `synthetic`: no data set at all, the run learns
     from the slices that its prior draws."""
     root: Path | None = None
-    """Folder of the data set; usually given as `--set data.root=DIR`."""
+    """Folder of the data set; usually given as `--set data.root=DIR`. Relative paths count from the folder in which the
+    command runs; `tags.path`, `volumes.table` and `labels: folder` from `data.root`, if they are there."""
     classes: list[str] = []
     """Class names without background, in label order; where the layout has classes of its own (`acdc`, `voc`, `coco`),
     left out they are those."""
@@ -269,6 +270,15 @@ class DataConfig(Section):
         if self.class_values is None and own and set(self.classes) <= set(own):
             return {name: own[name] for name in self.classes}
         return dict(zip(self.classes, self.class_values or range(1, len(self.classes) + 1), strict=True))
+
+    def located(self, path: Path) -> Path:
+        """Return where a file or folder that belongs to the data set lies: the one rule for relative paths.
+
+        Args:
+            path: as a config has it; below `root` if it is there, else as seen from the folder of the command.
+        """
+        inside = None if self.root is None else self.root / path
+        return inside if inside is not None and inside.exists() else path
 
     @property
     def target_classes(self) -> list[str]:

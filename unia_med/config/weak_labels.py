@@ -81,7 +81,8 @@ class LabelSource(Section):
     """`files`: label volumes, next to the images or in `folder`; `masks`: made from the masks of the training cases
     with the run's seed, for research."""
     folder: Path | None = None
-    """`files`: folder with one label volume per case, as `unia-med weaken` writes them; null: next to the images."""
+    """`files`: folder with one label volume per case, as `unia-med weaken` writes them, below `data.root` if it is
+    there; null: beside the images."""
     suffix: str | None = None
     """`files`: ending of the file name after the case name; null: `_scribble` or `_scribbles`, `_points`, `_blocks`,
     `_boxes`, `_gt` or `_masks`."""

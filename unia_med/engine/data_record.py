@@ -35,7 +35,7 @@ def data_record(config: RunConfig, parts: Mapping[str, Sequence[CaseFiles]]) -> 
     files = {case.name: list(_files(case, config)) for case in cases}
     for source in config.data.labels:
         if source.source == "files" and parts["train"]:
-            for name, path in find_files(source, parts["train"]).items():
+            for name, path in find_files(source, parts["train"], config.data).items():
                 files[name].append(path)
     if config.data.tags.path is not None:
         files[TABLE] = [tags_table(config.data)]

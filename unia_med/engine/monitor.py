@@ -36,6 +36,16 @@ _CONSOLE = Console(stderr=True)  # shared, so that messages appear above a progr
 Number = float | int | None
 
 
+def _curve(column: str) -> str:
+    """Return the name in TensorBoard of a column of metrics.csv: its loss terms are means of the training.
+
+    Example:
+        >>> _curve("val_dice"), _curve("label_dice_CAM"), _curve("loss")
+        ('validation/val_dice', 'validation/label_dice_CAM', 'train_mean/loss')
+    """
+    return f"{'validation' if column.startswith(('val_', 'label_')) else 'train_mean'}/{column}"
+
+
 class Monitor:
     """Keep the numbers of one training; used as a context while it runs. Only the first process writes."""
 
@@ -112,7 +122,7 @@ class Monitor:
             return
         known = {name: value for name, value in values.items() if value is not None and not math.isnan(value)}
         self._table.append({"step": step, **{name: known.get(name) for name in values}})
-        self._plot(step, {f"validation/{name}": float(value) for name, value in known.items()})
+        self._plot(step, {_curve(name): float(value) for name, value in known.items()})
 
     def _plot(self, step: int, values: Mapping[str, float]) -> None:
         if self._board is not None:

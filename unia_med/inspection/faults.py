@@ -106,7 +106,7 @@ def _label_files(cases: Sequence[CaseFiles], config: DataConfig, faults: list[Da
     for position, source in enumerate(config.labels):
         if source.source == "files":
             try:
-                found[position] = find_files(source, cases)
+                found[position] = find_files(source, cases, config)
             except UserError as error:
                 faults.append(DataFault(error.where or "data.labels", error.what, "label files", error.remedy or ""))
     return found

@@ -46,7 +46,7 @@ class VolumesDataset(Layout):
 
     def __init__(self, config: DataConfig) -> None:
         super().__init__(config)
-        self._settings = config.volumes
+        self._settings, self._located = config.volumes, config.located
 
     def cases(self) -> list[CaseFiles]:
         """Return all cases in order of their names, with every header checked and no voxel read.
@@ -85,7 +85,7 @@ class VolumesDataset(Layout):
 
     def _listed(self, name: Path, present: Mapping[str, Path], faults: list[DataFault]) -> list[Row]:
         """Return the rows of the table; volumes without a row and rows without a volume are faults."""
-        table = below(self.root, name)
+        table = self._located(name)
         known = {composed(name): name for name in present}
         rows = [self._on_disk(row, known) for row in read_rows(table, tuple(_LABEL_KINDS), faults)]
         named = {self._inside(self.root / text) for row in rows for text in row.files.values()}
@@ -198,11 +198,6 @@ def _images(paths: Sequence[Path], root: Path, settings: VolumesConfig) -> tuple
         return images, labels
     volumes = sorted(path for path in paths if not is_segmentation(path))
     return volumes, [path for path in labels if is_segmentation(path)]
-
-
-def below(root: Path, path: Path) -> Path:
-    """Return a path of a config: below the data folder where it is there, else as it stands."""
-    return root / path if (root / path).is_file() else path
 
 
 def _volume_files(root: Path, left: LeftOut) -> dict[str, Path]:

@@ -54,11 +54,10 @@ def load_tags(
 
 
 def tags_table(config: DataConfig) -> Path:
-    """Return the path of the tags table: below the data folder where it is there, else as it stands."""
+    """Return the path of the tags table, see `DataConfig.located`."""
     path = config.tags.path
     assert path is not None  # the config asks for it where tags come from a file
-    inside = None if config.root is None else config.root / path
-    return inside if inside is not None and inside.is_file() else path
+    return config.located(path)
 
 
 def _table_tags(dataset: CaseDataset, cases: Sequence[CaseFiles], config: DataConfig) -> dict[str, np.ndarray]:

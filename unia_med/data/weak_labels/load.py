@@ -165,7 +165,7 @@ def _drawings(
     """Yield the labels of each case that a source has; raise the faults of all cases at the end."""
     from rich.progress import track
 
-    files = find_files(source, cases) if source.source == "files" else {}
+    files = find_files(source, cases, config) if source.source == "files" else {}
     able = [case for case in cases if (case.name in files if files else case.mask is not None)]
     patients = choose_patients(source.patients, [case.patient for case in able], seed)
     chosen = [case for case in able if case.patient in patients]

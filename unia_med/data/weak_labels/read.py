@@ -25,6 +25,7 @@ from unia_med.errors import UserError
 from unia_med.labels import BACKGROUND, IGNORE
 
 if TYPE_CHECKING:
+    from unia_med.config.schema import DataConfig
     from unia_med.data.dataset import CaseDataset
 
 MOST_BOX_CLASSES = 8
@@ -73,18 +74,23 @@ def not_annotated(dataset: CaseDataset) -> int:
     return min(max((*dataset.class_values, *dataset.own_values)) + 1, IGNORE)
 
 
-def find_files(source: LabelSource, cases: Sequence[CaseFiles]) -> dict[str, Path]:
+def find_files(source: LabelSource, cases: Sequence[CaseFiles], config: DataConfig) -> dict[str, Path]:
     """Return the label file of each case that has one.
 
     Args:
         source: Says the folder and the ending of the names, or leaves both to the data set.
         cases: Cases to look for.
+        config: Says from where a relative folder counts.
 
     Raises:
         UserError: The folder does not exist, or not one case has a file.
     """
-    if source.folder is not None and not source.folder.is_dir():
-        raise UserError("no such folder", where=source.folder, remedy="Correct data.labels: folder")
+    if source.folder is not None:
+        folder = config.located(source.folder)
+        if not folder.is_dir():
+            what = f"no such folder, in data.root ({config.root}) or here"
+            raise UserError(what, where=source.folder, remedy="Correct data.labels: folder")
+        source = source.model_copy(update={"folder": folder})
     endings = DEFAULT_SUFFIXES[source.kind] if source.suffix is None else (source.suffix,)
     found = {case.name: path for case in cases if (path := _file_of(case, source, endings))}
     if not found:
