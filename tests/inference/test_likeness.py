@@ -7,6 +7,7 @@ import torch
 from unia_med.data.io.volume import Volume
 from unia_med.engine.training_images import Looked, drawn, review_threshold
 from unia_med.inference.likeness import Likeness, Seen, _Distance, read_likeness
+from unia_med.inference.predictor import Segmentation
 from unia_med.inference.records import DOUBTFUL, Tally, judged
 
 
@@ -57,7 +58,10 @@ def test_removed_share_and_review():
     assert seen.removed_share == 0.25
     known = judged(seen, None)
     assert known.threshold == DOUBTFUL and "removed 25 % of the mask" in known.warnings[0]
-    row = Tally(np.array([5, 2, 0]), [np.full(2, 0.1, np.float16)]).row("a", ["X", "Y"], 0.5, known)
+    tally = Tally()
+    labels = np.array([0, 0, 1, 1], np.uint8).reshape(2, 2, 1)
+    list(tally.watched([Segmentation(labels, np.full(labels.shape, 0.1, np.float32))]))
+    row = tally.row("a", ["X", "Y"], 0.5, known)
     assert row["X_ml"] == 1.0 and row["removed_share"] == 0.25 and row["review"] == 1
     assert judged(None, None).warnings == ()
 

@@ -32,7 +32,7 @@ def find_images(path: Path, output: Path | None, pictures: bool = False) -> dict
     """Images to predict, by name.
 
     A file is taken whatever its name. In a folder, and below it, labels and results (see `label_names`), hidden files
-    and the output folder are left out, and so is a cine `X_4d` beside its own frames `X_frameNN`, as in ACDC. Where
+    and the output folder are left out, and so is a cine `X_4d` next to its own frames `X_frameNN`, as in ACDC. Where
     files in several sub-folders have one name, all are called by their path inside the folder.
 
     Args:

@@ -28,6 +28,7 @@ _FEWEST = 5  # training images from which distances say something
 _LEVELS = np.linspace(0.02, 0.98, 13)
 _HOUNSFIELD_AIR = -300.0
 _SPACING_FACTOR = 1.5
+_MANY = 1 << 22
 _AXES = ("along x", "along y", "from slice to slice")
 _LOG = logging.getLogger(__name__)
 
@@ -56,7 +57,8 @@ class Seen:
             slices: in [0, 1] on the network's grid.
             stored: as read from its file.
         """
-        self._levels.append(np.quantile(slices.float().cpu().numpy(), _LEVELS))
+        shown = slices[:, ::2, ::2] if slices.numel() > _MANY else slices  # a copy of it needs memory
+        self._levels.append(np.quantile(shown.float().cpu().numpy(), _LEVELS))
         self.spacing_mm = tuple(float(mm) for mm in stored.spacing_mm)
         low = float(np.percentile(stored.array[::4, ::4], 1)) if stored.array.size else 0.0
         self.modality = "CT" if low < _HOUNSFIELD_AIR else "other"

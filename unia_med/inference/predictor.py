@@ -22,6 +22,7 @@ from unia_med.data.io.suffixes import is_image
 from unia_med.data.io.volume import Volume, without_voxels
 from unia_med.errors import UserError
 from unia_med.inference.likeness import Seen, watch_features
+from unia_med.inference.native import Prepared, Slab, brought_back, sliced
 from unia_med.inference.postprocess import postprocess as clean
 from unia_med.inference.reassemble import PlaneMap, plane_map
 from unia_med.inference.tta import predict_views
@@ -187,6 +188,8 @@ class Predictor:
         """
         frame = orient(stored, self.slice_axis)
         image = in_slabs(frame, self.grid)
+        if self._seen is not None:
+            self._seen.image(image, stored)
         slabs = list(self._native_slabs(frame, image, network=True))
         probabilities = torch.cat([slab.probabilities.cpu() for slab in slabs])
         labels, entropy = self._refined(probabilities, self._edges(frame)), normalised_entropy(probabilities).float()
@@ -242,12 +245,11 @@ class Predictor:
         """
         return self._predict_maps(slices, network=False)[0]
 
-    def _prepared(self, stored: Volume) -> _Prepared:
-        frame = orient(stored, self.slice_axis)
-        image = self._chain({KEY: as_tensor(frame)})[KEY]
-        if self._seen is not None:
-            self._seen.image(image, stored)
-        return _Prepared(stored, frame, image)
+    def _prepared(self, stored: Volume) -> Prepared:
+        frame = orient(stored, self.slice_axis, copy=False)
+        image = in_slabs(frame, self.grid)
+        seen = frame if self.settings.crf.iterations else without_voxels(frame)
+        return Prepared(without_voxels(stored), seen, image)
 
     def _predict_together(self, volumes: list[Prepared]) -> Iterator[Segmentation]:
         own = self.settings.uncertainty == "network"

@@ -30,56 +30,6 @@ MUCH_REMOVED = 0.1
 """Share of a mask removed by post-processing from which it is said."""
 
 
-@dataclass
-class Tally:
-    """Counts a segmentation while its frames pass by.
-
-    Attributes:
-        voxels: of each label, over all frames.
-        doubts: how many voxels of some class have which uncertainty, by the bits of its half precision.
-    """
-
-    voxels: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
-    doubts: np.ndarray = field(default_factory=lambda: np.zeros(1 << 16, np.int64))
-
-    def watched(self, frames: Iterable[Segmentation]) -> Iterator[Segmentation]:
-        """Yield frames as they are, and count them.
-
-        Args:
-            frames: of one image.
-        """
-        for frame in frames:
-            for number in range(frame.labels.shape[2]):  # numpy counts in 64 bits: slice by slice for memory
-                labels, doubt = frame.labels[:, :, number], frame.uncertainty[:, :, number]
-                self.voxels += np.bincount(labels.ravel(), minlength=256)
-                half = np.abs(doubt[labels > 0]).astype(np.float16)
-                self.doubts += np.bincount(half.view(np.uint16), minlength=1 << 16)
-            yield frame
-
-    def row(self, name: str, classes: Sequence[str], voxel_ml: float | None, judged: Judged) -> dict[str, Any]:
-        """Return the row of `summary.csv`.
-
-        Args:
-            name: of the case.
-            classes: of the labels 1, 2, 3, ...
-            voxel_ml: volume of a voxel; None for pictures, whose pixels are counted.
-            judged: what is known of the image beyond its mask.
-        """
-        mean, high = self.uncertainty() or (None, None)
-        unit, factor = ("pixels", 1.0) if voxel_ml is None else ("ml", voxel_ml)
-        volumes = {f"{label}_{unit}": round(float(self.voxels[i]) * factor, 3) for i, label in enumerate(classes, 1)}
-        # NaN is no uncertainty at all, of a bundle that gives none.
-        doubtful = mean is None or mean > judged.threshold
-        shown = {
-            "uncertainty_mean": mean,
-            "uncertainty_p95": high,
-            "removed_share": judged.removed,
-            "unlike_training": judged.score,
-        }
-        rounded = {key: None if value is None else round(value, 4) for key, value in shown.items()}
-        return {"case": name, **volumes, **rounded, "review": int(doubtful or bool(judged.warnings))}
-
-
 @dataclass(frozen=True)
 class Judged:
     """What is known of an image beyond its mask.
@@ -115,6 +65,68 @@ def judged(seen: Seen | None, likeness: Likeness | None) -> Judged:
         warnings.append(f"post-processing removed {percent} of the mask; compare with --no-postprocess")
     score = None if likeness is None else likeness.score(seen)
     return Judged(seen.removed_share, score, known, tuple(warnings))
+
+
+@dataclass
+class Tally:
+    """Counts a segmentation while its frames pass by.
+
+    Attributes:
+        voxels: of each label, over all frames.
+        doubts: how many voxels of some class have which uncertainty, by the bits of its half precision.
+    """
+
+    voxels: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
+    doubts: np.ndarray = field(default_factory=lambda: np.zeros(1 << 16, np.int64))
+
+    def watched(self, frames: Iterable[Segmentation]) -> Iterator[Segmentation]:
+        """Yield frames as they are, and count them.
+
+        Args:
+            frames: of one image.
+        """
+        for frame in frames:
+            for number in range(frame.labels.shape[2]):  # numpy counts in 64 bits: slice by slice for memory
+                labels, doubt = frame.labels[:, :, number], frame.uncertainty[:, :, number]
+                self.voxels += np.bincount(labels.ravel(), minlength=256)
+                half = np.abs(doubt[labels > 0]).astype(np.float16)
+                self.doubts += np.bincount(half.view(np.uint16), minlength=1 << 16)
+            yield frame
+
+    def uncertainty(self) -> tuple[float, float] | None:
+        """Return mean and 95th percentile over the voxels that are some class; None where none is, or none is known."""
+        known = self.doubts[: _INFINITE + 1]  # what follows is NaN: a model that gives no uncertainty
+        total = int(known.sum())
+        if not total:
+            return None
+        values = np.arange(_INFINITE + 1, dtype=np.uint16).view(np.float16).astype(np.float64)
+        used = known > 0
+        upto, values = np.cumsum(known[used]), values[used]
+        place = 0.95 * (total - 1)
+        low, high = (values[np.searchsorted(upto, at, side="right")] for at in (math.floor(place), math.ceil(place)))
+        return float(values @ known[used]) / total, float(low + (place - math.floor(place)) * (high - low))
+
+    def row(self, name: str, classes: Sequence[str], voxel_ml: float | None, known: Judged = Judged()) -> dict[str, Any]:
+        """Return the row of `summary.csv`.
+
+        Args:
+            name: of the case.
+            classes: of the labels 1, 2, 3, ...
+            voxel_ml: volume of a voxel; None for pictures, whose pixels are counted.
+            known: of the image, beyond its mask.
+        """
+        mean, high = self.uncertainty() or (None, None)
+        unit, factor = ("pixels", 1.0) if voxel_ml is None else ("ml", voxel_ml)
+        volumes = {f"{label}_{unit}": round(float(self.voxels[i]) * factor, 3) for i, label in enumerate(classes, 1)}
+        review = mean is None or mean > known.threshold or bool(known.warnings)
+        shown = {
+            "uncertainty_mean": mean,
+            "uncertainty_p95": high,
+            "removed_share": known.removed,
+            "unlike_training": known.score,
+        }
+        rounded = {key: None if value is None else round(value, 4) for key, value in shown.items()}
+        return {"case": name, **volumes, **rounded, "review": int(review)}
 
 
 def write_case_record(path: Path, facts: Mapping[str, Any]) -> None:
