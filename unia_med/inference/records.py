@@ -106,7 +106,9 @@ class Tally:
         low, high = (values[np.searchsorted(upto, at, side="right")] for at in (math.floor(place), math.ceil(place)))
         return float(values @ known[used]) / total, float(low + (place - math.floor(place)) * (high - low))
 
-    def row(self, name: str, classes: Sequence[str], voxel_ml: float | None, known: Judged = Judged()) -> dict[str, Any]:
+    def row(
+        self, name: str, classes: Sequence[str], voxel_ml: float | None, known: Judged = Judged()
+    ) -> dict[str, Any]:
         """Return the row of `summary.csv`.
 
         Args:
