@@ -18,11 +18,16 @@ from unia_med.data.io.geometry import spacing_of
 from unia_med.data.io.label_file import LabelFile
 from unia_med.data.io.suffixes import label_stem, volume_stem
 from unia_med.data.io.volume import VolumeInfo
+from unia_med.labels import IGNORE
 from unia_med.project.found import Found, in_pixels, look, words_of
 from unia_med.project.meaning import Meaning, drawn_axis, understand
+from unia_med.project.merge import NO_CLASS, are_classes, merged_annotators, merged_classes, part_names
 from unia_med.project.names import names_in
 from unia_med.project.pairs import Pairs, pair
 from unia_med.project.tags import TagTable, read_tag_table
+
+MERGED = ".merged"
+"""Folder, in name only, of label files that `write_project` writes."""
 
 _LARGEST_SIDE = 192  # pixels that a slice may have on 2 CPU cores
 _AXES = {"I": "axial", "S": "axial", "A": "coronal", "P": "coronal", "L": "sagittal", "R": "sagittal"}
@@ -38,6 +43,7 @@ class Plan:
         weak: labels to learn from: kind, meaning, and file by image; None where tags are.
         masks: meaning and file by image of dense masks next to weak labels, for validation.
         tags: the table of tags that is learned from.
+        drawn: content of the label files, by path.
         grid: settings of `data.grid`.
         channels: C.
         notes: what a reader should know.
@@ -48,6 +54,7 @@ class Plan:
     weak: tuple[Meaning, dict[Path, Path]] | None
     masks: tuple[Meaning, dict[Path, Path]] | None
     tags: TagTable | None
+    drawn: dict[Path, LabelFile]
     grid: dict[str, Any]
     channels: int
     pixels: bool
@@ -100,7 +107,7 @@ def make_plan(root: Path) -> Plan:
         notes.append("no labels and no table of tags were found: draw some, or name them below")
     drawn = [found.labels[path] for path in list(weak[1].values())[:5]] if weak else []
     grid = _grid(headers, pixels)
-    return Plan(root, pairs, weak, masks, table if weak is None else None, grid, channels, pixels,
+    return Plan(root, pairs, weak, masks, table if weak is None else None, found.labels, grid, channels, pixels,
                 _patient(cases), notes + _axis_note(drawn))  # fmt: skip
 
 
@@ -130,17 +137,48 @@ def _label_sets(
     found: Found, pairs: Pairs, root: Path, names: Mapping[int, str], nnunet: DatasetJson | None, notes: list[str]
 ) -> list[tuple[Meaning, dict[Path, Path]]]:
     """Return the sets of labels, separated by the words in their names; the largest first."""
-    by_role: dict[tuple[str, ...], dict[Path, Path]] = defaultdict(dict)
+    by_role: dict[tuple[str, ...], dict[Path, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for image, labels in pairs.labels.items():
         for label in labels:
-            role = by_role[tuple(sorted(set(words_of(label, root))))]
-            if image in role:
-                notes.append(f"{label}: a second label file of {image.name}, left out; merge them into one volume")
-            role.setdefault(image, label)
-    ignored, dense = (nnunet.ignored, True) if nnunet else (None, False)
-    sets = [(understand([found.labels[p] for p in role.values()], root, names, ignored, dense), role)
-            for role in by_role.values()]  # fmt: skip
+            by_role[tuple(sorted(NO_CLASS.intersection(words_of(label, root))))][image].append(label)
+    roles = [_one_each(role, found, root, names, notes) for role in by_role.values()]
+    sets = []
+    for role in roles:
+        files = [found.labels[path] for path in role.values()]
+        open_to_question = any(path.parent.name == MERGED and (found.labels[path].array == IGNORE).any()
+                               for path in role.values())  # fmt: skip
+        ignored = nnunet.ignored if nnunet else IGNORE if open_to_question else None
+        sets.append((understand(files, root, names, ignored, dense=nnunet is not None), role))
     return sorted(sets, key=lambda entry: -len(entry[1]))
+
+
+def _one_each(
+    role: Mapping[Path, Sequence[Path]], found: Found, root: Path, names: Mapping[int, str], notes: list[str]
+) -> dict[Path, Path]:
+    """Return one label file of each image; several of an image become one, which `write_project` writes."""
+    several = {image: labels for image, labels in role.items() if len(labels) > 1}
+    single = {image: labels[0] for image, labels in role.items() if len(labels) == 1}
+    if not several:
+        return single
+    # A file per class is one everywhere, also where only one class was drawn.
+    by_class = are_classes(several, found.labels)
+    classes = sorted({name for image, labels in role.items() for name in part_names(image, labels).values()})
+    kind = understand([found.labels[path] for labels in several.values() for path in labels], root, names).kind
+    disagreed = 0
+    for image, labels in (role if by_class else several).items():
+        header = found.images[image]
+        if by_class:
+            array, named = merged_classes(image, labels, found.labels, header, classes)
+        else:
+            array, differing = merged_annotators(labels, found.labels, header, kind)
+            named, disagreed = dict(found.labels[labels[0]].names), disagreed + differing
+        path = root / MERGED / f"{image.relative_to(root).as_posix().replace('/', '_').split('.')[0]}.nii.gz"
+        found.labels[path] = LabelFile(array, np.asarray(header.affine, np.float64), path, named)
+        single[image] = path
+    what = f"classes ({', '.join(classes)})" if by_class else "annotators"
+    unsure = f"; {disagreed} voxels on which they disagree are not annotated" if disagreed else ""
+    notes.append(f"{len(several)} images have several label files, of {what}: each is merged into one{unsure}")
+    return single
 
 
 def _grid(headers: Sequence[VolumeInfo], pixels: bool) -> dict[str, Any]:

@@ -7,17 +7,22 @@ import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from unia_med.config.load import parse_config, read_yaml
 from unia_med.config.shipped import find_config
 from unia_med.data.checks import DataFault
+from unia_med.data.io.label_file import LabelFile
+from unia_med.data.io.nifti import write_like
+from unia_med.data.io.read import read_volume
+from unia_med.data.io.volume import Volume
 from unia_med.data.layouts.volumes import VolumesDataset
 from unia_med.errors import UserError
 from unia_med.files import write_text
 from unia_med.notes import notes_hidden
 from unia_med.project.meaning import Meaning
-from unia_med.project.plan import Plan, kind_column, pattern_of
+from unia_med.project.plan import MERGED, Plan, kind_column, pattern_of
 
 _FILL = {"scribbles": "rule", "points": "walker", "boxes": "ellipse"}
 _FULL_FIELD = 0.9  # a slice that is smaller than this of the network's field is padded, and nothing is lost
@@ -38,6 +43,7 @@ def write_project(plan: Plan, output: Path) -> list[Path]:
     """
     files: dict[Path, str] = {}
     data = _data(plan)
+    merged = _place_merged(plan, output)
     patterns = _patterns(plan)
     if patterns is None or not _fits({**data, "volumes": patterns}, plan):
         table = output.with_name(f"{output.stem}_files.csv").resolve()
@@ -62,7 +68,30 @@ def write_project(plan: Plan, output: Path) -> list[Path]:
             raise UserError("is there already and says something else", where=path, remedy=remedy)
     for path, text in files.items():
         write_text(path, text)
-    return list(files)
+    for path, label in merged.items():
+        _write_merged(label, path)
+    return [*files, *list(merged)[:1]]
+
+
+def _place_merged(plan: Plan, output: Path) -> dict[Path, LabelFile]:
+    """Return the merged label files by the paths where they will lie, which the plan names from now on."""
+    folder = output.with_name(f"{output.stem}_labels").resolve()
+    found = {}
+    for entry in (plan.weak, plan.masks):
+        for image, path in list(entry[1].items()) if entry else ():
+            if path.parent == plan.root / MERGED:
+                entry[1][image] = folder / path.name
+                found[folder / path.name] = plan.drawn[path]
+    return found
+
+
+def _write_merged(label: LabelFile, path: Path) -> None:
+    if path.is_file():
+        if not np.array_equal(read_volume(path).array, label.array):
+            remedy = "Remove it, or name another file with --output; nothing was overwritten"
+            raise UserError("is there already and says something else", where=path, remedy=remedy)
+        return
+    write_like(label.array, Volume(np.broadcast_to(np.uint8(0), label.array.shape), label.affine), path)
 
 
 def _data(plan: Plan) -> dict[str, Any]:
@@ -112,6 +141,8 @@ def _patterns(plan: Plan) -> dict[str, Any] | None:
     for entry in (plan.weak, plan.masks):
         if entry is None:
             continue
+        if not all(label.is_relative_to(plan.root) for label in entry[1].values()):
+            return None
         names = {pattern_of(label, image, plan.root, plan.pairs) for image, label in entry[1].items()}
         if len(names) != 1 or "{name}" not in (only := next(iter(names))):
             return None
@@ -144,9 +175,16 @@ def _table(plan: Plan) -> str:
     columns = [kind_column(_label_entry(entry[0])["kind"]) for entry in entries]
     rows = [["image", *columns]]
     for image in plan.pairs.images:
-        cells = [entry[1][image].relative_to(plan.root).as_posix() if image in entry[1] else "" for entry in entries]
+        cells = [_cell(entry[1].get(image), plan.root) for entry in entries]
         rows.append([image.relative_to(plan.root).as_posix(), *cells])
     return _csv(rows)
+
+
+def _cell(path: Path | None, root: Path) -> str:
+    """Return a path as a table has it: below the root of the data where it lies there."""
+    if path is None:
+        return ""
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
 def _csv(rows: list[list[str]]) -> str:
