@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from unia_med.errors import UserError, suggestion
 
@@ -78,22 +78,19 @@ def predict(
         spacing_mm: of arrays, as in a call of the model.
         uncertainty: with `output`, write it, too; `entropy` or `network` chooses the kind.
         skip_existing: leave out images whose results are in `output`.
-        tta: as in `load`; None takes the model as it is.
-        postprocess: as in `load`; None takes the model as it is.
-        names: how results are called: `seg` for `NAME_seg`; `nnunet` as nnU-Net calls the labels of an image, `NAME`
-            without the number of a channel, with the ending that its `dataset.json`, or else the image, has.
+        tta: as in `load`, as is `postprocess`; None takes the model as it is.
+        postprocess: see `tta`.
+        names: how results are called: `seg` for `NAME_seg`; `nnunet` as nnU-Net calls the labels of an image.
         device: as in `load`, for a model that is not loaded yet.
 
     Raises:
         UserError: no image, no usable model, or arguments that contradict each other.
 
     Example:
-        >>> for case in predict("runs/acdc", "scans"):  # doctest: +SKIP
-        ...     print(case.name, case.error or case.result)
+        >>> [case.error or case.result for case in predict("runs/acdc", "scans")]  # doctest: +SKIP
     """
     from unia_med.inference.batch import Predictions
-    from unia_med.inference.inputs import by_name
-    from unia_med.inference.results import Names, nnunet_case
+    from unia_med.inference.results import called
 
     target = None if output is None else Path(output)
     if target is not None and target.exists() and not target.is_dir():
@@ -103,11 +100,7 @@ def predict(
     kind = uncertainty if isinstance(uncertainty, str) else None
     asked = {"tta": tta, "postprocess": postprocess, "uncertainty": _known_uncertainty(kind)}
     chosen = opened(model, device).with_options(**{name: value for name, value in asked.items() if value is not None})
-    found = _images(chosen, images, target, split, series)
-    if names not in get_args(Names):
-        raise UserError(f"unknown names '{names}'", where="names", remedy=suggestion(names, get_args(Names)))
-    if names == "nnunet" and isinstance(found, Mapping):
-        found = by_name((nnunet_case(name), image) for name, image in found.items())
+    found = called(_images(chosen, images, target, split, series), names)
     return Predictions(chosen, found, target, bool(uncertainty), skip_existing, spacing_mm, names)
 
 

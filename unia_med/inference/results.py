@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args
 
 import numpy as np
 
@@ -25,7 +25,8 @@ from unia_med.data.io.suffixes import (
     volume_suffix,
 )
 from unia_med.data.io.volume import Volume
-from unia_med.inference.inputs import result_suffix
+from unia_med.errors import UserError, suggestion
+from unia_med.inference.inputs import by_name, result_suffix
 
 if TYPE_CHECKING:
     from unia_med.data.io.frames import FrameSource
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 Names = Literal["seg", "nnunet"]
 """How results are called, see `result_files`."""
 
+Images = TypeVar("Images", bound=Mapping[str, Any] | Iterator[tuple[str, Any]])
 _CHANNEL = re.compile(r"_\d{4}$")
 _TYPES: dict[str, type] = {"labels": np.uint8, "uncertainty": np.float32}
 
@@ -69,6 +71,20 @@ def nnunet_case(name: str) -> str:
         ('liver_003', 'liver_003')
     """
     return _CHANNEL.sub("", name)
+
+
+def called(images: Images, names: Names) -> Images:
+    """Return images by the names of their results, after making sure that no two would have one name.
+
+    Args:
+        images: by their own names; an iterator is returned as it is.
+        names: as in `result_files`.
+    """
+    if names not in get_args(Names):
+        raise UserError(f"unknown names '{names}'", where="names", remedy=suggestion(names, get_args(Names)))
+    if names == "seg" or not isinstance(images, Mapping):
+        return images
+    return cast(Images, by_name((nnunet_case(name), image) for name, image in images.items()))
 
 
 def nnunet_ending(path: Path | None) -> str:

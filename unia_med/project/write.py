@@ -77,10 +77,10 @@ def _place_merged(plan: Plan, output: Path) -> dict[Path, LabelFile]:
     """Return the merged label files by the paths where they will lie, which the plan names from now on."""
     folder = output.with_name(f"{output.stem}_labels").resolve()
     found = {}
-    for entry in (plan.weak, plan.masks):
-        for image, path in list(entry[1].items()) if entry else ():
+    for _, files in filter(None, (plan.weak, plan.masks)):
+        for image, path in list(files.items()):
             if path.parent == plan.root / MERGED:
-                entry[1][image] = folder / path.name
+                files[image] = folder / path.name
                 found[folder / path.name] = plan.drawn[path]
     return found
 
