@@ -164,3 +164,12 @@ def test_the_result_is_the_table_and_knows_its_faults(pair: tuple[Path, Path], t
 def test_requests_that_make_no_sense(pair: tuple[Path, Path], request_: dict) -> None:
     with pytest.raises(UserError):
         evaluate(*pair, **request_)
+
+
+def test_masks_that_were_moved_bring_their_names(pair: tuple[Path, Path]) -> None:
+    for path in pair[0].glob("*.nii.gz"):
+        (pair[0] / f"{path.name.removesuffix('.nii.gz')}.json").write_text('{"classes": {"1": "LIVER", "2": "SPLEEN"}}')
+    assert evaluate(*pair).classes == ("LIVER", "SPLEEN")
+    next(pair[0].glob("*.json")).write_text('{"classes": {"1": "LUNG", "2": "SPLEEN"}}')
+    (pair[0] / "other.json").write_text('{"classes": {"1": "LIVER"}}')
+    assert evaluate(*pair).classes != ("LIVER", "SPLEEN")  # records that say different things say nothing

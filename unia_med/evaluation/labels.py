@@ -13,6 +13,7 @@ import numpy as np
 
 from unia_med.data.io.dataset_json import read_dataset_json
 from unia_med.data.io.label_file import LabelFile, by_class_values, is_background_name
+from unia_med.data.io.suffixes import label_stem
 from unia_med.data.masks import only_ignored, relabel
 from unia_med.errors import UserError
 from unia_med.evaluation.pairs import Labels
@@ -151,7 +152,7 @@ def parse_classes(names: Sequence[str] | Mapping[int, str]) -> LabelScheme:
 
 
 def classes_next_to(predictions: Path) -> LabelScheme | None:
-    """Return the scheme that `classes.json` next to predictions gives; None where there is none.
+    """Return the scheme that `classes.json` next to predictions gives, or else the record of each; None without any.
 
     Args:
         predictions: Folder of predictions, or one file.
@@ -159,9 +160,10 @@ def classes_next_to(predictions: Path) -> LabelScheme | None:
     Raises:
         UserError: The file cannot be read, or is no mapping from value to name.
     """
-    path = (predictions if predictions.is_dir() else predictions.parent) / CLASSES_FILE
+    folder = predictions if predictions.is_dir() else predictions.parent
+    path = folder / CLASSES_FILE
     if not path.is_file():
-        return None
+        return _classes_of_records(folder.glob("*.json") if predictions.is_dir() else [record_of(predictions)])
     remedy = 'It holds the name of each label value, as {"1": "LIVER", "2": "SPLEEN"}; correct or remove it'
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -172,6 +174,24 @@ def classes_next_to(predictions: Path) -> LabelScheme | None:
     if not named or not all(0 < value <= IGNORE for value in named):
         raise UserError("names no class", where=path, remedy=remedy)
     return LabelScheme.of_values(named)
+
+
+def record_of(mask: Path) -> Path:
+    """Return where the record `NAME_seg.json` of a mask lies."""
+    return mask.with_name(f"{label_stem(mask)}.json")
+
+
+def _classes_of_records(records: Iterable[Path]) -> LabelScheme | None:
+    """Return the scheme of masks without `classes.json` by their records; None where these say none, or several."""
+    found = set()
+    for record in records:
+        try:
+            values = json.loads(record.read_text(encoding="utf-8"))
+            if isinstance(values, dict) and isinstance(values.get("classes"), dict):
+                found.add(tuple(sorted((int(value), str(name)) for value, name in values["classes"].items())))
+        except (OSError, ValueError):
+            continue
+    return LabelScheme.of_values(dict(found.pop())) if len(found) == 1 else None
 
 
 def with_dataset(scheme: LabelScheme | None, labels: Path) -> LabelScheme | None:
