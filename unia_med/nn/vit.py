@@ -99,7 +99,7 @@ def attention_logits(attention: Any, tokens: torch.Tensor) -> torch.Tensor:
         attention: timm's plain attention module.
         tokens: (B, N, E), its input.
     """
-    rows = 2 * attention.attn_dim
+    rows = 2 * attention.num_heads * attention.head_dim  # timm 1.0.22 has no name for their product
     bias = None if attention.qkv.bias is None else attention.qkv.bias[:rows]
     both = F.linear(tokens, attention.qkv.weight[:rows], bias)
     queries, keys = both.unflatten(2, (2, attention.num_heads, attention.head_dim)).permute(2, 0, 3, 1, 4)
