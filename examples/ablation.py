@@ -6,7 +6,7 @@
 
 Tasks: `objects` and `lesions`, synthetic volumes whose slice tags can separate the classes (`unia-med phantom --kind`),
 and `heart`, ACDC with merged classes. Run it again to go on after an interruption; what is finished is kept.
-`ablation.md` and `ablation.csv` in the output folder are written anew after each row.
+`ablation.md` and `ablation.csv` in the output folder are rewritten after each row.
 """
 
 from __future__ import annotations

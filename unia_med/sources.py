@@ -1,4 +1,4 @@
-"""What a user names as a model, opened: a run, a bundle, a shipped model, folds, or several to be averaged."""
+"""Opens what a user names as a model: a run, a bundle, a shipped model, folds, or several to be averaged."""
 
 from __future__ import annotations
 

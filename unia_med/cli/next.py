@@ -42,7 +42,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--count", type=int, default=5, metavar="N", help="how many cases (default: 5)")
     parser.add_argument("--slices", type=int, default=3, metavar="N", help="how many slices of each (default: 3)")
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="folder to write, new or empty (default: RUN_next beside the run)"
+        "--output", type=Path, metavar="DIR", help="folder to write, new or empty (default: RUN_next next to the run)"
     )
     add_device(parser)
 

@@ -82,7 +82,7 @@ class LabelSource(Section):
     with the run's seed, for research."""
     folder: Path | None = None
     """`files`: folder with one label volume per case, as `unia-med weaken` writes them, below `data.root` if it is
-    there; null: beside the images."""
+    there; null: next to the images."""
     suffix: str | None = None
     """`files`: ending of the file name after the case name; null: `_scribble` or `_scribbles`, `_points`, `_blocks`,
     `_boxes`, `_gt` or `_masks`."""

@@ -54,7 +54,7 @@ class Trained(Protocol):
 
     @property
     def likeness(self) -> Likeness | None:
-        """What the images were like that it was trained on; None where nobody knows."""
+        """What the images were like that it was trained on; None where unknown."""
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Several label files of one image as one: a file per class, or a file per annotator."""
+"""Merges several label files of one image: a file per class, or a file per annotator."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def part_names(image: Path, labels: Sequence[Path]) -> dict[Path, str]:
 
 
 def are_classes(sets: Mapping[Path, Sequence[Path]], files: Mapping[Path, LabelFile]) -> bool:
-    """Return whether the files of each image hold a class each, told by their names; else they are annotators'.
+    """Return whether, by their names, the files of each image hold a class each; else they are annotators'.
 
     Args:
         sets: label files by image, several of each.

@@ -1,4 +1,4 @@
-"""What can be measured in a patient's masks, by whoever is named in `registry.REPORT_SECTIONS`."""
+"""Measurements in a patient's masks, by the functions in `registry.REPORT_SECTIONS`."""
 
 from __future__ import annotations
 

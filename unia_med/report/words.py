@@ -1,4 +1,4 @@
-"""Plain words for the names that methods and settings give to things."""
+"""Plain words for the names that methods and settings use."""
 
 from __future__ import annotations
 

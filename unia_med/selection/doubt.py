@@ -1,4 +1,4 @@
-"""How much a model doubts each slice of a volume, and what the volume looks like to it."""
+"""Uncertainty of a model on each slice of a volume, and features of the volume."""
 
 from __future__ import annotations
 

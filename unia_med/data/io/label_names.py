@@ -1,4 +1,4 @@
-"""By which names labels and results are known next to images: one rule for `predict`, `inspect`, `train` and `init`."""
+"""Names of labels and results next to images: one rule for `predict`, `inspect`, `train` and `init`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _TOKEN = re.compile(r"[^\W_]+")
 _CHANNEL = re.compile(r"_\d{4}$")
 
 NAMED = "named like labels or results"
-"""Why a file is left out; how many there are is told, not which."""
+"""Why a file is left out; messages give their number, not their names."""
 
 
 def tokens(text: str) -> list[str]:

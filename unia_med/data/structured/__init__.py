@@ -1,1 +1,1 @@
-"""Synthetic volumes with masks on which methods can be tried and compared: nothing in here knows a heart."""
+"""Synthetic volumes with masks on which methods can be tried and compared; none of them shows a heart."""

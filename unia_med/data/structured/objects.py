@@ -1,4 +1,4 @@
-"""Textured objects: three classes that only their texture tells apart, in scenes with known co-occurrence.
+"""Textured objects: three classes that differ only in texture, in scenes with known co-occurrence.
 
 A stack is three scenes of three slices each. `SCENES` gives their probabilities, so that the shares of slices with a
 class, or with one class given another, can be read off: `stripes` and `dots` exclude each other, `mottle` is next to
