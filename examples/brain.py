@@ -1,0 +1,79 @@
+"""Trains on brain tissue (CSF, grey and white matter) from every kind of label, and prints a table of scores.
+
+    python examples/brain.py brain --only scribbles --seeds 0 1
+
+The patients are those of `brain_data.py`: 12 train, 4 others are scored. The templates `volumes_*.yaml` train for a few
+steps. k-means sorts the intensities of a scored image into three, inside the true mask of the brain.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from brain_data import CLASSES, TRAIN, VAL, write_all
+from scipy.cluster.vq import kmeans2
+
+import unia_med
+
+ROWS = ("k-means", "masks", "scribbles", "boxes", "points")
+
+
+def settings(data: Path, seed: int) -> dict[str, object]:
+    """Return what the lines marked with <- in a template are for these data, and a small budget."""
+    return {
+        "seed": seed,
+        "data.root": str(data),
+        "data.classes": CLASSES,
+        "data.split": {"kind": "lists", "train": TRAIN, "val": VAL},
+        "data.grid": {"spacing_mm": 3.0, "size": [80, 80], "percentiles": [1, 99]},
+        "training.iterations": 120,
+        "training.batch_size": 8,
+        "training.ema": 0.95,
+    }
+
+
+def cluster(data: Path, masks: Path, seed: int) -> None:
+    """Write what k-means makes of the scored images, darkest to brightest."""
+    masks.mkdir(parents=True, exist_ok=True)
+    for name in VAL:
+        image, truth = (unia_med.read_volume(data / f"{name}{ending}.nii.gz") for ending in ("", "_gt"))
+        inside = truth.array > 0
+        centres, found = kmeans2(image.array[inside].astype(float), 3, minit="++", rng=seed)
+        labels = inside.astype(np.uint8)
+        labels[inside] = 1 + np.argsort(np.argsort(centres))[found]
+        nibabel.save(nibabel.Nifti1Image(labels, image.affine), masks / f"{name}_seg.nii.gz")
+
+
+def score(row: str, folder: Path, seed: int) -> list[float]:
+    """Train, predict and return the mean Dice of each class and of all."""
+    data, run = folder / "data", folder / f"{row}_seed{seed}"
+    if row == "k-means":
+        cluster(data, run / "masks", seed)
+    elif not (run / "masks" / "summary.csv").is_file():
+        trained = unia_med.train(f"volumes_{row}.yaml", run, set=settings(data, seed), resume=True)
+        list(unia_med.predict(trained, data, run / "masks", split="val"))
+    dice = unia_med.evaluate(run / "masks", data, classes=CLASSES)
+    return [dice["mean"]["dice"][name] for name in (*CLASSES, "mean")]
+
+
+def main() -> None:
+    """Write the data, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="of data and runs; what is finished there is kept")
+    parser.add_argument("--only", nargs="+", choices=ROWS, default=ROWS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    args = parser.parse_args()
+    if not (args.folder / "data" / f"{TRAIN[-1]}_boxes.nii.gz").is_file():
+        write_all(args.folder / "data")
+    print(f"| learns from | {' | '.join(CLASSES)} | mean | seeds |\n|{' --- |' * (len(CLASSES) + 3)}")
+    for row in args.only:
+        scores = np.array([score(row, args.folder, seed) for seed in args.seeds])
+        means, seeds = ([f"{value:.3f}" for value in values] for values in (scores.mean(0), scores[:, -1]))
+        print(f"| {row} | {' | '.join(means)} | {', '.join(seeds)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
