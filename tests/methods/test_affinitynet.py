@@ -193,6 +193,35 @@ def test_constant_seeds_are_thresholds() -> None:
     assert labels.flatten().tolist() == [1, IGNORE, IGNORE, 0]
 
 
+def test_seeds_with_exponents_are_sure_where_both_say_so() -> None:
+    """Class where m > (1 - m)^4, from 0.276; background where m < (1 - m)^32, to 0.074; another class stays out."""
+    settings = _config(name="cam", confident={"refine": "none"}).method.confident
+    maps = (
+        torch.tensor([0.05, 0.07, 0.08, 0.2, 0.27, 0.28, 0.9]).expand(1, 2, 1, 7)
+        * torch.tensor([1.0, 0.9])[None, :, None, None]
+    )
+    labels = confident_from_maps(maps, torch.tensor([[1, 1]]), torch.zeros(1, 1, 1, 7), settings)
+    assert labels.flatten().tolist() == [0, 0, IGNORE, IGNORE, IGNORE, 1, 1]
+    labels = confident_from_maps(maps, torch.tensor([[0, 1]]), torch.zeros(1, 1, 1, 7), settings)
+    assert labels.flatten().tolist() == [0, 0, 0, IGNORE, IGNORE, IGNORE, 2]
+
+
+def test_a_class_that_the_classifier_does_not_find_is_not_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores are a constant for background and maps that reach 1, of classes whose logit is positive."""
+    method = Cam(_config(name="cam", background=0.4)).eval()
+    maps = torch.tensor([[[[0.2, 1.0]], [[2.0, 0.5]]]])
+    for logits, expected in (
+        ([1.0, 1.0], [[0.4, 0.4], [0.2, 1.0], [1.0, 0.25]]),
+        ([1.0, -1.0], [[0.4, 0.4], [0.2, 1.0], [0.01, 0.01]]),
+        ([-1.0, -1.0], [[0.4, 0.4], [0.01, 0.01], [0.01, 0.01]]),
+    ):
+        monkeypatch.setattr(method.network, "forward", lambda images, made=logits: (torch.tensor([made]), maps))
+        scores = torch.tensor(expected)
+        found = method.predict(torch.zeros(1, 1, 1, 2))
+        torch.testing.assert_close(found.probabilities[0, :, 0], scores / scores.sum(0), atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(found.uncertainty, 1 - found.probabilities.amax(1))
+
+
 def test_confident_maps_take_the_crf_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """PSA's of scores with exponents, IRN's of labels with constants."""
     seen = []
