@@ -47,7 +47,7 @@ def filled_json(text: str, values: Mapping[str, Any]) -> str:
         text: template.
         values: by name.
 
-    >>> print(filled_json('["{{size}}", "n{{size}}", "{{none}}"]', {"size": 3, "none": None}))
+    >>> print(filled_json('["{{size}}", "n{{size}}", "{{none}}"]', {"size": 3, "none": None}), end="")
     [
         3,
         "n3"

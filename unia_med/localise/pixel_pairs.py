@@ -97,7 +97,7 @@ def path_cells(offset: Offset) -> list[Offset]:
 
     Example:
         >>> path_cells((0, 2)), path_cells((1, 2))
-        ([(0, 0), (0, 1), (0, 2)], [(0, 0), (0, 1), (1, 1), (1, 2)])
+        ([(0, 0), (0, 1), (0, 2)], [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)])
     """
     rows, columns = offset
     step = 1 if columns >= 0 else -1
