@@ -15,6 +15,8 @@ from unia_med.report.flags import FAR_MM, LOW_DICE, Flagged
 from unia_med.report.quantities import Quantity
 
 PARTS = {"train": "training", "val": "validation", "test": "test"}
+FEW = 5
+"""Classes that are named one by one in a title."""
 SHOWN_ROWS = 25
 """Patients before the fold."""
 
@@ -33,7 +35,7 @@ def data_sentence(config: RunConfig, done: Examination | None) -> str:
     patients = len(set(done.patients.values()))
     counted = f"{len(done.scores)} volumes of {patients} {PARTS[done.part]} patients"
     if done.counted is not None:
-        counted = f"{len(done.scores)} {PARTS[done.part]} pictures"
+        counted = f"{len(done.scores)} {PARTS[done.part]} picture{'s' * (len(done.scores) != 1)}"
     words = f"<p>Predicted and compared with their masks: {counted} of the data set {where}.</p>"
     return (f"<p>{_SYNTHETIC}</p>" if done.synthetic else "") + words
 
@@ -50,7 +52,10 @@ def figures(done: Examination, classes: Sequence[str], flags: Sequence[Flagged])
         flags: cases to look at.
     """
     means = summarise(classes, done.scores)["mean"]["dice"]
-    tiles = [("Mean Dice", _number(means["mean"], 3), ", ".join(f"{k} {_number(means[k], 3)}" for k in classes))]
+    scored = sorted((value, name) for name in classes if (value := means[name]) is not None)
+    order = [name for _, name in scored[:FEW]] if len(classes) > FEW else classes
+    each = ", ".join(f"{name} {_number(means[name], 3)}" for name in order)
+    tiles = [("Mean Dice", _number(means["mean"], 3), f"lowest: {each}" if len(classes) > FEW else each)]
     for name, numbers in columns(done).items():
         errors = [error for one in numbers if (error := one.error) is not None]
         if errors:
@@ -58,7 +63,8 @@ def figures(done: Examination, classes: Sequence[str], flags: Sequence[Flagged])
             found = f"{np.mean(np.abs(errors)):.1f} {unit}"
             tiles.append((f"{name}, mean error", found, f"bias {np.mean(errors):+.1f} {unit}"))
     cases = {one.patient for one in flags}
-    tiles.append(("Patients to look at", str(len(cases)), f"of {len(set(done.patients.values()))}, listed below"))
+    whose = "Patients" if done.counted is None else "Pictures"
+    tiles.append((f"{whose} to look at", str(len(cases)), f"of {len(set(done.patients.values()))}, listed below"))
     return f'<dl class="tiles">{"".join(_tile(*tile) for tile in tiles)}</dl>'
 
 

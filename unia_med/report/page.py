@@ -13,7 +13,7 @@ from unia_med import __version__
 from unia_med.report.cases import Examination
 from unia_med.report.facts import training_section
 from unia_med.report.flags import flagged
-from unia_med.report.overview import data_sentence, figures, flag_section, measurement_table
+from unia_med.report.overview import FEW, data_sentence, figures, flag_section, measurement_table
 from unia_med.report.plots import colour_of, line_chart
 from unia_med.report.run_folder import LABEL_PREFIX, RunRecord
 from unia_med.report.tables import calibration_section, case_section, label_section
@@ -95,7 +95,9 @@ def render(contents: ReportContents) -> str:
 
 
 def _title(run: RunRecord) -> str:
-    return f"{', '.join(run.config.data.target_classes)} in {run.config.data.name}"
+    classes = run.config.data.target_classes
+    named = ", ".join(classes) if len(classes) <= FEW else f"{len(classes)} classes"
+    return f"{named} in {run.config.data.name}"
 
 
 def _examined(contents: ReportContents) -> dict[str, str]:
