@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from unia_med.build import build_dataset
-from unia_med.data.grid.transforms import KEY, as_tensor, load_label_slices, preprocess, to_slices
+from unia_med.data.grid.transforms import load_label_slices, place_image
 from unia_med.data.slices.dataset import load_tags
 from unia_med.data.splits import split_cases
 from unia_med.metrics.overlap import dice
@@ -26,14 +26,14 @@ def main(run: Path, root: str) -> None:
     """Print the share of peaks inside the heart, and the mean Dice of maps and prediction."""
     config, predictor = Run.open(run).config, Run.open(run).predictor()
     data = config.data.model_copy(update={"root": Path(root)})
-    dataset, chain = build_dataset(data), preprocess(data.grid, load=False)
+    dataset = build_dataset(data)
     cases = split_cases(dataset.cases(), data.split, config.seed)["val"]
     tags = load_tags(dataset, cases, data)
     heart_values = {0: 0, **dict.fromkeys(dataset.class_values, 1)}
     method, inside, rows = predictor.method.eval(), [], []
     for case in cases:
         found = dataset.evaluation_case(case)
-        slices, known = to_slices(chain({KEY: as_tensor(found.volume)})[KEY]), torch.from_numpy(tags[case.name])
+        slices, known = place_image(found.volume, data.grid).slices, torch.from_numpy(tags[case.name])
         with torch.no_grad():  # at step 0 a method answers with its maps
             heart = 1 - method.pseudo_probabilities(slices, known, 0)[:, 0]
         assert case.mask is not None  # evaluation_case has read it

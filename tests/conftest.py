@@ -86,6 +86,16 @@ def photographs() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def monai_chain() -> ModuleType:
+    """The module `tests/data/monai_chain.py`, MONAI's own transforms from file to grid and back."""
+    path = Path(__file__).with_name("data") / "monai_chain.py"
+    spec = importlib.util.spec_from_file_location("monai_chain", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
 def voc_sample() -> Path:
     """Three images of the real VOC 2012, from `UNIA_MED_VOC` or beside the repository; else the test is left out."""
     return _sample("UNIA_MED_VOC", "voc_sample/VOC2012")

@@ -11,7 +11,7 @@ import pytest
 import unia_med
 
 PACKAGE = Path(unia_med.__file__).parent
-FREE = {"errors", "labels", "notes", "names", "account"}
+FREE = {"errors", "labels", "notes", "names", "account", "progress"}
 """Standard library only; every room may import them."""
 
 WING = "cardiac"
@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "notes": set(),
     "names": set(),
     "account": set(),
+    "progress": set(),
     "files": set(),
     "run_files": set(),
     "registry": set(),

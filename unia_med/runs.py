@@ -243,11 +243,14 @@ class Run:
         """
         from unia_med import build
         from unia_med.engine.checkpoint import load_checkpoint, load_weights
+        from unia_med.nn.lite0 import FROM_RUN
 
         state = load_checkpoint(self.checkpoint, keys=("config", "classes"))
         _check_classes(list(state["classes"]), self.config, self.checkpoint)
         # The weights are about to be replaced: pre-trained ones need not be there, and are not looked for.
-        network = self.config.network.model_copy(update={"weights": "none"})
+        own = self.config.network.backbone != "vit" and self.config.method.name != "custom"
+        weights = FROM_RUN if own else "none"
+        network = self.config.network.model_copy(update={"weights": weights})
         method = build.build_method(self.config.model_copy(update={"network": network}))
         load_weights(method, _weights(state, self.checkpoint), self.checkpoint)
         return method

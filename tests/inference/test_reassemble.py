@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from unia_med.config.data import GridConfig
-from unia_med.data.grid.transforms import KEY, as_tensor, from_slices, preprocess, restore, to_slices
+from unia_med.data.grid.transforms import from_slices, place_image, to_slices
 from unia_med.data.io.volume import Volume
 from unia_med.inference.reassemble import plane_map
 
@@ -25,14 +27,13 @@ def volume(shape: tuple[int, ...], spacing: tuple[float, ...], turned: bool = Fa
     return Volume(array, affine)
 
 
-def both_ways(source: Volume, grid: GridConfig, classes: int = 3) -> tuple[Tensor, Tensor]:
+def both_ways(monai_chain: ModuleType, source: Volume, grid: GridConfig, classes: int = 3) -> tuple[Tensor, Tensor]:
     """Random probabilities brought back by the package and by MONAI, both (Z, K, X, Y)."""
-    chain = preprocess(grid, load=False)
-    image = chain({KEY: as_tensor(source)})[KEY]
+    chain = monai_chain.image_chain(grid)
+    image = chain({"image": monai_chain.as_meta(source)})["image"]
     slices = torch.rand(source.slices, classes, *grid.size).softmax(1)
-    back = plane_map(image, torch.from_numpy(source.affine), source.shape)
-    assert back is not None
-    return back(slices), to_slices(restore(from_slices(slices), image, chain))
+    back = plane_map(place_image(source, grid).placement)
+    return back(slices), to_slices(monai_chain.restore(from_slices(slices), image, chain))
 
 
 @pytest.mark.parametrize(
@@ -47,8 +48,10 @@ def both_ways(source: Volume, grid: GridConfig, classes: int = 3) -> tuple[Tenso
     ],
 )
 @pytest.mark.parametrize("turned", [False, True])
-def test_equals_the_inverse_of_monai(shape: tuple[int, ...], spacing: tuple[float, ...], turned: bool) -> None:
-    ours, theirs = both_ways(volume(shape, spacing, turned), GridConfig(spacing_mm=1.875, size=(32, 32)))
+def test_equals_the_inverse_of_monai(
+    monai_chain: ModuleType, shape: tuple[int, ...], spacing: tuple[float, ...], turned: bool
+) -> None:
+    ours, theirs = both_ways(monai_chain, volume(shape, spacing, turned), GridConfig(spacing_mm=1.875, size=(32, 32)))
     assert ours.shape == (shape[2], 3, *shape[:2])
     torch.testing.assert_close(ours, theirs, atol=2e-4, rtol=0)
     torch.testing.assert_close(ours.sum(1), torch.ones_like(ours[:, 0]))
@@ -58,9 +61,7 @@ def test_equals_the_inverse_of_monai(shape: tuple[int, ...], spacing: tuple[floa
 def test_stored_pixels_come_back_exactly_and_the_rest_is_background(shape: tuple[int, ...]) -> None:
     source = volume(shape, (1.4, 1.4, 10.0))
     grid = GridConfig(spacing_mm=None, size=(32, 32))
-    image = preprocess(grid, load=False)({KEY: as_tensor(source)})[KEY]
-    back = plane_map(image, torch.from_numpy(source.affine), source.shape)
-    assert back is not None
+    back = plane_map(place_image(source, grid).placement)
     foreground = torch.zeros(shape[2], 2, 32, 32)
     foreground[:, 1] = 1
     native = back(foreground)[:, 1].permute(1, 2, 0)
@@ -80,10 +81,8 @@ def test_a_blob_returns_to_its_place_in_mm() -> None:
     centre = (51, 33)
     array = np.exp(-(((rows - centre[0]) * 1.0) ** 2 + ((columns - centre[1]) * 1.2) ** 2) / 200)[..., None]
     source = Volume(array.astype(np.float32), source.affine)
-    image = preprocess(GridConfig(spacing_mm=2.0, size=(32, 32)), load=False)({KEY: as_tensor(source)})[KEY]
-    back = plane_map(image, torch.from_numpy(source.affine), source.shape)
-    assert back is not None
-    blob = to_slices(image)
+    blob, placement = place_image(source, GridConfig(spacing_mm=2.0, size=(32, 32)))
+    back = plane_map(placement)
     native = back(torch.cat([1 - blob, blob], dim=1))[0, 1].double().numpy()
     weights = np.where(native > 0.3, native, 0)
     found = [(weights * grid).sum() / weights.sum() for grid in np.indices(weights.shape)]
@@ -94,12 +93,10 @@ def test_a_sheared_stack_stays_in_its_planes() -> None:
     source = volume((20, 20, 4), (1.0, 1.0, 5.0))
     affine = source.affine.copy()
     affine[0, 2] += 2.0  # slices slide along X
-    chain = preprocess(GridConfig(spacing_mm=1.875, size=(16, 16)), load=False)
-    sheared = chain({KEY: as_tensor(Volume(source.array, affine))})[KEY]
-    upright = chain({KEY: as_tensor(source)})[KEY]
-    torch.testing.assert_close(sheared.as_tensor(), upright.as_tensor(), atol=1e-5, rtol=0)
-    back = plane_map(sheared, torch.from_numpy(affine), source.shape)
-    straight = plane_map(upright, torch.from_numpy(source.affine), source.shape)
+    grid = GridConfig(spacing_mm=1.875, size=(16, 16))
+    sheared, upright = place_image(Volume(source.array, affine), grid), place_image(source, grid)
+    torch.testing.assert_close(sheared.slices, upright.slices, atol=1e-5, rtol=0)
+    back, straight = plane_map(sheared.placement), plane_map(upright.placement)
     torch.testing.assert_close(back.rows, straight.rows, atol=1e-5, rtol=0)
 
 
@@ -112,11 +109,11 @@ def test_rounding_of_an_oblique_header_moves_nothing(seed: int) -> None:
     turned[:3, :3] = rotation @ plain[:3, :3]
     turned[:3, 3] = rng.normal(scale=100, size=3)
     array = rng.uniform(0, 900, shape).astype(np.float32)
-    chain = preprocess(GridConfig(spacing_mm=1.5, size=(32, 32)), load=False)
+    grid = GridConfig(spacing_mm=1.5, size=(32, 32))
     affines = (plain, turned, turned.astype(np.float32).astype(np.float64))
-    images = [chain({KEY: as_tensor(Volume(array, affine))})[KEY] for affine in affines]
-    maps = [plane_map(i, torch.from_numpy(a), shape) for i, a in zip(images, affines, strict=True)]
+    images = [place_image(Volume(array, affine), grid) for affine in affines]
+    maps = [plane_map(image.placement) for image in images]
     for image, back in zip(images[1:], maps[1:], strict=True):
-        torch.testing.assert_close(image.as_tensor(), images[0].as_tensor(), atol=1e-4, rtol=0)
+        torch.testing.assert_close(image.slices, images[0].slices, atol=1e-4, rtol=0)
         torch.testing.assert_close(back.rows, maps[0].rows, atol=1e-4, rtol=0)
         torch.testing.assert_close(back.columns, maps[0].columns, atol=1e-4, rtol=0)

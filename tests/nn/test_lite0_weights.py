@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from unia_med.errors import UserError
-from unia_med.nn.lite0 import STAGE_CHANNELS, STAGE_STRIDES, Lite0Stages, load_state_file, packaged_weights
+from unia_med.nn.lite0 import (
+    FROM_RUN,
+    STAGE_CHANNELS,
+    STAGE_STRIDES,
+    Lite0Stages,
+    load_state_file,
+    packaged_weights,
+)
 from unia_med.nn.torchvision_compat import ensure_torchvision_operators
 
 ensure_torchvision_operators()
@@ -58,6 +65,45 @@ def test_one_grey_channel_equals_three_equal_ones() -> None:
             torch.testing.assert_close(mine[index], features, rtol=1e-4, atol=1e-4)
             assert features.shape[1] == STAGE_CHANNELS[index]
             assert features.shape[-2:] == (64 // STAGE_STRIDES[index], 48 // STAGE_STRIDES[index])
+
+
+@pytest.mark.parametrize("weights", ["package", "none"])
+def test_layers_are_those_of_timm_bit_by_bit(weights: str) -> None:
+    torch.manual_seed(0)
+    stages = Lite0Stages(weights, 3)
+    torch.manual_seed(0)
+    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    if weights == "package":
+        network.load_state_dict(packaged_weights())
+    expected = {name.replace("blocks.", "stages."): value for name, value in network.state_dict().items()}
+    found = stages.state_dict()
+    assert found.keys() == {k for k in expected if k.split(".")[0] in ("conv_stem", "bn1")} | {
+        k for k in expected if k.startswith(tuple(f"stages.{number}." for number in range(5)))
+    }
+    assert all(torch.equal(found[name], expected[name]) for name in found)
+    images = torch.rand(2, 3, 45, 64)  # an odd side, so that padding differs from side to side
+    for training in (True, False):
+        stages.train(training), network.train(training)
+        features = network.bn1(network.conv_stem((images - 0.5) / 0.5))
+        mine = stages(images)
+        for index, stage in enumerate(network.blocks[:5]):
+            features = stage(features)
+            assert torch.equal(mine[index], features)
+        stages.zero_grad(), network.zero_grad()
+        mine[-1].square().mean().backward(), features.square().mean().backward()
+        assert torch.equal(stages.conv_stem.weight.grad, network.conv_stem.weight.grad)
+        assert torch.equal(stages.stages[1][0].bn2.running_var, network.blocks[1][0].bn2.running_var)
+
+
+def test_a_trained_run_is_opened_without_timm_and_without_random_numbers() -> None:
+    before = torch.get_rng_state()
+    empty, full = Lite0Stages(FROM_RUN, 2), Lite0Stages("package", 2)
+    torch.set_rng_state(before)
+    Lite0Stages(FROM_RUN, 2)
+    assert torch.equal(torch.get_rng_state(), before)
+    empty.load_state_dict(full.state_dict())
+    images = torch.rand(1, 2, 32, 32)
+    assert torch.equal(empty.eval()(images)[-1], full.eval()(images)[-1])
 
 
 def test_a_missing_or_hostile_file_is_refused(tmp_path: Path) -> None:

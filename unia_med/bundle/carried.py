@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 PACKAGE = "unia_med"
-STARTS = ("unia_med.bundle.steps", "unia_med.bundle.several", "unia_med.bundle.clients", "unia_med.bundle.finetune")
+STARTS = tuple(f"unia_med.bundle.{name}" for name in ("steps", "several", "clients", "finetune", "meta"))
 
 
 class _Module:

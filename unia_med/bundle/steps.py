@@ -19,8 +19,7 @@ from monai.inferers import Inferer
 from monai.transforms import Compose, MapTransform
 from torch import Tensor, nn
 
-from unia_med.bundle.meta import native_affine, on_native_grid, plain_tensor
-from unia_med.data.grid.plane import PlaneGridd
+from unia_med.bundle.meta import native_affine, on_native_grid, placement_of, plain_tensor
 from unia_med.data.grid.transforms import from_slices, to_slices
 from unia_med.data.io.nifti import read_nifti, write_like
 from unia_med.data.io.nifti_file import open_nifti
@@ -112,10 +111,6 @@ class CheckVolumed(MapTransform):
             if not torch.isfinite(plain_tensor(image)).all():
                 raise UserError("voxels that are NaN or infinite", where=where, remedy="Replace them, e.g. by 0")
         return data
-
-
-class InPlaneGridd(PlaneGridd):
-    """The step before the spacing changes; see `PlaneGridd`."""
 
 
 class SliceBatchInferer(Inferer):
@@ -245,7 +240,7 @@ class NativeLabelsd(MapTransform):
         affine = native_affine(image).numpy()
         shape = tuple(int(side) for side in image.meta["spatial_shape"])
         turned = orient(Volume(np.broadcast_to(np.uint8(0), shape), affine), self.slice_axis)
-        back = plane_map(image, torch.from_numpy(turned.affine), turned.shape)
+        back = plane_map(placement_of(image, turned.affine, turned.shape))
         return (back(slab) for slab in to_slices(probabilities).split(self.batch_slices))
 
 

@@ -54,10 +54,10 @@ class Seen:
         """Note an image.
 
         Args:
-            slices: in [0, 1] on the network's grid.
+            slices: (Z, C, H, W) in [0, 1] on the network's grid.
             stored: as read from its file.
         """
-        shown = slices[:, ::2, ::2] if slices.numel() > _MANY else slices  # a copy of it needs memory
+        shown = slices[..., ::2, ::2] if slices.numel() > _MANY else slices  # a copy of it needs memory
         self._levels.append(np.quantile(shown.float().cpu().numpy(), _LEVELS))
         self.spacing_mm = tuple(float(mm) for mm in stored.spacing_mm)
         low = float(np.percentile(stored.array[::4, ::4], 1)) if stored.array.size else 0.0

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from monai.data import MetaTensor
 from torch import Tensor
 
+from unia_med.data.grid.plane import Placement
 from unia_med.data.io.volume import Volume
 from unia_med.inference.reassemble import PlaneMap
 
@@ -22,12 +22,14 @@ class Prepared(NamedTuple):
     Attributes:
         stored: its geometry, as stored; without voxels, so that memory need not hold them any longer.
         frame: turned so that its third axis goes from slice to slice; without voxels unless a later step looks at them.
-        image: on the network's grid.
+        slices: (Z, C, H, W) on the network's grid.
+        placement: where that grid lies in the volume.
     """
 
     stored: Volume
     frame: Volume
-    image: MetaTensor
+    slices: Tensor
+    placement: Placement
 
 
 class Slab(NamedTuple):

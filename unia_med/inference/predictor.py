@@ -6,15 +6,15 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
 from torch import Tensor
 
 from unia_med.config.schema import GridConfig, RunConfig
-from unia_med.data.grid.transforms import KEY, as_tensor, in_slabs, scaling, to_slices
+from unia_med.data.grid.plane import Placement
+from unia_med.data.grid.transforms import as_tensor, intensity_ranges, place_image, scaled, to_slices
 from unia_med.data.io.channels import ChannelFiles
 from unia_med.data.io.frames import FrameSource, open_volume
 from unia_med.data.io.orientation import orient, orient_back
@@ -24,7 +24,7 @@ from unia_med.errors import UserError
 from unia_med.inference.likeness import Seen, watch_features
 from unia_med.inference.native import Prepared, Slab, brought_back, sliced
 from unia_med.inference.postprocess import postprocess as clean
-from unia_med.inference.reassemble import PlaneMap, plane_map
+from unia_med.inference.reassemble import plane_map
 from unia_med.inference.tta import predict_views
 from unia_med.inference.uncertainty import apply_temperature, normalised_entropy
 from unia_med.inference.walker import decide_unsure
@@ -104,7 +104,6 @@ class Predictor:
         self.postprocess = postprocess
         self.cleaning = config.inference.postprocess.steps(config.data)
         self.flips, self.scales = _views(config) if tta else (False, (1.0,))
-        self._scaling = scaling(config.data.grid)
         self.grid = config.data.grid
         self.slice_axis = config.data.grid.slice_axis
         self._slices = _described(config.data.grid)
@@ -175,7 +174,7 @@ class Predictor:
         waiting: list[Prepared] = []
         for image in map(self._prepared, frames):  # no name for what is read, which would keep its voxels
             waiting.append(image)
-            if (len(waiting) + 1) * waiting[-1].image.shape[-1] > self.batch_slices:
+            if (len(waiting) + 1) * len(image.slices) > self.batch_slices:
                 yield from self._predict_together(waiting)
                 waiting = []
         yield from self._predict_together(waiting)
@@ -186,13 +185,13 @@ class Predictor:
         Args:
             stored: one frame, as read from its file.
         """
-        frame = orient(stored, self.slice_axis)
-        image = in_slabs(frame, self.grid)
-        if self._seen is not None:
-            self._seen.image(image, stored)
-        slabs = list(self._native_slabs(frame, image, network=True))
+        prepared = self._prepared(stored)
+        slabs = list(self._native_slabs(prepared, network=True))
         probabilities = torch.cat([slab.probabilities.cpu() for slab in slabs])
-        labels, entropy = self._refined(probabilities, self._edges(frame)), normalised_entropy(probabilities).float()
+        labels, entropy = (
+            self._refined(probabilities, self._edges(prepared.frame)),
+            normalised_entropy(probabilities).float(),
+        )
         doubt = torch.cat([slab.doubt[:, 1].cpu() for slab in slabs])
         arrays = (self._cleaned(sliced(labels)), sliced(entropy), sliced(doubt.float()))
         cleaned, spread, own = (self._turned_back(array, stored) for array in arrays)
@@ -204,8 +203,7 @@ class Predictor:
         Args:
             frame: as read from its file.
         """
-        _, turned, image = self._prepared(frame)
-        slabs = [slab.probabilities.cpu() for slab in self._native_slabs(turned, image, network=False)]
+        slabs = [slab.probabilities.cpu() for slab in self._native_slabs(self._prepared(frame), network=False)]
         return self._classes_first(torch.cat(slabs), frame)
 
     def label_maps(self, stored: Volume, tags: np.ndarray, labels: np.ndarray | None = None) -> dict[str, np.ndarray]:
@@ -218,24 +216,17 @@ class Predictor:
             tags: (Z, T) int8 tags of its slices.
             labels: uint8 (Z, H, W) weak labels on the network's grid with `IGNORE`, for methods that use them.
         """
-        frame = orient(stored, self.slice_axis)
-        image = in_slabs(frame, self.grid)
+        prepared = self._prepared(stored)
         parts: dict[str, list[Tensor]] = {}
         with _evaluating(self.method):
             for start in range(0, len(tags), self.batch_slices):
                 part = slice(start, start + self.batch_slices)
                 weak = None if labels is None else torch.from_numpy(labels[part]).long()
-                batch = Batch(to_slices(image)[part], torch.from_numpy(tags[part]), labels=weak).to(self.device)
+                batch = Batch(prepared.slices[part], torch.from_numpy(tags[part]), labels=weak).to(self.device)
                 for name, found in self.method.label_maps(batch).items():
                     parts.setdefault(name, []).append(found.cpu())
-        native = {name: self._native_labels(torch.cat(found), frame, image) for name, found in parts.items()}
+        native = {name: _native_labels(torch.cat(found), prepared.placement) for name, found in parts.items()}
         return {name: self._turned_back(found, stored) for name, found in native.items()}
-
-    def _native_labels(self, labels: Tensor, frame: Volume, image: MetaTensor) -> np.ndarray:
-        values = sorted(set(labels.unique().tolist()) | {BACKGROUND})  # background first: it takes what is not seen
-        back = self._way_back(frame, image)
-        native = back(torch.stack([(labels == value).float() for value in values], 1))
-        return sliced(torch.tensor(values, dtype=torch.uint8)[native.max(1).indices])
 
     def predict_slices(self, slices: Tensor) -> Tensor:
         """Class probabilities (Z, K, H, W) of preprocessed slices, averaged over views, at the set temperature.
@@ -247,19 +238,22 @@ class Predictor:
 
     def _prepared(self, stored: Volume) -> Prepared:
         frame = orient(stored, self.slice_axis, copy=False)
-        image = in_slabs(frame, self.grid)
+        # The turned volume lies as asked for, so that nothing is turned twice.
+        slices, placement = place_image(frame, self.grid)
+        if self._seen is not None:
+            self._seen.image(slices, stored)
         seen = frame if self.settings.crf.iterations else without_voxels(frame)
-        return Prepared(without_voxels(stored), seen, image)
+        return Prepared(without_voxels(stored), seen, slices, placement)
 
     def _predict_together(self, volumes: list[Prepared]) -> Iterator[Segmentation]:
         own = self.settings.uncertainty == "network"
         if len(volumes) < 2:
-            yield from (self._segmentation(one, self._native_slabs(one.frame, one.image, own)) for one in volumes)
+            yield from (self._segmentation(one, self._native_slabs(one, own)) for one in volumes)
             return
-        maps = self._predict_maps(torch.cat([to_slices(one.image) for one in volumes]), own)
-        parts = zip(*(every.split([one.image.shape[-1] for one in volumes]) for every in maps), strict=True)
+        maps = self._predict_maps(torch.cat([one.slices for one in volumes]), own)
+        parts = zip(*(every.split([len(one.slices) for one in volumes]) for every in maps), strict=True)
         for one, found in zip(volumes, parts, strict=True):
-            yield self._segmentation(one, brought_back(self._way_back(one.frame, one.image), *found))
+            yield self._segmentation(one, brought_back(plane_map(one.placement), *found))
 
     def _segmentation(self, volume: Prepared, native: Iterable[Slab]) -> Segmentation:
         """Of the slabs of all slices; memory holds the probabilities of one."""
@@ -280,7 +274,7 @@ class Predictor:
         """Slices (Z, C, X, Y) in [0, 1] on the native grid, whose edges the CRF follows; None without one."""
         if not self.settings.crf.iterations:
             return None
-        return to_slices(cast(Tensor, self._scaling({KEY: as_tensor(frame)})[KEY]))
+        return to_slices(scaled(as_tensor(frame), intensity_ranges(frame, self.grid.percentiles)))
 
     def _refined(self, probabilities: Tensor, edges: Tensor | None) -> Tensor:
         """Labels (z, X, Y) uint8 on the CPU of native probabilities (z, K, X, Y), after the CRF where one is set.
@@ -312,18 +306,13 @@ class Predictor:
             self._seen.cleaned(labels, cleaned)
         return cleaned
 
-    def _native_slabs(self, frame: Volume, image: MetaTensor, network: bool) -> Iterator[Slab]:
+    def _native_slabs(self, volume: Prepared, network: bool) -> Iterator[Slab]:
         """Probabilities, and U where the network's is asked for, on the native grid."""
-        slices = to_slices(image)
-        back = self._way_back(frame, image)
+        back = plane_map(volume.placement)
         first = 0
-        for batch in slices.split(self.batch_slices):  # which may be halved on the way
+        for batch in volume.slices.split(self.batch_slices):  # which may be halved on the way
             yield from brought_back(back, *self._predict_maps(batch, network), first=first)
             first += len(batch)
-
-    def _way_back(self, frame: Volume, image: MetaTensor) -> PlaneMap:
-        """Return the map from (z, K, H, W) to (z, K, X, Y)."""
-        return plane_map(image, torch.from_numpy(np.asarray(frame.affine, np.float64)), frame.shape[:3])
 
     def _predict_maps(self, slices: Tensor, network: bool) -> tuple[Tensor, Tensor]:
         """Probabilities (Z, K, H, W), and (Z, 2, H, W) 1 - U and U, or (Z, 0, H, W) where U is not asked for."""
@@ -373,6 +362,13 @@ def _views(config: RunConfig) -> tuple[bool, tuple[float, ...]]:
     flips, scales = config.inference.tta.flips, tuple(config.inference.tta.scales)
     plain = not flips and scales == (1.0,)
     return flips, DEFAULT_SCALES if plain else scales
+
+
+def _native_labels(labels: Tensor, placement: Placement) -> np.ndarray:
+    """(X, Y, Z) labels on the volume's own grid of (Z, H, W) on the network's."""
+    values = sorted(set(labels.unique().tolist()) | {BACKGROUND})  # background first: it takes what is not seen
+    native = plane_map(placement)(torch.stack([(labels == value).float() for value in values], 1))
+    return sliced(torch.tensor(values, dtype=torch.uint8)[native.max(1).indices])
 
 
 def _described(grid: GridConfig) -> str:

@@ -1,8 +1,8 @@
 """From probabilities on the network's grid back to the volume's own grid, linearly and before any argmax.
 
-``unia_med.data.grid.transforms.restore`` does the same with MONAI's ``Invertd`` on the whole volume. Resampling in
-plane is separable, so here it is two small matrix products per slice: several times faster, and a slab of slices at a
-time, so that memory does not grow with the volume. A test keeps the two equal.
+MONAI's ``Invertd`` does the same on the whole volume. Resampling in plane is separable, so here it is two small matrix
+products per slice: several times faster, and a slab of slices at a time, so that memory does not grow with the volume.
+A test keeps the two equal.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from monai.data import MetaTensor
 from torch import Tensor
 
-from unia_med.data.grid.plane import plane_affine
+from unia_med.data.grid.plane import Axis, Placement
 from unia_med.labels import BACKGROUND
 
 
@@ -38,50 +37,28 @@ class PlaneMap:
         return native.clamp_(0, 1)
 
 
-def plane_map(image: MetaTensor, affine: Tensor, shape: tuple[int, ...]) -> PlaneMap:
-    """Return the way back for a preprocessed image.
+def plane_map(placement: Placement) -> PlaneMap:
+    """Return the way back for an image on the network's grid.
 
     Args:
-        image: (1, H, W, Z), what ``preprocess`` made of the volume; it remembers what was done to it.
-        affine: 4x4 affine of the native volume, of which the spacing counts.
-        shape: (X, Y, Z) of the native volume.
+        placement: where the grid lies in the volume.
     """
-    plane = torch.from_numpy(plane_affine(affine.numpy()))
-    step = torch.linalg.inv(image.affine.double()) @ plane
-    full = _size_before_crop(image)
-    rows, columns = (
-        _axis_weights(
-            shape[axis], int(image.shape[1 + axis]), full[axis], float(step[axis, axis]), float(step[axis, 3])
-        )
-        for axis in (0, 1)
-    )
-    return PlaneMap(rows, columns)
+    return PlaneMap(*(_axis_weights(axis) for axis in placement.axes))
 
 
-def _size_before_crop(image: MetaTensor) -> tuple[int, ...]:
-    """(H, W, Z) of the resampled volume before the last step cropped or padded it."""
-    done = image.applied_operations
-    return tuple(done[-1]["orig_size"]) if done else tuple(image.shape[1:])
+def _axis_weights(axis: Axis) -> Tensor:
+    """Return (stored, size) weights of linear interpolation along one axis.
 
-
-def _axis_weights(native: int, size: int, full: int, step: float, start: float) -> Tensor:
-    """(native, size) weights of linear interpolation along one axis.
-
-    Args:
-        native: voxels of the volume along the axis.
-        size: pixels of the network's grid.
-        full: pixels of the resampled volume before cropping; interpolation stops at its rim, and beyond the crop
-            the weights fall to zero.
-        step: pixels per voxel.
-        start: position of voxel 0 in pixels of the network's grid.
+    Interpolation stops at the rim of the resampled volume; beyond what the crop kept, the weights fall to zero.
     """
-    offset = round(start)  # pixels cut off (negative) or padded at the start
-    position = (torch.arange(native, dtype=torch.float64) * step + start - offset).clamp(0, full - 1)
-    lower = position.floor().clamp(max=max(full - 2, 0))
-    weights = torch.zeros(native, size, dtype=torch.float64)
-    voxels = torch.arange(native)
+    offset = round(axis.start)  # pixels cut off (negative) or padded at the start
+    position = torch.arange(axis.stored, dtype=torch.float64) * axis.step + axis.start - offset
+    position = position.clamp(0, axis.full - 1)
+    lower = position.floor().clamp(max=max(axis.full - 2, 0))
+    weights = torch.zeros(axis.stored, axis.size, dtype=torch.float64)
+    voxels = torch.arange(axis.stored)
     for pixel, weight in ((lower, 1 - (position - lower)), (lower + 1, position - lower)):
         column = pixel.long() + offset
-        seen = (column >= 0) & (column < size)
+        seen = (column >= 0) & (column < axis.size)
         weights[voxels[seen], column[seen]] += weight[seen]
     return weights.float()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse.linalg import splu
 
 from unia_med.labels import BACKGROUND, IGNORE
 
@@ -108,6 +106,9 @@ def _first_labels_met(image: np.ndarray, unknown: np.ndarray, known: np.ndarray,
             free = theirs >= 0
             entries.append((mine[free], theirs[free], -w[free]))
     rows, columns, values = (np.concatenate(part) for part in zip(*entries, strict=True))
+    from scipy import sparse  # slow to import, and only walkers need it
+    from scipy.sparse.linalg import splu
+
     matrix = sparse.csc_matrix((values, (rows, columns)), shape=(count, count))
     factors = splu(matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
     return factors.solve(right)

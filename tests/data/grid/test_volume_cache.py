@@ -10,7 +10,7 @@ import torch
 
 from unia_med.config.schema import DataConfig, GridConfig
 from unia_med.data.grid.cache import Decode, DiskCache, MemoryCache
-from unia_med.data.grid.transforms import KEY, as_tensor, preprocess, to_slices
+from unia_med.data.grid.transforms import place_image
 from unia_med.data.io.read import read_volume
 from unia_med.data.layouts.acdc import AcdcDataset
 from unia_med.data.sample import CaseFiles
@@ -37,7 +37,7 @@ def cases(tiny_acdc: Path) -> list[CaseFiles]:
 
 
 def expected(case: CaseFiles) -> torch.Tensor:
-    return to_slices(preprocess(GRID, load=False)({KEY: as_tensor(read_volume(case.image))})[KEY])
+    return place_image(read_volume(case.image), GRID).slices
 
 
 def test_both_caches_hold_what_preprocessing_gives(cases: list[CaseFiles], tmp_path: Path) -> None:

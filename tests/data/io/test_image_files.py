@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 
 from unia_med.config.schema import DataConfig
-from unia_med.data.grid.transforms import KEY, as_tensor, place_labels, preprocess, restore, to_slices
+from unia_med.data.grid.transforms import from_slices, place_image, place_labels, to_slices
 from unia_med.data.io.channels import ChannelFiles
 from unia_med.data.io.image import check_decodes, read_image, read_image_header, read_mask, voc_palette, write_mask
 from unia_med.data.io.read import read_header, read_volume
@@ -84,12 +85,12 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
         read_image(tmp_path / "absent.jpg")
 
 
-def test_stretched_to_the_grid_and_back() -> None:
+def test_stretched_to_the_grid_and_back(monai_chain: ModuleType) -> None:
     grid = DataConfig(name="voc", grid={"size": [32, 48]}).grid
     rows, columns = np.meshgrid(np.arange(64), np.arange(72), indexing="ij")
     picture = np.stack([2 * rows, 3 * columns, np.full_like(rows, 255)], 2).astype(np.uint8)
-    chain = preprocess(grid, load=False)
-    image = chain({KEY: as_tensor(Volume(picture[:, :, None], np.eye(4), axes="XYZC"))})[KEY]
+    slices, placement = place_image(Volume(picture[:, :, None], np.eye(4), axes="XYZC"), grid)
+    image = from_slices(slices)
     assert image.shape == (3, 32, 48, 1)
     # Of a ramp the pixel (r, c) shows the middle of its 2 x 1.5 source pixels; smoothing changes only the rim.
     expected_rows = 2 * (2 * np.arange(32) + 0.5) / 255
@@ -97,8 +98,10 @@ def test_stretched_to_the_grid_and_back() -> None:
     np.testing.assert_allclose(image[1, 10, 2:-2, 0], 3 * (1.5 * np.arange(48) + 0.25)[2:-2] / 255, atol=1e-3)
     assert float(image[2].min()) > 1 - 1e-5
     probabilities = torch.randn(4, 32, 48, 1, generator=torch.Generator().manual_seed(0)).softmax(0)
-    back = plane_map(image, torch.eye(4, dtype=torch.float64), (64, 72, 1))(to_slices(probabilities))
-    torch.testing.assert_close(back, to_slices(restore(probabilities, image, chain)), atol=1e-5, rtol=0)
+    back = plane_map(placement)(to_slices(probabilities))
+    chain = monai_chain.image_chain(grid)
+    seen = chain({"image": monai_chain.as_meta(Volume(picture[:, :, None], np.eye(4), axes="XYZC"))})["image"]
+    torch.testing.assert_close(back, to_slices(monai_chain.restore(probabilities, seen, chain)), atol=1e-5, rtol=0)
     assert back.shape == (1, 4, 64, 72)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,12 +14,10 @@ from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import torch
-from monai.data import CacheDataset
-from monai.transforms import Transform
 from torch import Tensor
 
 from unia_med.data.checks import DataFault, as_fault, raise_faults
-from unia_med.data.grid.transforms import KEY, as_tensor, preprocess, to_slices
+from unia_med.data.grid.transforms import place_image
 from unia_med.data.io.arrays import read_array, write_array
 from unia_med.data.io.channels import ChannelFiles
 from unia_med.data.io.image import check_decodes
@@ -29,11 +26,12 @@ from unia_med.data.io.suffixes import is_image
 from unia_med.data.sample import CaseFiles
 from unia_med.errors import UserError
 from unia_med.files import content_digest
+from unia_med.progress import tracked
 
 if TYPE_CHECKING:
     from unia_med.config.schema import GridConfig
 
-# To be raised when the chain of `preprocess` changes, since files of the old chain would be taken for new ones.
+# To be raised when `place_image` changes, since files of the old chain would be taken for new ones.
 FORMAT = 4
 # Half precision resolves 1/2048 near 1: finer than the 12 bits of a scanner once they are clipped to percentiles.
 STORED = np.float16
@@ -62,7 +60,7 @@ class VolumeCache(ABC):
 
 
 class MemoryCache(VolumeCache):
-    """Decodes all volumes at once and keeps them in memory, by MONAI's `CacheDataset`.
+    """Decodes all volumes at once and keeps them in memory.
 
     Args:
         cases: Cases in order.
@@ -81,14 +79,10 @@ class MemoryCache(VolumeCache):
         workers: int = 0,
         channels: ChannelFiles = ChannelFiles(),
     ) -> None:
-        self._volumes = CacheDataset(
-            list(cases),
-            Decode(grid, channels),
-            num_workers=max(1, workers),
-            progress=sys.stderr.isatty(),
-            copy_cache=False,
-        )
-        faults = [self._volumes[position]["fault"] for position in range(len(self._volumes))]
+        with ThreadPoolExecutor(max(1, workers)) as threads:
+            decoded = threads.map(Decode(grid, channels), cases)
+            self._volumes = list(tracked(decoded, "reading volumes", len(cases)))
+        faults = [volume["fault"] for volume in self._volumes]
         raise_faults([fault for fault in faults if fault], "data")
 
     def count(self, position: int) -> int:
@@ -141,7 +135,7 @@ class DiskCache(VolumeCache):
             ) from error
         make = _Making(folder, grid, channels, decode or Decode(grid, channels))
         with ThreadPoolExecutor(max(1, workers)) as threads:
-            made = list(threads.map(make, cases))
+            made = list(tracked(threads.map(make, cases), "reading volumes", len(cases)))
         raise_faults([item for item in made if isinstance(item, DataFault)], "data")
         whole = [item for item in made if not isinstance(item, DataFault)]
         self._files, self._counts = [path for path, _ in whole], [count for _, count in whole]
@@ -184,7 +178,7 @@ class NoCache(VolumeCache):
         self._cases, self._axis, self._channels = list(cases), grid.slice_axis, channels
         self._decode = Decode(grid, channels)
         with ThreadPoolExecutor(max(1, workers)) as threads:
-            looked = list(threads.map(self._look, self._cases))
+            looked = list(tracked(threads.map(self._look, self._cases), "looking through images", len(cases)))
         raise_faults([item for item in looked if isinstance(item, DataFault)], "data")
         self._counts = [item for item in looked if not isinstance(item, DataFault)]
 
@@ -237,8 +231,7 @@ class _Making:
         return path, count
 
 
-# A MONAI Transform, because CacheDataset takes any other callable for random and runs it again at every access.
-class Decode(Transform):
+class Decode:
     """Read and preprocess the image of a case; a fault is returned, so that all can be reported together.
 
     Args:
@@ -247,14 +240,13 @@ class Decode(Transform):
     """
 
     def __init__(self, grid: GridConfig, channels: ChannelFiles = ChannelFiles()) -> None:
-        self._chain = preprocess(grid, load=False)
-        self._channels = channels
+        self._grid, self._channels = grid, channels
 
     def __call__(self, case: CaseFiles) -> _Decoded:
         """Decode one case; return a fault of its file in place of raising it."""
         try:
             volume = self._channels.read(case.image)
-            slices = to_slices(self._chain({KEY: as_tensor(volume)})[KEY])
+            slices = place_image(volume, self._grid).slices
         except UserError as error:
             return {"slices": torch.empty(0), "fault": as_fault(error, case.image)}
         return {"slices": slices.to(torch.float16), "fault": None}

@@ -1,47 +1,130 @@
-"""The in-plane grid of a volume from its sizes and spacing alone: rounding of an oblique affine moves nothing."""
+"""The network's grid in the plane of a volume's slices, from sizes and spacing alone: no rounding of affines counts."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from monai.config import KeysCollection
-from monai.data import MetaTensor
-from monai.transforms import MapTransform
+
+if TYPE_CHECKING:
+    from unia_med.config.schema import GridConfig
 
 _DIGITS = 5
 """Of a spacing in mm that count; a header in single precision keeps some 7 of each number of its affine."""
 
+_SAME = 1e-3
+"""Spacings in mm, or their ratios, that differ by no more are the same (MONAI's tolerance): nothing is resampled."""
 
-class PlaneGridd(MapTransform):
-    """Give a volume an affine that holds its spacing alone: axes at right angles, no origin, no directions.
 
-    MONAI's `Spacingd` finds the origin of its grid by comparing corners in mm, where rounding of an oblique affine can
-    decide; then it starts at another corner, up to half a pixel away. Slices stay where they are, sheared stacks, too.
+@dataclass(frozen=True)
+class Axis:
+    """The network's pixels along one axis of a slice: voxels are resampled, stretched, then cropped or padded.
 
-    Args:
-        keys: volumes (C, X, Y, Z), whose third axis goes from slice to slice.
-        allow_missing_keys: see MONAI.
+    Attributes:
+        stored: voxels.
+        ratio: voxels per resampled pixel; exactly 1 where nothing is resampled.
+        resampled: pixels after resampling; voxel 0 is pixel 0.
+        full: pixels after stretching, before the crop.
+        size: pixels of the network's grid.
     """
 
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
+    stored: int
+    ratio: float
+    resampled: int
+    full: int
+    size: int
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the item with its volumes on their plane grid.
+    @property
+    def cut(self) -> int:
+        """Pixels that the crop takes from the start; negative: pixels that are added."""
+        return self.full // 2 - self.size // 2 if self.full > self.size else -((self.size - self.full) // 2)
 
-        Args:
-            data: item with the volumes.
-        """
-        item = dict(data)
-        for key in self.key_iterator(item):
-            image: MetaTensor = item[key]
-            affine = torch.from_numpy(plane_affine(image.affine.numpy()))
-            meta = {name: value for name, value in image.meta.items() if name != "affine"}
-            item[key] = MetaTensor(image.as_tensor(), affine, meta, applied_operations=image.applied_operations)
-        return item
+    @property
+    def step(self) -> float:
+        """Pixels of the network's grid per voxel."""
+        return self.full / (self.resampled * self.ratio)
+
+    @property
+    def start(self) -> float:
+        """Position of voxel 0 in pixels of the network's grid."""
+        stretch = self.resampled / self.full  # resampled pixels per stretched one, with the same rims
+        return (1 / stretch - 1) / 2 - self.cut
+
+    @property
+    def kept(self) -> slice:
+        """Pixels of `full` that the crop keeps."""
+        first = max(0, self.cut)
+        return slice(first, min(first + self.size, self.full))
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the network's grid lies in the slices of a volume.
+
+    Attributes:
+        rows: first axis of a slice.
+        columns: second axis.
+    """
+
+    rows: Axis
+    columns: Axis
+
+    @property
+    def axes(self) -> tuple[Axis, Axis]:
+        """Both."""
+        return self.rows, self.columns
+
+    @property
+    def resamples(self) -> bool:
+        """Whether voxels are interpolated to another spacing."""
+        return any(axis.ratio != 1 or axis.resampled != axis.stored for axis in self.axes)
+
+
+def place_plane(shape: tuple[int, ...], affine: np.ndarray, grid: GridConfig) -> Placement:
+    """Return where the network's grid lies in a volume.
+
+    The sizes are those of MONAI's `Spacingd`, `Resized` and `ResizeWithPadOrCropd` one after another.
+
+    Args:
+        shape: (X, Y, Z) of the volume, its third axis going from slice to slice.
+        affine: 4x4 matrix to millimetres, of which the spacing counts.
+        grid: reads `spacing_mm`, `resize` and `size`.
+    """
+    spacing = plane_affine(affine)
+    ratios, resampled = np.ones(3), np.asarray(shape[:3])
+    if grid.spacing_mm:
+        ratios, resampled = _respaced(resampled, spacing, grid.spacing_mm)
+    rows, columns = (
+        Axis(
+            shape[axis],
+            float(ratios[axis]),
+            int(resampled[axis]),
+            int(grid.size[axis] if grid.resize == "stretch" else resampled[axis]),
+            grid.size[axis],
+        )
+        for axis in (0, 1)
+    )
+    return Placement(rows, columns)
+
+
+def _respaced(shape: np.ndarray, spacing: np.ndarray, wanted: float) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels per pixel and pixels, (3,) each: whole voxels are covered, from the centre of the first.
+
+    The matrices are MONAI's, since half a pixel is decided by the last bit: 3 voxels of 1.5 mm are 3.5 pixels of 1.8.
+    """
+    own = spacing.diagonal()[:3]
+    target = np.array([*(size if wanted - _SAME <= size <= wanted + _SAME else wanted for size in own[:2]), own[2]])
+    zoom = np.linalg.cholesky(spacing[:3, :3] @ spacing[:3, :3]).T
+    resized = np.eye(4)
+    resized[:3, :3] = spacing[:3, :3] @ np.linalg.inv(zoom) @ np.diag(target)
+    corners = np.linalg.solve(resized, spacing) @ np.array([*(shape - 1.0), 1.0])
+    pixels = np.round(corners[:3] + 1.0).astype(int)
+    ratios = np.linalg.solve(spacing, resized)
+    same = np.allclose(spacing, resized, atol=_SAME) or np.allclose(ratios, np.eye(4), atol=_SAME)
+    if same and (pixels == shape).all():
+        return np.ones(3), shape
+    return ratios.diagonal()[:3], pixels
 
 
 def plane_affine(affine: np.ndarray) -> np.ndarray:

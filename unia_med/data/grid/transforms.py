@@ -1,39 +1,26 @@
-"""Brings volumes to the network's grid, and probabilities back, with MONAI transforms only.
+"""Brings volumes to the network's grid: intensities scaled, slices resampled, stretched, cropped or padded.
 
-The same chain serves training, prediction and an exported bundle. Unless `grid.slice_axis` names a body axis, nothing
-is reoriented: short-axis stacks are oblique, and a reorientation could swap the through-plane axis, so slices are cut
-along the third stored axis.
+Training and prediction call this; a bundle has the same chain in MONAI's transforms, and a test keeps the two equal
+voxel by voxel. The functions are here because importing MONAI takes longer than segmenting a volume.
+
+Unless `grid.slice_axis` names a body axis, nothing is reoriented: short-axis stacks are oblique, and a reorientation
+could swap the through-plane axis, so slices are cut along the third stored axis.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
-from monai.transforms import (
-    Compose,
-    EnsureChannelFirstd,
-    Invertd,
-    LoadImaged,
-    Orientationd,
-    Resized,
-    ResizeWithPadOrCropd,
-    ScaleIntensityRange,
-    ScaleIntensityRanged,
-    ScaleIntensityRangePercentilesd,
-    Spacingd,
-    Transform,
-)
 from torch import Tensor
 
-from unia_med.data.grid.plane import PlaneGridd
-from unia_med.data.io.orientation import AXIS_CODES, orient
+from unia_med.data.grid.plane import Axis, Placement, place_plane
+from unia_med.data.io.orientation import orient
 from unia_med.data.io.read import read_volume
 from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
@@ -42,30 +29,60 @@ from unia_med.labels import IGNORE
 if TYPE_CHECKING:
     from unia_med.config.schema import GridConfig
 
-KEY = "image"
+Range = tuple[Tensor, Tensor]
+"""Intensities that become 0 and 1, float32."""
+
 _SLAB = 16
-"""Slices that `in_slabs` brings to the grid at once."""
+"""Slices of a large volume that are brought to the grid at once."""
+
 _SMALL = 1 << 24
 """Voxels of a volume that is not worth cutting."""
-_DIRECTIONS = (("L", "R"), ("P", "A"), ("I", "S"))  # named, since MONAI's default is about to change
+
+_MANY = 1_000_000
+"""Voxels from which MONAI takes NumPy's percentile in place of torch's; the two differ in the last bit."""
 
 
-def preprocess(grid: GridConfig, load: bool = True) -> Compose:
-    """Return the chain from an image to float32 (C, H, W, Z) in [0, 1] on the network's grid.
+class Placed(NamedTuple):
+    """An image on the network's grid.
+
+    Attributes:
+        slices: (Z, C, H, W) float32 in [0, 1].
+        placement: where their pixels lie in the volume, turned so that its third axis counts slices.
+    """
+
+    slices: Tensor
+    placement: Placement
+
+
+def place_image(volume: Volume, grid: GridConfig) -> Placed:
+    """Return a volume on the network's grid; a large one goes slab by slab, so that memory grows with the result alone.
 
     Args:
+        volume: (X, Y, Z), or (X, Y, Z, C) of several channels; of a cine, one frame: `volume.frame(t)`.
         grid: `slice_axis`, `spacing_mm` in plane (None keeps the stored pixels), `resize`, `size` (H, W), `percentiles`
             of each channel of the volume that become 0 and 1. They are of the volume, since those of each slice would
             inflate empty slices. None: intensities are divided by 255.
-        load: True takes {"image": path}, as a bundle does; False takes {"image": `as_tensor(volume)`}, for volumes
-            that were read and checked by `read_volume` and for the frames of a cine.
     """
-    loading = [LoadImaged(KEY, reader="NibabelReader"), EnsureChannelFirstd(KEY)] if load else []
-    return Compose([*loading, *_turned(grid), scaling(grid), *_to_grid(grid, "bilinear", padding=0)])
+    turned = orient(volume, grid.slice_axis, copy=False)
+    placement = place_plane(turned.shape[:3], turned.affine, grid)
+    ranges = intensity_ranges(turned, grid.percentiles)
+    step = max(1, turned.slices) if turned.array.size <= _SMALL else _SLAB
+    slabs = (turned.array[:, :, first : first + step] for first in range(0, turned.slices, step))
+    parts = [_placed_slab(replace(turned, array=slab), ranges, placement, grid) for slab in slabs]
+    return Placed(parts[0] if len(parts) == 1 else torch.cat(parts), placement)
 
 
-def as_tensor(volume: Volume) -> MetaTensor:
-    """Return a volume as float32 (C, X, Y, Z) that carries its affine.
+def _placed_slab(volume: Volume, ranges: Sequence[Range], placement: Placement, grid: GridConfig) -> Tensor:
+    voxels = scaled(as_tensor(volume), ranges)
+    if placement.resamples:
+        voxels = _resampled(voxels, placement)
+    if grid.resize == "stretch":
+        voxels = _stretched(voxels, grid.size)
+    return to_slices(_cropped(voxels, placement))
+
+
+def as_tensor(volume: Volume) -> Tensor:
+    """Return the voxels of a volume as float32 (C, X, Y, Z).
 
     Args:
         volume: (X, Y, Z), or (X, Y, Z, C) of several channels; of a cine, one frame: `volume.frame(t)`.
@@ -73,33 +90,12 @@ def as_tensor(volume: Volume) -> MetaTensor:
     if "T" in volume.axes:
         raise ValueError(f"{volume!r} has an axis of time; give one frame")
     array = np.moveaxis(volume.array, 3, 0) if "C" in volume.axes else volume.array[None]
-    voxels = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
-    return MetaTensor(voxels, affine=torch.from_numpy(np.array(volume.affine, dtype=np.float64)))
-
-
-def in_slabs(volume: Volume, grid: GridConfig) -> MetaTensor:
-    """Return what `preprocess(grid, load=False)` makes of a volume, slab by slab: memory grows with the result alone.
-
-    Args:
-        volume: as in `as_tensor`, turned by `orient`.
-        grid: as in `preprocess`.
-    """
-    if volume.slices <= _SLAB or volume.array.size <= _SMALL:
-        return cast(MetaTensor, preprocess(grid, load=False)({KEY: as_tensor(volume)})[KEY])
-    chain = Compose([_known_scaling(volume, grid), *_to_grid(grid, "bilinear", padding=0)])
-    parts: list[MetaTensor] = []
-    for start in range(0, volume.slices, _SLAB):
-        slab = replace(volume, array=volume.array[:, :, start : start + _SLAB])
-        parts.append(chain({KEY: as_tensor(slab)})[KEY])
-    whole = torch.cat([part.as_tensor() for part in parts], dim=-1)
-    meta = {name: value for name, value in parts[0].meta.items() if name != "affine"}
-    return MetaTensor(whole, parts[0].affine, meta, applied_operations=parts[0].applied_operations)
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
 
 
 def to_slices(image: Tensor) -> Tensor:
-    """Return (Z, C, H, W) slices of a volume (C, H, W, Z), as a plain tensor."""
-    plain = image.as_tensor() if isinstance(image, MetaTensor) else image
-    return plain.permute(3, 0, 1, 2).contiguous()
+    """Return (Z, C, H, W) slices of a volume (C, H, W, Z)."""
+    return image.permute(3, 0, 1, 2).contiguous()
 
 
 def from_slices(slices: Tensor) -> Tensor:
@@ -107,23 +103,51 @@ def from_slices(slices: Tensor) -> Tensor:
     return slices.permute(1, 2, 3, 0).contiguous()
 
 
-def restore(probabilities: Tensor, image: MetaTensor, chain: Compose) -> Tensor:
-    """Return probabilities (K, X, Y, Z) on the native grid of the image, summing to 1.
-
-    Resampled linearly, before any argmax. Native voxels outside the network's field of view are background.
+def intensity_ranges(volume: Volume, percentiles: tuple[float, float] | None) -> list[Range]:
+    """Return the intensities of each channel that become 0 and 1.
 
     Args:
-        probabilities: (K, H, W, Z) on the network's grid.
-        image: What `chain` made of the image; it remembers what was done to it.
-        chain: The chain itself.
+        volume: as in `as_tensor`.
+        percentiles: of each channel; None: 0 and 255.
     """
-    item: dict[Hashable, MetaTensor] = {KEY: image, "pred": MetaTensor(probabilities.float(), affine=image.affine)}
-    native = Invertd("pred", chain, orig_keys=KEY, nearest_interp=False, to_tensor=True)(item)["pred"].as_tensor()
-    native = native.clamp(0, 1)
-    total = native.sum(0)
-    # Cropped-away voxels come back as zeros, which linear weights mix in at the rim; background takes the rest.
-    native[0] += (1 - total).clamp_min(0)
-    return native / native.sum(0, keepdim=True)
+    channels = np.moveaxis(volume.array, 3, 0) if "C" in volume.axes else volume.array[None]
+    if percentiles is None:
+        return [(torch.tensor(0.0), torch.tensor(255.0))] * len(channels)
+    copies = (np.array(channel, np.float32, order="K").ravel(order="K") for channel in channels)
+    return [percentiles_of(values, percentiles) for values in copies]
+
+
+def scaled(voxels: Tensor, ranges: Sequence[Range]) -> Tensor:
+    """Return intensities (C, X, Y, Z) in [0, 1], float32; a channel of one value becomes 0.
+
+    Args:
+        voxels: float32 (C, X, Y, Z).
+        ranges: of each channel, see `intensity_ranges`.
+    """
+    pairs = zip(voxels, ranges, strict=True)
+    return torch.stack([_scaled_channel(channel, low, high) for channel, (low, high) in pairs])
+
+
+def _scaled_channel(channel: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    return channel - low if high == low else channel.sub(low).div_(high - low).clamp_(0.0, 1.0)
+
+
+def percentiles_of(values: np.ndarray, percentiles: tuple[float, float]) -> Range:
+    """Return two percentiles, to the last bit those of `torch.quantile`, in a tenth of the time: nothing is sorted.
+
+    Args:
+        values: float32 (N,), which come back in another order.
+        percentiles: in [0, 100].
+    """
+    if values.size > _MANY:
+        found = torch.from_numpy(np.percentile(values, percentiles, overwrite_input=True)).float()
+        return found[0], found[1]
+    ranks = torch.tensor(np.array(percentiles) / 100.0, dtype=torch.float32) * (values.size - 1)
+    below, above = ranks.long(), ranks.ceil().long()
+    values.partition(sorted({*below.tolist(), *above.tolist()}))
+    ordered = torch.from_numpy(values)
+    found = ordered[below].lerp(ordered[above], ranks - below)
+    return found[0], found[1]
 
 
 def load_label_slices(path: Path | str, grid: GridConfig, values: Mapping[int, int]) -> np.ndarray:
@@ -131,7 +155,7 @@ def load_label_slices(path: Path | str, grid: GridConfig, values: Mapping[int, i
 
     Args:
         path: Label volume on the image's native grid.
-        grid: As in `preprocess`.
+        grid: As in `place_image`.
         values: Label of each value in the file; values not named (ACDC scribbles: 4) become IGNORE.
     """
     volume = read_volume(path)
@@ -150,39 +174,74 @@ def place_labels(labels: Volume, grid: GridConfig) -> np.ndarray:
 
     Args:
         labels: (X, Y, Z) on the image's native grid.
-        grid: As in `preprocess`.
+        grid: As in `place_image`.
     """
     native = orient(labels, grid.slice_axis)
-    placed = label_grid(grid)({KEY: as_tensor(native)})[KEY]
-    return to_slices(placed)[:, 0].numpy().astype(np.uint8)
+    placement = place_plane(native.shape, native.affine, grid)
+    rows, columns = (_nearest(axis) for axis in placement.axes)
+    nearest = torch.from_numpy(np.ascontiguousarray(native.array[rows][:, columns]).astype(np.uint8))
+    padded = _padded(nearest[None], placement, IGNORE)
+    return to_slices(padded)[:, 0].numpy()
 
 
-def label_grid(grid: GridConfig) -> Compose:
-    """Return the chain that brings labels (1, X, Y, Z), turned by `orient`, to the network's grid; nearest voxel."""
-    return Compose(_to_grid(grid, "nearest", padding=IGNORE))
+def _nearest(axis: Axis) -> np.ndarray:
+    """Voxel nearest to each pixel that the crop keeps."""
+    moved = axis.ratio != 1
+    resampled = _positions(axis).round().long().numpy() if moved else np.arange(axis.resampled)
+    if axis.full != axis.resampled:
+        stretched = (np.arange(axis.full, dtype=np.float32) + np.float32(0.5)) * np.float32(axis.resampled / axis.full)
+        resampled = resampled[np.minimum(stretched.astype(int), axis.resampled - 1)]
+    return resampled[axis.kept]
 
 
-class SmoothBeforeShrinking(Transform):
-    """Blurs a volume along the axes on which it is about to shrink, as photographs of many pixels need.
+def _positions(axis: Axis) -> Tensor:
+    """Positions (resampled,) of the resampled pixels in voxels, float64, to the last bit those of torch's sampling.
 
-    The standard deviation is half the excess of the factor over 1, in stored pixels, as in scikit-image and MONAI;
-    the rim is repeated outwards.
-
-    Args:
-        size: (H, W) to which it will shrink.
+    The bit counts: every other pixel of 1 mm lies half-way between voxels of 1.5 mm, and a label is of one of them.
     """
+    from_unit = torch.from_numpy(np.linalg.inv(_to_unit(axis.resampled).numpy()))
+    zoom = torch.diag(torch.tensor([axis.ratio, 1.0], dtype=torch.float64))
+    theta = torch.zeros(1, 2, 3, dtype=torch.float64)
+    theta[0, 1, 1:] = (_to_unit(axis.stored) @ zoom @ from_unit)[0]
+    places = torch.nn.functional.affine_grid(theta, [1, 1, axis.resampled, 1], align_corners=False)[0, :, 0, 1]
+    return (((places + 1) * axis.stored - 1) / 2).clamp(0, axis.stored - 1)
 
-    def __init__(self, size: tuple[int, int]) -> None:
-        self.size = size
 
-    def __call__(self, item: dict[str, MetaTensor]) -> dict[str, MetaTensor]:
-        """Return the item with its image (C, X, Y, Z) blurred; geometry and history stay."""
-        image = item[KEY]
-        smooth = image.as_tensor()
-        for axis, size in enumerate(self.size, start=1):
-            sigma = (image.shape[axis] / size - 1) / 2
-            smooth = _blurred(smooth, axis, sigma) if sigma > 0 else smooth
-        return {**item, KEY: MetaTensor(smooth, meta=image.meta, applied_operations=image.applied_operations)}
+def _to_unit(count: int) -> Tensor:
+    """Matrix (2, 2) from voxels to [-1, 1], which are the rims of the first and last."""
+    return torch.tensor([[2 / count, 1 / count - 1], [0, 1]], dtype=torch.float64)
+
+
+def _resampled(voxels: Tensor, placement: Placement) -> Tensor:
+    """(C, X, Y, Z) at the spacing of the grid, linearly in double precision; beyond the rim, the rim is repeated.
+
+    Only what the crop keeps is computed where nothing is stretched in between.
+    """
+    found = voxels.double()
+    for number, axis in enumerate(placement.axes, start=1):
+        positions = _positions(axis)
+        positions = positions[axis.kept] if axis.full == axis.resampled else positions
+        lower = positions.floor()
+        upper = (lower + 1).clamp(max=axis.stored - 1)
+        first, second = (found.index_select(number, place.long()) for place in (lower, upper))
+        weight = (positions - lower).view(-1, *(1,) * (3 - number))
+        found = first.lerp_(second, weight)
+    return found.float()
+
+
+def _stretched(voxels: Tensor, size: tuple[int, int]) -> Tensor:
+    """(C, H, W, Z) of (C, X, Y, Z), blurred along the axes on which it shrinks, as photographs of many pixels need.
+
+    The standard deviation is half the excess of the factor over 1, in stored pixels, as in scikit-image and MONAI; the
+    rim is repeated outwards, where MONAI's own anti-aliasing pads with 0 and leaves a dark rim.
+    """
+    for axis, side in enumerate(size, start=1):
+        sigma = (voxels.shape[axis] / side - 1) / 2
+        voxels = _blurred(voxels, axis, sigma) if sigma > 0 else voxels
+    if tuple(voxels.shape[1:3]) == tuple(size):
+        return voxels
+    shape = (*size, voxels.shape[3])
+    return torch.nn.functional.interpolate(voxels[None], size=shape, mode="trilinear", align_corners=False)[0]
 
 
 def _blurred(volume: Tensor, axis: int, sigma: float) -> Tensor:
@@ -194,63 +253,22 @@ def _blurred(volume: Tensor, axis: int, sigma: float) -> Tensor:
     return blurred.reshape(last.shape).movedim(-1, axis).contiguous()
 
 
-def _turned(grid: GridConfig) -> list[Orientationd]:
-    if grid.slice_axis == "stored":
-        return []
-    return [Orientationd(KEY, axcodes=AXIS_CODES[grid.slice_axis], labels=_DIRECTIONS)]
+def _cropped(voxels: Tensor, placement: Placement) -> Tensor:
+    """(C, H, W, Z) cut and padded to the network's size, from the whole or from what the crop keeps of it."""
+    for number, axis in enumerate(placement.axes, start=1):
+        if voxels.shape[number] == axis.full:
+            kept = axis.kept
+            voxels = voxels.narrow(number, kept.start, kept.stop - kept.start)
+    return _padded(voxels, placement, 0)
 
 
-def scaling(grid: GridConfig) -> ScaleIntensityRangePercentilesd | ScaleIntensityRanged:
-    """Return the transform that brings the intensities of {"image": (C, X, Y, Z)} to [0, 1].
-
-    Args:
-        grid: reads `percentiles`, see `preprocess`.
-    """
-    if grid.percentiles is None:
-        return ScaleIntensityRanged(KEY, a_min=0.0, a_max=255.0, b_min=0.0, b_max=1.0, clip=True)
-    low, high = grid.percentiles
-    return ScaleIntensityRangePercentilesd(
-        KEY, lower=low, upper=high, b_min=0.0, b_max=1.0, clip=True, channel_wise=True
-    )
+def _padded(voxels: Tensor, placement: Placement, value: int) -> Tensor:
+    (top, bottom), (left, right) = (_margins(axis) for axis in placement.axes)
+    if not any((top, bottom, left, right)):
+        return voxels
+    return torch.nn.functional.pad(voxels, (0, 0, left, right, top, bottom), value=value)
 
 
-class _KnownScaling(Transform):
-    """Scales each channel from its own two intensities to [0, 1], as `scaling` does with those that it finds."""
-
-    def __init__(self, ranges: Sequence[Tensor]) -> None:
-        # Tensors of single precision, as MONAI's percentiles are, so that the same numbers come out.
-        self.steps = [ScaleIntensityRange(cast(float, r[0]), cast(float, r[1]), 0.0, 1.0, clip=True) for r in ranges]
-
-    def __call__(self, item: dict[str, MetaTensor]) -> dict[str, MetaTensor]:
-        image = item[KEY]
-        for channel, step in enumerate(self.steps):
-            image[channel] = cast(Tensor, step(image[channel]))
-        return item
-
-
-def _known_scaling(volume: Volume, grid: GridConfig) -> Transform:
-    """Return `scaling` with the percentiles of the whole volume, for parts of it."""
-    if grid.percentiles is None:
-        return scaling(grid)
-    channels = np.moveaxis(volume.array, 3, 0) if "C" in volume.axes else volume.array[None]
-    ranges = []
-    for channel in channels:
-        values = np.array(channel, np.float32, order="K").ravel(order="K")
-        ranges.append(torch.from_numpy(np.percentile(values, grid.percentiles, overwrite_input=True)).float())
-    return _KnownScaling(ranges)
-
-
-def _to_grid(grid: GridConfig, mode: str, padding: int) -> list[Transform]:
-    spacing = grid.spacing_mm
-    # -1 keeps the distance between slices. Beyond the rim, by half a pixel at most, the rim is repeated.
-    resample: list[Transform] = [PlaneGridd(KEY)]
-    if spacing:
-        resample.append(Spacingd(KEY, pixdim=(spacing, spacing, -1.0), mode=mode, padding_mode="border"))
-    if grid.resize == "stretch":
-        linear = mode == "bilinear"
-        # MONAI's own anti-aliasing pads with 0 and leaves a dark rim; its `nearest` would be half a pixel off.
-        resample += [SmoothBeforeShrinking(grid.size)] if linear else []
-        mode, corners = ("trilinear", False) if linear else ("nearest-exact", None)
-        resample.append(Resized(KEY, spatial_size=(*grid.size, -1), mode=mode, align_corners=corners))
-    crop = ResizeWithPadOrCropd(KEY, spatial_size=(*grid.size, -1), mode="constant", value=padding)
-    return [*resample, crop]
+def _margins(axis: Axis) -> tuple[int, int]:
+    before = max(0, -axis.cut)
+    return before, axis.size - (axis.kept.stop - axis.kept.start) - before

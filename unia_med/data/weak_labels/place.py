@@ -6,11 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from monai.data import MetaTensor
 
-from unia_med.data.grid.plane import plane_affine
-from unia_med.data.grid.transforms import KEY, label_grid
+from unia_med.data.grid.plane import place_plane
 from unia_med.labels import IGNORE
 
 if TYPE_CHECKING:
@@ -71,19 +68,14 @@ class GridMap:
 
 
 def grid_map(shape: tuple[int, ...], affine: np.ndarray, grid: GridConfig) -> GridMap:
-    """Return the map of a volume's slices, from the chain that also brings its image to the grid.
+    """Return the map of a volume's slices, as its image is brought to the grid.
 
     Args:
         shape: (X, Y, Z) of the volume, turned so that Z counts slices.
         affine: Its 4x4 matrix.
         grid: The network's grid.
     """
-    probe = MetaTensor(torch.zeros(1, shape[0], shape[1], 1), affine=torch.from_numpy(np.array(affine, np.float64)))
-    placed = label_grid(grid)({KEY: probe})[KEY]
-    matrix = np.linalg.inv(placed.affine.numpy().astype(np.float64)) @ plane_affine(affine)
+    rows, columns = place_plane(shape, affine, grid).axes
     return GridMap(
-        (float(matrix[0, 0]), float(matrix[1, 1])),
-        (float(matrix[0, 3]), float(matrix[1, 3])),
-        (shape[0], shape[1]),
-        (placed.shape[1], placed.shape[2]),
+        (rows.step, columns.step), (rows.start, columns.start), (rows.stored, columns.stored), (rows.size, columns.size)
     )
