@@ -244,9 +244,9 @@ def peaks_inside(
     """
     import torch
 
-    from unia_med.data.grid.transforms import KEY, as_tensor, load_label_slices, preprocess, to_slices
+    from unia_med.data.grid.transforms import load_label_slices, place_image
 
-    slices = to_slices(preprocess(grid, load=False)({KEY: as_tensor(case.volume)})[KEY])
+    slices = place_image(case.volume, grid).slices
     assert case.files.mask is not None  # its labels were read
     values = {0: 0, **{value: 1 if as_one else k for k, value in enumerate(class_values, start=1)}}
     truth = load_label_slices(case.files.mask, grid, values)
