@@ -95,3 +95,18 @@ def test_few_images_are_drawn_by_name(monkeypatch):
     monkeypatch.setattr("unia_med.engine.training_images.MOST_IMAGES", 2)
     cases = [CaseFiles(f"c{i}", "p", None) for i in range(5)]
     assert drawn(cases) == drawn(cases[::-1]) and len(drawn(cases)) == 2
+
+
+def test_a_predictor_notes_what_it_sees(tmp_path):
+    from tests.bundle.untrained_run import write_run
+    from unia_med.runs import Run
+
+    write_run(tmp_path / "run")
+    predictor = Run(tmp_path / "run").predictor()
+    image = Volume(np.random.default_rng(0).random((48, 40, 3), np.float32), np.diag([4.0, 4.0, 8.0, 1.0]))
+    with predictor.watching() as seen:
+        found = predictor.predict_volume(image)
+    assert seen.spacing_mm == (4.0, 4.0, 8.0) and seen.found == np.count_nonzero(found.labels)
+    assert len(seen.vector) == 13 + predictor.method.network.backbone.width
+    predictor.predict_volume(image)  # nobody watches any more
+    assert seen.found == np.count_nonzero(found.labels)

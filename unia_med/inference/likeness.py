@@ -88,7 +88,7 @@ class Seen:
     @property
     def vector(self) -> list[float]:
         """What is compared: quantiles of the intensities, then the mean of each feature."""
-        levels = np.mean(self._levels, 0)
+        levels = np.mean(self._levels, 0) if self._levels else np.zeros(0)
         means = np.concatenate(self._features).mean(0) if self._features else np.zeros(0)
         return [round(float(value), 5) for value in (*levels, *means)]
 
