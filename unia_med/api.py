@@ -64,6 +64,7 @@ def predict(
     tta: bool | None = None,
     postprocess: bool | None = None,
     names: Names = "seg",
+    rtstruct: bool = False,
     device: str = "auto",
 ) -> Predictions:
     """Return an iterator over cases, each predicted when it is asked for; a bad one carries its `error`.
@@ -81,6 +82,7 @@ def predict(
         tta: as in `load`, as is `postprocess`; None takes the model as it is.
         postprocess: see `tta`.
         names: how results are called: `seg` for `NAME_seg`; `nnunet` as nnU-Net calls the labels of an image.
+        rtstruct: with `output`, write DICOM RTSTRUCT next to the SEG of a series.
         device: as in `load`, for a model that is not loaded yet.
 
     Raises:
@@ -101,7 +103,7 @@ def predict(
     asked = {"tta": tta, "postprocess": postprocess, "uncertainty": _known_uncertainty(kind)}
     chosen = opened(model, device).with_options(**{name: value for name, value in asked.items() if value is not None})
     found = called(_images(chosen, images, target, split, series), names)
-    return Predictions(chosen, found, target, bool(uncertainty), skip_existing, spacing_mm, names)
+    return Predictions(chosen, found, target, bool(uncertainty), skip_existing, spacing_mm, names, rtstruct)
 
 
 def train(
@@ -357,6 +359,7 @@ def _images(
     model: Model, images: Any, output: Path | None, split: str | None, series: str | None
 ) -> Mapping[str, Any] | Iterator[tuple[str, Any]]:
     """Return images by the names of their results."""
+    from unia_med.data.io.dicom.kind import expected_stack
     from unia_med.inference.inputs import by_name, find_inputs
     from unia_med.runs import Run
 
@@ -370,7 +373,7 @@ def _images(
             what = f"this {trained.kind} has no split of its own"
             raise UserError(what, where="split", remedy="Leave it out, or name one run")
         return by_name(trained.split_images(Path(images), split))
-    found = find_inputs(Path(images), output, series, trained.in_pixels)
+    found = find_inputs(Path(images), output, series, trained.in_pixels, expected_stack(trained.classes))
     files = trained.channel_files
     if not files.endings:
         return found

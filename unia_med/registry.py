@@ -58,6 +58,13 @@ CODES: dict[str, str] = {"heart": "unia_med.cardiac.terms:CODES"}
 LABEL_NOTES: dict[str, str] = {"heart": "unia_med.cardiac.terms:label_note"}
 """Functions from class names in label order to a note for the card of a bundle, or None."""
 
+STACKS: dict[str, str] = {"heart": "unia_med.cardiac.stack:stack_kind"}
+"""Functions from class names in label order to the slices that their model expects in a study (`data.io.dicom.kind`),
+or None."""
+
+MEASUREMENTS: dict[str, str] = {"heart": "unia_med.cardiac.results:measure_results"}
+"""Functions that measure what `predict` wrote into a folder: (folder, classes) to lines for the user."""
+
 REPORT_SECTIONS: dict[str, str] = {"heart": "unia_med.cardiac.section:heart_section"}
 """Functions that measure a patient's masks for the report: (patient, predicted, true, classes) to a
 `report.quantities.PatientFindings`."""

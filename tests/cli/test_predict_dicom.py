@@ -94,7 +94,7 @@ def test_dicom_equals_nifti_voxel_by_voxel(
     assert len(np.unique(mask)) == 4  # the comparison is of something
     series = find_series(tmp_path / "scan")
     names = ["scan_seg.dcm"] if len(shape) == 3 else [f"scan_frame{t:02d}_seg.dcm" for t in (1, 2, 3, 4)]
-    assert sorted(path.name for path in (tmp_path / "out").glob("*.dcm")) == names
+    assert sorted(path.name for path in (tmp_path / "out").glob("*_seg.dcm")) == names
     for index, name in enumerate(names):
         uids = [instance.sop_uid for instance in series.stack.grid[index]]
         np.testing.assert_array_equal(read_segmentation(tmp_path / "out" / name, uids).T, mask[..., index])
@@ -136,7 +136,7 @@ def test_results_in_the_folder_of_the_series_are_no_input(run: Path, dicom_files
     dicom_files.write_series(tmp_path, blobs(20, 18, 2))
     for _ in range(2):
         assert predict(run, tmp_path, tmp_path, "--uncertainty") == 0
-    assert len(list(tmp_path.glob("*.nii.gz"))) == 2 and len(list(tmp_path.glob("*.dcm"))) == 1
+    assert len(list(tmp_path.glob("*.nii.gz"))) == 2 and len(list(tmp_path.glob("*_seg.dcm"))) == 1
 
 
 def test_a_segmentation_object_that_fails_costs_no_mask_and_says_nothing_of_the_patient(
@@ -254,3 +254,23 @@ def test_dicom_next_to_volumes_and_several_patients_are_a_batch(
     assert written == names
     printed = capfd.readouterr()
     assert not [secret for secret in dicom_files.SECRETS if secret in printed.out + printed.err]
+
+
+def test_a_whole_study_in_one_line(
+    run: Path, dicom_files: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cine = blobs(20, 18, 6, 8).clip(0).astype(np.uint16)
+    dicom_files.write_study(tmp_path / "s", cine)
+    assert predict(run, tmp_path / "s", tmp_path / "out") == 0
+    printed = capfd.readouterr()
+    assert "series 10 to 15 taken as short-axis cine" in printed.err and "EF" in printed.out
+    assert not [secret for secret in dicom_files.SECRETS if secret in printed.out + printed.err]
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    wanted = {"s_series10_seg.nii.gz", "s_series10_frame08_seg.dcm", "s_series10_sr.dcm", "indices.csv", "summary.csv"}
+    assert wanted <= written
+    import json
+
+    record = json.loads((tmp_path / "out" / "s_series10_seg.json").read_text())
+    assert any("taken as short-axis cine" in note for note in record["warnings"])
+    assert predict(run, tmp_path / "s", tmp_path / "other", "--series", "60", "--rtstruct") == 0
+    assert (tmp_path / "other" / "s_series60_frame12_rtstruct.dcm").is_file()

@@ -39,6 +39,10 @@ def write_series(
     study: str | None = None,
     frame_of_reference: str | None = None,
     seed: int = 0,
+    plane: tuple[np.ndarray, np.ndarray] = (ROW, COLUMN),
+    origin: np.ndarray = ORIGIN,
+    gap_mm: float = SPACING[2],
+    per_series: int = 1,
     **tags: object,
 ) -> dict[tuple[int, int], Path]:
     """Write (X, Y, Z) or (X, Y, Z, T) as shuffled files without suffix; returns the files by slice and frame.
@@ -57,6 +61,10 @@ def write_series(
         study: Study Instance UID.
         frame_of_reference: its UID.
         seed: shuffles the names.
+        plane: directions of rising columns and rising rows, LPS.
+        origin: of the first slice, LPS mm.
+        gap_mm: from slice to slice.
+        per_series: slices in each series, with `series_per_slice`.
         tags: further attributes, as pydicom names them; None deletes one.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +74,8 @@ def write_series(
     names = iter(rng.permutation(slices * frames))
     study, frame_of_reference = study or generate_uid(), frame_of_reference or generate_uid()
     series = [generate_uid() for _ in range(slices)] if series_per_slice else [generate_uid()] * slices
-    depths = depths or [SPACING[2] * z for z in range(slices)]
+    depths = depths or [gap_mm * z for z in range(slices)]
+    normal = np.cross(*plane)
     written = {}
     # Numbers fall with depth and rise with time: whoever sorts by them mirrors the stack.
     for z in range(slices):
@@ -75,12 +84,13 @@ def write_series(
             if z in skip:
                 continue
             dataset = _dataset(cine[:, :, z, t].T)
-            dataset.StudyInstanceUID, dataset.SeriesInstanceUID = study, series[z]
+            dataset.StudyInstanceUID, dataset.SeriesInstanceUID = study, series[z // per_series]
             dataset.FrameOfReferenceUID = frame_of_reference
-            dataset.SeriesNumber = None if number is None else number + (z if series_per_slice else 0)
+            dataset.SeriesNumber = None if number is None else number + (z // per_series if series_per_slice else 0)
             dataset.SeriesDescription = description
             dataset.InstanceNumber = (slices - 1 - z) * frames + t + 1
-            dataset.ImagePositionPatient = [f"{v:.8g}" for v in ORIGIN + depths[z] * NORMAL]
+            dataset.ImagePositionPatient = [f"{v:.8g}" for v in origin + depths[z] * normal]
+            dataset.ImageOrientationPatient = [f"{v:.8g}" for v in (*plane[0], *plane[1])]
             if array.ndim == 4 and timing == "trigger":
                 dataset.TriggerTime = t * step_ms
             if array.ndim == 4 and timing == "temporal":
@@ -96,6 +106,56 @@ def write_series(
             dataset.save_as(path, enforce_file_format=True)
             written[z, t] = path
     return written
+
+
+def plane_of(normal: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Directions of columns and rows of a plane with a normal, right-handed.
+
+    Args:
+        normal: LPS, of any length.
+    """
+    unit = np.asarray(normal, float) / np.linalg.norm(normal)
+    row = np.cross((0.0, 0.0, 1.0) if abs(unit[2]) < 0.9 else (0.0, 1.0, 0.0), unit)
+    row /= np.linalg.norm(row)
+    return row, np.cross(unit, row)
+
+
+SHORT_AXIS = (0.70, -0.48, -0.53)
+"""Normal of a short-axis plane as scanners export it, LPS."""
+
+
+def write_study(folder: Path, cine: np.ndarray, *, per_series: int | None = 1, study: str | None = None) -> str:
+    """Write an exported heart study round a short-axis cine, and return its Study Instance UID.
+
+    Localisers in three planes (1), two and four chamber cines (2, 3), a breath-hold of the short axis (from 10 on), its
+    tagging (60), late enhancement on the places of the cine (70), three slices of perfusion (80), a CT scout (90).
+
+    Args:
+        folder: made when missing.
+        cine: (X, Y, Z, T), at least 5 slices.
+        per_series: slices in each series of the cine; None for one series.
+        study: its UID.
+    """
+    study, frame, noise = study or generate_uid(), generate_uid(), np.random.default_rng(5)
+    shared = {"study": study, "frame_of_reference": frame}
+    axis = {"plane": plane_of(SHORT_AXIS), "origin": np.array([-60.0, -80.0, 40.0])}
+    small = noise.integers(0, 900, (24, 24, 6, 12)).astype(np.uint16)
+    scout = dict(shared, series_per_slice=False, number=1, SeriesInstanceUID=generate_uid(), description="loc")
+    for normal in ((0, 0, 1), (0, 1, 0), (1, 0, 0)):
+        write_series(folder / f"loc{normal}", small[:, :, :3, 0], plane=plane_of(normal), gap_mm=20.0, **scout)
+    across = np.cross(SHORT_AXIS, (0.0, 0.0, 1.0))
+    steady = {"SequenceVariant": ["SK", "SS"]}
+    for number, normal in ((2, across), (3, np.cross(SHORT_AXIS, across))):
+        plane = plane_of(normal)
+        write_series(folder / f"long{number}", small[:, :, :1], plane=plane, number=number, **shared, **steady)
+    blocks = {} if per_series is None else {"series_per_slice": True, "per_series": per_series}
+    write_series(folder / "a", cine, number=10, **shared, **axis, **blocks, **steady)
+    tagging = {"SequenceVariant": ["SK", "SP"], "EchoTime": 4.0}
+    write_series(folder / "t", small[:, :, :6], number=60, description="t", **shared, **axis, **tagging)
+    write_series(folder / "le", cine[..., 0], number=70, description="le", InversionTime=280.0, **shared, **axis)
+    write_series(folder / "p", small[:, :, :3], number=80, description="p", gap_mm=20.0, **shared, **axis)
+    write_series(folder / "ct", small[:, :, :6, 0], number=90, Modality="CT", **shared, **axis)
+    return study
 
 
 def true_affine() -> np.ndarray:

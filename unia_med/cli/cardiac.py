@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 EXAMPLE = """unia-med cardiac --masks masks --output indices.csv
 unia-med cardiac --masks masks --info ACDC --output indices.csv
-unia-med cardiac --masks masks --ed 1 --es patient003=12 --drawings drawings --output indices.csv"""
+unia-med cardiac --masks masks --ed 1 --es patient003=12 --drawings drawings --output indices.csv
+unia-med cardiac --masks masks --es 9 --output masks/indices.csv --sr masks"""
 
 DETAILS = """
 Masks are 4D (X_seg.nii.gz) or frames of one patient (X_frame01_seg.nii.gz, X_frame12_seg.nii.gz), short-axis slices
@@ -58,6 +59,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
             help=f"frame at {phase.upper()}, from 1, of all cases or of one; may be repeated",
         )
     parser.add_argument("--drawings", type=Path, metavar="DIR", help="folder for a bull's eye (SVG) per case and phase")
+    parser.add_argument(
+        "--sr",
+        type=Path,
+        metavar="DIR",
+        help="folder for a DICOM SR, CASE_sr.dcm, of each case whose SEG objects lie next to its masks",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -75,20 +82,23 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"the suffix is {args.output.suffix!r}", where=args.output, remedy="Use .csv")
     if args.output.is_dir():
         raise UserError("is a folder, expected a file", where=args.output, remedy="Choose another --output")
-    measured, faults = _measure_all(args)
+    measured, faults, origins = _measure_all(args)
     listing = "".join(f"\n  {name}: {reason}" for name, reason in faults.items())
     if not measured:
         raise UserError(f"no case could be measured:{listing}", where=args.masks)
     written = write_tables(measured, args.output)
     if args.drawings is not None:
         written += _draw(measured, args.drawings)
-    total = len(measured) + len(faults)
+    if args.sr is not None:
+        faults |= _write_reports(measured, origins, args.sr)
+    listing = "".join(f"\n  {name}: {reason}" for name, reason in faults.items())
+    total = len(origins)
     print(f"{len(measured)} of {total} cases measured, written to {', '.join(map(str, written[:3]))}")
     for case in measured:
         if case.warnings:
             print(f"unia-med: warning: {case.name}: look again: {'; '.join(case.warnings)}", file=sys.stderr)
     if faults:
-        print(f"unia-med: error: {len(faults)} of {total} cases could not be measured:{listing}", file=sys.stderr)
+        print(f"unia-med: error: {len(faults)} of {total} cases have faults:{listing}", file=sys.stderr)
     return 1 if faults else 0
 
 
@@ -116,7 +126,11 @@ def parse_frames(texts: Sequence[str], option: str) -> tuple[int | None, dict[st
     return everywhere, by_case
 
 
-def _measure_all(args: argparse.Namespace) -> tuple[list[MeasuredCase], dict[str, str]]:
+Origins = dict[str, "tuple[MaskCase, Mapping[str, int]]"]
+"""Files and values of the labels by case."""
+
+
+def _measure_all(args: argparse.Namespace) -> tuple[list[MeasuredCase], dict[str, str], Origins]:
     from rich.progress import track
 
     from unia_med.cardiac.cases import find_cases, find_info, measure_case
@@ -125,14 +139,37 @@ def _measure_all(args: argparse.Namespace) -> tuple[list[MeasuredCase], dict[str
     info = None if args.info is None else find_info(args.info)
     cases = find_cases(args.masks)
     stated = _stated_frames(args, [case.name for case in cases])
-    measured, faults = [], {}
+    measured: list[MeasuredCase] = []
+    faults: dict[str, str] = {}
+    origins: Origins = {}
     for case in track(cases, "measuring", disable=not sys.stdout.isatty(), transient=True):
         try:
+            origins[case.name] = case, {}
             values = named if named is not None else _values_of(case, args.masks)
+            origins[case.name] = case, values
             measured.append(measure_case(case, values, info, stated[case.name]))
         except UserError as error:
             faults[case.name] = str(error)
-    return measured, faults
+    return measured, faults, origins
+
+
+def _write_reports(measured: Sequence[MeasuredCase], origins: Origins, folder: Path) -> dict[str, str]:
+    """Write an SR per case, and return why there is none, by case."""
+    from unia_med.cardiac.structured import write_report
+
+    faults = {}
+    for found in measured:
+        try:
+            if write_report(*_of(origins, found), folder / f"{found.name}_sr.dcm") is None:
+                faults[found.name] = "no DICOM SR: no SEG of its phases lies next to its masks"
+        except UserError as error:
+            faults[found.name] = f"no DICOM SR: {error}"
+    return faults
+
+
+def _of(origins: Origins, found: MeasuredCase) -> tuple[MaskCase, MeasuredCase, Mapping[str, int]]:
+    case, values = origins[found.name]
+    return case, found, values
 
 
 def _stated_values(text: str) -> Mapping[str, int]:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from unia_med.cli.options import add_device, new_command
 
@@ -30,10 +30,15 @@ X.seg.nrrd, labelsTr/X, X_seg, X_uncertainty, ...) are no images, and X_4d is le
 next to it (name it as --input to predict it). Files of one name in several sub-folders give results in sub-folders.
 A file that fails is named at the end, with exit code 1. Under torchrun each process predicts its share of the images.
 
-A folder without such volumes is searched for a DICOM series by content. Its slices are ordered by their place in the
-patient and its phases by trigger time; FOLDER_seg.nii.gz is written, and a DICOM SEG, FOLDER_seg.dcm or, of a cine,
-one per frame, FOLDER_frameNN_seg.dcm. Where there are several series, --series names one, and FOLDER_seriesN is the
-name of the results. The name of the folder is all that results are named by; nothing of the patient is printed.
+DICOM is found by content, whatever the files are called; of several patients each study is a case. Slices are ordered
+by their place in the patient and phases by trigger time. FOLDER_seg.nii.gz is written, and a DICOM SEG, FOLDER_seg.dcm
+or, of a cine, one per frame, FOLDER_frameNN_seg.dcm; with --rtstruct also contours, FOLDER_rtstruct.dcm. Of a whole
+heart study a heart model takes the short-axis cine, by geometry and phases, and says why; --series names another one.
+FOLDER_seriesN is the name of the results then. Results are named by the folder, so do not call it after the patient;
+nothing of the patient is printed.
+
+A heart model also leaves indices.csv (volumes, EF, mass; see `unia-med cardiac`) and, of DICOM, FOLDER_sr.dcm, a DICOM
+SR that points to the SEG and the images. Of DICOM there is report.html, too: a page to look at the masks.
 
 A run on pictures (data.grid.units: pixels, as with voc and coco) takes JPEG, PNG and TIFF files, too, also next to
 volumes; of a picture it writes NAME_seg.png with VOC's palette and, with --uncertainty, NAME_uncertainty.png in grey.
@@ -91,6 +96,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--tta", action="store_true", help="average over several views of each slice: slower")
     parser.add_argument("--no-postprocess", action="store_true", help="masks as the network gives them")
+    parser.add_argument("--rtstruct", action="store_true", help="write DICOM RTSTRUCT (contours) next to each SEG")
     add_device(parser)
 
 
@@ -119,6 +125,7 @@ def run(args: argparse.Namespace) -> int:
             tta=args.tta,
             postprocess=not args.no_postprocess,
             names=args.names,
+            rtstruct=args.rtstruct,
             device=str(device),
         )
         _announce(cases)
@@ -126,7 +133,11 @@ def run(args: argparse.Namespace) -> int:
         everywhere = distributed.gather([_Outcome.of(mine)])
         # All together, since torchrun ends the other processes when one of them ends with an exit code.
         distributed.barrier()
-        return _report(len(cases.images), everywhere, args.output)
+        code = _report(len(cases.images), everywhere, args.output)
+        if code != 2 and distributed.is_main():
+            _measure(args.output, cases)
+            _show(args.output, cases)
+        return code
 
 
 class _Outcome(NamedTuple):
@@ -158,6 +169,30 @@ def _announce(cases: Predictions) -> None:
         print(f"{image.path}: {' x '.join(map(str, image.shape[:3]))} voxels{frames}")
         for note in stack.notes:
             print(f"unia-med: note: {image.path}: {note}", file=sys.stderr)
+
+
+def _measure(output: Path, cases: Predictions) -> None:
+    """Measure the masks with all that is known of their classes, such as cardiac indices."""
+    from unia_med.registry import MEASUREMENTS, resolve, with_installed
+
+    tables = with_installed(MEASUREMENTS, "unia_med.measurements")
+    for name in tables:
+        for line in resolve(tables, name)(output, cases.classes):
+            print(f"unia-med: {line}" if line.startswith("note: ") else line, file=_stream(line))
+
+
+def _show(output: Path, cases: Predictions) -> None:
+    """Write a page about the DICOM series among the images."""
+    from unia_med.data.io.dicom.series import DicomSeries
+    from unia_med.report.masks import report_masks
+
+    series = {name: image for name, image in cases.images.items() if isinstance(image, DicomSeries)}
+    if series and report_masks(output, series, cases.classes, output / "report.html"):
+        print(f"look at {output / 'report.html'}")
+
+
+def _stream(line: str) -> TextIO:
+    return sys.stderr if line.startswith("note: ") else sys.stdout
 
 
 def _tracked(cases: Predictions) -> Iterable[Case]:

@@ -98,6 +98,7 @@ class Predictions(Iterator[Case]):
         skip_existing: leave out images whose results are there.
         spacing_mm: of arrays.
         names: how results are called, see `result_files`.
+        rtstruct: write contours next to the SEG objects of DICOM series.
 
     Attributes:
         images: as given, those of all processes; empty for an iterator.
@@ -112,15 +113,21 @@ class Predictions(Iterator[Case]):
         skip_existing: bool = False,
         spacing_mm: Sequence[float] | None = None,
         names: Names = "seg",
+        rtstruct: bool = False,
     ) -> None:
         self.images = images if isinstance(images, Mapping) else {}
         self._model, self._output, self._spacing_mm, self._names = model, output, spacing_mm, names
         self._rows: list[dict[str, Any]] = []
-        self._uncertainty, self._skip_existing = uncertainty, skip_existing
+        self._uncertainty, self._skip_existing, self._rtstruct = uncertainty, skip_existing, rtstruct
         # Shared out before any is left out: processes that start apart would see different results already there.
         items = images.items() if isinstance(images, Mapping) else images
         mine = islice(items, distributed.rank(), None, distributed.world_size())
         self._cases = (self._case(name, image) for name, image in mine)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the labels 1, 2, 3, ..."""
+        return self._model.classes
 
     def __iter__(self) -> Predictions:
         return self
@@ -162,7 +169,8 @@ class Predictions(Iterator[Case]):
         given = self._model.read(image, spacing)
         tally = Tally()
         with self._model.watching() as seen:
-            write_results(given.source, tally.watched(self._model.frames(given)), case.files, case.classes)
+            frames = tally.watched(self._model.frames(given))
+            write_results(given.source, frames, case.files, case.classes, self._rtstruct)
         flat = is_image(case.files["labels"])
         voxel_ml = None if flat else abs(float(np.linalg.det(given.source.affine[:3, :3]))) / 1000
         known = judged(seen, getattr(self._model.trained, "likeness", None))
@@ -182,9 +190,9 @@ class Predictions(Iterator[Case]):
             "weights": dict(trained.weights),
             "classes": {str(value): name for value, name in enumerate(case.classes, start=1)},
             "settings": {name: str(value) for name, value in vars(self._model.options).items()},
-            "sources": [path.name for path in files],
+            "sources": _series_numbers(image) if _is_series(image) else [path.name for path in files],
             "summary": row,
-            "warnings": list(case.warnings),
+            "warnings": [*_notes(image), *case.warnings],
         }
 
     def _check(self, image: Any) -> None:
@@ -206,6 +214,16 @@ def _said(error: Exception, image: Any, where: Path | str) -> UserError:
     # Messages about DICOM may quote the patient's data.
     said = "" if _is_series(image) else f": {error}"
     return UserError(f"{type(error).__name__}{said}", where, "Run this image alone with --debug")
+
+
+def _series_numbers(image: Any) -> list[str]:
+    """Return the numbers of the series that a stack was made of, which tell nothing of the patient."""
+    numbers = {item.series_number for frame in image.stack.grid for item in frame}
+    return [f"DICOM series {number}" for number in sorted(number for number in numbers if number is not None)]
+
+
+def _notes(image: Any) -> tuple[str, ...]:
+    return image.stack.notes if _is_series(image) else ()
 
 
 def _path(image: Any) -> Path | None:

@@ -20,6 +20,7 @@ from unia_med.errors import UserError
 
 if TYPE_CHECKING:
     from unia_med.data.io.channels import ChannelFiles
+    from unia_med.data.io.dicom.kind import StackKind
     from unia_med.data.io.frames import FrameSource
 
 _CALLS = (
@@ -52,6 +53,7 @@ def read_given(
     spacing_mm: Sequence[float] | None = None,
     in_pixels: bool = False,
     series: str | None = None,
+    kind: StackKind | None = None,
 ) -> GivenImage:
     """Return an image of any kind that `unia_med.load` describes.
 
@@ -62,6 +64,7 @@ def read_given(
         spacing_mm: of an array, along its axes; of a slice, two numbers will do.
         in_pixels: the network learned from pictures without millimetres, so that an array needs no spacing.
         series: number or UID, where a path is a DICOM folder with several.
+        kind: what is expected of a stack, by which one of several is chosen.
 
     Raises:
         UserError: this is no image, or one that the network cannot read; the message shows the right call.
@@ -70,7 +73,7 @@ def read_given(
         what = f"spacing_mm is for arrays; a {type(image).__name__} brings its own"
         raise UserError(what, where="spacing_mm", remedy="Leave it out")
     if isinstance(image, (str, os.PathLike)):
-        return _from_path(Path(image), open_path, files, series)
+        return _from_path(Path(image), open_path, files, series, kind)
     if isinstance(image, np.ndarray):
         return _from_array(image, spacing_mm, files.channels, in_pixels)
     if isinstance(image, nib.spatialimages.SpatialImage):
@@ -86,11 +89,15 @@ def read_given(
 
 
 def _from_path(
-    path: Path, open_path: Callable[[Path], FrameSource], files: ChannelFiles, series: str | None
+    path: Path,
+    open_path: Callable[[Path], FrameSource],
+    files: ChannelFiles,
+    series: str | None,
+    kind: StackKind | None,
 ) -> GivenImage:
     source: FrameSource
     if path.is_dir():
-        source = _series_in(path, series)
+        source = _series_in(path, series, kind)
     else:
         if series is not None:
             raise UserError(
@@ -102,13 +109,14 @@ def _from_path(
     return GivenImage(source, name, lambda array: Volume(array, source.affine, source.header))
 
 
-def _series_in(folder: Path, series: str | None) -> FrameSource:
-    from unia_med.data.io.dicom.series import find_series, has_dicom
+def _series_in(folder: Path, series: str | None, kind: StackKind | None) -> FrameSource:
+    from unia_med.data.io.dicom.scan import has_dicom
+    from unia_med.data.io.dicom.series import find_series
 
     if series is None and not has_dicom(folder):
         remedy = f'For all images in a folder: for case in unia_med.predict(model, "{folder}")'
         raise UserError("a folder without a DICOM series, expected one image", where=folder, remedy=remedy)
-    return find_series(folder, series)
+    return find_series(folder, series, kind)
 
 
 def _from_volume(volume: Volume, channels: int) -> GivenImage:

@@ -15,6 +15,7 @@ from unia_med.errors import UserError
 from unia_med.names import safe_name
 
 if TYPE_CHECKING:
+    from unia_med.data.io.dicom.kind import StackKind
     from unia_med.data.io.dicom.series import DicomSeries
 
 Image = TypeVar("Image")
@@ -62,7 +63,11 @@ def find_images(path: Path, output: Path | None, pictures: bool = False) -> dict
 
 
 def find_inputs(
-    path: Path, output: Path | None, series: str | None = None, pictures: bool = False
+    path: Path,
+    output: Path | None,
+    series: str | None = None,
+    pictures: bool = False,
+    kind: StackKind | None = None,
 ) -> dict[str, Path | DicomSeries | UserError]:
     """Return what to predict, by name: volumes, and a DICOM series of each study; or what is wrong with a study.
 
@@ -71,21 +76,23 @@ def find_inputs(
         output: where results will be written.
         series: number or UID of a DICOM series, or numbers such as "40-51,60"; nothing else is taken then.
         pictures: see `find_images`.
+        kind: what is expected of a stack of slices; of several series, the one that fits is taken.
 
     Raises:
         UserError: there is nothing, or several series and none is named.
     """
-    from unia_med.data.io.dicom.series import find_studies, has_dicom, is_dicom
+    from unia_med.data.io.dicom.scan import has_dicom, is_dicom
+    from unia_med.data.io.dicom.series import find_studies
 
     if path.is_file() and (series is not None or (readable_suffix(path) is None and is_dicom(path))):
         raise UserError("is a single file", where=path, remedy="Give the folder of the DICOM series as --input")
     if not path.is_dir() or (series is None and not has_dicom(path)):
         return dict(find_images(path, output, pictures))
     if series is not None or not _images(path, output, pictures, LeftOut()):
-        return dict(find_studies(path, series))
+        return dict(find_studies(path, series, kind))
     found: dict[str, Path | DicomSeries | UserError] = dict(find_images(path, output, pictures))
     try:
-        return {**find_studies(path), **found}
+        return {**find_studies(path, None, kind), **found}
     except UserError as error:
         if "none of them an image" not in error.what:  # results lie there, too
             _LOG.warning("the DICOM files next to the volumes are left out: %s", error)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from unia_med.data.io.dicom.kind import expected_stack
 from unia_med.data.io.frames import iterate_frames
 from unia_med.data.io.volume import Volume
 from unia_med.inference.images import GivenImage, read_given
@@ -156,6 +157,7 @@ class Model:
             spacing_mm=spacing_mm,
             in_pixels=self.trained.in_pixels,
             series=series,
+            kind=expected_stack(self.classes),
         )
 
     def frames(self, given: GivenImage) -> Iterator[Segmentation]:

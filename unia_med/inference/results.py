@@ -29,6 +29,7 @@ from unia_med.errors import UserError, suggestion
 from unia_med.inference.inputs import by_name, result_suffix
 
 if TYPE_CHECKING:
+    from unia_med.data.io.dicom.objects import ObjectWriter
     from unia_med.data.io.frames import FrameSource
     from unia_med.inference.predictor import Segmentation
 
@@ -101,7 +102,11 @@ def nnunet_ending(path: Path | None) -> str:
 
 
 def write_results(
-    source: FrameSource, frames: Iterable[Segmentation], files: Mapping[str, Path], classes: Sequence[str]
+    source: FrameSource,
+    frames: Iterable[Segmentation],
+    files: Mapping[str, Path],
+    classes: Sequence[str],
+    rtstruct: bool = False,
 ) -> None:
     """Write what `result_files` names, and DICOM SEG next to it where the source is a series.
 
@@ -112,6 +117,7 @@ def write_results(
         frames: what was predicted of each of its frames, in order.
         files: destination by kind.
         classes: names of the labels 1, 2, 3, ...
+        rtstruct: write DICOM RTSTRUCT, too, where the source is a series.
     """
     labels = files["labels"]
     if is_image(labels):
@@ -127,7 +133,7 @@ def write_results(
         for kind, file in files.items():
             write_like(getattr(found, kind), source, file)
     else:
-        _write_frames(source, frames, files, classes)
+        _write_frames(source, frames, files, classes, rtstruct)
 
 
 def joined(source: FrameSource, frames: Iterable[Segmentation]) -> Segmentation:
@@ -169,20 +175,30 @@ def _write_pictures(found: Segmentation, files: Mapping[str, Path]) -> None:
 
 
 def _write_frames(
-    source: FrameSource, frames: Iterable[Segmentation], files: Mapping[str, Path], classes: Sequence[str]
+    source: FrameSource,
+    frames: Iterable[Segmentation],
+    files: Mapping[str, Path],
+    classes: Sequence[str],
+    rtstruct: bool,
 ) -> None:
-    from unia_med.data.io.dicom.seg import SegWriter, seg_names
     from unia_med.data.io.dicom.series import DicomSeries
     from unia_med.data.io.frames import FrameWriter
 
-    frames = iter(frames)
+    frames, folder = iter(frames), files["labels"].parent
     first = next(frames)  # before a file is begun: the image may turn out to be unreadable
     with ExitStack() as stack:
         writers = {kind: stack.enter_context(FrameWriter(source, _TYPES[kind], file)) for kind, file in files.items()}
         series = source if isinstance(source, DicomSeries) else None
-        objects = stack.enter_context(SegWriter(series, classes)) if series else None
+        objects = [stack.enter_context(kind(series, classes)) for kind in _object_kinds(rtstruct)] if series else []
         for index, found in enumerate(chain([first], frames)):
             for kind, writer in writers.items():
                 writer.write(getattr(found, kind))
-            if series and objects:
-                objects.write(index, found.labels, files["labels"].parent / seg_names(series)[index])
+            for each in objects:
+                each.write(index, found.labels, folder / each.names[index])
+
+
+def _object_kinds(rtstruct: bool) -> list[type[ObjectWriter]]:
+    from unia_med.data.io.dicom.rtstruct import RtStructWriter
+    from unia_med.data.io.dicom.seg import SegWriter
+
+    return [SegWriter, RtStructWriter] if rtstruct else [SegWriter]

@@ -132,7 +132,8 @@ def _add_series(dicom: Mapping[Path, list[Path]], root: Path, found: Found) -> N
     """Add DICOM: folders of a series as images, SEG and RTSTRUCT objects as labels."""
     if not dicom:
         return
-    from unia_med.data.io.dicom.series import find_series, has_dicom, import_pydicom, is_dicom, quiet
+    from unia_med.data.io.dicom.scan import has_dicom, import_pydicom, is_dicom, quiet
+    from unia_med.data.io.dicom.series import find_series
 
     for folder, files in dicom.items():
         if not has_dicom(folder):

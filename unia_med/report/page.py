@@ -72,25 +72,45 @@ def render(contents: ReportContents) -> str:
         "calibration": calibration_section(
             run.calibration, contents.examination, contents.examination.own_map if contents.examination else ""
         ),
-        "viewer": _viewer(contents) if contents.volumes else "",
+        "viewer": viewer(contents.volumes),
         **_examined(contents),
     }
-    present = [(name, title) for name, title in SECTIONS if bodies.get(name)]
-    links = "".join(f'<a href="#{name}">{title}</a>' for name, title in present)
+    classes = run.config.data.target_classes
+    return assemble(contents.title or _title(run), f"Run {run.name}.", bodies, classes, contents.volumes)
+
+
+def assemble(
+    title: str,
+    note: str,
+    bodies: Mapping[str, str],
+    classes: Sequence[str],
+    volumes: Sequence[Mapping[str, Any]],
+) -> str:
+    """Return a page of sections that are there, in the order of `SECTIONS`, with styles and viewer.
+
+    Args:
+        title: of the page.
+        note: below it.
+        bodies: HTML by name of the section; empty ones are left out.
+        classes: names in label order.
+        volumes: packed patients for the viewer; none for a page without it.
+    """
+    present = [(name, heading) for name, heading in SECTIONS if bodies.get(name)]
+    links = "".join(f'<a href="#{name}">{heading}</a>' for name, heading in present)
     sections = "".join(
-        f'<section id="{name}" aria-labelledby="{name}-title"><h2 id="{name}-title">{title}</h2>'
+        f'<section id="{name}" aria-labelledby="{name}-title"><h2 id="{name}-title">{heading}</h2>'
         f"{bodies[name]}</section>"
-        for name, title in present
+        for name, heading in present
     )
-    title = escape(contents.title or _title(run))
+    title = escape(title)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<link rel="icon" href="data:,"><title>{title}</title><style>{_asset("page.css")}</style></head><body>'
-        f'<header><h1>{title}</h1><p class="note">Run {escape(run.name)}.</p>'
+        f'<header><h1>{title}</h1><p class="note">{escape(note)}</p>'
         f'<nav aria-label="Sections">{links}</nav></header><main>{sections}</main>'
         f"<footer>Written by unia_med {escape(__version__)}. For research; not a medical device.</footer>"
-        f"{_scripts(contents)}</body></html>\n"
+        f"{_scripts(classes, volumes)}</body></html>\n"
     )
 
 
@@ -156,13 +176,21 @@ KEYS = (
 )
 
 
-def _viewer(contents: ReportContents) -> str:
+def viewer(volumes: Sequence[Mapping[str, Any]], order: str = "Patients from worst to best.") -> str:
+    """Return the slice viewer's controls; empty without volumes.
+
+    Args:
+        volumes: packed patients (`report.volumes.pack`).
+        order: a sentence on how they are sorted.
+    """
+    if not volumes:
+        return ""
     patients = "".join(
-        f'<option value="{index}">{escape(volume["title"])}</option>' for index, volume in enumerate(contents.volumes)
+        f'<option value="{index}">{escape(volume["title"])}</option>' for index, volume in enumerate(volumes)
     )
     keys = "".join(f"<li><kbd>{key}</kbd> {meaning}</li>" for key, meaning in KEYS)
     return f"""
-<p>Patients from worst to best. Wheel or slider scrolls through slices; the overlay is what is painted, the outline a
+<p>{escape(order)} Wheel or slider scrolls through slices; the overlay is what is painted, the outline a
 second labelling to compare it with. Zoom with the slider, two fingers, or the wheel and Ctrl; drag to move.</p>
 <div class="viewer" id="slice-viewer">
   <div class="stage">
@@ -197,13 +225,12 @@ def _slider(title: str, name: str, low: str, high: str, step: str) -> str:
     )
 
 
-def _scripts(contents: ReportContents) -> str:
-    if not contents.volumes:
+def _scripts(classes: Sequence[str], volumes: Sequence[Mapping[str, Any]]) -> str:
+    if not volumes:
         return ""
-    classes = contents.run.config.data.target_classes
     data = {
         "classes": [{"name": name, "colour": colour_of(index)} for index, name in enumerate(classes)],
-        "patients": list(contents.volumes),
+        "patients": list(volumes),
     }
     # `<` would let a name end the script element.
     text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")

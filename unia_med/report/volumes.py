@@ -37,7 +37,7 @@ LEAST_SLICES = 4
 
 
 TRUTH, PREDICTION = "true mask", "prediction"
-"""Titles of the two label volumes that every case has."""
+"""Titles of the two label volumes that every scored case has; a predicted one has the second alone."""
 ENTROPY = "uncertainty (entropy)"
 _WINDOW = (0.5, 99.5)  # percentiles of the intensities that the bytes hold
 _TOP = 99.9  # percentile of a map that is the top of its colours; a single voxel does not set them
@@ -148,7 +148,7 @@ def pack(patient: str, frames: Sequence[Layers], limit_bytes: int) -> dict[str, 
 def _pack(patient: str, frames: Sequence[Layers], most_slices: int) -> dict[str, Any]:
     first = frames[0]
     chosen = [frames[index] for index in _spread(len(frames), MOST_FRAMES)]
-    marked = [frame.labels[name] for frame in frames for name in (TRUTH, PREDICTION)]
+    marked = [frame.labels[name] for frame in frames for name in (TRUTH, PREDICTION) if name in frame.labels]
     box = neighbourhood(marked, first.spacing_mm, MARGIN_MM)
     step = max(1, *(-(-len(range(*box[axis].indices(first.image.shape[axis]))) // MOST_PIXELS) for axis in (0, 1)))
     plane = tuple(slice(part.start, part.stop, step) for part in box[:2])

@@ -12,8 +12,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from unia_med.data.io.dicom import series as dicom
-from unia_med.data.io.dicom.series import DicomSeries, find_series, find_studies, has_dicom
+from unia_med.data.io.dicom import scan
+from unia_med.data.io.dicom.scan import has_dicom
+from unia_med.data.io.dicom.series import DicomSeries, find_series, find_studies
 from unia_med.errors import UserError
 
 
@@ -111,7 +112,7 @@ def test_a_slice_per_series_becomes_one_stack(dicom_files: ModuleType, tmp_path:
     np.testing.assert_array_equal(voxels(series), array)
     dicom_files.write_series(tmp_path / "s" / "other", numbers(6, 5, 2), number=50, description="scout")
     said = refusal(tmp_path / "s")
-    assert "series 20 to 23: MR, 12 of 5 x 6 at 4 places (4 series of one slice each)" in said
+    assert "series 20 to 23: MR, 12 of 5 x 6 at 4 places (4 series together)" in said
     chosen = find_series(tmp_path / "s", "22")
     np.testing.assert_array_equal(voxels(chosen), array)
     assert chosen.name == "s_series20"
@@ -402,5 +403,5 @@ def test_without_the_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         return real(name, *more)
 
     monkeypatch.setattr(builtins, "__import__", absent)
-    assert dicom.INSTALL == "Run: pip install pydicom highdicom"
-    assert dicom.INSTALL in refusal(tmp_path)
+    assert scan.INSTALL == "Run: pip install pydicom highdicom"
+    assert scan.INSTALL in refusal(tmp_path)

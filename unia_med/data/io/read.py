@@ -91,7 +91,8 @@ def _series(path: Path) -> DicomSeries | None:
     """Return the DICOM series of a folder; None for a file, or a folder without one."""
     if not path.is_dir():
         return None
-    from unia_med.data.io.dicom.series import find_series, has_dicom  # pydicom is optional
+    from unia_med.data.io.dicom.scan import has_dicom  # pydicom is optional
+    from unia_med.data.io.dicom.series import find_series
 
     return find_series(path) if has_dicom(path) else None
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from unia_med.data.io.dicom.scan import import_pydicom, quiet
 from unia_med.data.io.dicom.seg import import_highdicom
-from unia_med.data.io.dicom.series import import_pydicom, quiet
 from unia_med.data.io.label_file import LabelFile
 from unia_med.data.io.volume import VolumeInfo
 from unia_med.errors import UserError

@@ -9,28 +9,25 @@ none of it.
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack
 from copy import deepcopy
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from unia_med import __version__
-from unia_med.data.io.dicom.repair import culprit, repaired
-from unia_med.data.io.dicom.series import INSTALL, DicomSeries, quiet
+from unia_med.data.io.dicom.objects import ObjectWriter, object_names
+from unia_med.data.io.dicom.repair import repaired
+from unia_med.data.io.dicom.scan import INSTALL, quiet
+from unia_med.data.io.dicom.series import DicomSeries
 from unia_med.errors import UserError
 from unia_med.files import replacing
 from unia_med.registry import CODES, resolve, with_installed
 
 if TYPE_CHECKING:
     from highdicom.seg import SegmentDescription
-
-_LOG = logging.getLogger(__name__)
 
 PRIVATE_SCHEME = "99UNIAMED"
 """Coding scheme of classes for which no standard code is known here."""
@@ -53,15 +50,11 @@ def seg_names(series: DicomSeries) -> list[str]:
     Args:
         series: the source.
     """
-    if series.frames == 1:
-        return [f"{series.name}_seg.dcm"]
-    return [f"{series.name}_frame{index + 1:02d}_seg.dcm" for index in range(series.frames)]
+    return object_names(series, "seg")
 
 
-class SegWriter(AbstractContextManager["SegWriter"]):
-    """Write the SEG objects of one source series, in a `with` block; they form one new series.
-
-    The files appear when the block ends, or none does when it ends with an error.
+class SegWriter(ObjectWriter):
+    """Write the SEG objects of one source series, in a `with` block; see `ObjectWriter`.
 
     Args:
         series: what was segmented.
@@ -71,43 +64,12 @@ class SegWriter(AbstractContextManager["SegWriter"]):
         UserError: highdicom is not installed.
     """
 
+    kind, title = "seg", "SEG"
+
     def __init__(self, series: DicomSeries, classes: Sequence[str]) -> None:
         self._highdicom = import_highdicom(series.path)
-        self._series, self._classes = series, tuple(classes)
+        super().__init__(series, classes)
         self._uid = str(self._highdicom.UID())
-        self._staged = ExitStack()
-        self.failed: str | None = None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._staged.__exit__(kind, error, trace)
-
-    def write(self, index: int, labels: np.ndarray, path: Path) -> None:
-        """Write one frame, read it back and compare.
-
-        Where the source's attributes do not make a valid object, a note names the attribute, and no object of the
-        series appears; that costs no other result.
-
-        Args:
-            index: time frame, 0 for a 3D series.
-            labels: uint8 (X, Y, Z) as predicted of `series.frame(index)`.
-            path: destination.
-        """
-        if self.failed is not None:
-            return
-        self.failed = self._series.no_segmentation or None
-        if self.failed is None:
-            try:
-                self._write(index, labels, path)
-            except (UserError, MemoryError, NameError, AssertionError):
-                raise
-            except Exception as error:  # highdicom and pydicom raise whatever they like, and may quote values
-                name = culprit(error)
-                self.failed = f"the attribute {name} of the images" if name else type(error).__name__
-        if self.failed is not None:
-            self._staged.__exit__(RuntimeError, RuntimeError(), None)
-            _LOG.warning("%s: no DICOM SEG is written, because of %s", self._series.path, self.failed)
 
     def _write(self, index: int, labels: np.ndarray, path: Path) -> None:
         planes = np.ascontiguousarray(labels.transpose(2, 1, 0))  # (slices, rows, columns)

@@ -60,6 +60,9 @@ class Instance:
         slope: with `intercept`, brings stored values to the scanner's.
         intercept: see `slope`.
         modality: "MR", "CT", ...
+        inversion_ms: inversion time.
+        steady: whether the sequence is one of steady state (SequenceVariant SS), as cines are.
+        derived: whether it was computed of other images, such as a map or a reformatted plane.
     """
 
     path: Path
@@ -89,6 +92,9 @@ class Instance:
     slope: float = 1.0
     intercept: float = 0.0
     modality: str = ""
+    inversion_ms: float | None = None
+    steady: bool = False
+    derived: bool = False
 
     @property
     def place(self) -> np.ndarray:

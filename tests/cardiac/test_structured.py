@@ -1,0 +1,130 @@
+"""Cardiac indices as DICOM SR, read back with highdicom and with pydicom alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+
+from unia_med.cardiac.results import measure_results
+from unia_med.data.io.dicom.seg import SegWriter, seg_names
+from unia_med.data.io.dicom.series import DicomSeries, find_series
+
+CLASSES = ("RV", "MYO", "LV")
+VOXEL_ML = 1.4 * 1.25 * 9.0 / 1000
+
+
+def heart(pool: int) -> np.ndarray:
+    """Labels (30, 26, 5) of a square heart: a pool of `pool` x `pool` pixels in a wall of 3, and another pool."""
+    labels = np.zeros((30, 26, 5), np.uint8)
+    for z in range(1, 4):
+        labels[2:6, 8:18, z] = 1
+        labels[7 : 13 + pool, 5 : 11 + pool, z] = 2
+        labels[10 : 10 + pool, 8 : 8 + pool, z] = 3
+    return labels
+
+
+@pytest.fixture
+def masks(dicom_files: ModuleType, tmp_path: Path) -> tuple[DicomSeries, Path, list[np.ndarray]]:
+    """A cine of three frames, its masks and SEG objects as `predict` writes them."""
+    image = np.random.default_rng(0).integers(0, 900, (30, 26, 5, 3)).astype(np.int16)
+    dicom_files.write_series(tmp_path / "p", image, plane=dicom_files.plane_of(dicom_files.SHORT_AXIS))
+    series, folder = find_series(tmp_path / "p"), tmp_path / "out"
+    frames = [heart(10), heart(6), heart(8)]
+    with SegWriter(series, CLASSES) as writer:
+        for index, name in enumerate(seg_names(series)):
+            writer.write(index, frames[index], folder / name)
+    save(series, frames, folder / "p_seg.nii.gz")
+    return series, folder, frames
+
+
+def save(series: DicomSeries, frames: list[np.ndarray], path: Path) -> None:
+    header = series.header
+    header.set_data_dtype(np.uint8)
+    nibabel.save(nibabel.Nifti1Image(np.stack(frames, -1), series.affine, header), path)
+
+
+def numbers(items: Any) -> Iterator[tuple[str, float, str]]:
+    """Code, value and unit of all numbers below a content item, by the standard's attributes alone."""
+    for item in items:
+        if item.ValueType == "NUM":
+            value = item.MeasuredValueSequence[0]
+            unit = value.MeasurementUnitsCodeSequence[0]
+            assert unit.CodingSchemeDesignator == "UCUM"
+            yield item.ConceptNameCodeSequence[0].CodeValue, float(value.NumericValue), unit.CodeValue
+        yield from numbers(item.get("ContentSequence", ()))
+
+
+def test_numbers_and_what_they_point_to(masks: tuple, dicom_files: ModuleType) -> None:
+    import highdicom
+    import pydicom
+
+    series, folder, _ = masks
+    said = list(measure_results(folder, CLASSES))
+    assert any("EF 64 %" in line for line in said) and (folder / "indices.csv").is_file()
+    dataset = pydicom.dcmread(folder / "p_sr.dcm")
+    full, empty = 3 * 100 * VOXEL_ML, 3 * 36 * VOXEL_ML
+    right, wall = 3 * 40 * VOXEL_ML, 3 * (16 * 16 - 100) * VOXEL_ML
+    found = {(code, unit): value for code, value, unit in numbers(dataset.ContentSequence) if code != "118565006"}
+    assert found == pytest.approx(
+        {
+            ("8821-1", "mL"): full,
+            ("8823-7", "mL"): empty,
+            ("8822-9", "mL"): right,
+            ("8824-5", "mL"): right,
+            ("90096001", "mL"): full - empty,
+            ("429483009", "mL"): 0.0,
+            ("18087-7", "g"): wall * 1.05,
+            ("70822001", "%"): 0.0,  # of the RV, the last of the two
+        },
+        abs=1e-3,
+    )
+    fractions = [value for code, value, _ in numbers(dataset.ContentSequence) if code == "70822001"]
+    assert fractions == pytest.approx([64.0, 0.0])
+    assert dataset.PatientName == dicom_files.SECRETS[0] and dataset.Modality == "SR"
+    source = pydicom.dcmread(series.stack.grid[0][0].path, stop_before_pixels=True)
+    assert dataset.StudyInstanceUID == source.StudyInstanceUID
+
+    report = highdicom.sr.srread(folder / "p_sr.dcm")
+    groups = report.content.get_volumetric_roi_measurement_groups()
+    assert [group.tracking_identifier for group in groups] == [
+        f"{name} at {phase}" for phase in ("ED", "ES") for name in ("LV", "RV", "MYO")
+    ]
+    objects = {phase: pydicom.dcmread(folder / f"p_frame0{frame}_seg.dcm") for phase, frame in (("ED", 1), ("ES", 2))}
+    for group in groups:
+        name, _, phase = group.tracking_identifier.split()
+        segment = group.referenced_segment
+        assert segment.referenced_sop_instance_uid == objects[phase].SOPInstanceUID
+        assert CLASSES[segment.referenced_segment_numbers[0] - 1] == name
+        frame = 0 if phase == "ED" else 1
+        images = {image.referenced_sop_instance_uid for image in segment.source_images_for_segmentation}
+        assert images == {item.sop_uid for item in series.stack.grid[frame]}
+    evidence = {
+        str(item.ReferencedSOPInstanceUID)
+        for name in ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence")
+        for study in dataset.get(name, ())
+        for one in study.ReferencedSeriesSequence
+        for item in one.ReferencedSOPSequence
+    }
+    images = {item.sop_uid for frame in series.stack.grid[:2] for item in frame}
+    assert evidence == images | {str(seg.SOPInstanceUID) for seg in objects.values()}
+
+
+def test_a_corrected_mask_gets_no_report_that_points_to_the_old_object(masks: tuple) -> None:
+    series, folder, frames = masks
+    frames[0][10, 8, 2] = 2
+    save(series, frames, folder / "p_seg.nii.gz")
+    said = list(measure_results(folder, CLASSES))
+    assert any("no DICOM SR: its voxels differ" in line for line in said)
+    assert not (folder / "p_sr.dcm").exists() and (folder / "indices.csv").is_file()
+
+
+def test_masks_of_other_organs_are_left_alone(masks: tuple) -> None:
+    _, folder, _ = masks
+    assert list(measure_results(folder, ("liver", "spleen", "kidney"))) == []
+    assert not (folder / "indices.csv").exists()

@@ -1,0 +1,110 @@
+"""The stack of a whole exported study, found among localisers, long axes and other sequences by geometry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from unia_med.data.io.dicom.kind import Geometry, StackKind, expected_stack
+from unia_med.data.io.dicom.series import DicomSeries, find_series, find_studies
+from unia_med.errors import UserError
+
+KIND = expected_stack(["RV", "MYO", "LV"])
+CINE = np.random.default_rng(1).integers(0, 900, (20, 18, 8, 10)).astype(np.uint16)
+
+
+def taken(series: DicomSeries) -> set[int | None]:
+    return {item.series_number for row in series.stack.grid for item in row}
+
+
+def kind() -> StackKind:
+    assert KIND is not None
+    return KIND
+
+
+def test_only_a_model_of_hearts_expects_a_stack() -> None:
+    assert expected_stack(["liver", "spleen"]) is None
+    assert expected_stack(["lv", "wall"]) == KIND
+
+
+@pytest.mark.parametrize("per_series", [1, 3, None])
+def test_a_whole_study(dicom_files: ModuleType, tmp_path: Path, per_series: int | None) -> None:
+    dicom_files.write_study(tmp_path / "s", CINE, per_series=per_series)
+    series = find_series(tmp_path / "s", kind=KIND)
+    assert series.shape == CINE.shape
+    assert taken(series) == set(range(10, 10 + {1: 8, 3: 3, None: 1}[per_series]))
+    np.testing.assert_array_equal(np.stack([series.frame(t).array for t in range(10)], -1), CINE)
+    why = series.stack.notes[0]
+    assert "8 parallel slices 9 mm apart, 10 phases" in why and "short-axis cine" in why
+    for said in ("another plane (2, 3", "no parallel slices with a place (1)", "too few slices (80)", "CT images (90)"):
+        assert said in why
+    assert "inversion recovery (70)" in why and "less complete or earlier (60)" in why
+    assert not [secret for secret in dicom_files.SECRETS if secret in why]
+
+
+def test_the_number_of_a_series_overrules(dicom_files: ModuleType, tmp_path: Path) -> None:
+    dicom_files.write_study(tmp_path / "s", CINE)
+    assert taken(find_series(tmp_path / "s", "60", KIND)) == {60}
+    long_axis = find_series(tmp_path / "s", "2", KIND)
+    assert taken(long_axis) == {2}
+    assert any("another plane" in note and "may be wrong" in note for note in long_axis.stack.notes)
+
+
+def test_breath_holds_without_a_common_description(dicom_files: ModuleType, tmp_path: Path) -> None:
+    dicom_files.write_study(tmp_path / "s", CINE)
+    import pydicom
+
+    for path in (tmp_path / "s" / "a").iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.SeriesDescription = f"run {'abcdefgh'[dataset.SeriesNumber - 10]}"
+        dataset.save_as(path)
+    assert taken(find_series(tmp_path / "s", kind=KIND)) == set(range(10, 18))
+
+
+def test_several_patients_are_a_batch(dicom_files: ModuleType, tmp_path: Path) -> None:
+    for name in ("p", "q"):
+        dicom_files.write_study(tmp_path / "t" / name, CINE)
+    found = find_studies(tmp_path / "t", kind=KIND)
+    assert [(name, series.shape) for name, series in found.items()] == [
+        ("t_study1_series10", CINE.shape),
+        ("t_study2_series10", CINE.shape),
+    ]
+
+
+def test_a_stack_taken_again_is_the_later_one(dicom_files: ModuleType, tmp_path: Path) -> None:
+    axis = {"plane": dicom_files.plane_of(dicom_files.SHORT_AXIS), "study": "1.2", "frame_of_reference": "1.3"}
+    for number in (5, 9):
+        dicom_files.write_series(tmp_path / str(number), CINE + number, number=number, **axis)
+    assert taken(find_series(tmp_path, kind=KIND)) == {9}
+
+
+def test_a_stack_that_cannot_be_used_is_passed_over(dicom_files: ModuleType, tmp_path: Path) -> None:
+    axis = {"plane": dicom_files.plane_of(dicom_files.SHORT_AXIS), "study": "1.2", "frame_of_reference": "1.3"}
+    dicom_files.write_series(tmp_path / "a", CINE[:, :, :6], number=5, **axis)
+    dicom_files.write_series(tmp_path / "b", CINE, number=9, skip=(4,), description="again", **axis)
+    series = find_series(tmp_path, kind=KIND)
+    assert taken(series) == {5} and "1 slice is missing" in series.stack.notes[1]
+
+
+def test_no_stack_is_said_with_what_is_there(dicom_files: ModuleType, tmp_path: Path) -> None:
+    across = np.cross(dicom_files.SHORT_AXIS, (0, 0, 1))
+    for number in (2, 3):
+        plane = {"plane": dicom_files.plane_of(across), "number": number, "study": "1.2"}
+        dicom_files.write_series(tmp_path / str(number), CINE, **plane)
+    with pytest.raises(UserError, match=r"no short-axis cine: another plane \(2, 3\)") as caught:
+        find_series(tmp_path, kind=KIND)
+    assert "--series NUMBER" in str(caught.value) and "series 2: MR, 80 of" in str(caught.value)
+
+
+@pytest.mark.parametrize("degrees", [0.0, 17.0, 63.0, 90.0])
+def test_the_angle_to_the_axis(dicom_files: ModuleType, tmp_path: Path, degrees: float) -> None:
+    axis = np.asarray(kind().axis_lps) / np.linalg.norm(kind().axis_lps)
+    aside = np.cross(axis, (0, 0, 1)) / np.linalg.norm(np.cross(axis, (0, 0, 1)))
+    normal = np.cos(np.radians(degrees)) * axis - np.sin(np.radians(degrees)) * aside
+    dicom_files.write_series(tmp_path, CINE, plane=dicom_files.plane_of(-normal))
+    shape = Geometry.of(find_series(tmp_path).stack.grid[0])
+    assert shape is not None and shape.degrees_from(axis) == pytest.approx(degrees, abs=1e-3)
+    assert (shape.slices, shape.phases, shape.gap_mm) == (8, 1, pytest.approx(9.0, abs=1e-4))

@@ -1,0 +1,127 @@
+"""Cardiac indices as DICOM SR next to the SEG objects of the masks that were measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from unia_med.cardiac.cases import MaskCase, MeasuredCase
+from unia_med.cardiac.indices import VentricleIndices
+from unia_med.cardiac.terms import CODES
+from unia_med.data.io.dicom.label_objects import read_dicom_labels
+from unia_med.data.io.dicom.measurement_report import Coded, Group, Quantity, write_measurement_report
+from unia_med.data.io.read import read_volume
+from unia_med.data.io.regrid import nearest_on_grid
+from unia_med.data.io.suffixes import volume_stem
+from unia_med.errors import UserError
+
+_ML = Coded("mL", "UCUM", "milliliter")
+_GRAM = Coded("g", "UCUM", "gram")
+_PERCENT = Coded("%", "UCUM", "percent")
+_VOLUME = Coded("118565006", "SCT", "Volume")
+_EF = Coded("70822001", "SCT", "Cardiac ejection fraction")
+_MASS = Coded("18087-7", "LN", "Left Ventricle Mass")
+_PHASES = {"ED": Coded("416190007", "SCT", "End diastole"), "ES": Coded("416430001", "SCT", "End Systole")}
+_VOLUMES = {
+    ("LV", "ED"): Coded("8821-1", "LN", "Left Ventricular ED Volume"),
+    ("LV", "ES"): Coded("8823-7", "LN", "Left Ventricular ES Volume"),
+    ("RV", "ED"): Coded("8822-9", "LN", "Right Ventricular ED Volume"),
+    ("RV", "ES"): Coded("8824-5", "LN", "Right Ventricular ES Volume"),
+}
+_STROKE = {"LV": Coded("90096001", "SCT", "Stroke Volume"), "RV": Coded("429483009", "SCT", "RV Stroke Volume")}
+"""Codes as DICOM PS3.16 has them for the heart."""
+
+
+def write_report(case: MaskCase, found: MeasuredCase, values: Mapping[str, int], path: Path) -> Path | None:
+    """Write the indices of a case as SR; None where no SEG objects lie next to its masks.
+
+    Args:
+        case: its mask files.
+        found: its indices.
+        values: label of each class.
+        path: destination.
+
+    Raises:
+        UserError: the SEG differs from the masks, or cannot be used.
+    """
+    objects = _objects(case, found)
+    if objects is None:
+        return None
+    for phase, file in objects.items():
+        _check_same(case, file, _number(found, phase), values)
+    groups = [*_segment_groups(found, objects, values), *_function_groups(found)]
+    write_measurement_report(groups, list(dict.fromkeys(objects.values())), path)
+    return path
+
+
+def _number(found: MeasuredCase, phase: str) -> int:
+    phases = found.indices.phases
+    index = phases.diastole if phase == "ED" else phases.systole
+    assert index is not None
+    return found.numbers[index]
+
+
+def _objects(case: MaskCase, found: MeasuredCase) -> dict[str, Path] | None:
+    """Return the SEG of each phase; None where one is missing."""
+    files = {}
+    for phase in ("ED",) if found.indices.phases.systole is None else ("ED", "ES"):
+        number = _number(found, phase)
+        mask = case.files.get(number, next(iter(case.files.values())))
+        stem = volume_stem(mask).removesuffix("_seg")
+        names = (f"{stem}_seg.dcm", f"{stem}_frame{number:02d}_seg.dcm")
+        file = next((mask.with_name(name) for name in names if mask.with_name(name).is_file()), None)
+        if file is None:
+            return None
+        files[phase] = file
+    return files
+
+
+def _check_same(case: MaskCase, file: Path, number: int, values: Mapping[str, int]) -> None:
+    """Refuse a SEG whose voxels are not those that were measured."""
+    mask = read_volume(case.files.get(number, next(iter(case.files.values()))))
+    frame = mask.frame(number - 1) if mask.array.ndim == 4 else mask
+    stored = read_dicom_labels(file, None)
+    labels = nearest_on_grid(stored.array, stored.affine, frame.array.shape, frame.affine)
+    own = np.where(np.isin(frame.array, list(values.values())), frame.array, 0)
+    if not np.array_equal(labels, own):
+        what = "its voxels differ from the mask that was measured, so that no SR can point to it"
+        remedy = "A corrected mask needs a SEG of its own: export it as DICOM from the viewer in which it was corrected"
+        raise UserError(what, where=file, remedy=remedy)
+
+
+def _segment_groups(found: MeasuredCase, objects: Mapping[str, Path], values: Mapping[str, int]) -> Iterator[Group]:
+    """Yield what one segment of one SEG tells: the volume of each structure at each phase, and the mass."""
+    curves = found.indices.volumes_ml
+    for phase, file in objects.items():
+        index = found.numbers.index(_number(found, phase))
+        for name in ("LV", "RV", "MYO"):
+            if name not in curves or not curves[name][index]:
+                continue
+            volume = curves[name][index]
+            quantities = [Quantity(_VOLUME, volume, _ML, f"{name} volume at {phase}")]
+            if name == "MYO" and phase == "ED" and found.indices.mass_g is not None:
+                quantities.append(Quantity(_MASS, found.indices.mass_g, _GRAM, "Myocardial mass"))
+            if (name, phase) in _VOLUMES:
+                quantities.append(Quantity(_VOLUMES[name, phase], volume, _ML, f"{name} {phase}V"))
+            yield Group(f"{name} at {phase}", _site(name), tuple(quantities), _PHASES[phase], (file, values[name]))
+
+
+def _function_groups(found: MeasuredCase) -> Iterator[Group]:
+    for name, ventricle in found.indices.ventricles.items():
+        quantities = tuple(_function(name, ventricle))
+        if quantities:
+            yield Group(f"{name} function", _site(name), quantities)
+
+
+def _function(name: str, ventricle: VentricleIndices) -> Iterator[Quantity]:
+    if ventricle.stroke_volume_ml is not None:
+        yield Quantity(_STROKE[name], ventricle.stroke_volume_ml, _ML, f"{name} stroke volume")
+    if ventricle.ef_percent is not None:
+        yield Quantity(_EF, ventricle.ef_percent, _PERCENT, f"{name} EF")
+
+
+def _site(name: str) -> Coded:
+    code, meaning = CODES[name]
+    return Coded(code, "SCT", meaning)

@@ -1,0 +1,196 @@
+"""Which files below a folder are DICOM images, and what their headers say; no pixel is read.
+
+No value that may tell who the patient is gets into a message: pydicom's own warnings and errors, which quote values,
+are kept back.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from unia_med.data.io.dicom.enhanced import enhanced_images
+from unia_med.data.io.dicom.stack import Instance
+from unia_med.data.io.dicom.values import number, vector, whole
+from unia_med.data.io.walk import walk
+from unia_med.errors import UserError
+
+NO_IMAGES = ("SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "SR", "PR", "KO", "DOC", "REG")
+"""Modalities that are no images to segment; results of this program are among them."""
+
+INSTALL = "Run: pip install pydicom highdicom"
+
+_MARK = b"DICM"
+_TAGS = (
+    "SOPInstanceUID SeriesInstanceUID StudyInstanceUID FrameOfReferenceUID SeriesNumber SeriesDescription Modality "
+    "InstanceNumber Rows Columns ImagePositionPatient ImageOrientationPatient PixelSpacing SpacingBetweenSlices "
+    "SliceThickness TriggerTime TemporalPositionIdentifier TemporalResolution FrameTime NominalInterval "
+    "CardiacNumberOfImages ImageType EchoTime InversionTime DiffusionBValue SequenceVariant NumberOfFrames "
+    "SamplesPerPixel PixelData FloatPixelData DoubleFloatPixelData PhotometricInterpretation RescaleSlope "
+    "RescaleIntercept SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence"
+).split()
+"""What is read of a header; nothing that identifies a person is among them."""
+
+
+def scan_folder(folder: Path) -> tuple[list[Instance], int]:
+    """Return image instances, each once, and the number of DICOM files that cannot be read.
+
+    Args:
+        folder: searched with its sub-folders, by content.
+
+    Raises:
+        UserError: there is no DICOM image.
+    """
+    pydicom = import_pydicom(folder)
+    if not folder.is_dir():
+        raise UserError("no such folder", folder, "Give the folder of a DICOM series")
+    found: dict[tuple[str, int | None], Instance] = {}
+    files = others = unreadable = 0
+    for path in filter(is_dicom, walk(folder)):
+        files += 1
+        try:
+            with quiet():
+                dataset = pydicom.dcmread(path, force=True, defer_size=1024, specific_tags=_TAGS)
+                images = _images(dataset, path)
+        except Exception:  # a damaged file; pydicom raises whatever it likes
+            unreadable += 1
+            continue
+        if not images:
+            others += 1
+        for image in images:
+            found.setdefault((image.sop_uid, image.index), image)
+    if not found:
+        what = f"{files} DICOM files, none of them an image" if files else "no DICOM file"
+        more = f" ({unreadable} cannot be read)" if unreadable else ""
+        raise UserError(f"holds {what}{more}", folder, "Give the folder of an image series")
+    return list(found.values()), unreadable
+
+
+def _images(dataset: Any, path: Path) -> list[Instance]:
+    """Return the images in a file, several of an enhanced object; none of reports, segmentations, plans and such."""
+    if dataset.get("Modality") in NO_IMAGES or "SeriesInstanceUID" not in dataset or "Rows" not in dataset:
+        return []
+    instance = _instance(dataset, path)
+    if dataset.get("PerFrameFunctionalGroupsSequence"):
+        return enhanced_images(dataset, instance)
+    return [instance]
+
+
+def _instance(dataset: Any, path: Path) -> Instance:
+    """Return the header of a file as that of one image."""
+    spacing = number(dataset, "SpacingBetweenSlices") or number(dataset, "SliceThickness")
+    contrast = _texts(dataset, "ImageType")
+    contrast += tuple(str(dataset.get(name)) for name in ("EchoTime", "InversionTime", "DiffusionBValue"))
+    return Instance(
+        path=path,
+        sop_uid=str(dataset.SOPInstanceUID),
+        series_uid=str(dataset.SeriesInstanceUID),
+        study_uid=str(dataset.get("StudyInstanceUID", "")),
+        frame_of_reference=str(dataset.get("FrameOfReferenceUID") or "") or None,
+        series_number=whole(dataset, "SeriesNumber"),
+        description=str(dataset.get("SeriesDescription") or ""),
+        number=whole(dataset, "InstanceNumber"),
+        size=(int(dataset.Rows), int(dataset.Columns)),
+        position=vector(dataset, "ImagePositionPatient", 3),
+        orientation=vector(dataset, "ImageOrientationPatient", 6),
+        pixel_spacing_mm=vector(dataset, "PixelSpacing", 2),
+        slice_spacing_mm=spacing if spacing and spacing > 0 else None,
+        trigger_ms=number(dataset, "TriggerTime"),
+        temporal_position=number(dataset, "TemporalPositionIdentifier"),
+        interval_ms=_interval_ms(dataset),
+        contrast=contrast,
+        frames=whole(dataset, "NumberOfFrames") or 1,
+        samples=whole(dataset, "SamplesPerPixel") or 1,
+        pixels=any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")),
+        transfer_syntax=_transfer_syntax(dataset),
+        thickness_mm=number(dataset, "SliceThickness"),
+        inverted=dataset.get("PhotometricInterpretation") == "MONOCHROME1",
+        slope=number(dataset, "RescaleSlope") or 1.0,
+        intercept=number(dataset, "RescaleIntercept") or 0.0,
+        modality=str(dataset.get("Modality") or ""),
+        inversion_ms=number(dataset, "InversionTime"),
+        steady="SS" in _texts(dataset, "SequenceVariant"),
+        derived="DERIVED" in _texts(dataset, "ImageType"),
+    )
+
+
+def _texts(dataset: Any, name: str) -> tuple[str, ...]:
+    found = dataset.get(name) or ()
+    return (str(found),) if isinstance(found, str) else tuple(map(str, found))
+
+
+def _transfer_syntax(dataset: Any) -> str:
+    stated = dataset.file_meta.get("TransferSyntaxUID")
+    if stated:
+        return str(stated)
+    implicit, little = dataset.original_encoding  # without meta information, as pydicom read it
+    return "1.2.840.10008.1.2" if implicit or not little else "1.2.840.10008.1.2.1"
+
+
+def _interval_ms(dataset: Any) -> float | None:
+    """Time from phase to phase: stated, or the period of a cycle over the number of its phases."""
+    stated = number(dataset, "TemporalResolution") or number(dataset, "FrameTime")
+    period, phases = number(dataset, "NominalInterval"), number(dataset, "CardiacNumberOfImages")
+    found = stated or (period / phases if period and phases else None)
+    return found if found and found > 0 else None
+
+
+def has_dicom(folder: Path) -> bool:
+    """Whether any file of a folder, or below it, is DICOM by its content.
+
+    Args:
+        folder: where to look.
+    """
+    return any(is_dicom(path) for path in walk(folder))
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM by its content: the mark after the preamble, or, without one, a first group of 8 or 2.
+
+    Args:
+        path: any file.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(132)
+    except OSError:
+        return False
+    return head[128:] == _MARK or (len(head) == 132 and head[:4] in _BARE_STARTS)
+
+
+_BARE_STARTS = tuple(bytes((group, 0, element, 0)) for group, element in ((8, 0), (8, 5), (8, 8), (8, 0x16), (2, 0)))
+"""How datasets without preamble begin: group 8 with its length, character set, image type or SOP class; or group 2."""
+
+
+def import_pydicom(where: Path) -> Any:
+    """Return the package, or a message that says how to install it.
+
+    Args:
+        where: for the message.
+    """
+    try:
+        import pydicom
+        import pydicom.pixels
+    except ImportError:
+        raise UserError("reading DICOM needs pydicom 3 and highdicom", where, INSTALL) from None
+    return pydicom
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep back what pydicom and highdicom log and warn of: they quote values of the header."""
+    loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
+    before = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.CRITICAL + 1)
+            yield
+        finally:
+            for logger, level in zip(loggers, before, strict=True):
+                logger.setLevel(level)

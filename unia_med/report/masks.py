@@ -1,0 +1,186 @@
+"""A page about masks that `predict` wrote: where they are from, what was measured, which to look at, and a viewer."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+
+from unia_med.data.io.frames import FrameSource, iterate_frames
+from unia_med.data.io.orientation import orient, orient_array
+from unia_med.data.io.read import open_volume, read_volume
+from unia_med.data.io.volume import Volume
+from unia_med.files import write_text
+from unia_med.inference.records import SUMMARY
+from unia_med.inference.results import result_files
+from unia_med.registry import REPORT_SECTIONS, resolve, with_installed
+from unia_med.report.page import assemble, viewer
+from unia_med.report.quantities import PatientFindings
+from unia_med.report.volumes import ENTROPY, PAGE_BYTES, PREDICTION, Layers, pack
+
+MOST_PATIENTS = 6
+"""In the viewer; those that a person should look at come first."""
+
+_FRAME = re.compile(r"(?P<patient>.+)_frame(?P<number>\d+)$")
+Patient = dict[int, tuple[str, FrameSource]]
+"""Name and image of a patient's files by frame number."""
+
+
+def report_masks(folder: Path, images: Mapping[str, Any], classes: Sequence[str], output: Path) -> bool:
+    """Write the page, and say whether there was anything to show.
+
+    Args:
+        folder: of the masks and their records.
+        images: paths or DICOM series by the names of their results; others are passed over.
+        classes: of the labels 1, 2, 3, ...
+        output: the page.
+    """
+    rows = _rows(folder)
+    patients = _patients(folder, images)
+    if not patients:
+        return False
+    doubtful = {name for name, row in rows.items() if row.get("review") == "1"}
+    order = sorted(patients, key=lambda name: not any(case in doubtful for case, _ in patients[name].values()))
+    shown = order[:MOST_PATIENTS]
+    findings = {name: _measured(name, _masks(folder, patients[name]), classes) for name in order}
+    bodies = {
+        "summary": _summary(folder, [case for name in order for case, _ in patients[name].values()], findings),
+        "flags": _flags(order, patients, doubtful, findings),
+        "measurements": "".join(findings[name].html for name in order),
+    }
+    volumes = [pack(name, _layers(folder, patients[name]), PAGE_BYTES // len(shown)) for name in shown]
+    bodies["viewer"] = viewer(volumes, "Patients that a person should look at come first.")
+    write_text(
+        output, assemble(f"{', '.join(classes)} in {len(order)} scans", "Predicted masks.", bodies, classes, volumes)
+    )
+    return True
+
+
+def _rows(folder: Path) -> dict[str, dict[str, str]]:
+    path = folder / SUMMARY
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        return {row["case"]: row for row in csv.DictReader(file)}
+
+
+def _patients(folder: Path, images: Mapping[str, Any]) -> dict[str, Patient]:
+    """Patients that have masks, by name; files `X_frameNN` are frames of X."""
+    found: dict[str, Patient] = {}
+    for name, image in images.items():
+        path = image if isinstance(image, Path) else getattr(image, "path", None)
+        mask = result_files(folder, name, False, path)["labels"]
+        if path is None or mask.suffix == ".png" or not mask.is_file():
+            continue
+        match = _FRAME.fullmatch(name)
+        patient, number = (match["patient"], int(match["number"])) if match else (name, 1)
+        found.setdefault(patient, {})[number] = name, open_volume(image) if isinstance(image, Path) else image
+    return {patient: dict(sorted(files.items())) for patient, files in found.items()}
+
+
+def _masks(folder: Path, patient: Patient) -> dict[int, Volume]:
+    """Masks (X, Y, Z) by frame number."""
+    frames: dict[int, Volume] = {}
+    for number, (name, _) in patient.items():
+        mask = read_volume(result_files(folder, name, False)["labels"])
+        for index in range(mask.frames):
+            frames[number + index] = mask.frame(index)
+    return frames
+
+
+def _measured(patient: str, masks: Mapping[int, Volume], classes: Sequence[str]) -> PatientFindings:
+    table = with_installed(REPORT_SECTIONS, "unia_med.report_sections")
+    found: list[PatientFindings] = [resolve(table, name)(patient, masks, {}, classes) for name in table]
+    return PatientFindings(
+        "".join(one.html for one in found),
+        tuple(chain.from_iterable(one.quantities for one in found)),
+        tuple(chain.from_iterable(one.notes for one in found)),
+    )
+
+
+def _layers(folder: Path, patient: Patient) -> list[Layers]:
+    """Return what can be looked at of each frame; frames of another shape than the first are left out."""
+    frames = list(
+        chain.from_iterable(_frames(folder, name, image, number) for number, (name, image) in patient.items())
+    )
+    return [frame for frame in frames if frame.image.shape == frames[0].image.shape]
+
+
+def _frames(folder: Path, name: str, image: FrameSource, number: int) -> Iterator[Layers]:
+    files = result_files(folder, name, True)
+    mask = read_volume(files["labels"])
+    doubt = read_volume(files["uncertainty"]) if files["uncertainty"].is_file() else None
+    for index, frame in enumerate(iterate_frames(image)):
+        volume = frame.channel(0)
+        maps = {} if doubt is None else {ENTROPY: _as_stored(doubt.frame(index).array, volume)}
+        shown = orient(volume, "stored")
+        yield Layers(
+            f"frame {number + index}",
+            shown.array,
+            {PREDICTION: _as_stored(mask.frame(index).array, volume).astype(np.uint8)},
+            maps,
+            shown.spacing_mm,
+            nibabel.aff2axcodes(shown.affine),
+            shown.affine,
+        )
+
+
+def _as_stored(array: np.ndarray, volume: Volume) -> np.ndarray:
+    return orient_array(array, volume.affine, "stored")
+
+
+def _summary(folder: Path, cases: Sequence[str], findings: Mapping[str, PatientFindings]) -> str:
+    """Return a row of numbers per patient, and where each mask is from."""
+    names = list(dict.fromkeys(one.name for found in findings.values() for one in found.quantities))
+    units = {one.name: one.unit for found in findings.values() for one in found.quantities}
+    head = "".join(f'<th scope="col">{escape(name)}, {units[name]}</th>' for name in names)
+    body = "".join(
+        f'<tr><th scope="row">{escape(patient)}</th>{_cells(found, names)}</tr>' for patient, found in findings.items()
+    )
+    head = f'<thead><tr><th scope="col">patient</th>{head}</tr></thead>'
+    table = f'<table class="numbers">{head}<tbody>{body}</tbody></table>'
+    scroll = f'<div class="scroll" tabindex="0" role="region" aria-label="Measurements of all patients">{table}</div>'
+    return (scroll if names else "") + "".join(_origin(folder, case) for case in cases)
+
+
+def _cells(found: PatientFindings, names: Sequence[str]) -> str:
+    known = {one.name: one.found for one in found.quantities}
+    values = (known.get(name) for name in names)
+    return "".join(f"<td>{'–' if value is None else f'{value:.1f}'}</td>" for value in values)
+
+
+def _origin(folder: Path, case: str) -> str:
+    """Return what the record of a case says of its model and source."""
+    path = folder / f"{case}_seg.json"
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    source = ", ".join(map(str, record.get("sources", ())))
+    said = "".join(f'<p class="note">{escape(str(text))}</p>' for text in record.get("warnings", ()))
+    return (
+        f"<p>{escape(case)}: model {escape(str(record.get('model', '?')))}, {escape(source or 'image')}.</p>{said}"
+    )
+
+
+def _flags(
+    order: Sequence[str], patients: Mapping[str, Patient], doubtful: set[str], findings: Mapping[str, PatientFindings]
+) -> str:
+    reasons = {
+        name: [
+            *(f"{case}: the network is unsure" for case, _ in patients[name].values() if case in doubtful),
+            *findings[name].notes,
+        ]
+        for name in order
+    }
+    items = "".join(
+        f'<li><span aria-hidden="true">⚑</span> <strong>{escape(name)}</strong>: {escape("; ".join(some))}</li>'
+        for name, some in reasons.items()
+        if some
+    )
+    return f'<ol class="flags">{items}</ol>' if items else "<p>No case stands out.</p>"
