@@ -14,9 +14,9 @@ from typing import Any
 import nibabel
 import numpy as np
 
-from unia_med.data.io.frames import FrameSource, iterate_frames
+from unia_med.data.io.frames import FrameSource, iterate_frames, open_volume
 from unia_med.data.io.orientation import orient, orient_array
-from unia_med.data.io.read import open_volume, read_volume
+from unia_med.data.io.read import read_volume
 from unia_med.data.io.volume import Volume
 from unia_med.files import write_text
 from unia_med.inference.records import SUMMARY

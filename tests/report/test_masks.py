@@ -1,0 +1,60 @@
+"""The page about predicted masks: measured, flagged, and the masks that were written in the viewer."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import zlib
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from unia_med.inference.records import write_case_record, write_folder_records
+from unia_med.report.masks import report_masks
+
+CLASSES = ("RV", "MYO", "LV")
+AFFINE = np.diag([-1.5, -1.5, 9.0, 1.0])
+
+
+def heart(pool: int) -> np.ndarray:
+    labels = np.zeros((30, 26, 5), np.uint8)
+    labels[2:6, 8:18, 1:4], labels[7 : 13 + pool, 5 : 11 + pool, 1:4] = 1, 2
+    labels[10 : 10 + pool, 8 : 8 + pool, 1:4] = 3
+    return labels
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, pool, review in (("p_frame01", 10, 0), ("p_frame07", 6, 0), ("q", 9, 1)):
+        mask = heart(pool)
+        nibabel.save(nibabel.Nifti1Image((mask * 50).astype(np.int16), AFFINE), tmp_path / f"{name}.nii.gz")
+        nibabel.save(nibabel.Nifti1Image(mask, AFFINE), tmp_path / f"{name}_seg.nii.gz")
+        facts = {"model": "some<model>", "source": f"{name}.nii.gz", "warnings": ["look & see"]}
+        write_case_record(tmp_path / f"{name}_seg.nii.gz", facts)
+        write_folder_records(tmp_path, CLASSES, [{"case": name, "review": review}])
+    return tmp_path
+
+
+def test_page(folder: Path) -> None:
+    images = {name: folder / f"{name}.nii.gz" for name in ("p_frame01", "p_frame07", "q", "absent")}
+    assert report_masks(folder, images, CLASSES, folder / "report.html")
+    page = (folder / "report.html").read_text()
+    assert "64.0" in page  # EF of p: pools of 100 and of 36 pixels
+    assert "some&lt;model&gt;" in page and "look &amp; see" in page and "<model>" not in page
+    assert re.findall(r"<strong>(\w+)</strong>: q: the network is unsure", page) == ["q"]
+    data = json.loads(re.search(r'id="viewer-data">(.*?)</script>', page)[1])
+    assert [patient["title"] for patient in data["patients"]] == ["q", "p"]
+    patient = data["patients"][1]
+    assert patient["labels"] == ["prediction"] and [f["title"] for f in patient["frames"]] == ["frame 1", "frame 7"]
+    for frame, pool in zip(patient["frames"], (10, 6), strict=True):
+        layers = np.frombuffer(zlib.decompress(base64.b64decode(frame["data"])), np.uint8)
+        prediction = layers.reshape(2, len(patient["slices"]), patient["height"], patient["width"])[1]
+        assert (prediction == 3).sum() == 3 * pool**2
+
+
+def test_nothing_to_show(folder: Path) -> None:
+    assert not report_masks(folder, {"absent": folder / "q.nii.gz"}, CLASSES, folder / "report.html")
+    assert not (folder / "report.html").exists()
