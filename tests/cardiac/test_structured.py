@@ -128,3 +128,29 @@ def test_masks_of_other_organs_are_left_alone(masks: tuple) -> None:
     _, folder, _ = masks
     assert list(measure_results(folder, ("liver", "spleen", "kidney"))) == []
     assert not (folder / "indices.csv").exists()
+
+
+def test_corrected_masks_get_objects_of_their_own(masks: tuple, tmp_path: Path) -> None:
+    import pydicom
+
+    from unia_med.cli.main import main
+    from unia_med.data.io.dicom.seg import read_segmentation
+
+    series, folder, frames = masks
+    frames[2][...] = 0
+    frames[2][10:15, 8:12, 1:4], frames[1][10, 8, 2] = 3, 2
+    save(series, frames, folder / "p_seg.nii.gz")
+    arguments = ["--masks", str(folder), "--classes", "RV,MYO,LV", "--output", str(tmp_path / "i.csv")]
+    assert main(["cardiac", *arguments, "--sr", str(tmp_path / "new")]) == 1
+    assert not (tmp_path / "new").exists()
+    more = ["--sr", str(tmp_path / "new"), "--images", str(series.path), "--es", "2"]
+    assert main(["cardiac", *arguments, *more]) == 0
+    report = pydicom.dcmread(tmp_path / "new" / "p_sr.dcm")
+    found = {code: value for code, value, _ in numbers(report.ContentSequence)}
+    assert found["8823-7"] == pytest.approx((3 * 36 - 1) * VOXEL_ML, abs=1e-3)  # of frame 2, as stated
+    for index, path in enumerate(sorted((tmp_path / "new").glob("*_seg.dcm"))):
+        labels = read_segmentation(path, [item.sop_uid for item in series.stack.grid[index]])
+        np.testing.assert_array_equal(labels.transpose(2, 1, 0), frames[index])
+    evidence = str(report.CurrentRequestedProcedureEvidenceSequence)
+    uids = [str(pydicom.dcmread(p).SOPInstanceUID) for p in sorted((tmp_path / "new").glob("*_seg.dcm"))]
+    assert [uid in evidence for uid in uids] == [True, True, False]

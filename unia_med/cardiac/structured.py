@@ -12,6 +12,8 @@ from unia_med.cardiac.indices import VentricleIndices
 from unia_med.cardiac.terms import CODES
 from unia_med.data.io.dicom.label_objects import read_dicom_labels
 from unia_med.data.io.dicom.measurement_report import Coded, Group, Quantity, write_measurement_report
+from unia_med.data.io.dicom.seg import SegWriter
+from unia_med.data.io.dicom.series import DicomSeries
 from unia_med.data.io.read import read_volume
 from unia_med.data.io.regrid import nearest_on_grid
 from unia_med.data.io.suffixes import volume_stem
@@ -34,7 +36,9 @@ _STROKE = {"LV": Coded("90096001", "SCT", "Stroke Volume"), "RV": Coded("4294830
 """Codes as DICOM PS3.16 has them for the heart."""
 
 
-def write_report(case: MaskCase, found: MeasuredCase, values: Mapping[str, int], path: Path) -> Path | None:
+def write_report(
+    case: MaskCase, found: MeasuredCase, values: Mapping[str, int], path: Path, series: DicomSeries | None = None
+) -> Path | None:
     """Write the indices of a case as SR; None where no SEG objects lie next to its masks.
 
     Args:
@@ -42,15 +46,24 @@ def write_report(case: MaskCase, found: MeasuredCase, values: Mapping[str, int],
         found: its indices.
         values: label of each class.
         path: destination.
+        series: the images. Where the SEG objects are missing or are not those of the masks, as after a correction, new
+            ones are written next to the SR.
 
     Raises:
-        UserError: the SEG differs from the masks, or cannot be used.
+        UserError: the SEG differs from the masks and there are no images, or it cannot be used.
     """
     objects = _objects(case, found)
+    try:
+        for phase, file in (objects or {}).items():
+            _check_same(case, file, _number(found, phase), values)
+    except UserError:
+        if series is None:
+            raise
+        objects = None
+    if objects is None and series is not None:
+        objects = _written(case, found, values, series, path.parent)
     if objects is None:
         return None
-    for phase, file in objects.items():
-        _check_same(case, file, _number(found, phase), values)
     groups = [*_segment_groups(found, objects, values), *_function_groups(found)]
     write_measurement_report(groups, list(dict.fromkeys(objects.values())), path)
     return path
@@ -78,6 +91,25 @@ def _objects(case: MaskCase, found: MeasuredCase) -> dict[str, Path] | None:
     return files
 
 
+def _written(
+    case: MaskCase, found: MeasuredCase, values: Mapping[str, int], series: DicomSeries, folder: Path
+) -> dict[str, Path]:
+    """Write the SEG objects of all frames, and return those of the phases."""
+    classes = sorted(values, key=lambda name: values[name])
+    if [values[name] for name in classes] != list(range(1, len(classes) + 1)):
+        raise UserError("labels that are not 1, 2, 3, ... make no SEG", where=next(iter(case.files.values())))
+    mask = read_volume(next(iter(case.files.values())))
+    if (*mask.array.shape[:3], mask.frames) != (*series.shape[:3], series.frames):
+        raise UserError(f"masks of shape {mask.array.shape} for images of shape {series.shape}", where=series.path)
+    with SegWriter(series, classes) as writer:
+        for index, name in enumerate(writer.names):
+            writer.write(index, mask.frame(index).array.astype(np.uint8), folder / name)
+    if writer.failed:
+        raise UserError(f"no SEG can be written, because of {writer.failed}", where=series.path)
+    phases = ("ED",) if found.indices.phases.systole is None else ("ED", "ES")
+    return {phase: folder / writer.names[_number(found, phase) - 1] for phase in phases}
+
+
 def _check_same(case: MaskCase, file: Path, number: int, values: Mapping[str, int]) -> None:
     """Refuse a SEG whose voxels are not those that were measured."""
     mask = read_volume(case.files.get(number, next(iter(case.files.values()))))
@@ -87,7 +119,7 @@ def _check_same(case: MaskCase, file: Path, number: int, values: Mapping[str, in
     own = np.where(np.isin(frame.array, list(values.values())), frame.array, 0)
     if not np.array_equal(labels, own):
         what = "its voxels differ from the mask that was measured, so that no SR can point to it"
-        remedy = "A corrected mask needs a SEG of its own: export it as DICOM from the viewer in which it was corrected"
+        remedy = "A corrected mask needs a SEG of its own: name the study with --images, or export it from your viewer"
         raise UserError(what, where=file, remedy=remedy)
 
 

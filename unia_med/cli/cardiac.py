@@ -13,11 +13,12 @@ from unia_med.errors import UserError
 
 if TYPE_CHECKING:
     from unia_med.cardiac.cases import MaskCase, MeasuredCase
+    from unia_med.data.io.dicom.series import DicomSeries
 
 EXAMPLE = """unia-med cardiac --masks masks --output indices.csv
 unia-med cardiac --masks masks --info ACDC --output indices.csv
 unia-med cardiac --masks masks --ed 1 --es patient003=12 --drawings drawings --output indices.csv
-unia-med cardiac --masks masks --es 9 --output masks/indices.csv --sr masks"""
+unia-med cardiac --masks masks --es 9 --output masks/indices.csv --sr masks --images STUDY"""
 
 DETAILS = """
 Masks are 4D (X_seg.nii.gz) or frames of one patient (X_frame01_seg.nii.gz, X_frame12_seg.nii.gz), short-axis slices
@@ -65,6 +66,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         metavar="DIR",
         help="folder for a DICOM SR, CASE_sr.dcm, of each case whose SEG objects lie next to its masks",
     )
+    parser.add_argument(
+        "--images",
+        type=Path,
+        metavar="STUDY",
+        help="the --input of predict: with --sr, masks that were corrected get new SEG objects, too",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -90,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     if args.drawings is not None:
         written += _draw(measured, args.drawings)
     if args.sr is not None:
-        faults |= _write_reports(measured, origins, args.sr)
+        faults |= _write_reports(measured, origins, args.sr, args.images)
     listing = "".join(f"\n  {name}: {reason}" for name, reason in faults.items())
     total = len(origins)
     print(f"{len(measured)} of {total} cases measured, written to {', '.join(map(str, written[:3]))}")
@@ -153,23 +160,36 @@ def _measure_all(args: argparse.Namespace) -> tuple[list[MeasuredCase], dict[str
     return measured, faults, origins
 
 
-def _write_reports(measured: Sequence[MeasuredCase], origins: Origins, folder: Path) -> dict[str, str]:
+def _write_reports(
+    measured: Sequence[MeasuredCase], origins: Origins, folder: Path, images: Path | None
+) -> dict[str, str]:
     """Write an SR per case, and return why there is none, by case."""
     from unia_med.cardiac.structured import write_report
 
     faults = {}
     for found in measured:
+        case, values = origins[found.name]
         try:
-            if write_report(*_of(origins, found), folder / f"{found.name}_sr.dcm") is None:
+            series = None if images is None else _series_of(found.name, images, values)
+            if write_report(case, found, values, folder / f"{found.name}_sr.dcm", series) is None:
                 faults[found.name] = "no DICOM SR: no SEG of its phases lies next to its masks"
         except UserError as error:
             faults[found.name] = f"no DICOM SR: {error}"
     return faults
 
 
-def _of(origins: Origins, found: MeasuredCase) -> tuple[MaskCase, MeasuredCase, Mapping[str, int]]:
-    case, values = origins[found.name]
-    return case, found, values
+def _series_of(name: str, images: Path, values: Mapping[str, int]) -> DicomSeries:
+    """Return the series that `predict` called so."""
+    from unia_med.data.io.dicom.kind import expected_stack
+    from unia_med.data.io.dicom.series import DicomSeries, find_series, find_studies
+
+    found = find_studies(images, kind=expected_stack(list(values))).get(name)
+    if isinstance(found, DicomSeries):
+        return found
+    number = name.rpartition("_series")[2]
+    if not number.isdigit():
+        raise UserError(f"has no series that predict would call {name}", where=images, remedy="Check --images")
+    return find_series(images, number)
 
 
 def _stated_values(text: str) -> Mapping[str, int]:
