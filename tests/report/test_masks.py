@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
         mask = heart(pool)
         nibabel.save(nibabel.Nifti1Image((mask * 50).astype(np.int16), AFFINE), tmp_path / f"{name}.nii.gz")
         nibabel.save(nibabel.Nifti1Image(mask, AFFINE), tmp_path / f"{name}_seg.nii.gz")
-        facts = {"model": "some<model>", "source": f"{name}.nii.gz", "warnings": ["look & see"]}
+        facts = {"model": "some<model>", "sources": [f"{name}.nii.gz"], "warnings": ["look & see"]}
         write_case_record(tmp_path / f"{name}_seg.nii.gz", facts)
         write_folder_records(tmp_path, CLASSES, [{"case": name, "review": review}])
     return tmp_path

@@ -163,9 +163,7 @@ def _origin(folder: Path, case: str) -> str:
     record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     source = ", ".join(map(str, record.get("sources", ())))
     said = "".join(f'<p class="note">{escape(str(text))}</p>' for text in record.get("warnings", ()))
-    return (
-        f"<p>{escape(case)}: model {escape(str(record.get('model', '?')))}, {escape(source or 'image')}.</p>{said}"
-    )
+    return f"<p>{escape(case)}: model {escape(str(record.get('model', '?')))}, {escape(source or 'image')}.</p>{said}"
 
 
 def _flags(
