@@ -330,7 +330,7 @@ def test_a_failed_export_leaves_nothing(run: Path, tmp_path: Path, monkeypatch: 
         raise OSError("disk full")
 
     monkeypatch.setattr("unia_med.bundle.export.trace_prediction", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match="disk full"):
         export_bundle(run, tmp_path / "deep" / "bundle", onnx=False)
     assert list((tmp_path / "deep").iterdir()) == []
 
