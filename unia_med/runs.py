@@ -26,6 +26,9 @@ UNCERTAINTIES = ("entropy", "network")
 """Kinds that `inference.uncertainty` knows."""
 
 _MODELS = Path(__file__).resolve().parent / "models"
+_FIRST = "members.0."
+"""Before the names of the weights of the first network of an average, in a bundle."""
+
 _TRAINED = "Give the folder that `unia-med train --output` named"
 
 
@@ -288,7 +291,9 @@ def read_start(source: str) -> tuple[dict[str, torch.Tensor], list[str]]:
             remedy = f"Start from one of them, --from {run.files.fold(0)}, or train --folds {len(run.folds)}"
             raise UserError("holds the folds of a run, and a training starts from one", source, remedy)
         return dict(run.method().state_dict()), list(run.classes)
-    return load_state_file(folder / "models" / "model.pt"), list(Bundle(folder).classes)
+    weights = load_state_file(folder / "models" / "model.pt")
+    first = {name.removeprefix(_FIRST): value for name, value in weights.items() if name.startswith(_FIRST)}
+    return first or weights, list(Bundle(folder).classes)  # of the bundle of an average, the first network
 
 
 def shipped_models() -> dict[str, Path]:

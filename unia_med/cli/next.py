@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from shlex import quote as quoted
 from typing import TYPE_CHECKING
 
 from unia_med.cli.options import add_device, new_command
@@ -57,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
         UserError: no run, no image, or a folder that holds something already.
     """
     from unia_med import api
+    from unia_med.runs import Run
 
     output = args.output or Path(f"{args.model.rstrip('/')}_next")
     found = api.choose_next(
@@ -73,7 +75,10 @@ def run(args: argparse.Namespace) -> int:
         f"\nCorrect the listed slices of {len(found.labels)} volumes in {found.folder / 'labels'} and save them there."
     )
     print("Then train on them, starting from this model:")
-    print(f"  unia-med train --config {found.config} --from {args.model} --output {args.model.rstrip('/')}_corrected")
+    folds = len(Run.open(args.model).folds)
+    ending = f" --folds {folds}" if folds else ""
+    source, target = quoted(args.model), quoted(f"{args.model.rstrip('/')}_corrected")
+    print(f"  unia-med train --config {quoted(str(found.config))} --from {source} --output {target}{ending}")
     return 0
 
 
