@@ -12,6 +12,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from unia_med.cli.main import main
 from unia_med.inference.records import write_case_record, write_folder_records
 from unia_med.report.masks import report_masks
 
@@ -58,3 +59,10 @@ def test_page(folder: Path) -> None:
 def test_nothing_to_show(folder: Path) -> None:
     assert not report_masks(folder, {"absent": folder / "q.nii.gz"}, CLASSES, folder / "report.html")
     assert not (folder / "report.html").exists()
+
+
+def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(folder)]) == 2
+    assert "--data" in capsys.readouterr().err
+    assert main(["report", str(folder), "--data", str(folder), "--output", str(folder / "page.html")]) == 0
+    assert "64.0" in (folder / "page.html").read_text()

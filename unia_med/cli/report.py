@@ -8,15 +8,20 @@ from functools import partial
 from pathlib import Path
 
 from unia_med.cli.options import add_device, new_command
+from unia_med.errors import UserError
 
 EXAMPLE = """unia-med report runs/acdc
-unia-med report runs/acdc --data ACDC --output acdc.html --cases 5"""
+unia-med report runs/acdc --data ACDC --output acdc.html --cases 5
+unia-med report masks --data SCANS"""
 
 DETAILS = """
 One self-contained page: scores, measurements and their errors, cases to look at, a slice viewer, what was trained on
 which labels, learning curves, label quality over training, and calibration. The run's validation cases are predicted
 for it, which needs the data: the folder in the run's config, or --data. Without the data the page has no cases and says
-so."""
+so.
+
+Of a folder that `predict` wrote, with --data naming its --input, the page shows the masks: measurements, cases to look
+at and the slice viewer; nothing is predicted."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -27,7 +32,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """
     parser = new_command(subparsers, "report", "Write one HTML page about a run.", EXAMPLE)
     parser.description = f"{parser.description}\n{DETAILS}"
-    parser.add_argument("run_dir", type=Path, metavar="RUN", help="run folder of `unia-med train`")
+    parser.add_argument(
+        "run_dir", type=Path, metavar="RUN", help="run folder of `unia-med train`, or results of predict"
+    )
     parser.add_argument("--data", type=Path, metavar="DIR", help="the data set, where it is not where the run found it")
     parser.add_argument("--split", choices=("val", "test"), default="val", help="cases to predict (default: val)")
     parser.add_argument(
@@ -47,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: no run, no checkpoint, no metrics, or data that was named and cannot be used.
     """
+    if (args.run_dir / "summary.csv").is_file() and not (args.run_dir / "config.yaml").exists():
+        return _of_masks(args.run_dir, args.data, args.output or args.run_dir / "report.html")
     from rich.progress import track
 
     from unia_med.report.make import make_report
@@ -65,4 +74,22 @@ def run(args: argparse.Namespace) -> int:
     if made.missing:
         print(made.missing)
     print(f"written to {made.path} ({made.path.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
+def _of_masks(folder: Path, data: Path | None, output: Path) -> int:
+    from unia_med.data.io.dicom.kind import expected_stack
+    from unia_med.evaluation.labels import classes_next_to
+    from unia_med.inference.inputs import find_inputs
+    from unia_med.report.masks import report_masks
+
+    scheme = classes_next_to(folder)
+    if data is None or scheme is None:
+        what = "holds masks" if data is None else "holds masks whose classes nothing names (classes.json)"
+        remedy = "Name their images by --data, the --input of predict" if data is None else "Predict again"
+        raise UserError(what, where=folder, remedy=remedy)
+    images = find_inputs(data, folder, kind=expected_stack(scheme.names))
+    if not report_masks(folder, images, scheme.names, output):
+        raise UserError("holds no image of these masks by name", where=data, remedy="Name the --input of predict")
+    print(f"written to {output} ({output.stat().st_size / 1e6:.1f} MB)")
     return 0
