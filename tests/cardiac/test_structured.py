@@ -124,6 +124,21 @@ def test_a_corrected_mask_gets_no_report_that_points_to_the_old_object(masks: tu
     assert not (folder / "p_sr.dcm").exists() and (folder / "indices.csv").is_file()
 
 
+def test_a_header_that_makes_no_report_costs_nothing_else(
+    masks: tuple, dicom_files: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import highdicom
+
+    def fail(**values: object) -> None:
+        raise ValueError(f"PatientSex is bad in {dicom_files.SECRETS}")
+
+    monkeypatch.setattr(highdicom.sr, "Comprehensive3DSR", fail)
+    _, folder, _ = masks
+    said = "\n".join(measure_results(folder, CLASSES))
+    assert "no valid SR can be made, because of the attribute PatientSex" in said
+    assert not [secret for secret in dicom_files.SECRETS if secret in said] and (folder / "indices.csv").is_file()
+
+
 def test_masks_of_other_organs_are_left_alone(masks: tuple) -> None:
     _, folder, _ = masks
     assert list(measure_results(folder, ("liver", "spleen", "kidney"))) == []

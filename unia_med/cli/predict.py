@@ -136,7 +136,7 @@ def run(args: argparse.Namespace) -> int:
         code = _report(len(cases.images), everywhere, args.output)
         if code != 2 and distributed.is_main():
             _measure(args.output, cases)
-            _show(args.output, cases)
+            _show(args.output, cases, args.debug)
         return code
 
 
@@ -181,14 +181,19 @@ def _measure(output: Path, cases: Predictions) -> None:
             print(f"unia-med: {line}" if line.startswith("note: ") else line, file=_stream(line))
 
 
-def _show(output: Path, cases: Predictions) -> None:
-    """Write a page about the DICOM series among the images."""
+def _show(output: Path, cases: Predictions, debug: bool) -> None:
+    """Write a page about the DICOM series among the images; a fault of it costs no mask."""
     from unia_med.data.io.dicom.series import DicomSeries
     from unia_med.report.masks import report_masks
 
     series = {name: image for name, image in cases.images.items() if isinstance(image, DicomSeries)}
-    if series and report_masks(output, series, cases.classes, output / "report.html"):
-        print(f"look at {output / 'report.html'}")
+    try:
+        if series and report_masks(output, series, cases.classes, output / "report.html"):
+            print(f"look at {output / 'report.html'}")
+    except Exception as error:  # messages about DICOM may quote the patient's data
+        if debug:
+            raise
+        print(f"unia-med: note: {output}: no report.html is written ({type(error).__name__})", file=sys.stderr)
 
 
 def _stream(line: str) -> TextIO:

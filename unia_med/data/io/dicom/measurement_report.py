@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from unia_med import __version__
-from unia_med.data.io.dicom.repair import repaired
+from unia_med.data.io.dicom.repair import culprit, repaired
 from unia_med.data.io.dicom.scan import import_pydicom, quiet
 from unia_med.data.io.dicom.seg import import_highdicom
 from unia_med.errors import UserError
@@ -84,9 +84,22 @@ def write_measurement_report(groups: Sequence[Group], objects: Sequence[Path], p
         path: destination.
 
     Raises:
-        UserError: pydicom or highdicom is not installed, or a SEG cannot be read.
+        UserError: pydicom or highdicom is not installed, a SEG cannot be read, or its header makes no valid object.
     """
-    highdicom = import_highdicom(path)
+    import_highdicom(path)
+    try:
+        _write(groups, objects, path)
+    except (UserError, MemoryError, OSError, NameError, AssertionError):
+        raise
+    except Exception as error:  # highdicom and pydicom raise whatever they like, and may quote values
+        name = culprit(error)
+        what = f"no valid SR can be made, because of {f'the attribute {name}' if name else type(error).__name__}"
+        raise UserError(what, where=objects[0], remedy="The masks and their SEG are not affected") from None
+
+
+def _write(groups: Sequence[Group], objects: Sequence[Path], path: Path) -> None:
+    import highdicom
+
     pydicom = import_pydicom(path)
     with quiet():
         segmentations = {file: _read(pydicom, file) for file in objects}
