@@ -66,3 +66,14 @@ def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "--data" in capsys.readouterr().err
     assert main(["report", str(folder), "--data", str(folder), "--output", str(folder / "page.html")]) == 0
     assert "64.0" in (folder / "page.html").read_text()
+
+
+def test_stated_phases_count(folder: Path) -> None:
+    for ending in ("", "_seg"):
+        nibabel.save(nibabel.Nifti1Image(heart(9), AFFINE), folder / f"p_frame03{ending}.nii.gz")
+    arguments = ["cardiac", "--masks", str(folder), "--output", str(folder / "indices.csv")]
+    assert main([*arguments, "--ed", "p=3"]) == 0
+    images = {name: folder / f"{name}.nii.gz" for name in ("p_frame01", "p_frame03", "p_frame07")}
+    assert report_masks(folder, images, CLASSES, folder / "report.html")
+    page = (folder / "report.html").read_text()
+    assert "<dt>ED</dt><dd>frame 3</dd>" in page and "<dt>ES</dt><dd>frame 7</dd>" in page

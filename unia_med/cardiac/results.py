@@ -7,11 +7,9 @@ from pathlib import Path
 
 from unia_med.cardiac.cases import MaskCase, MeasuredCase, find_cases, heart_classes, measure_case
 from unia_med.cardiac.structured import write_report
-from unia_med.cardiac.table import write_tables
+from unia_med.cardiac.table import TABLE, write_tables
 from unia_med.errors import UserError
 from unia_med.notes import notes_hidden
-
-TABLE = "indices.csv"
 
 
 def measure_results(folder: Path, classes: Sequence[str]) -> Iterator[str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from pathlib import Path
 
 from unia_med.cardiac.bulls_eye import bulls_eye
-from unia_med.cardiac.indices import CardiacIndices, measure
+from unia_med.cardiac.indices import FOUND, CardiacIndices, PhaseChoice, measure
 from unia_med.cardiac.plausible import refuse_impossible, unusual
+from unia_med.cardiac.table import TABLE
 from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
 from unia_med.report.plots import line_chart
@@ -21,7 +24,11 @@ _TOLERANCES = {"LV EF": 10.0, "RV EF": 15.0}
 
 
 def heart_section(
-    patient: str, predicted: Mapping[int, Volume], true: Mapping[int, Volume], classes: Sequence[str]
+    patient: str,
+    predicted: Mapping[int, Volume],
+    true: Mapping[int, Volume],
+    classes: Sequence[str],
+    folder: Path | None = None,
 ) -> PatientFindings:
     """Return a patient's indices; nothing where the classes hold no left ventricle.
 
@@ -30,6 +37,8 @@ def heart_section(
         predicted: label volumes (X, Y, Z), values 1, 2, 3, ... in the order of `classes`, by frame number.
         true: the same of true masks; may be empty.
         classes: names without background.
+        folder: of the masks; `indices.csv` in it, as `unia-med cardiac --ed --es` writes it, says which frames are ED
+            and ES.
     """
     values = {name.upper() if name.upper() in _PARTS else name: value for value, name in enumerate(classes, start=1)}
     if "LV" not in values:
@@ -40,7 +49,7 @@ def heart_section(
     except UserError:  # a true mask without a left ventricle
         truth = None
     try:
-        found = _measured(predicted, values)
+        found = _measured(predicted, values, _stated(patient, numbers, folder))
     except UserError as error:
         missing = tuple(_quantities(None, truth)) if truth is not None else ()
         return PatientFindings(_folded(patient, f"<p>{escape(error.what)}</p>"), missing, (error.what,))
@@ -54,8 +63,19 @@ def _folded(patient: str, body: str) -> str:
     return f"<details><summary>{escape(patient)}: volumes, wall and bull's eyes</summary>{body}</details>"
 
 
-def _measured(frames: Mapping[int, Volume], values: Mapping[str, int]) -> CardiacIndices:
-    found = measure((frames[number] for number in sorted(frames)), values)
+def _stated(patient: str, numbers: Sequence[int], folder: Path | None) -> PhaseChoice:
+    """Return the phases of a patient in the table next to the masks; those that are not there are found."""
+    table = None if folder is None else folder / TABLE
+    if table is None or not table.is_file():
+        return FOUND
+    with table.open(newline="", encoding="utf-8") as file:
+        row = next((row for row in csv.DictReader(file) if row.get("case") == patient), {})
+    frames = (int(text) if (text := row.get(name) or "").isdigit() else None for name in ("ed_frame", "es_frame"))
+    return PhaseChoice(*(numbers.index(frame) if frame in numbers else None for frame in frames))
+
+
+def _measured(frames: Mapping[int, Volume], values: Mapping[str, int], choice: PhaseChoice = FOUND) -> CardiacIndices:
+    found = measure((frames[number] for number in sorted(frames)), values, choice)
     refuse_impossible(found)
     return found
 

@@ -12,6 +12,9 @@ from unia_med.cardiac.segments import NAMES
 from unia_med.files import write_text
 from unia_med.names import spreadsheet_text
 
+TABLE = "indices.csv"
+"""Name of the first file next to predicted masks."""
+
 Cell = str | int | float | None
 
 

@@ -50,7 +50,7 @@ def report_masks(folder: Path, images: Mapping[str, Any], classes: Sequence[str]
     doubtful = {name for name, row in rows.items() if row.get("review") == "1"}
     order = sorted(patients, key=lambda name: not any(case in doubtful for case, _ in patients[name].values()))
     shown = order[:MOST_PATIENTS]
-    findings = {name: _measured(name, _masks(folder, patients[name]), classes) for name in order}
+    findings = {name: _measured(name, folder, patients[name], classes) for name in order}
     bodies = {
         "summary": _summary(folder, [case for name in order for case, _ in patients[name].values()], findings),
         "flags": _flags(order, patients, doubtful, findings),
@@ -96,9 +96,10 @@ def _masks(folder: Path, patient: Patient) -> dict[int, Volume]:
     return frames
 
 
-def _measured(patient: str, masks: Mapping[int, Volume], classes: Sequence[str]) -> PatientFindings:
+def _measured(name: str, folder: Path, patient: Patient, classes: Sequence[str]) -> PatientFindings:
+    masks = _masks(folder, patient)
     table = with_installed(REPORT_SECTIONS, "unia_med.report_sections")
-    found: list[PatientFindings] = [resolve(table, name)(patient, masks, {}, classes) for name in table]
+    found: list[PatientFindings] = [resolve(table, key)(name, masks, {}, classes, folder) for key in table]
     return PatientFindings(
         "".join(one.html for one in found),
         tuple(chain.from_iterable(one.quantities for one in found)),
