@@ -298,12 +298,7 @@ def opened(
 ) -> Model:
     """Return a model whose weights are loaded when they are first needed; a model is returned as it is.
 
-    Args:
-        source: as in `load`, or a model.
-        device: as in `load`.
-        tta: as in `load`.
-        postprocess: as in `load`.
-        uncertainty: as in `load`.
+    Arguments are those of `load`; `source` may be a model, too.
     """
     from unia_med.build import resolve_device
     from unia_med.inference.model import Model, Options
@@ -311,8 +306,8 @@ def opened(
 
     if isinstance(source, Model):
         return source
-    options = Options(resolve_device(device), tta, postprocess, _known_uncertainty(uncertainty))
-    return Model(trained_source(source), options)
+    kind = _known_uncertainty(uncertainty)
+    return Model(trained_source(source), Options(resolve_device(device), tta, postprocess, kind))
 
 
 def configured(
@@ -374,11 +369,10 @@ def _images(
             raise UserError(what, where="split", remedy="Leave it out, or name one run")
         return by_name(trained.split_images(Path(images), split))
     found = find_inputs(Path(images), output, series, trained.in_pixels, expected_stack(trained.classes))
-    files = trained.channel_files
-    if not files.endings:
+    if not trained.channel_files.endings:
         return found
-    paths = [image for image in found.values() if isinstance(image, Path)]
-    return by_name((name, path) for path in paths if (name := files.name(path)) is not None)
+    named = ((trained.channel_files.name(image), image) for image in found.values() if isinstance(image, Path))
+    return by_name((name, path) for name, path in named if name is not None)
 
 
 def _listed(images: Any) -> Mapping[str, Any] | Iterator[tuple[str, Any]]:

@@ -351,15 +351,7 @@ def image_list(dataset_dir: Any, output_dir: Any) -> list[dict[str, str]]:
 
 
 def require_images(dataset_dir: Any, output_dir: Any) -> None:
-    """Make sure that there is something to segment.
-
-    Args:
-        dataset_dir: see `image_list`.
-        output_dir: see `image_list`.
-
-    Raises:
-        UserError: no such folder, nothing in it, or a format other than NIfTI.
-    """
+    """Refuse a folder without images, or with one of another format than NIfTI; arguments as of `image_list`."""
     found = find_images(Path(str(dataset_dir)), Path(str(output_dir)))
     foreign = [path for path in found.values() if volume_suffix(path) not in NIFTI_SUFFIXES]
     if foreign:
@@ -393,14 +385,7 @@ def labelled_list(dataset_dir: Any) -> list[dict[str, str]]:
 
 
 def require_labelled(dataset_dir: Any) -> None:
-    """Make sure that there is something to score.
-
-    Args:
-        dataset_dir: see `labelled_list`.
-
-    Raises:
-        UserError: there is none.
-    """
+    """Refuse a folder without a single pair of image and mask; see `labelled_list`."""
     if not labelled_list(dataset_dir):
         raise UserError("holds no NAME.nii.gz with NAME_gt.nii.gz next to it", where=str(dataset_dir))
 
