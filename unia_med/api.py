@@ -61,6 +61,7 @@ def predict(
     spacing_mm: Sequence[float] | None = None,
     uncertainty: bool | str = False,
     skip_existing: bool = False,
+    shard: str | None = None,
     tta: bool | None = None,
     postprocess: bool | None = None,
     names: Names = "seg",
@@ -79,6 +80,7 @@ def predict(
         spacing_mm: of arrays, as in a call of the model.
         uncertainty: with `output`, write it, too; `entropy` or `network` chooses the kind.
         skip_existing: leave out images whose results are in `output`.
+        shard: `2/8` predicts the second of eight disjoint parts; all may run at once, on machines that share `output`.
         tta: as in `load`, as is `postprocess`; None takes the model as it is.
         postprocess: see `tta`.
         names: how results are called: `seg` for `NAME_seg`; `nnunet` as nnU-Net calls the labels of an image.
@@ -99,11 +101,10 @@ def predict(
         raise UserError("is a file, expected a folder", where=target, remedy="Choose another --output")
     if skip_existing and target is None:
         raise UserError("there is no folder to look in", where="skip_existing", remedy="Name it with output=")
-    kind = uncertainty if isinstance(uncertainty, str) else None
-    asked = {"tta": tta, "postprocess": postprocess, "uncertainty": _known_uncertainty(kind)}
+    asked = {"tta": tta, "postprocess": postprocess, "uncertainty": _known_uncertainty(uncertainty)}
     chosen = opened(model, device).with_options(**{name: value for name, value in asked.items() if value is not None})
     found = called(_images(chosen, images, target, split, series), names)
-    return Predictions(chosen, found, target, bool(uncertainty), skip_existing, spacing_mm, names, rtstruct)
+    return Predictions(chosen, found, target, bool(uncertainty), skip_existing, spacing_mm, names, rtstruct, shard)
 
 
 def train(
@@ -342,10 +343,12 @@ def configured(
     return parse_config(values, origin)
 
 
-def _known_uncertainty(kind: str | None) -> str | None:
+def _known_uncertainty(kind: bool | str | None) -> str | None:
     from unia_med.runs import UNCERTAINTIES
 
-    if kind is not None and kind not in UNCERTAINTIES:
+    if kind is None or isinstance(kind, bool):
+        return None
+    if kind not in UNCERTAINTIES:
         raise UserError(f"unknown uncertainty '{kind}'", where="uncertainty", remedy=suggestion(kind, UNCERTAINTIES))
     return kind
 

@@ -6,15 +6,18 @@ Without `torchrun` every function acts for one process alone.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+
+from unia_med.errors import UserError
 
 Item = TypeVar("Item")
 
@@ -98,6 +101,55 @@ def share(items: Sequence[Item]) -> list[Item]:
         items: the same list on every process.
     """
     return list(items[rank() :: world_size()])
+
+
+class Piece(NamedTuple):
+    """One of several disjoint parts of a list: every `count`-th item from number `index` on.
+
+    Attributes:
+        index: from 0.
+        count: of parts.
+    """
+
+    index: int
+    count: int
+
+    @classmethod
+    def read(cls, text: str | None) -> Piece:
+        """Return what `--shard 2/8` names, the second of eight.
+
+        Args:
+            text: number from 1, and count; None: all in one.
+
+        Raises:
+            UserError: anything else.
+
+        Example:
+            >>> Piece.read("2/8")
+            Piece(index=1, count=8)
+        """
+        if text is None:
+            return WHOLE
+        number, slash, count = text.partition("/")
+        if not (slash and number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
+            remedy = "Give a number from 1 and how many there are: --shard 1/8 to --shard 8/8"
+            raise UserError(f"'{text}' names no part", where="--shard", remedy=remedy)
+        return cls(int(number) - 1, int(count))
+
+    def of_this_process(self) -> Piece:
+        """Return the part of this part that falls to this process under `torchrun`."""
+        return Piece(self.index + self.count * rank(), self.count * world_size())
+
+    def of(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Yield the part of items.
+
+        Args:
+            items: the same, in the same order, for all parts.
+        """
+        return islice(items, self.index, None, self.count)
+
+
+WHOLE = Piece(0, 1)
 
 
 def gather(items: Sequence[Item]) -> list[Item]:

@@ -110,3 +110,33 @@ def test_processes_share_the_images(run: Path, tmp_path: Path) -> None:
     for number in range(5):
         one, other = (nib.load(tmp_path / folder / f"{number}_seg.nii.gz") for folder in ("one", "two"))
         assert np.array_equal(np.asarray(one.dataobj), np.asarray(other.dataobj))
+
+
+def test_shards_are_disjoint_join_into_one_summary_and_may_be_run_again(run: Path, tmp_path: Path) -> None:
+    for number in range(5):
+        write_image(tmp_path / f"in/case{number}.nii.gz", seed=number)
+    command = ["predict", "--model", str(run), "--input", str(tmp_path / "in")]
+    assert main([*command, "--output", str(tmp_path / "whole")]) == 0
+    out = tmp_path / "parts"
+    for shard, count in (("2/3", 2), ("3/3", 3), ("1/3", 5)):
+        assert not (out / "summary.csv").exists()
+        assert main([*command, "--output", str(out), "--shard", shard]) == 0
+        assert len(list(out.glob("*_seg.nii.gz"))) == {2: 2, 3: 3, 5: 5}[count]
+    table = (out / "summary.csv").read_text()
+    assert table == (tmp_path / "whole/summary.csv").read_text()
+    for path in (tmp_path / "whole").glob("*_seg.nii.gz"):
+        assert np.array_equal(nib.load(path).dataobj, nib.load(out / path.name).dataobj)
+    (out / "summary.csv").unlink()
+    (out / "case1_seg.nii.gz").unlink()
+    assert main([*command, "--output", str(out), "--shard", "2/3", "--skip-existing"]) == 0
+    assert (out / "case1_seg.nii.gz").is_file() and (out / "summary.csv").read_text() == table
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/0", "-1/3"])
+def test_a_shard_that_is_none_is_refused(
+    run: Path, tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_image(tmp_path / "in/a.nii.gz")
+    command = ["predict", "--model", str(run), "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
+    assert main([*command, f"--shard={text}"]) == 2
+    assert "names no part" in capsys.readouterr().err and not (tmp_path / "out").exists()

@@ -94,6 +94,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="seg: NAME_seg.nii.gz (default); nnunet: as nnU-Net calls labels, NAME without its channel's number and "
         "with the ending of dataset.json, else of the image; uncertainty goes into a folder of that name",
     )
+    parser.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="predict the I-th of N disjoint parts of the images, as a job array does; each may be run again, and "
+        "summary.csv appears with the last",
+    )
     parser.add_argument("--tta", action="store_true", help="average over several views of each slice: slower")
     parser.add_argument("--no-postprocess", action="store_true", help="masks as the network gives them")
     parser.add_argument("--rtstruct", action="store_true", help="write DICOM RTSTRUCT (contours) next to each SEG")
@@ -122,6 +128,7 @@ def run(args: argparse.Namespace) -> int:
             series=args.series,
             uncertainty=args.uncertainty or False,
             skip_existing=args.skip_existing,
+            shard=args.shard,
             tta=args.tta,
             postprocess=not args.no_postprocess,
             names=args.names,
@@ -133,7 +140,9 @@ def run(args: argparse.Namespace) -> int:
         everywhere = distributed.gather([_Outcome.of(mine)])
         # All together, since torchrun ends the other processes when one of them ends with an exit code.
         distributed.barrier()
-        code = _report(len(cases.images), everywhere, args.output)
+        if args.shard and distributed.is_main():
+            print(f"part {args.shard} of {len(cases.images)} images")
+        code = _report(sum(outcome.count for outcome in everywhere), everywhere, args.output)
         if code != 2 and distributed.is_main():
             _measure(args.output, cases)
             _show(args.output, cases, args.debug)
@@ -146,17 +155,19 @@ class _Outcome(NamedTuple):
     Attributes:
         failures: reason and files of the cases that failed.
         skipped: how many were left out.
+        count: of its cases.
     """
 
     failures: list[tuple[str, list[Path]]]
     skipped: int
+    count: int
 
     @classmethod
     def of(cls, cases: Iterable[Case]) -> _Outcome:
         """Return the outcome of the cases of this process."""
         seen = list(cases)
         failures = [(str(case.error), list(case.files.values())) for case in seen if case.error]
-        return cls(failures, sum(case.skipped for case in seen))
+        return cls(failures, sum(case.skipped for case in seen), len(seen))
 
 
 def _announce(cases: Predictions) -> None:

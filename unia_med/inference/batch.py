@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +98,10 @@ class Predictions(Iterator[Case]):
         spacing_mm: of arrays.
         names: how results are called, see `result_files`.
         rtstruct: write contours next to the SEG objects of DICOM series.
+        shard: predict this part of the images alone, see `Piece.read`.
 
     Attributes:
-        images: as given, those of all processes; empty for an iterator.
+        images: as given, those of all parts and processes; empty for an iterator.
     """
 
     def __init__(
@@ -114,6 +114,7 @@ class Predictions(Iterator[Case]):
         spacing_mm: Sequence[float] | None = None,
         names: Names = "seg",
         rtstruct: bool = False,
+        shard: str | None = None,
     ) -> None:
         self.images = images if isinstance(images, Mapping) else {}
         self._model, self._output, self._spacing_mm, self._names = model, output, spacing_mm, names
@@ -121,8 +122,8 @@ class Predictions(Iterator[Case]):
         self._uncertainty, self._skip_existing, self._rtstruct = uncertainty, skip_existing, rtstruct
         # Shared out before any is left out: processes that start apart would see different results already there.
         items = images.items() if isinstance(images, Mapping) else images
-        mine = islice(items, distributed.rank(), None, distributed.world_size())
-        self._cases = (self._case(name, image) for name, image in mine)
+        self._piece = distributed.Piece.read(shard).of_this_process()
+        self._cases = (self._case(name, image) for name, image in self._piece.of(items))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -136,13 +137,13 @@ class Predictions(Iterator[Case]):
         try:
             return next(self._cases)
         except StopIteration:
-            if self._output and self._rows and distributed.world_size() == 1:
-                write_folder_records(self._output, self._model.classes, self._rows)
+            if self._output:
+                write_folder_records(self._output, self._model.classes, self._rows, self._piece)
             raise
 
     def __len__(self) -> int:
         """How many images fall to this process."""
-        return len(range(distributed.rank(), len(self.images), distributed.world_size()))
+        return len(range(self._piece.index, len(self.images), self._piece.count))
 
     def _case(self, name: str, image: Any) -> Case:
         path = _path(image)

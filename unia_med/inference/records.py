@@ -14,11 +14,12 @@ import numpy as np
 
 from unia_med import __version__
 from unia_med.data.io.suffixes import volume_stem
+from unia_med.distributed import WHOLE, Piece
 from unia_med.files import write_json, write_text
 from unia_med.inference.likeness import Likeness, Seen
 from unia_med.inference.predictor import Segmentation
 
-CLASSES, SUMMARY = "classes.json", "summary.csv"
+CLASSES, SUMMARY, SHARDS = "classes.json", "summary.csv", "shards"
 
 _INFINITE = 0x7C00
 """Bits of infinity in half precision; above zero, larger numbers have larger bits up to here."""
@@ -142,28 +143,50 @@ def write_case_record(path: Path, facts: Mapping[str, Any]) -> None:
     write_json(path.with_name(f"{stem}.json"), {"unia_med": __version__, **facts})
 
 
-def write_folder_records(output: Path, classes: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+def write_folder_records(
+    output: Path, classes: Sequence[str], rows: Sequence[Mapping[str, Any]], piece: Piece = WHOLE
+) -> None:
     """Write `classes.json`, and `summary.csv` with the rows of earlier calls for cases that are not among these.
+
+    One of several parts writes its own table, `shards/2_of_8.csv`, so that none overwrites another's rows; whoever
+    finds the tables of all parts joins them. A part that is run again joins them again.
 
     Args:
         output: folder of the masks.
         classes: of the labels 1, 2, 3, ...
-        rows: of the cases that were predicted now, at least one.
+        rows: of the cases that were predicted now.
+        piece: which of several parts these are.
     """
+    if not rows and piece == WHOLE:
+        return
     write_json(output / CLASSES, {str(value): name for value, name in enumerate(classes, start=1)})
+    if piece == WHOLE:
+        _write_table(output / SUMMARY, rows)
+        return
+    tables = [output / SHARDS / f"{number + 1}_of_{piece.count}.csv" for number in range(piece.count)]
+    _write_table(tables[piece.index], rows)
+    joined = [row for table in tables for row in _rows(table)]
+    if joined and all(table.is_file() for table in tables):
+        _write_table(output / SUMMARY, joined)
+
+
+def _write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows, and those of the file for other cases with the same columns."""
     head = list(dict.fromkeys(key for row in rows for key in row))  # pictures and volumes have other columns
     new = {str(row["case"]) for row in rows}
-    kept = [row for row in _earlier(output / SUMMARY, head) if row["case"] not in new]
+    earlier = _rows(path)
+    head = head or list(earlier[0] if earlier else ["case"])
+    kept = [row for row in earlier if list(row) == head and row["case"] not in new]
     text = io.StringIO()
     table = csv.DictWriter(text, head, lineterminator="\n", restval="")
     table.writeheader()
     table.writerows(sorted([*kept, *rows], key=lambda row: str(row["case"])))
-    write_text(output / SUMMARY, text.getvalue())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, text.getvalue())
 
 
-def _earlier(path: Path, head: Sequence[str]) -> list[dict[str, str]]:
+def _rows(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:
-        table = csv.DictReader(file)
-        return list(table) if list(table.fieldnames or ()) == list(head) else []
+        return list(csv.DictReader(file))
