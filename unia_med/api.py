@@ -346,11 +346,9 @@ def configured(
 def _known_uncertainty(kind: bool | str | None) -> str | None:
     from unia_med.runs import UNCERTAINTIES
 
-    if kind is None or isinstance(kind, bool):
-        return None
-    if kind not in UNCERTAINTIES:
+    if isinstance(kind, str) and kind not in UNCERTAINTIES:
         raise UserError(f"unknown uncertainty '{kind}'", where="uncertainty", remedy=suggestion(kind, UNCERTAINTIES))
-    return kind
+    return kind if isinstance(kind, str) else None
 
 
 def _images(
