@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -103,7 +104,8 @@ def share(items: Sequence[Item]) -> list[Item]:
     return list(items[rank() :: world_size()])
 
 
-class Piece(NamedTuple):
+@dataclass(frozen=True)
+class Piece:
     """One of several disjoint parts of a list: every `count`-th item from number `index` on.
 
     Attributes:

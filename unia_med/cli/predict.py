@@ -142,7 +142,7 @@ def run(args: argparse.Namespace) -> int:
         distributed.barrier()
         if args.shard and distributed.is_main():
             print(f"part {args.shard} of {len(cases.images)} images")
-        code = _report(sum(outcome.count for outcome in everywhere), everywhere, args.output)
+        code = _report(sum(outcome.cases for outcome in everywhere), everywhere, args.output)
         if code != 2 and distributed.is_main():
             _measure(args.output, cases)
             _show(args.output, cases, args.debug)
@@ -155,12 +155,12 @@ class _Outcome(NamedTuple):
     Attributes:
         failures: reason and files of the cases that failed.
         skipped: how many were left out.
-        count: of its cases.
+        cases: how many it had.
     """
 
     failures: list[tuple[str, list[Path]]]
     skipped: int
-    count: int
+    cases: int
 
     @classmethod
     def of(cls, cases: Iterable[Case]) -> _Outcome:
