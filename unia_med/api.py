@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -356,11 +356,11 @@ def _images(
 ) -> Mapping[str, Any] | Iterator[tuple[str, Any]]:
     """Return images by the names of their results."""
     from unia_med.data.io.dicom.kind import expected_stack
-    from unia_med.inference.inputs import by_name, find_inputs
+    from unia_med.inference.inputs import by_name, find_inputs, listed
     from unia_med.runs import Run
 
     if not isinstance(images, (str, os.PathLike)):
-        return _listed(images)
+        return listed(images)
     if split and series:
         raise UserError("--split and --series contradict each other", where="--series", remedy="Leave one out")
     trained = model.trained
@@ -374,25 +374,3 @@ def _images(
         return found
     named = ((trained.channel_files.name(image), image) for image in found.values() if isinstance(image, Path))
     return by_name((name, path) for name, path in named if name is not None)
-
-
-def _listed(images: Any) -> Mapping[str, Any] | Iterator[tuple[str, Any]]:
-    """Images of an iterable, named; one that cannot be counted is read as it goes."""
-    if not isinstance(images, Iterable) or hasattr(images, "dtype") or hasattr(images, "GetDirection"):
-        what = f"neither a folder nor a list of images, but of the type {type(images).__name__}"
-        remedy = 'Call predict(model, "scans/") or predict(model, [image, another]); for one image, model(image)'
-        raise UserError(what, where="predict(...)", remedy=remedy)
-    return dict(_named(images)) if isinstance(images, Sized) else _named(images)
-
-
-def _named(images: Iterable[Any]) -> Iterator[tuple[str, Any]]:
-    """Return names of images: of paths their file names, of others their positions."""
-    from unia_med.data.io.suffixes import volume_stem
-
-    taken: set[str] = set()
-    for number, image in enumerate(images, start=1):
-        is_path = isinstance(image, (str, os.PathLike))
-        name = volume_stem(Path(image)) if is_path else f"image{number:03d}"
-        name = f"{name}_{number:03d}" if name in taken else name
-        taken.add(name)
-        yield name, Path(image) if is_path else image

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -173,3 +174,30 @@ def _what_instead(left: LeftOut, pictures: bool) -> str:
         return f"holds no image, only {len(labels)} files {NAMED}, such as {labels[0].name}"
     what = "holds no image" if pictures else "holds no volume"
     return f"{what} ({left.line(0, 'image')})" if left.by_reason else what
+
+
+def listed(images: Any) -> Mapping[str, Any] | Iterator[tuple[str, Any]]:
+    """Return images of an iterable, named; one that cannot be counted is read as it goes.
+
+    Args:
+        images: paths, or images in memory.
+
+    Raises:
+        UserError: these are no images one after another.
+    """
+    if not isinstance(images, Iterable) or hasattr(images, "dtype") or hasattr(images, "GetDirection"):
+        what = f"neither a folder nor a list of images, but of the type {type(images).__name__}"
+        remedy = 'Call predict(model, "scans/") or predict(model, [image, another]); for one image, model(image)'
+        raise UserError(what, where="predict(...)", remedy=remedy)
+    return dict(_named(images)) if isinstance(images, Sized) else _named(images)
+
+
+def _named(images: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+    """Return names of images: of paths their file names, of others their positions."""
+    taken: set[str] = set()
+    for number, image in enumerate(images, start=1):
+        is_path = isinstance(image, (str, os.PathLike))
+        name = volume_stem(Path(image)) if is_path else f"image{number:03d}"
+        name = f"{name}_{number:03d}" if name in taken else name
+        taken.add(name)
+        yield name, Path(image) if is_path else image
