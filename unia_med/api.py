@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -240,14 +241,14 @@ def export(
 
     chosen = opened(model)
     trained = chosen.trained
-    given = {"authors": authors, "copyright_notice": copyright}
+    write = functools.partial(export_bundle, onnx=onnx, authors=authors, copyright_notice=copyright)
     runs = [one for one in getattr(trained, "members", [trained]) if isinstance(one, Run)]
     if isinstance(trained, Ensemble) and len(runs) == len(trained.members):
-        return export_bundle(runs, Path(output), onnx, cleaning=trained.cleaning, **given)
+        return write(runs, Path(output), cleaning=trained.cleaning)
     if not isinstance(trained, Run):
         what = "is a bundle already" if trained.kind == "bundle" else "holds a bundle or another average"
         raise UserError(what, where=trained.name, remedy="Name the runs themselves, or copy the bundle's folder")
-    return export_bundle(trained, Path(output), onnx, **given)
+    return write(trained, Path(output))
 
 
 def choose_next(
