@@ -161,6 +161,13 @@ class Run:
         return self.config.data.grid.spacing_mm
 
     @property
+    def ct(self) -> bool | None:
+        """Whether it learned from CT; None where that is not known, or from both."""
+        if self.likeness is None:
+            return False if self.config.data.name in ("acdc", "synthetic") else None  # MR, and slices drawn like it
+        return None if len(self.likeness.modalities) != 1 else self.likeness.modalities == ["CT"]
+
+    @property
     def in_pixels(self) -> bool:
         """Whether it learned from pictures, without millimetres."""
         return self.config.data.grid.units == "pixels"

@@ -91,6 +91,15 @@ class Bundle:
         steps = chain.get("transforms", []) if isinstance(chain, dict) else []
         return [step for step in steps if isinstance(step, dict)]
 
+    @property
+    def ct(self) -> bool | None:
+        """Whether the metadata name CT or MR; None where they name neither."""
+        try:
+            modality = str(self._metadata["network_data_format"]["inputs"]["image"]["modality"]).upper()
+        except (KeyError, TypeError):
+            return None
+        return {"CT": True, "MR": False, "MRI": False}.get(modality)
+
     @cached_property
     def spacing_mm(self) -> float | None:
         """Pixel size in plane to which its preprocessing brings images; None where it does not."""

@@ -83,6 +83,12 @@ class Ensemble:
         """What the training images of the first member were like: its network is the one that is watched."""
         return self.members[0].likeness
 
+    @property
+    def ct(self) -> bool | None:
+        """Whether all members learned from CT; None where that is not known, or differs."""
+        found = {member.ct for member in self.members}
+        return found.pop() if len(found) == 1 else None
+
     @cached_property
     def weights(self) -> dict[str, str]:
         """Hash of the weights of each member, by its name; the same name twice gets a number."""

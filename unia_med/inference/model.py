@@ -13,6 +13,7 @@ import numpy as np
 
 from unia_med.data.io.dicom.kind import expected_stack
 from unia_med.data.io.frames import iterate_frames
+from unia_med.data.io.hounsfield import compared
 from unia_med.data.io.volume import Volume
 from unia_med.inference.images import GivenImage, read_given
 from unia_med.inference.results import joined, result_files, split_frames, write_results
@@ -68,6 +69,10 @@ class Trained(Protocol):
     @property
     def in_pixels(self) -> bool:
         """Whether it learned from pictures, without millimetres."""
+
+    @property
+    def ct(self) -> bool | None:
+        """Whether it learned from CT; None where that is not known."""
 
     @property
     def spacing_mm(self) -> float | None:
@@ -166,7 +171,13 @@ class Model:
         Args:
             given: what `read` returned.
         """
-        return self.predictor.predict_frames(iterate_frames(given.source))
+        path = getattr(given.source, "path", None)
+        stack = getattr(given.source, "stack", None)  # of a DICOM series
+        modality = "" if stack is None else stack.modality
+        # Where the training images are known, their comparison looks at values; a header says more than they do.
+        ct = self.trained.ct if modality or self.trained.likeness is None else None
+        frames = compared(iterate_frames(given.source), ct, path, modality)
+        return self.predictor.predict_frames(frames)
 
     def watching(self) -> AbstractContextManager[Seen | None]:
         """Give what notes the image that is predicted meanwhile; nothing where a bundle's own code predicts."""

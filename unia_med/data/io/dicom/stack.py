@@ -132,6 +132,11 @@ class Stack:
     time_step_s: float | None
     notes: tuple[str, ...]
 
+    @property
+    def modality(self) -> str:
+        """What the header calls the kind of image: "MR", "CT", ...; may be empty."""
+        return self.grid[0][0].modality
+
 
 def stack_instances(instances: Sequence[Instance], where: Path) -> Stack:
     """Return the grid of a series.

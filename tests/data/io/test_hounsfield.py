@@ -1,0 +1,61 @@
+"""CT and other images are known apart by their values or their header, and a model that learned the other is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unia_med.data.io.hounsfield import compared, looks_like_ct
+from unia_med.data.io.volume import Volume
+
+
+def ct() -> np.ndarray:
+    body = np.full((40, 40, 4), -1024.0, np.float32)
+    body[10:30, 10:30] = 40
+    return body
+
+
+def mr() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 1400, (40, 40, 4)).astype(np.int16)
+
+
+@pytest.mark.parametrize(
+    ("array", "known"),
+    [
+        (ct(), True),
+        (ct().astype(np.int16), True),
+        (ct() + 1024, False),  # without its intercept, it cannot be told
+        (mr(), False),
+        (mr() - 700, False),
+        (np.full((9, 9, 1), -1000), False),  # nothing but air, or a constant
+        (np.where(np.arange(1600).reshape(40, 40, 1) == 5, -2000, 30), False),  # one odd voxel
+    ],
+)
+def test_air_makes_a_ct(array: np.ndarray, known: bool) -> None:
+    assert looks_like_ct(array) == known
+
+
+@pytest.mark.parametrize(
+    ("array", "modality", "learned", "note"),
+    [
+        (ct(), "", False, "a.nii.gz: CT by its values, down to -1024"),
+        (ct(), "CT", False, "CT by its header"),
+        (ct() + 1024, "CT", False, "CT by its header"),
+        (mr(), "", True, "no CT by its values, down to 0"),
+        (mr(), "MR", True, "MR by its header"),
+        (ct(), "", True, None),
+        (mr(), "", False, None),
+        (mr(), "MR", False, None),
+        (ct(), "", None, None),
+    ],
+)
+def test_the_other_kind_is_noted_once(
+    array: np.ndarray, modality: str, learned: bool | None, note: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    frames = [Volume(array, np.eye(4))] * 2
+    with caplog.at_level("WARNING", "unia_med"):
+        assert list(compared(frames, learned, Path("a.nii.gz"), modality)) == frames
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [] if note is None else len(said) == 1 and note in said[0]

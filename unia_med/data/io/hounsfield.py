@@ -1,0 +1,60 @@
+"""Whether an image is CT, by its values: air at -1000 HU is in every one of them and in no other modality."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from unia_med.data.io.volume import Volume
+
+_LOG = logging.getLogger(__name__)
+
+_AIR = -900
+_LEAST_AIR = 0.01
+"""Share of voxels below `_AIR` from which an image is CT."""
+_EVERY = 4
+"""One voxel in so many is looked at along each axis within slices."""
+
+
+def looks_like_ct(array: np.ndarray) -> bool:
+    """Return whether values are in Hounsfield units, with air in the image.
+
+    Args:
+        array: (X, Y, Z), as stored and rescaled.
+
+    Example:
+        >>> looks_like_ct(np.array([[[-1000.0], [40.0]]])), looks_like_ct(np.array([[[0], [1200]]]))
+        (True, False)
+    """
+    seen = array[::_EVERY, ::_EVERY] if min(array.shape[:2]) >= 2 * _EVERY else array
+    return bool(np.mean(seen < _AIR) >= _LEAST_AIR and seen.max() > _AIR)
+
+
+def compared(frames: Iterable[Volume], ct: bool | None, path: Path | None, modality: str = "") -> Iterator[Volume]:
+    """Yield frames as they are, and say where a model gets CT and learned from others, or the other way round.
+
+    Args:
+        frames: of one image.
+        ct: whether the model learned from CT; None where that is not known.
+        path: of the image, for the message.
+        modality: what a DICOM header says; empty where there is none.
+    """
+    for number, frame in enumerate(frames):
+        if number == 0 and ct is not None:
+            _compare(frame, ct, path, modality)
+        yield frame
+
+
+def _compare(frame: Volume, ct: bool, path: Path | None, modality: str) -> None:
+    lowest = float(frame.array.min())
+    by_values = f"by its values, down to {lowest:g}"
+    found = modality.upper() == "CT" if modality else looks_like_ct(frame.array)
+    said = f"{modality.upper()} by its header" if modality else f"{'CT' if found else 'no CT'} {by_values}"
+    where = path or "the image"
+    if found and not ct:
+        _LOG.warning("%s: %s; the model learned from images that are no CT. Do not trust its mask", where, said)
+    elif ct and not found:
+        _LOG.warning("%s: %s; the model learned from CT in Hounsfield units. Do not trust its mask", where, said)
