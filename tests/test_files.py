@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from unia_med.errors import UserError
-from unia_med.files import content_digest, replacing, require_writable, write_json, write_text, zip_damage
+from unia_med.files import content_digest, replacing, require_writable, write_json, write_text, writing_in, zip_damage
 
 
 def test_one_flipped_bit_anywhere_in_the_tensors_is_noticed(tmp_path: Path) -> None:
@@ -71,3 +71,19 @@ def test_an_error_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No space left"), replacing(tmp_path / "a.json"):
         raise OSError(28, "No space left on device")
     assert (tmp_path / "a.json").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_full_disk_that_torch_hides_is_reported_with_the_place(tmp_path: Path) -> None:
+    def hidden() -> None:
+        try:
+            raise OSError(28, "No space left on device")
+        finally:
+            raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")
+
+    with pytest.raises(UserError, match="a.pt: cannot be written: No space left"), replacing(tmp_path / "a.pt"):
+        hidden()
+    with pytest.raises(UserError, match="bundle: cannot be written: No space left"), writing_in(tmp_path / "bundle"):
+        hidden()
+    with pytest.raises(RuntimeError, match="of its own"), writing_in(tmp_path / "bundle"):
+        raise RuntimeError("of its own")
+    assert not list(tmp_path.iterdir())

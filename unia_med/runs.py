@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unia_med.config.load import load_config, parse_config
+from unia_med.config.load import load_config, parse_config, read_yaml
 from unia_med.config.schema import RunConfig
 from unia_med.errors import UserError, suggestion
 from unia_med.files import content_digest
@@ -26,6 +26,7 @@ UNCERTAINTIES = ("entropy", "network")
 """Kinds that `inference.uncertainty` knows."""
 
 _MODELS = Path(__file__).resolve().parent / "models"
+_SECTIONS = ("data", "network", "method", "training", "inference")
 _FIRST = "members.0."
 """Before the names of the weights of the first network of an average, in a bundle."""
 
@@ -115,7 +116,7 @@ class Run:
         """
         from unia_med.engine.calibration import read_temperature
 
-        config = load_config(self.files.config) if self.files.config.is_file() else self._stored_config()
+        config = _whole_config(self.files.config) if self.files.config.is_file() else self._stored_config()
         fitted = None if config.inference.temperature is not None else read_temperature(self.folder)
         return config if fitted is None else _with_inference(config, temperature=fitted)
 
@@ -307,6 +308,15 @@ def shipped_models() -> dict[str, Path]:
     """Return the folders of the models that came with the package, by the name that a user types."""
     folders = sorted(_MODELS.iterdir()) if _MODELS.is_dir() else []
     return {path.name.replace("_", "-"): path for path in folders if RunFiles(path).config.is_file()}
+
+
+def _whole_config(path: Path) -> RunConfig:
+    """Return the config of a run, which holds every section; one that was cut off would mean other settings."""
+    lacking = [name for name in _SECTIONS if name not in read_yaml(path)]
+    if lacking:
+        what = f"is empty or cut off: it lacks {', '.join(lacking)}"
+        raise UserError(what, where=path, remedy="Put back the config.yaml with which the run was trained")
+    return load_config(path)
 
 
 def _known_models(name: str, models: dict[str, Path]) -> str:

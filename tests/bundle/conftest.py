@@ -37,7 +37,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, run: Path) -> Path:
     from unia_med.bundle.export import export_bundle
 
     folder = tmp_path_factory.mktemp("some bundles") / "heart_segmentation"
+    (folder.parent / ".heart_segmentation.abc.part" / "models").mkdir(parents=True)  # of an export that was killed
     export_bundle(run, folder, onnx=False)
+    assert [path.name for path in folder.parent.iterdir()] == ["heart_segmentation"]
     return folder
 
 
