@@ -103,3 +103,9 @@ def test_generator_does_not_import_torch() -> None:
     code = "import sys, unia_med.cardiac.phantom.dataset; print('torch' in sys.modules or 'monai' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_leftovers_of_a_killed_call_are_removed_and_stop_nothing(tmp_path: Path) -> None:
+    (tmp_path / f"{dataset._STAGING}abc" / "patient001").mkdir(parents=True)
+    write_dataset(tmp_path, patients=1, seed=5)
+    assert [path.name for path in tmp_path.iterdir()] == ["patient001"]

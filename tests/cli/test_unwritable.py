@@ -1,4 +1,4 @@
-"""Output that cannot be written: every command ends with exit code 2 and one message, and leaves nothing half-written."""
+"""Output that cannot be written: every command ends with exit code 2 and one message, nothing is half-written."""
 
 from __future__ import annotations
 

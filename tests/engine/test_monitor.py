@@ -13,6 +13,7 @@ from unia_med import distributed
 from unia_med.engine import monitor
 from unia_med.engine.monitor import MetricsTable, Monitor, log_to
 from unia_med.engine.randomness import step_seed
+from unia_med.errors import UserError
 
 
 def test_columns_may_join_later_and_empty_cells_stay_empty(tmp_path: Path) -> None:
@@ -51,6 +52,13 @@ def test_progress_is_for_terminals_and_the_log_has_everything(
     assert ("step 4" in shown.getvalue()) is not terminal
     assert "round 2" in shown.getvalue()
     assert list((tmp_path / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"a,b\n1,2\n", b"step,loss\nx,1\n"])
+def test_a_damaged_table_is_named_at_resume(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "metrics.csv").write_bytes(content)
+    with pytest.raises(UserError, match="metrics.csv: is no table of validations.*Remove it"):
+        MetricsTable(tmp_path / "metrics.csv").continue_at(3)
 
 
 def test_logging_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from unia_med import __version__, distributed
+from unia_med.errors import UserError
 from unia_med.files import write_text
 from unia_med.notes import notes_hidden
 from unia_med.run_files import RunFiles
@@ -166,9 +167,13 @@ class MetricsTable:
         """
         if not self._path.is_file():
             return
-        with self._path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        self._rows = [row for row in rows if int(row["step"]) <= step]
+        try:
+            with self._path.open(newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))
+            self._rows = [row for row in rows if int(row["step"]) <= step]
+        except (ValueError, KeyError, TypeError, csv.Error) as error:
+            what = f"is no table of validations ({type(error).__name__}: {error})"
+            raise UserError(what, self._path, "Remove it, to go on without the earlier rows") from error
         if not self._rows:
             self._path.unlink()
         elif len(self._rows) < len(rows):
