@@ -12,8 +12,10 @@ import pytest
 from unia_med.bundle.steps import VolumeReader
 from unia_med.cardiac.cases import MaskCase, measure_case
 from unia_med.data.io.frames import FrameWriter, iterate_frames, open_volume
+from unia_med.data.io.geometry import spacing_of
 from unia_med.data.io.nifti import write_like
 from unia_med.data.io.read import read_header, read_volume
+from unia_med.errors import UserError
 
 AFFINE = np.array([[-1.25, 0.2, 0, 30], [0.2, 1.25, 0.3, -40], [0, -0.3, 8, 12], [0, 0, 0, 1.0]])
 UNITS = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
@@ -93,3 +95,34 @@ def test_implausible_voxels_are_told_once(tmp_path: Path, caplog: pytest.LogCapt
             read_volume(tmp_path / f"{name}.nii.gz")
     told = f"{tmp_path / 'a.nii.gz'}: voxels of 1500 x 1500 x 8000 mm are implausible"
     assert [record.getMessage().partition(";")[0] for record in caplog.records] == [told]
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("m", 1000.0), ("cm", 10.0), ("um", 0.001), ("mm", 1.0), ("?", 1.0)])
+@pytest.mark.parametrize("suffix", [".mha", ".mhd"])
+def test_the_unit_of_a_meta_image_is_read(tmp_path: Path, suffix: str, unit: str, factor: float) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    image = sitk.GetImageFromArray(np.zeros((3, 5, 4), np.int16))
+    image.SetSpacing((1.5, 1.25, 8.0))
+    path = tmp_path / f"a{suffix}"
+    sitk.WriteImage(image, str(path))
+    path.write_bytes(path.read_bytes().replace(b"ElementSpacing", f"DistanceUnits = {unit}\nElementSpacing".encode()))
+    wanted = pytest.approx([1.5 * factor, 1.25 * factor, 8 * factor])
+    assert read_volume(path).spacing_mm == wanted
+    assert spacing_of(read_header(path).affine) == wanted
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".nhdr", ".mha", ".mhd"])
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("size", ["30000 30000 30000", "2000 1000 1000"])
+def test_a_header_that_claims_more_than_its_file_holds_is_refused_at_once(
+    tmp_path: Path, suffix: str, packed: bool, size: str
+) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    image = sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 99, (3, 5, 4)).astype(np.int16))
+    path = tmp_path / f"a{suffix}"
+    sitk.WriteImage(image, str(path), useCompression=packed)
+    assert read_volume(path).shape == (4, 5, 3)
+    path.write_bytes(path.read_bytes().replace(b"4 5 3", size.encode(), 1))
+    for read in (read_header, read_volume):
+        with pytest.raises(UserError, match=f"its header claims {size.replace(' ', ' x ')} voxels"):
+            read(path)

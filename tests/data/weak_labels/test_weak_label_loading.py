@@ -271,7 +271,9 @@ def test_walker_on_real_scribbles_is_close_to_the_masks(real_acdc: Path) -> None
     assert np.mean(dice) > 0.84
 
 
-def test_files_without_a_labelled_pixel_are_refused_before_training(tmp_path: Path) -> None:
+def test_files_without_a_labelled_pixel_are_named_and_refused_where_that_is_all_of_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for name in ("a", "b"):
         nib.save(nib.Nifti1Image(np.ones((8, 8, 2), np.int16), np.eye(4)), tmp_path / f"{name}.nii.gz")
         empty = np.full((8, 8, 2), 255, np.uint8)
@@ -280,3 +282,9 @@ def test_files_without_a_labelled_pixel_are_refused_before_training(tmp_path: Pa
     dataset = build_dataset(data)
     with pytest.raises(UserError, match="none of the scribbles of 2 volumes has a pixel of a class"):
         load_weak_labels(dataset, dataset.cases(), data, 0)
+    drawn = np.full((8, 8, 2), 255, np.uint8)
+    drawn[2:4, 2:4, 0] = 1
+    nib.save(nib.Nifti1Image(drawn, np.eye(4)), tmp_path / "b_scribbles.nii.gz")
+    with caplog.at_level("WARNING", "unia_med"):
+        assert set(load_weak_labels(dataset, dataset.cases(), data, 0)) == {"a", "b"}
+    assert "the scribbles of 1 of 2 volumes hold no pixel of a class (a)" in caplog.text

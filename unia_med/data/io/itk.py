@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,10 @@ from unia_med.files import replacing
 
 # ITK's patient axes point to left and posterior, NIfTI's to right and anterior.
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_COPY_AGAIN = "Copy the file again from its source, or leave it out"
+_HEAD = 1 << 16
+_MOST_PACKED = {"gz": 1032, "bz": 1 << 20, "asc": 4, "txt": 4, "text": 4}
+"""Bytes of voxels that a byte of a file can stand for at most, by the beginning of the encoding's name."""
 _UNITS_MM = {"m": 1000.0, "cm": 10.0, "um": 0.001, "\u00b5m": 0.001, "micron": 0.001, "microns": 0.001, "meter": 1000.0}
 
 
@@ -25,11 +31,11 @@ def read_itk(path: Path) -> Volume:
         path: A file SimpleITK can read.
     """
     sitk = _simple_itk(path)
+    read_itk_header(path)  # checked before memory is asked for
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
         raise _unreadable(error, path) from error
-    _check_real(image.GetNumberOfComponentsPerPixel(), image.GetPixelIDTypeAsString(), path)
     return volume_of(image, path)
 
 
@@ -65,7 +71,9 @@ def read_itk_header(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
     except RuntimeError as error:
         raise _unreadable(error, path) from error
     _check_real(reader.GetNumberOfComponents(), _simple_itk(path).GetPixelIDValueAsString(reader.GetPixelID()), path)
-    return tuple(reader.GetSize()), _affine(reader, path)
+    size = tuple(reader.GetSize())
+    _check_size(size, reader.GetNumberOfComponents(), path)
+    return size, _affine(reader, path)
 
 
 def _simple_itk(path: Path) -> Any:
@@ -82,9 +90,7 @@ def _simple_itk(path: Path) -> Any:
 
 def _unreadable(error: RuntimeError, path: Path) -> UserError:
     reason = str(error).strip().splitlines()[-1]
-    return UserError(
-        f"cannot be read ({reason})", where=path, remedy="Copy the file again from its source, or leave it out"
-    )
+    return UserError(f"cannot be read ({reason})", where=path, remedy=_COPY_AGAIN)
 
 
 def _check_real(components: int, kind: str, path: Path) -> None:
@@ -108,14 +114,43 @@ def _affine(image: Any, path: Path | None) -> np.ndarray:
 
 
 def _unit_mm(path: Path | None) -> float:
-    """Return the unit of space that an NRRD header names, in mm; SimpleITK does not look at it."""
-    if path is None or path.suffix.lower() not in (".nrrd", ".nhdr"):
+    """Return the unit of space that an NRRD or MetaImage header names, in mm; SimpleITK does not look at it."""
+    if path is None:
         return 1.0
+    fields = _fields(path)
+    names = set(re.findall(r'"([^"]*)"', fields.get("space units", ""))) | {fields.get("distanceunits", "")}
+    known = {name.strip().lower() for name in names} - {""}
+    return _UNITS_MM.get(known.pop(), 1.0) if len(known) == 1 else 1.0
+
+
+def _fields(path: Path) -> dict[str, str]:
+    """Return the fields of an NRRD or MetaImage header by their names in small letters; nothing for other files."""
     with path.open("rb") as file:
-        head = file.read(65536).partition(b"\n\n")[0].decode("latin-1")
-    units = re.search(r"^space units:(.*)$", head, re.MULTILINE | re.IGNORECASE)
-    names = set(re.findall(r'"([^"]*)"', units[1])) - {""} if units else set()
-    return _UNITS_MM.get(names.pop().strip().lower(), 1.0) if len(names) == 1 else 1.0
+        head = file.read(_HEAD).replace(b"\r\n", b"\n")
+    if path.suffix.lower() in (".nrrd", ".nhdr"):
+        text, separator = head.partition(b"\n\n")[0], ":"
+    else:
+        before, key, after = head.partition(b"ElementDataFile")
+        text, separator = before + key + after.partition(b"\n")[0], "="
+    pairs = (line.partition(separator) for line in text.decode("latin-1").splitlines())
+    return {name.strip().lower(): value.lstrip("=").strip() for name, found, value in pairs if found}
+
+
+def _check_size(size: Sequence[int], components: int, path: Path) -> None:
+    """Refuse a header that claims more voxels than its file can hold, before memory is asked for."""
+    fields = _fields(path)
+    there = path.stat().st_size
+    data = fields.get("data file", fields.get("datafile", fields.get("elementdatafile", "LOCAL")))
+    if data.upper() != "LOCAL":
+        if not (path.parent / data).is_file():  # a list or a pattern of files, or a fault that the reader names
+            return
+        there += (path.parent / data).stat().st_size
+    encoding = fields.get("encoding", "gzip" if fields.get("compresseddata", "").lower() == "true" else "raw").lower()
+    factor = next((most for name, most in _MOST_PACKED.items() if encoding.startswith(name)), 1)
+    claimed = math.prod(size) * components
+    if claimed > there * factor:  # at least a byte each
+        what = f"its header claims {' x '.join(map(str, size))} voxels, its file has {there} bytes"
+        raise UserError(f"{what}: cut off, or no such volume", where=path, remedy=_COPY_AGAIN)
 
 
 def _header(image: Any, array: np.ndarray, affine: np.ndarray) -> nib.Nifti1Header | None:
@@ -161,7 +196,11 @@ def read_segments(path: Path) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
         path: the file, possibly cropped to what is drawn.
     """
     sitk = _simple_itk(path)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
     try:
+        reader.ReadImageInformation()
+        _check_size(reader.GetSize(), reader.GetNumberOfComponents(), path)
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
         raise _unreadable(error, path) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import nibabel as nib
 import numpy as np
 
 from unia_med.data.io.nifti import new_header, stored_voxels
-from unia_med.data.io.nifti_file import READ_ERRORS, unreadable
+from unia_med.data.io.nifti_file import READ_ERRORS, check_size, unreadable
 from unia_med.data.io.volume import Volume
 
 
@@ -35,11 +36,14 @@ def read_mgh_header(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
         path: `.mgz` or `.mgh`.
     """
     image = _opened(path)
-    return tuple(image.shape), np.asarray(image.affine, np.float64)
+    return tuple(int(size) for size in image.shape), np.asarray(image.affine, np.float64)
 
 
 def _opened(path: Path) -> Any:
     try:
-        return nib.freesurfer.MGHImage.from_filename(path)
+        image = nib.freesurfer.MGHImage.from_filename(path)
+        shape = tuple(int(size) for size in image.shape)
+        check_size(math.prod(shape) * image.get_data_dtype().itemsize, path, shape)
+        return image
     except READ_ERRORS as error:
         raise unreadable(error, path, "MGH") from error

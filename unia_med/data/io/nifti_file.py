@@ -78,7 +78,7 @@ def open_nifti(path: Path, keep_open: bool = False) -> NiftiFile:
         _check_real(dtype, path)
         shape = trimmed(header.get_data_shape())
         offset = int(header.get_data_offset())
-        _check_size(offset + math.prod(shape) * dtype.itemsize, voxels, shape)
+        check_size(offset + math.prod(shape) * dtype.itemsize, voxels, shape)
         slope, intercept = header.get_slope_inter()
         spec = (shape, dtype, offset, 1.0 if slope is None else slope, 0.0 if intercept is None else intercept)
         stored = ArrayProxy(_readable(voxels), spec, keep_file_open=keep_open)
@@ -241,8 +241,17 @@ def _check_real(dtype: np.dtype, path: Path) -> None:
     raise UserError(f"{found} voxels, expected one real number per voxel", where=path, remedy=remedy)
 
 
-def _check_size(claimed: int, path: Path, shape: tuple[int, ...]) -> None:
-    """Refuse a header that claims more voxels than the file can hold, before memory is asked for."""
+def check_size(claimed: int, path: Path, shape: tuple[int, ...]) -> None:
+    """Refuse a header that claims more voxels than the file can hold, before memory is asked for.
+
+    Args:
+        claimed: bytes of header and voxels.
+        path: the file with the voxels, gzipped or not.
+        shape: for the message.
+
+    Raises:
+        ValueError: it does.
+    """
     there = path.stat().st_size
     with path.open("rb") as file:
         compressed = file.read(2) == _GZIP

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from unia_med.data.dataset import CaseDataset
 
 _LOG = logging.getLogger(__name__)
+_SHOWN = 5  # names of cases in a message
 
 
 @dataclass(frozen=True)
@@ -94,22 +95,31 @@ def load_weak_labels(
         return None
     merged: dict[str, np.ndarray] = {}
     for source in config.labels:
-        count, taught = 0, False
+        count, silent = 0, []
         for case, drawing in _drawings(dataset, cases, config, source, seed):
             labels, count = _on_grid(case, drawing, config, source), count + 1
             # Boxes that are not filled determine the background alone: what lies outside of them.
             said = labels != IGNORE if source.kind == "boxes" else (labels != BACKGROUND) & (labels != IGNORE)
-            taught = taught or bool(said.any())
+            silent += [] if said.any() else [case.name]
             before = merged.get(case.name)
             merged[case.name] = labels if before is None else np.where(before == IGNORE, labels, before)
-        if count and not taught and source.source == "files":
-            what = f"none of the {source.kind} of {count} volumes has a pixel of a class, so they teach nothing"
-            raise UserError(what, where="data.labels", remedy="Name the right files, or set values of this entry")
+        if silent and (source.source == "files" or source.kind == "masks"):
+            _tell_silent(silent, count, source)
         how = "" if source.fill == "none" else f", completed by {source.fill}"
         _LOG.info("%s of %d of %d volumes%s", source.kind, count, len(cases), how)
     if config.groups:
         merged = {case: group_labels(labels, config.classes, config.groups) for case, labels in merged.items()}
     return merged
+
+
+def _tell_silent(silent: Sequence[str], count: int, source: LabelSource) -> None:
+    """Name the cases whose labels hold no class; where that is all of them, nothing could be learned."""
+    if len(silent) == count and source.source == "files":
+        what = f"none of the {source.kind} of {count} volumes has a pixel of a class, so they teach nothing"
+        raise UserError(what, where="data.labels", remedy="Name the right files, or set values of this entry")
+    shown = ", ".join(silent[:_SHOWN]) + (", ..." if len(silent) > _SHOWN else "")
+    what = "the %s of %d of %d volumes hold no pixel of a class (%s): right where there is none, else check the files"
+    _LOG.warning(what, source.kind, len(silent), count, shown)
 
 
 def load_label_tags(
