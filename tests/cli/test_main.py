@@ -145,3 +145,24 @@ def test_phantom_writes_patients(tmp_path: Path) -> None:
     assert len(list((tmp_path / "hearts").rglob("*_gt.nii.gz"))) == 2
     again = run_cli("phantom", "--output", str(tmp_path / "hearts"), "--patients", "1")
     assert again.returncode == 2 and "Traceback" not in again.stderr
+
+
+def test_a_tilde_that_the_shell_left_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    parse = cli.build_parser().parse_args
+    args = parse(["predict", "--model=~/runs/a", "--input=~/scans", "--output=~/masks"])
+    cli.expand_homes(args)
+    model = args.model[0] if isinstance(args.model, list) else args.model
+    assert str(model) == str(tmp_path / "runs" / "a")
+    assert (args.input, args.output) == (tmp_path / "scans", tmp_path / "masks")
+    args = parse(["train", "--config=~/a.yaml", "--from=~/runs/a", "--output=~/b"])
+    cli.expand_homes(args)
+    assert (str(args.config), args.start_from, args.output) == (
+        str(tmp_path / "a.yaml"),
+        str(tmp_path / "runs" / "a"),
+        tmp_path / "b",
+    )
+    args = parse(["predict", "--model", "~odd~", "--input", "a~b", "--output", "~masks"])
+    cli.expand_homes(args)
+    model = args.model[0] if isinstance(args.model, list) else args.model
+    assert (model, str(args.input), str(args.output)) == ("~odd~", "a~b", "~masks")

