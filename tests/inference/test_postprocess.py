@@ -13,6 +13,7 @@ from unia_med.inference.postprocess import (
     keep_largest_components,
     postprocess,
 )
+from unia_med.localise.pieces import largest_piece
 
 ROWS, COLUMNS = np.ogrid[:41, :37]
 
@@ -226,3 +227,13 @@ def test_the_input_is_not_changed() -> None:
     before = dirty.copy()
     postprocess(dirty)
     np.testing.assert_array_equal(dirty, before)
+
+
+def test_more_pieces_than_16_bits_count() -> None:
+    mask = np.zeros((400, 400, 2), bool)
+    mask[::2, ::2, 0] = True  # 40,000 voxels that touch nothing
+    assert largest_piece(mask).sum() == 1
+    wide = np.zeros((800, 400, 1), bool)
+    wide[::2, ::2, 0] = True
+    wide[:2, 1, 0] = True
+    assert wide.sum() > 1 << 16 and largest_piece(wide).sum() == 4  # three in a row and the one below

@@ -50,9 +50,9 @@ def postprocess(
     if slice_gaps:
         part[...] = fill_slice_gaps(part)
     if largest_component == "foreground":
-        part[...] = keep_largest_components(part, together=True)
+        _without_small_pieces(part, None, together=True)
     elif largest_component:
-        part[...] = keep_largest_components(part, None if largest_component is True else largest_component)
+        _without_small_pieces(part, None if largest_component is True else largest_component, together=False)
     if fill_holes:
         part[...] = fill_slice_holes(part)
     return cleaned
@@ -68,12 +68,17 @@ def keep_largest_components(
         values: the classes that are cleaned; None for all.
         together: keep the largest part of all classes taken as one instead.
     """
-    kept = np.array(labels)
+    return _without_small_pieces(np.array(labels), values, together)
+
+
+def _without_small_pieces(labels: np.ndarray, values: Sequence[int] | None, together: bool) -> np.ndarray:
+    """Do what `keep_largest_components` does, in the array itself: large volumes leave no room for copies."""
     touching = ndimage.generate_binary_structure(labels.ndim, labels.ndim)
     chosen = [value for value in _classes(labels) if values is None or value in values]
-    for mask in [labels != BACKGROUND] if together else [labels == value for value in chosen]:
-        kept[mask & ~largest_piece(mask, touching)] = BACKGROUND
-    return kept
+    for mask in [labels != BACKGROUND] if together else (labels == value for value in chosen):  # one at a time
+        mask ^= largest_piece(mask, touching)
+        labels[mask] = BACKGROUND
+    return labels
 
 
 def fill_slice_holes(labels: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ def largest_piece(mask: np.ndarray, structure: np.ndarray | None = None) -> np.n
         mask: bool, of any number of axes; a mask of one piece, or of none, is returned as it is.
         structure: which neighbours are connected, as in `scipy.ndimage.label`; None: those that share a face.
     """
-    pieces, count = ndimage.label(mask, structure)
+    pieces, count = _numbered(mask, structure)
     if count < 2:
         return mask
     sizes = np.zeros(count + 1, np.int64)
@@ -24,3 +24,14 @@ def largest_piece(mask: np.ndarray, structure: np.ndarray | None = None) -> np.n
         sizes += np.bincount(part, minlength=count + 1)
     largest: np.ndarray = pieces == 1 + int(sizes[1:].argmax())
     return largest
+
+
+def _numbered(mask: np.ndarray, structure: np.ndarray | None) -> tuple[np.ndarray, int]:
+    """Return the number of each voxel's piece, and how many there are; in 16 bits where these are enough."""
+    pieces = np.empty(mask.shape, np.uint16)
+    try:
+        return pieces, int(ndimage.label(mask, structure, output=pieces))
+    except RuntimeError:  # more than 65535 pieces
+        del pieces
+    found, count = ndimage.label(mask, structure)
+    return found, int(count)
