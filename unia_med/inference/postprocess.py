@@ -18,6 +18,7 @@ from unia_med.localise.pieces import largest_piece
 # A hole below this share of the class's own area in the slice is noise. A larger one in a class that surrounds
 # another class (a shell round a core) may be that other class, missed, and filling it would be a new error.
 SMALL_HOLE = 0.1
+_SLICES = 16  # whose holes are looked for at once, which takes many copies
 
 
 def postprocess(
@@ -132,8 +133,13 @@ def _classes(labels: np.ndarray) -> list[int]:
 def _enclosed(mask: np.ndarray) -> np.ndarray:
     """Voxels outside ``mask`` from which no in-slice path leads to the slice's border."""
     within_slice = ndimage.generate_binary_structure(2, 1)[:, :, None]
-    room = np.pad(mask, ((1, 1), (1, 1), (0, 0)))  # so that a class at the border of the box encloses nothing there
-    return ndimage.binary_fill_holes(room, structure=within_slice)[1:-1, 1:-1] & ~mask
+    inside = np.zeros_like(mask)
+    for first in range(0, mask.shape[2], _SLICES):
+        some = mask[:, :, first : first + _SLICES]
+        room = np.pad(some, ((1, 1), (1, 1), (0, 0)))  # so that a class at the border of the box encloses nothing there
+        filled = ndimage.binary_fill_holes(room, structure=within_slice)[1:-1, 1:-1]
+        inside[:, :, first : first + _SLICES] = filled & ~some
+    return inside
 
 
 def _holes(labels: np.ndarray, inside: np.ndarray) -> np.ndarray:
