@@ -113,22 +113,6 @@ def test_two_processes_train_the_weights_and_scores_of_one_with_the_batch_of_bot
 
 
 @pytest.mark.slow
-def test_predict_writes_one_summary_of_all_processes(tmp_path: Path) -> None:
-    from unia_med.cardiac.phantom.dataset import write_dataset
-
-    write_dataset(tmp_path / "hearts", patients=2, seed=0)
-    arguments = ["predict", "--model", "cardiac-sax", "--input", str(tmp_path / "hearts"), "--device", "cpu"]
-    for processes in (1, 2):
-        done = launched(processes, *arguments, "--output", str(tmp_path / str(processes)))
-        assert done.returncode == 0, done.stderr[-3000:]
-    one, two = (
-        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir() if path.suffix in (".csv", ".json")}
-        for name in "12"
-    )
-    assert {"summary.csv", "classes.json"} <= set(one) and one == two
-
-
-@pytest.mark.slow
 def test_a_killed_process_ends_the_others(tmp_path: Path) -> None:
     from unia_med.cardiac.phantom.dataset import write_dataset
 
