@@ -212,12 +212,10 @@ def _stream(line: str) -> TextIO:
 
 
 def _tracked(cases: Predictions) -> Iterable[Case]:
-    from rich.progress import track
-
     from unia_med.distributed import is_main
+    from unia_med.progress import tracked
 
-    quiet = not (sys.stdout.isatty() and is_main())
-    return track(cases, "predicting", total=len(cases), disable=quiet, transient=True)
+    return tracked(cases, "predicting", len(cases), quiet=not is_main())
 
 
 def _looked_at(case: Case, debug: bool) -> Case:

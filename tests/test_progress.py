@@ -1,0 +1,23 @@
+"""Progress: lines in a file now and then, nothing of short work, every item passed on."""
+
+from __future__ import annotations
+
+import pytest
+
+from unia_med import progress
+
+
+def test_a_line_every_ten_seconds_and_none_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter(range(0, 1000, 4))  # seconds: four per item
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    assert list(progress.tracked(iter("abcdef"), "predicting", 6)) == list("abcdef")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["predicting: 3 of 6, about 12 s left"]
+
+
+def test_short_or_quiet_work_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(progress.tracked([1, 2], "reading", 2)) == [1, 2]
+    assert list(progress.tracked([1, 2], "reading", 2, quiet=True)) == [1, 2]
+    assert capsys.readouterr() == ("", "")
