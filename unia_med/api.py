@@ -29,6 +29,7 @@ def load(
     tta: bool = False,
     postprocess: bool = True,
     uncertainty: str | None = None,
+    runtime: str = "torch",
 ) -> Model:
     """Return a trained model, its weights loaded, to be called on images.
 
@@ -39,6 +40,7 @@ def load(
         tta: average over several views of each slice: slower.
         postprocess: clean the masks.
         uncertainty: `entropy` or `network`; None takes what the run's config says.
+        runtime: what computes the network: `torch`, or `onnx` or `openvino` (extras of these names), on the CPU.
 
     Raises:
         UserError: no such model, or one that cannot be loaded.
@@ -47,7 +49,7 @@ def load(
         >>> model = load("runs/acdc")  # doctest: +SKIP
         >>> model("scan.nii.gz").mask  # doctest: +SKIP
     """
-    model = opened(source, device, tta=tta, postprocess=postprocess, uncertainty=uncertainty)
+    model = opened(source, device, tta=tta, postprocess=postprocess, uncertainty=uncertainty, runtime=runtime)
     model.predictor  # noqa: B018  loaded now, so that what is wrong with it is said here
     return model
 
@@ -68,6 +70,7 @@ def predict(
     names: Names = "seg",
     rtstruct: bool = False,
     device: str = "auto",
+    runtime: str | None = None,
 ) -> Predictions:
     """Return an iterator over cases, each predicted when it is asked for; a bad one carries its `error`.
 
@@ -87,6 +90,7 @@ def predict(
         names: how results are called: `seg` for `NAME_seg`; `nnunet` as nnU-Net calls the labels of an image.
         rtstruct: with `output`, write DICOM RTSTRUCT next to the SEG of a series.
         device: as in `load`, for a model that is not loaded yet.
+        runtime: as in `load`; None takes the model as it is.
 
     Raises:
         UserError: no image, no usable model, or arguments that contradict each other.
@@ -96,6 +100,7 @@ def predict(
     """
     from unia_med.inference.batch import Predictions
     from unia_med.inference.results import called
+    from unia_med.inference.runtime import check_runtime
 
     target = None if output is None else Path(output)
     if target is not None and target.exists() and not target.is_dir():
@@ -103,7 +108,10 @@ def predict(
     if skip_existing and target is None:
         raise UserError("there is no folder to look in", where="skip_existing", remedy="Name it with output=")
     asked = {"tta": tta, "postprocess": postprocess, "uncertainty": _known_uncertainty(uncertainty)}
-    chosen = opened(model, device).with_options(**{name: value for name, value in asked.items() if value is not None})
+    asked["runtime"] = runtime
+    source = opened(model, device, runtime=runtime or "torch")  # a model is returned as it is
+    chosen = source.with_options(**{name: value for name, value in asked.items() if value is not None})
+    check_runtime(chosen.options.runtime, chosen.options.device)
     found = called(_images(chosen, images, target, split, series), names)
     return Predictions(chosen, found, target, bool(uncertainty), skip_existing, spacing_mm, names, rtstruct, shard)
 
@@ -297,6 +305,7 @@ def opened(
     tta: bool = False,
     postprocess: bool = True,
     uncertainty: str | None = None,
+    runtime: str = "torch",
 ) -> Model:
     """Return a model whose weights are loaded when they are first needed; a model is returned as it is.
 
@@ -304,12 +313,15 @@ def opened(
     """
     from unia_med.build import resolve_device
     from unia_med.inference.model import Model, Options
+    from unia_med.inference.runtime import check_runtime
     from unia_med.sources import trained_source
 
     if isinstance(source, Model):
         return source
     kind = _known_uncertainty(uncertainty)
-    return Model(trained_source(source), Options(resolve_device(device), tta, postprocess, kind))
+    chosen = resolve_device("cpu" if device == "auto" and runtime != "torch" else device)
+    check_runtime(runtime, chosen)
+    return Model(trained_source(source), Options(chosen, tta, postprocess, kind, runtime))
 
 
 def configured(

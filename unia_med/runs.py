@@ -224,6 +224,7 @@ class Run:
         tta: bool = False,
         postprocess: bool = True,
         uncertainty: str | None = None,
+        runtime: str = "torch",
     ) -> Predictor:
         """Return what segments images with this run's weights, averaged ones preferred.
 
@@ -232,6 +233,7 @@ class Run:
             tta: average over several views, see `Predictor`.
             postprocess: clean the masks.
             uncertainty: `entropy` or `network`, in place of the config's `inference.uncertainty`.
+            runtime: `torch`, or `onnx` or `openvino`, which compute on the CPU.
 
         Raises:
             UserError: no checkpoint, or one that is damaged, holds code, or does not fit the config.
@@ -244,7 +246,7 @@ class Run:
             if uncertainty not in UNCERTAINTIES:
                 raise UserError(f"unknown uncertainty '{uncertainty}'", remedy=suggestion(uncertainty, UNCERTAINTIES))
             config = _with_inference(config, uncertainty=uncertainty)
-        return Predictor(method, config, device, tta=tta, postprocess=postprocess)
+        return Predictor(method, config, device, tta=tta, postprocess=postprocess, runtime=runtime)
 
     def method(self) -> Method:
         """Return the trained method with its weights, on the CPU.

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from unia_med.bundle.export import export_bundle
-from unia_med.bundle.onnx import TOLERANCE, missing_packages, run_onnx, write_onnx
 from unia_med.bundle.source import network_source, network_weights
 from unia_med.bundle.trace import trace_prediction
 from unia_med.errors import UserError
+from unia_med.inference.onnx import TOLERANCE, missing_packages, run_onnx, write_onnx
 from unia_med.methods.base import Batch, Method, Prediction
 from unia_med.registry import METHODS
 from unia_med.runs import Run

@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from unia_med.bundle.average import about, averaged
 from unia_med.bundle.card import card, settings_text
 from unia_med.bundle.carried import write_carried
-from unia_med.bundle.onnx import INSTALL, TOLERANCE, missing_packages, run_onnx, write_onnx
 from unia_med.bundle.source import network_source, network_weights
 from unia_med.bundle.steps import require_whole
 from unia_med.bundle.templates import filled_json, filled_text, template
@@ -34,6 +33,7 @@ from unia_med.data.io.orientation import AXIS_CODES
 from unia_med.engine.checkpoint import load_checkpoint
 from unia_med.errors import UserError
 from unia_med.files import writing_in
+from unia_med.inference.onnx import INSTALL, TOLERANCE, missing_packages, run_onnx, write_onnx
 from unia_med.methods.base import Method
 from unia_med.runs import Run
 from unia_med.tensors import with_layout

@@ -102,6 +102,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--tta", action="store_true", help="average over several views of each slice: slower")
     parser.add_argument("--no-postprocess", action="store_true", help="masks as the network gives them")
+    parser.add_argument(
+        "--runtime",
+        choices=("torch", "onnx", "openvino"),
+        default="torch",
+        help="what computes the network (default: torch); onnx and openvino, extras of these names, compute on the CPU "
+        "and convert the network first, which takes 10 to 20 s: for hundreds of images",
+    )
     parser.add_argument("--rtstruct", action="store_true", help="write DICOM RTSTRUCT (contours) next to each SEG")
     add_device(parser)
 
@@ -118,7 +125,8 @@ def run(args: argparse.Namespace) -> int:
     from unia_med import api, distributed
     from unia_med.build import resolve_device
 
-    device = distributed.device_of_this_process(resolve_device(args.device))
+    where = "cpu" if args.device == "auto" and args.runtime != "torch" else args.device
+    device = distributed.device_of_this_process(resolve_device(where))
     with distributed.process_group(device):
         cases = api.predict(
             args.model,
@@ -134,6 +142,7 @@ def run(args: argparse.Namespace) -> int:
             names=args.names,
             rtstruct=args.rtstruct,
             device=str(device),
+            runtime=args.runtime,
         )
         _announce(cases)
         mine = [_looked_at(case, args.debug) for case in _tracked(cases)]

@@ -107,7 +107,13 @@ class Bundle:
         return float(found[0][0]) if found else None
 
     def predictor(
-        self, device: Any = "cpu", *, tta: bool = False, postprocess: bool = True, uncertainty: str | None = None
+        self,
+        device: Any = "cpu",
+        *,
+        tta: bool = False,
+        postprocess: bool = True,
+        uncertainty: str | None = None,
+        runtime: str = "torch",
     ) -> BundlePredictor:
         """Return what segments, with its weights loaded.
 
@@ -116,11 +122,13 @@ class Bundle:
             tta: must be False; a bundle has one way to predict.
             postprocess: must be True; a bundle cleans masks as its config says.
             uncertainty: None or `entropy`.
+            runtime: must be `torch`; what computes is for the bundle to say.
 
         Raises:
             UserError: another way is asked for, or the bundle cannot be loaded.
         """
         wanted = {"tta": tta, "postprocess=False": not postprocess, "uncertainty=network": uncertainty == "network"}
+        wanted[f"runtime={runtime}"] = runtime != "torch"
         for name, asked in wanted.items():
             if asked:
                 what = f"{name} is for runs; a bundle predicts as its own configs/inference.json says"

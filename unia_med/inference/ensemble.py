@@ -99,7 +99,13 @@ class Ensemble:
         return found
 
     def predictor(
-        self, device: Any = "cpu", *, tta: bool = False, postprocess: bool = True, uncertainty: str | None = None
+        self,
+        device: Any = "cpu",
+        *,
+        tta: bool = False,
+        postprocess: bool = True,
+        uncertainty: str | None = None,
+        runtime: str = "torch",
     ) -> EnsemblePredictor:
         """Return what segments, with the weights of all members loaded.
 
@@ -108,6 +114,7 @@ class Ensemble:
             tta: average each member over several views.
             postprocess: clean the masks.
             uncertainty: None or `entropy`.
+            runtime: of each member.
 
         Raises:
             UserError: the networks' own uncertainty is asked for, or a member that cannot be loaded or averaged.
@@ -115,7 +122,7 @@ class Ensemble:
         if uncertainty == "network":
             what = "the networks' own uncertainty maps are not averaged; an ensemble has the entropy of its mean"
             raise UserError(what, where="--uncertainty network", remedy="Use --uncertainty entropy, or one model")
-        loaded = [_averageable(member, device, tta) for member in self.members]
+        loaded = [_averageable(member, device, tta, runtime) for member in self.members]
         return EnsemblePredictor(loaded, self.cleaning, postprocess)
 
 
@@ -224,8 +231,9 @@ def _with_names(steps: Mapping[str, Any], classes: Sequence[str]) -> dict[str, A
     return {**steps, "largest_component": named}
 
 
-def _averageable(member: Trained, device: Any, tta: bool) -> Averageable:
-    found: Any = member.predictor(device, tta=tta, postprocess=True, uncertainty=None)  # it cleans no probabilities
+def _averageable(member: Trained, device: Any, tta: bool, runtime: str) -> Averageable:
+    # It cleans no probabilities.
+    found: Any = member.predictor(device, tta=tta, postprocess=True, uncertainty=None, runtime=runtime)
     averageable: Averageable = found
     return averageable
 

@@ -73,7 +73,11 @@ class Seen:
         """
         tokens = getattr(output, "tokens", None)
         if isinstance(tokens, Tensor) and tokens.ndim == 4:
-            self._features.append(tokens.detach().float().mean((2, 3)).cpu().numpy())
+            self.mean_features(tokens.detach().float().mean((2, 3)))
+
+    def mean_features(self, features: Tensor) -> None:
+        """Note features (B, E), averaged over each slice of a batch."""
+        self._features.append(features.cpu().numpy())
 
     def cleaned(self, before: np.ndarray, after: np.ndarray) -> None:
         """Note labels before and after post-processing."""
@@ -229,5 +233,10 @@ def watch_features(method: torch.nn.Module, seen: Seen) -> Any:
         method: a trained method.
         seen: takes the notes.
     """
-    backbone = next((m for name, m in method.named_modules() if name.rpartition(".")[2] == "backbone"), None)
+    backbone = backbone_of(method)
     return None if backbone is None else backbone.register_forward_hook(seen.features)
+
+
+def backbone_of(method: torch.nn.Module) -> torch.nn.Module | None:
+    """Return the backbone of a method, or None where it has none."""
+    return next((m for name, m in method.named_modules() if name.rpartition(".")[2] == "backbone"), None)

@@ -82,7 +82,9 @@ class Trained(Protocol):
     def weights(self) -> Mapping[str, str]:
         """Hash of the weights by the name of the model; several of an ensemble."""
 
-    def predictor(self, device: Any, *, tta: bool, postprocess: bool, uncertainty: str | None) -> Segments:
+    def predictor(
+        self, device: Any, *, tta: bool, postprocess: bool, uncertainty: str | None, runtime: str
+    ) -> Segments:
         """Return what segments, with its weights loaded."""
 
 
@@ -95,12 +97,14 @@ class Options:
         tta: average over several views of each slice.
         postprocess: clean the masks.
         uncertainty: `entropy`, `network`, or None for what the run's config says.
+        runtime: `torch`, `onnx` or `openvino`.
     """
 
     device: Any = "cpu"
     tta: bool = False
     postprocess: bool = True
     uncertainty: str | None = None
+    runtime: str = "torch"
 
 
 class Model:
@@ -126,6 +130,7 @@ class Model:
             tta=self.options.tta,
             postprocess=self.options.postprocess,
             uncertainty=self.options.uncertainty,
+            runtime=self.options.runtime,
         )
 
     @property

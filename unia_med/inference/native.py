@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from unia_med.data.grid.plane import Placement
 from unia_med.data.io.volume import Volume
-from unia_med.inference.reassemble import PlaneMap
+from unia_med.inference.reassemble import PlaneMap, plane_map
+from unia_med.labels import BACKGROUND
 
 _NATIVE = 1 << 23
 """Numbers of native probabilities in memory at once, at least those of a slice."""
@@ -64,3 +66,15 @@ def sliced(slices: Tensor) -> np.ndarray:
         slices: (z, X, Y).
     """
     return slices.permute(1, 2, 0).contiguous().numpy()
+
+
+def native_labels(labels: Tensor, placement: Placement) -> np.ndarray:
+    """Return labels (X, Y, Z) uint8 on a volume's own grid.
+
+    Args:
+        labels: (Z, H, W) on the network's grid.
+        placement: where that grid lies in the volume.
+    """
+    values = sorted(set(labels.unique().tolist()) | {BACKGROUND})  # background first: it takes what is not seen
+    native = plane_map(placement)(torch.stack([(labels == value).float() for value in values], 1))
+    return sliced(torch.tensor(values, dtype=torch.uint8)[native.max(1).indices])

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from unia_med.config.schema import GridConfig, RunConfig
-from unia_med.data.grid.plane import Placement
 from unia_med.data.grid.transforms import as_tensor, intensity_ranges, place_image, scaled, to_slices
 from unia_med.data.io.channels import ChannelFiles
 from unia_med.data.io.frames import FrameSource, open_volume
@@ -22,15 +21,15 @@ from unia_med.data.io.suffixes import is_image
 from unia_med.data.io.volume import Volume, without_voxels
 from unia_med.errors import UserError
 from unia_med.inference.likeness import Seen, watch_features
-from unia_med.inference.native import Prepared, Slab, brought_back, sliced
+from unia_med.inference.native import Prepared, Slab, brought_back, native_labels, sliced
 from unia_med.inference.postprocess import postprocess as clean
 from unia_med.inference.reassemble import plane_map
+from unia_med.inference.runtime import ConvertedMethod, check_runtime
 from unia_med.inference.tta import predict_views
 from unia_med.inference.uncertainty import apply_temperature, normalised_entropy
 from unia_med.inference.walker import decide_unsure
-from unia_med.labels import BACKGROUND
 from unia_med.localise.dense_crf import CrfSettings, dense_crf
-from unia_med.methods.base import Batch, Method
+from unia_med.methods.base import Batch, Method, Prediction
 from unia_med.tensors import with_layout
 
 LOG = logging.getLogger(__name__)
@@ -82,9 +81,10 @@ class Predictor:
         device: where to compute.
         tta: average over the views of ``inference.tta``, or, where these are the plain slice alone, over three scales.
         postprocess: clean masks as ``inference.postprocess`` says.
+        runtime: what computes the network: `torch`, or `onnx` or `openvino` on the CPU, with the weights of now.
 
     Raises:
-        UserError: ``inference.samples`` asks for draws that the method cannot make.
+        UserError: ``inference.samples`` asks for draws that the method or the runtime cannot make.
     """
 
     def __init__(
@@ -95,7 +95,9 @@ class Predictor:
         *,
         tta: bool = False,
         postprocess: bool = True,
+        runtime: str = "torch",
     ) -> None:
+        check_runtime(runtime, device, config.inference.samples)
         self.method = with_layout(method.to(device=device), torch.channels_last)
         self.device = torch.device(device)
         self.settings = config.inference
@@ -115,6 +117,7 @@ class Predictor:
         if self.settings.samples and not method.samples_features:
             what = f"the method {config.method.name} has no Gaussian features to draw from"
             raise UserError(what, where="inference.samples", remedy="Set it to 0")
+        self._converted = None if runtime == "torch" else ConvertedMethod(self.method, runtime)
 
     def open(self, path: Path) -> FrameSource:
         """Return an image of the kind that this predictor knows: a volume, one of several channels, or a cine.
@@ -129,7 +132,7 @@ class Predictor:
     def watching(self) -> Iterator[Seen]:
         """Give what notes the image that is predicted meanwhile: one image, of one frame or more."""
         self._seen = seen = Seen()
-        handle = watch_features(self.method, seen)
+        handle = watch_features(self.method, seen) if self._converted is None else None
         try:
             yield seen
         finally:
@@ -225,7 +228,7 @@ class Predictor:
                 batch = Batch(prepared.slices[part], torch.from_numpy(tags[part]), labels=weak).to(self.device)
                 for name, found in self.method.label_maps(batch).items():
                     parts.setdefault(name, []).append(found.cpu())
-        native = {name: _native_labels(torch.cat(found), prepared.placement) for name, found in parts.items()}
+        native = {name: native_labels(torch.cat(found), prepared.placement) for name, found in parts.items()}
         return {name: self._turned_back(found, stored) for name, found in native.items()}
 
     def predict_slices(self, slices: Tensor) -> Tensor:
@@ -349,26 +352,27 @@ class Predictor:
         return views
 
     def _predict_view(self, view: Tensor, network: bool) -> Tensor:
-        samples = self.settings.samples
-        found = self.method.predict_samples(view, samples) if samples else self.method.predict(view)
+        found = self._predicted(view)
         probabilities = found.probabilities.float()
         if not network:
             return probabilities
         doubt = found.uncertainty.float().unsqueeze(1)
         return torch.cat((probabilities, 1 - doubt, doubt), 1)
 
+    def _predicted(self, view: Tensor) -> Prediction:
+        if self._converted is None:
+            samples = self.settings.samples
+            return self.method.predict_samples(view, samples) if samples else self.method.predict(view)
+        found, features = self._converted.predict(view)
+        if self._seen is not None and features is not None:
+            self._seen.mean_features(features)
+        return found
+
 
 def _views(config: RunConfig) -> tuple[bool, tuple[float, ...]]:
     flips, scales = config.inference.tta.flips, tuple(config.inference.tta.scales)
     plain = not flips and scales == (1.0,)
     return flips, DEFAULT_SCALES if plain else scales
-
-
-def _native_labels(labels: Tensor, placement: Placement) -> np.ndarray:
-    """(X, Y, Z) labels on the volume's own grid of (Z, H, W) on the network's."""
-    values = sorted(set(labels.unique().tolist()) | {BACKGROUND})  # background first: it takes what is not seen
-    native = plane_map(placement)(torch.stack([(labels == value).float() for value in values], 1))
-    return sliced(torch.tensor(values, dtype=torch.uint8)[native.max(1).indices])
 
 
 def _described(grid: GridConfig) -> str:
