@@ -14,6 +14,7 @@ from unia_med.cardiac.phantom import dataset
 from unia_med.cardiac.phantom.dataset import write_dataset
 from unia_med.cardiac.phantom.patients import GROUPS
 from unia_med.errors import UserError
+from unia_med.files import _STAGING
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +107,6 @@ def test_generator_does_not_import_torch() -> None:
 
 
 def test_leftovers_of_a_killed_call_are_removed_and_stop_nothing(tmp_path: Path) -> None:
-    (tmp_path / f"{dataset._STAGING}abc" / "patient001").mkdir(parents=True)
+    (tmp_path / f"{_STAGING}abc" / "patient001").mkdir(parents=True)
     write_dataset(tmp_path, patients=1, seed=5)
     assert [path.name for path in tmp_path.iterdir()] == ["patient001"]
