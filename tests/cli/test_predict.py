@@ -186,7 +186,7 @@ def test_inputs_are_checked_before_the_weights(
         ("bad.nii.gz", "bad.nii.gz"),
         ("notes.txt", "NIfTI, NRRD or MetaImage"),
         ("empty", "holds no volume"),
-        ("masks", "only 1 masks"),
+        ("masks", "holds no image, only 1 files n"),
     ):
         assert predict(run, tmp_path / source, tmp_path / "out") == 2
         assert said in capsys.readouterr().err
@@ -197,7 +197,7 @@ def test_two_images_of_one_name_are_refused(run: Path, tmp_path: Path, capsys: p
     save_image(tmp_path / "data" / "scan.nii.gz")
     save_image(tmp_path / "data" / "scan.nii")
     assert predict(run, tmp_path / "data", tmp_path / "out") == 2
-    assert "scan_seg.nii.gz" in capsys.readouterr().err
+    assert "would have results of the name scan" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -322,4 +322,4 @@ def test_linked_folders_are_searched_and_the_rest_is_counted(
     assert predict(run, tmp_path / "in", tmp_path / "out") == 0
     assert sorted(path.name for path in (tmp_path / "out").rglob("*_seg.nii.gz")) == ["a_seg.nii.gz", "b_seg.nii.gz"]
     told = capsys.readouterr().err
-    assert "found 2 images, left out 2: " in told and "1 linked to nothing" in told and "1 named like a mask" in told
+    assert "found 2 images, left out 2: " in told and "1 linked to nothing" in told and "1 named like labels or results" in told

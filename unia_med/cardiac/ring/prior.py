@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
+from pydantic import Field
+
 from unia_med.config.section import Section
 from unia_med.priors.base import PriorVolume, ScoringPrior
 
@@ -15,7 +17,10 @@ if TYPE_CHECKING:
 
 
 class RingPriorConfig(Section):
-    """No settings: LV and myocardium are found by contrast, the RV by a vote over the data set."""
+    """LV and myocardium are found by contrast, the RV by a vote over the data set."""
+
+    weight: float = Field(0.3, ge=0, le=1)
+    """Weight in the mean with other priors, which know more of the anatomy; alone it counts fully."""
 
 
 class RingPrior(ScoringPrior[RingPriorConfig]):
@@ -26,8 +31,8 @@ class RingPrior(ScoringPrior[RingPriorConfig]):
 
     @property
     def weight(self) -> float | None:
-        """Weight in the mean with other priors, which know more of the anatomy; alone it counts fully."""
-        return 0.3
+        """The setting `weight`."""
+        return self.settings.weight
 
     def scores(self, volumes: Sequence[PriorVolume], grid: GridConfig) -> Iterator[np.ndarray]:
         """Yield the scores of each volume, see `ScoringPrior.scores`."""
