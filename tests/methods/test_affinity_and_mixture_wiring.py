@@ -102,6 +102,20 @@ def test_the_walk_starts_where_it_should_and_ends_as_published(affinity: str, mo
     torch.testing.assert_close(found, walked / walked.sum(1, keepdim=True), atol=1e-4, rtol=1e-3)
 
 
+def test_a_class_that_the_classifier_does_not_find_is_not_walked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its activation map says, which reaches 1 in every slice."""
+    method = _affinitynet()
+    _with_output(method, 6, monkeypatch)
+    maps = torch.rand(2, 2, *GRID, generator=torch.Generator().manual_seed(6))
+    logits = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
+    monkeypatch.setattr(method.classifier, "forward", lambda images: (logits, maps))
+    with torch.no_grad():
+        found = method.predict(torch.rand(2, 1, 32, 40))
+    peaks = found.probabilities[:, 1:].amax((2, 3))
+    assert torch.equal(peaks > 0, logits > 0)
+    torch.testing.assert_close(found.uncertainty, 1 - found.probabilities.amax(1))
+
+
 def _fitted(ratio: float, rounds: int = 1) -> Tensor:
     """Centre of class 1 in a strip: one labelled pixel at 0, three unlabelled at 1 of which the network is sure."""
     features = torch.tensor([[[[0.0, 1.0, 1.0, 1.0, 9.0]]]])
@@ -235,3 +249,16 @@ def test_aalr_hands_its_settings_to_the_affinity_loss(monkeypatch: pytest.Monkey
     method._adaptive_affinity(logits, targets)
     assert seen[0][0] is logits and seen[0][1] is targets.labels and seen[0][2] is targets.confidence
     assert list(seen[0][3]) == [3, 5] and seen[0][4:] == (3.0, 0.2, "mean")
+
+
+def test_aalr_moves_features_towards_centres_that_stand_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = _aalr()
+    batch = Batch(torch.rand(2, 1, 32, 48), torch.ones(2, 3, dtype=torch.int8))
+    batch.labels = torch.randint(0, 4, (2, 32, 48), generator=torch.Generator().manual_seed(1))
+    seen: list[bool] = []
+    centres = method._centres
+    monkeypatch.setattr(
+        method, "_centres", lambda points, *rest: seen.append(points.requires_grad) or centres(points, *rest)
+    )
+    method(batch, 99)
+    assert seen == [False]

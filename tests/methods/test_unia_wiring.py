@@ -456,3 +456,13 @@ def test_what_is_drawn_or_exact_stands_in_every_label_map(needed: str, scored: b
         assert torch.equal(labels[0][free], classes[0][free])
     else:
         assert (labels[:, 30:40, 20:40] == 3).all()
+
+
+def test_tokens_on_borders_teach_no_pair_unless_published() -> None:
+    """Of 64 pixels 36 have one label: less than 0.6 of the token, and still the majority."""
+    labels = torch.zeros(1, *SIZE, dtype=torch.long)
+    labels[0, :4, :8], labels[0, 4, :4] = 1, 1
+    labels[0, 8:16, :8] = 2
+    for method, expected in ((_method(), IGNORE), (_method(preset="published"), 1)):
+        tokens = method.labels.on_tokens(labels, GRID)
+        assert tokens[0, :3, 0].tolist() == [expected, 2, 0]
