@@ -37,6 +37,7 @@ def command(tiny_acdc: Path, tmp_path: Path) -> list[str]:
     return ["train", "--config", str(tmp_path / "full.yaml"), "--set", f"data.root={tiny_acdc}"]
 
 
+@pytest.mark.slow
 def test_folds_one_by_one_become_one_model(
     command: list[str], tiny_acdc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -79,7 +79,9 @@ def test_a_killed_run_resumes_from_its_checkpoint(run_program: Program, tmp_path
     _assert_same(whole, tmp_path / "parts")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_signals_end_with_a_checkpoint_and_their_exit_code(
     number: signal.Signals, code: int, run_program: Program, tmp_path: Path
 ) -> None:

@@ -25,7 +25,12 @@ from unia_med.methods.base import Batch
 from unia_med.methods.label_plan import label_plan
 from unia_med.methods.pseudo_labels import PseudoLabels
 
-CONFIGS = [path.name for path in shipped_configs() if load_config(path).method.name == "unia"]
+_LARGE = ("voc.yaml", "voc_published.yaml", "coco.yaml")  # half a minute each: photographs of 320 pixels and more
+CONFIGS = [
+    pytest.param(path.name, marks=pytest.mark.slow if path.name in _LARGE else ())
+    for path in shipped_configs()
+    if load_config(path).method.name == "unia"
+]
 FIELD_MM = 240.0
 CLASSES = 4
 
