@@ -69,30 +69,19 @@ def dicom_files() -> ModuleType:
     """The module `tests/data/dicom_files.py`, which writes synthetic series; without pydicom the test is left out."""
     pytest.importorskip("pydicom")
     pytest.importorskip("highdicom")
-    spec = importlib.util.spec_from_file_location("dicom_files", Path(__file__).with_name("data") / "dicom_files.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return _test_data("dicom_files")
 
 
 @pytest.fixture(scope="session")
 def photographs() -> ModuleType:
     """The module `tests/data/photographs.py`, which makes tiny folders in the layouts of VOC and COCO."""
-    path = Path(__file__).with_name("data") / "photographs.py"
-    spec = importlib.util.spec_from_file_location("photographs", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return _test_data("photographs")
 
 
 @pytest.fixture(scope="session")
 def monai_chain() -> ModuleType:
     """The module `tests/data/monai_chain.py`, MONAI's own transforms from file to grid and back."""
-    path = Path(__file__).with_name("data") / "monai_chain.py"
-    spec = importlib.util.spec_from_file_location("monai_chain", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return _test_data("monai_chain")
 
 
 @pytest.fixture(scope="session")
@@ -143,3 +132,11 @@ def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray = TINY_AFFINE)
     image.set_qform(affine, code=1)
     nib.save(image, path)
     return path
+
+
+def _test_data(name: str) -> ModuleType:
+    """Return the module `tests/data/NAME.py`; tests are no package, so that it is loaded by its path."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("data") / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
