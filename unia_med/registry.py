@@ -66,8 +66,8 @@ MEASUREMENTS: dict[str, str] = {"heart": "unia_med.cardiac.results:measure_resul
 """Functions that measure what `predict` wrote into a folder: (folder, classes) to lines for the user."""
 
 REPORT_SECTIONS: dict[str, str] = {"heart": "unia_med.cardiac.section:heart_section"}
-"""Functions that measure a patient's masks for the report: (patient, predicted, true, classes) and, of masks that
-lie in a folder, that folder, to a `report.quantities.PatientFindings`."""
+"""Functions that measure a patient's masks for the report: (patient, predicted, true, classes), their folder or None,
+and frame numbers that the user names, by event, to a `report.quantities.PatientFindings`."""
 
 
 def with_installed(kind_table: Mapping[str, str], group: str) -> dict[str, str]:

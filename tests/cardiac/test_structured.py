@@ -70,7 +70,11 @@ def test_numbers_and_what_they_point_to(masks: tuple, dicom_files: ModuleType) -
     dataset = pydicom.dcmread(folder / "p_sr.dcm")
     full, empty = 3 * 100 * VOXEL_ML, 3 * 36 * VOXEL_ML
     right, wall = 3 * 40 * VOXEL_ML, 3 * (16 * 16 - 100) * VOXEL_ML
-    found = {(code, unit): value for code, value, unit in numbers(dataset.ContentSequence) if code != "118565006"}
+    found = {
+        (code, unit): value
+        for code, value, unit in numbers(dataset.ContentSequence)
+        if code not in ("118565006", "122445")
+    }
     assert found == pytest.approx(
         {
             ("8821-1", "mL"): full,
@@ -113,6 +117,43 @@ def test_numbers_and_what_they_point_to(masks: tuple, dicom_files: ModuleType) -
     }
     images = {item.sop_uid for frame in series.stack.grid[:2] for item in frame}
     assert evidence == images | {str(seg.SOPInstanceUID) for seg in objects.values()}
+
+
+def test_the_wall_by_segment(masks: tuple) -> None:
+    """Codes are those of pydicom's dictionary of CID 3717; numbers those of the table next to the masks."""
+    import csv
+
+    import highdicom
+    from pydicom.sr.codedict import codes
+
+    from unia_med.cardiac.segments import NAMES
+
+    series, folder, _ = masks
+    list(measure_results(folder, CLASSES))
+    rows = list(csv.DictReader((folder / "indices_segments.csv").open()))
+    table = {(row["segment"], phase): row[f"thickness_{phase.lower()}_mm"] for row in rows for phase in ("ED", "ES")}
+    known = {code.value: code.meaning for code in codes.cid3717.concepts.values()}
+    report = highdicom.sr.srread(folder / "p_sr.dcm")
+    found = {}
+    for group in report.content.get_image_measurement_groups():
+        if "AHA segment" not in group.tracking_identifier:
+            continue
+        _, _, number, *_, phase = group.tracking_identifier.split()
+        (site,), (measurement,) = group.finding_sites, group.get_measurements()
+        words, meaning = NAMES[int(number) - 1].split(), known[site.value.value].lower()
+        assert site.value.scheme_designator == "SCT" and words[-1] in meaning and words[0] in meaning
+        assert (measurement.name.value, measurement.unit.value) == ("122445", "mm")
+        found[number, phase] = measurement.value
+        images = {item.referenced_sop_instance_uid for item in group.source_images}
+        assert images == {item.sop_uid for item in series.stack.grid[0 if phase == "ED" else 1]}
+    assert len(found) == len({key for key, value in table.items() if value}) >= 30
+    for key, value in found.items():
+        assert value == pytest.approx(float(table[key]), abs=1e-3)
+    groups = report.content.get_volumetric_roi_measurement_groups()
+    muscle = next(group for group in groups if group.tracking_identifier == "MYO at ED")
+    means = [m.value for m in muscle.get_measurements() if m.name.value == "122445"]
+    (row,) = csv.DictReader((folder / "indices.csv").open())
+    assert means == pytest.approx([float(row[f"wall_thickness_{name}_ed_mm"]) for name in ("mean", "max")], abs=1e-3)
 
 
 def test_a_corrected_mask_gets_no_report_that_points_to_the_old_object(masks: tuple) -> None:

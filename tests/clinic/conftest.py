@@ -49,15 +49,32 @@ def heart(radius: float) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def written(dicom_files: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """Objects of single images, each slice in a series of its own."""
+    root, image = tmp_path_factory.mktemp("clinic"), numbers()
+    dicom_files.write_series(root / "p", image, series_per_slice=True)
+    return _written(root, dicom_files.true_affine())
+
+
+@pytest.fixture(scope="session")
+def of_enhanced(dicom_files: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """Objects of one enhanced multi-frame object."""
+    root, image = tmp_path_factory.mktemp("enhanced"), numbers()
+    dicom_files.write_enhanced(root / "p", image)
+    return _written(root, dicom_files.true_affine())
+
+
+def numbers() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 900, (36, 30, 5, 2)).astype(np.int16)
+
+
+def _written(root: Path, affine: np.ndarray) -> Written:
+    """Write what `predict` leaves of the images in `root / "p"`."""
     from unia_med.cardiac.results import measure_results
     from unia_med.data.io.dicom.objects import ObjectWriter
     from unia_med.data.io.dicom.rtstruct import RtStructWriter
     from unia_med.data.io.dicom.seg import SegWriter
     from unia_med.data.io.dicom.series import find_series
 
-    root = tmp_path_factory.mktemp("clinic")
-    image = np.random.default_rng(0).integers(0, 900, (36, 30, 5, 2)).astype(np.int16)
-    dicom_files.write_series(root / "p", image, series_per_slice=True)
     series, labels, out = find_series(root / "p"), [heart(8.0), heart(6.0)], root / "out"
 
     def write(writer: ObjectWriter) -> list[Path]:
@@ -71,7 +88,7 @@ def written(dicom_files: ModuleType, tmp_path_factory: pytest.TempPathFactory) -
     mask.set_data_dtype(np.uint8)
     nibabel.save(mask, out / "p_seg.nii.gz")
     list(measure_results(out, CLASSES))
-    return Written(root / "p", segs, contours, out / "p_sr.dcm", labels, dicom_files.true_affine())
+    return Written(root / "p", segs, contours, out / "p_sr.dcm", labels, affine)
 
 
 def needs(program: str, package: str) -> str:

@@ -22,8 +22,11 @@ def run(*command: str | Path, **options: Any) -> str:
     return done.stdout + done.stderr
 
 
-def test_dciodvfy_finds_no_error(written: Any, program: Callable[[str, str], str]) -> None:
-    dciodvfy = program("dciodvfy", "dicom3tools")
+@pytest.mark.parametrize("source", ["written", "of_enhanced"])
+def test_dciodvfy_finds_no_error(
+    source: str, request: pytest.FixtureRequest, program: Callable[[str, str], str]
+) -> None:
+    dciodvfy, written = program("dciodvfy", "dicom3tools"), request.getfixturevalue(source)
     kinds = {
         "Segmentation": written.segs[0],
         "RTStructureSet": written.contours[0],
@@ -52,11 +55,14 @@ def planes(written: Any, frame: int) -> dict[int, dict[int, np.ndarray]]:
     return {c: {z: (labels[:, :, z] == c).T for z in range(labels.shape[2])} for c in range(1, len(CLASSES) + 1)}
 
 
+@pytest.mark.parametrize("source", ["written", "of_enhanced"])
 @pytest.mark.parametrize("frame", [0, 1])
-def test_simpleitk_reads_the_planes_of_a_segmentation(written: Any, frame: int) -> None:
+def test_simpleitk_reads_the_planes_of_a_segmentation(source: str, request: pytest.FixtureRequest, frame: int) -> None:
     """GDCM below SimpleITK unpacks the bits; where each plane lies is in the functional groups."""
     import pydicom
     import SimpleITK as sitk
+
+    written = request.getfixturevalue(source)
 
     stored = sitk.GetArrayFromImage(sitk.ReadImage(str(written.segs[frame]))).astype(bool)
     groups = pydicom.dcmread(written.segs[frame], stop_before_pixels=True).PerFrameFunctionalGroupsSequence

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 SECRETS = ("DOE^JANE", "SECRET-4711", "19470203", "19991231", "Dr^Hidden")
@@ -106,6 +106,48 @@ def write_series(
             dataset.save_as(path, enforce_file_format=True)
             written[z, t] = path
     return written
+
+
+def write_enhanced(folder: Path, array: np.ndarray, *, file_per_slice: bool = False, seed: int = 3) -> None:
+    """Write (X, Y, Z, T) as one enhanced MR object, or one per slice in a series each, frames in an order of their own.
+
+    Args:
+        folder: made when missing.
+        array: integers of 16 bits, stored as they are; slope 2 and intercept 5 are stated.
+        file_per_slice: as some scanners do.
+        seed: shuffles the frames.
+    """
+    study, frame_of_reference = generate_uid(), generate_uid()
+    for number in range(array.shape[2] if file_per_slice else 1):
+        dataset = _dataset(array[:, :, 0, 0].T)
+        dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.4.1"
+        slices = [number] if file_per_slice else range(array.shape[2])
+        order = np.random.default_rng(seed).permutation([(z, t) for z in slices for t in range(array.shape[3])])
+        plane, measures, shared = Dataset(), Dataset(), Dataset()
+        plane.ImageOrientationPatient, measures.PixelSpacing = dataset.ImageOrientationPatient, dataset.PixelSpacing
+        measures.SliceThickness = 8
+        shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [plane], [measures]
+        for name in ("ImageOrientationPatient", "PixelSpacing", "SliceThickness"):
+            delattr(dataset, name)
+        dataset.SharedFunctionalGroupsSequence = [shared]
+        dataset.PerFrameFunctionalGroupsSequence = [_functional_groups(z, t) for z, t in order]
+        dataset.NumberOfFrames, dataset.InstanceNumber = len(order), 1
+        dataset.StudyInstanceUID, dataset.FrameOfReferenceUID = study, frame_of_reference
+        dataset.SeriesInstanceUID, dataset.SeriesNumber = generate_uid(), 3 + number
+        dataset.PixelData = b"".join(np.ascontiguousarray(array[:, :, z, t].T).tobytes() for z, t in order)
+        folder.mkdir(parents=True, exist_ok=True)
+        dataset.save_as(folder / f"E{number}", enforce_file_format=True)
+
+
+def _functional_groups(z: int, t: int) -> Dataset:
+    """Those of one frame of an enhanced object: place, time, scale."""
+    item, place, heart, scale = Dataset(), Dataset(), Dataset(), Dataset()
+    place.ImagePositionPatient = [f"{v:.8g}" for v in ORIGIN + SPACING[2] * z * NORMAL]
+    heart.NominalCardiacTriggerDelayTime = 25.0 * t
+    scale.RescaleSlope, scale.RescaleIntercept = 2, 5
+    item.PlanePositionSequence, item.CardiacSynchronizationSequence = [place], [heart]
+    item.PixelValueTransformationSequence = [scale]
+    return item
 
 
 def plane_of(normal: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray]:

@@ -77,3 +77,16 @@ def test_stated_phases_count(folder: Path) -> None:
     assert report_masks(folder, images, CLASSES, folder / "report.html")
     page = (folder / "report.html").read_text()
     assert "<dt>ED</dt><dd>frame 3</dd>" in page and "<dt>ES</dt><dd>frame 7</dd>" in page
+
+
+def test_phases_stated_on_the_page_win(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for ending in ("", "_seg"):
+        nibabel.save(nibabel.Nifti1Image(heart(7), AFFINE), folder / f"p_frame03{ending}.nii.gz")
+    arguments = ["report", str(folder), "--data", str(folder), "--es"]
+    assert main([*arguments, "p=3"]) == 0 and "no case" not in capsys.readouterr().err
+    assert "<dt>ES</dt><dd>frame 3</dd>" in (folder / "report.html").read_text()
+    assert main([*arguments, "nobody=3"]) == 0
+    assert "there is no case nobody" in capsys.readouterr().err
+    assert main([*arguments, "p=5"]) == 0
+    page = (folder / "report.html").read_text()
+    assert "ES is said to be frame 5, which is not here" in page and "<dt>ES</dt><dd>frame 7</dd>" in page

@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 
 from unia_med.cardiac.bulls_eye import bulls_eye
+from unia_med.cardiac.cases import NOTHING_STATED, PHASES
 from unia_med.cardiac.indices import FOUND, CardiacIndices, PhaseChoice, measure
 from unia_med.cardiac.plausible import refuse_impossible, unusual
 from unia_med.cardiac.table import TABLE
@@ -29,6 +30,7 @@ def heart_section(
     true: Mapping[int, Volume],
     classes: Sequence[str],
     folder: Path | None = None,
+    stated: Mapping[str, int] = NOTHING_STATED,
 ) -> PatientFindings:
     """Return a patient's indices; nothing where the classes hold no left ventricle.
 
@@ -39,6 +41,7 @@ def heart_section(
         classes: names without background.
         folder: of the masks; `indices.csv` in it, as `unia-med cardiac --ed --es` writes it, says which frames are ED
             and ES.
+        stated: number of the frame at "ED" and at "ES", as a reader of the page says; it wins.
     """
     values = {name.upper() if name.upper() in _PARTS else name: value for value, name in enumerate(classes, start=1)}
     if "LV" not in values:
@@ -49,11 +52,12 @@ def heart_section(
     except UserError:  # a true mask without a left ventricle
         truth = None
     try:
-        found = _measured(predicted, values, _stated(patient, numbers, folder))
+        found = _measured(predicted, values, _choice(patient, numbers, folder, stated))
     except UserError as error:
         missing = tuple(_quantities(None, truth)) if truth is not None else ()
         return PatientFindings(_folded(patient, f"<p>{escape(error.what)}</p>"), missing, (error.what,))
-    strange = tuple(unusual(found))
+    absent = (f"{phase} is said to be frame {n}, which is not here" for phase, n in stated.items() if n not in numbers)
+    strange = (*absent, *unusual(found))
     notes = "".join(f'<p class="note">Look again: {escape(text)}.</p>' for text in strange)
     parts = (_table(found, truth, numbers), notes, _curve(found, truth, numbers), _segments(patient, found))
     return PatientFindings(_folded(patient, "".join(parts)), tuple(_quantities(found, truth)), strange)
@@ -63,15 +67,21 @@ def _folded(patient: str, body: str) -> str:
     return f"<details><summary>{escape(patient)}: volumes, wall and bull's eyes</summary>{body}</details>"
 
 
-def _stated(patient: str, numbers: Sequence[int], folder: Path | None) -> PhaseChoice:
-    """Return the phases of a patient in the table next to the masks; those that are not there are found."""
+def _choice(patient: str, numbers: Sequence[int], folder: Path | None, stated: Mapping[str, int]) -> PhaseChoice:
+    """Return the phases that are stated, else those of the table next to the masks; others are found."""
+    known = {**_in_table(patient, folder), **stated}
+    places = {phase: numbers.index(number) for phase, number in known.items() if number in numbers}
+    return PhaseChoice(places.get("ED"), places.get("ES"))
+
+
+def _in_table(patient: str, folder: Path | None) -> dict[str, int]:
     table = None if folder is None else folder / TABLE
     if table is None or not table.is_file():
-        return FOUND
+        return {}
     with table.open(newline="", encoding="utf-8") as file:
         row = next((row for row in csv.DictReader(file) if row.get("case") == patient), {})
-    frames = (int(text) if (text := row.get(name) or "").isdigit() else None for name in ("ed_frame", "es_frame"))
-    return PhaseChoice(*(numbers.index(frame) if frame in numbers else None for frame in frames))
+    cells = {phase: row.get(f"{phase.lower()}_frame") or "" for phase in PHASES}
+    return {phase: int(text) for phase, text in cells.items() if text.isdigit()}
 
 
 def _measured(frames: Mapping[int, Volume], values: Mapping[str, int], choice: PhaseChoice = FOUND) -> CardiacIndices:

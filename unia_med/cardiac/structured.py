@@ -9,7 +9,8 @@ import numpy as np
 
 from unia_med.cardiac.cases import MaskCase, MeasuredCase
 from unia_med.cardiac.indices import VentricleIndices
-from unia_med.cardiac.terms import CODES
+from unia_med.cardiac.segments import NAMES
+from unia_med.cardiac.terms import CODES, SEGMENT_CODES
 from unia_med.data.io.dicom.label_objects import read_dicom_labels
 from unia_med.data.io.dicom.measurement_report import Coded, Group, Quantity, write_measurement_report
 from unia_med.data.io.dicom.seg import SegWriter
@@ -25,6 +26,9 @@ _PERCENT = Coded("%", "UCUM", "percent")
 _VOLUME = Coded("118565006", "SCT", "Volume")
 _EF = Coded("70822001", "SCT", "Cardiac ejection fraction")
 _MASS = Coded("18087-7", "LN", "Left Ventricle Mass")
+_MM = Coded("mm", "UCUM", "millimeter")
+_THICKNESS = Coded("122445", "DCM", "Wall Thickness")
+_MEAN, _MAXIMUM = Coded("373098007", "SCT", "Mean"), Coded("56851009", "SCT", "Maximum")
 _PHASES = {"ED": Coded("416190007", "SCT", "End diastole"), "ES": Coded("416430001", "SCT", "End Systole")}
 _VOLUMES = {
     ("LV", "ED"): Coded("8821-1", "LN", "Left Ventricular ED Volume"),
@@ -64,7 +68,7 @@ def write_report(
         objects = _written(case, found, values, series, path.parent)
     if objects is None:
         return None
-    groups = [*_segment_groups(found, objects, values), *_function_groups(found)]
+    groups = [*_segment_groups(found, objects, values), *_function_groups(found), *_wall_groups(found, objects)]
     write_measurement_report(groups, list(dict.fromkeys(objects.values())), path)
     return path
 
@@ -133,11 +137,32 @@ def _segment_groups(found: MeasuredCase, objects: Mapping[str, Path], values: Ma
                 continue
             volume = curves[name][index]
             quantities = [Quantity(_VOLUME, volume, _ML, f"{name} volume at {phase}")]
-            if name == "MYO" and phase == "ED" and found.indices.mass_g is not None:
-                quantities.append(Quantity(_MASS, found.indices.mass_g, _GRAM, "Myocardial mass"))
+            if name == "MYO" and phase == "ED":
+                quantities += _of_muscle(found)
             if (name, phase) in _VOLUMES:
                 quantities.append(Quantity(_VOLUMES[name, phase], volume, _ML, f"{name} {phase}V"))
             yield Group(f"{name} at {phase}", _site(name), tuple(quantities), _PHASES[phase], (file, values[name]))
+
+
+def _of_muscle(found: MeasuredCase) -> Iterator[Quantity]:
+    """Yield mass and thickness of the myocardium at ED."""
+    if found.indices.mass_g is not None:
+        yield Quantity(_MASS, found.indices.mass_g, _GRAM, "Myocardial mass")
+    if found.indices.wall is not None:
+        yield Quantity(_THICKNESS, found.indices.wall.mean_mm, _MM, "Mean wall thickness at ED", _MEAN)
+        yield Quantity(_THICKNESS, found.indices.wall.max_mm, _MM, "Largest wall thickness at ED", _MAXIMUM)
+
+
+def _wall_groups(found: MeasuredCase, objects: Mapping[str, Path]) -> Iterator[Group]:
+    """Yield the thickness of the AHA's segments 1 to 17 at each phase; segments that no slice shows are left out."""
+    by_phase = {"ED": found.indices.segments_ed_mm, "ES": found.indices.segments_es_mm}
+    for phase, file in objects.items():
+        for number, thickness in enumerate(by_phase[phase] or (), start=1):
+            if thickness is not None:
+                label = f"AHA segment {number} ({NAMES[number - 1]}) at {phase}"
+                quantity = Quantity(_THICKNESS, thickness, _MM, f"{label}: wall thickness", _MEAN)
+                code, meaning = SEGMENT_CODES[number - 1]
+                yield Group(label, Coded(code, "SCT", meaning), (quantity,), _PHASES[phase], images_of=file)
 
 
 def _function_groups(found: MeasuredCase) -> Iterator[Group]:

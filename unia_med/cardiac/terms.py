@@ -15,6 +15,27 @@ CODES = {
 }
 """SNOMED CT code and meaning by class name in capitals (DICOM PS3.16, CID 7151)."""
 
+SEGMENT_CODES = (
+    ("264850008", "left ventricle basal anterior segment"),
+    ("396482007", "left ventricle basal anteroseptal segment"),
+    ("396646008", "left ventricle basal inferoseptal segment"),
+    ("264846001", "left ventricle basal inferior segment"),
+    ("396652009", "left ventricle basal inferolateral segment"),
+    ("396654005", "left ventricle basal anterolateral segment"),
+    ("264848000", "left ventricle mid anterior segment"),
+    ("396647004", "left ventricle mid anteroseptal segment"),
+    ("396649001", "left ventricle mid inferoseptal segment"),
+    ("264847005", "left ventricle mid inferior segment"),
+    ("396655006", "left ventricle mid inferolateral segment"),
+    ("396656007", "left ventricle mid anterolateral segment"),
+    ("264844003", "left ventricle apical anterior segment"),
+    ("264845002", "left ventricle apical septal segment"),
+    ("264849008", "left ventricle apical inferior segment"),
+    ("264853005", "left ventricle apical lateral segment"),
+    ("128564006", "Apex of left ventricle"),
+)
+"""SNOMED CT code and meaning of the wall's segments 1 to 17 (DICOM PS3.16, CID 3717)."""
+
 
 def label_note(classes: Sequence[str]) -> str | None:
     """Return a warning where another public model numbers the same classes in another way, else None.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unia_med.cli.options import new_command
+from unia_med.cli.phases import StatedPhases, add_phases
 from unia_med.errors import UserError
 
 if TYPE_CHECKING:
@@ -51,14 +52,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "else RV,MYO,LV as in ACDC)",
     )
     parser.add_argument("--info", type=Path, metavar="DIR", help="folder with PATIENT/Info.cfg, which name ED and ES")
-    for phase in ("ed", "es"):
-        parser.add_argument(
-            f"--{phase}",
-            action="append",
-            default=[],
-            metavar="[CASE=]FRAME",
-            help=f"frame at {phase.upper()}, from 1, of all cases or of one; may be repeated",
-        )
+    add_phases(parser)
     parser.add_argument("--drawings", type=Path, metavar="DIR", help="folder for a bull's eye (SVG) per case and phase")
     parser.add_argument(
         "--sr",
@@ -109,30 +103,6 @@ def run(args: argparse.Namespace) -> int:
     return 1 if faults else 0
 
 
-def parse_frames(texts: Sequence[str], option: str) -> tuple[int | None, dict[str, int]]:
-    """Return the frame of all cases, or None, and frames by case.
-
-    Args:
-        texts: `FRAME` or `CASE=FRAME`; the last of each wins.
-        option: where they were given, for the message.
-
-    Example:
-        >>> parse_frames(["1", "p3=12"], "--ed")
-        (1, {'p3': 12})
-    """
-    everywhere, by_case = None, {}
-    for text in texts:
-        case, _, number = text.rpartition("=")
-        if not number.strip().isdigit() or int(number) == 0 or text.startswith("="):
-            remedy = f"For example {option} 1, or {option} patient003=12"
-            raise UserError(f"{text!r} is neither FRAME nor CASE=FRAME, frames counting from 1", option, remedy)
-        if case:
-            by_case[case.strip()] = int(number)
-        else:
-            everywhere = int(number)
-    return everywhere, by_case
-
-
 Origins = dict[str, "tuple[MaskCase, Mapping[str, int]]"]
 """Files and values of the labels by case."""
 
@@ -145,7 +115,9 @@ def _measure_all(args: argparse.Namespace) -> tuple[list[MeasuredCase], dict[str
     named = None if args.classes is None else _stated_values(args.classes)
     info = None if args.info is None else find_info(args.info)
     cases = find_cases(args.masks)
-    stated = _stated_frames(args, [case.name for case in cases])
+    stated = StatedPhases.read(args)
+    if foreign := stated.foreign(case.name for case in cases):
+        raise foreign
     measured: list[MeasuredCase] = []
     faults: dict[str, str] = {}
     origins: Origins = {}
@@ -154,7 +126,7 @@ def _measure_all(args: argparse.Namespace) -> tuple[list[MeasuredCase], dict[str
             origins[case.name] = case, {}
             values = named if named is not None else _values_of(case, args.masks)
             origins[case.name] = case, values
-            measured.append(measure_case(case, values, info, stated[case.name]))
+            measured.append(measure_case(case, values, info, stated.of(case.name)))
         except UserError as error:
             faults[case.name] = str(error)
     return measured, faults, origins
@@ -196,21 +168,6 @@ def _stated_values(text: str) -> Mapping[str, int]:
     from unia_med.cardiac.cases import parse_classes
 
     return parse_classes(text)
-
-
-def _stated_frames(args: argparse.Namespace, cases: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Frame numbers by case and phase, as --ed and --es say."""
-    found: dict[str, dict[str, int]] = {case: {} for case in cases}
-    for phase in ("ed", "es"):
-        everywhere, by_case = parse_frames(getattr(args, phase), f"--{phase}")
-        if foreign := sorted(set(by_case) - set(cases)):
-            remedy = f"The cases are {', '.join(cases[:5])}{', ...' if len(cases) > 5 else ''}"
-            raise UserError(f"there is no case {', '.join(foreign)}", f"--{phase}", remedy)
-        for case in cases:
-            number = by_case.get(case, everywhere)
-            if number is not None:
-                found[case][phase.upper()] = number
-    return found
 
 
 def _values_of(case: MaskCase, masks: Path) -> Mapping[str, int]:

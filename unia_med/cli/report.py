@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from unia_med.cli.options import add_device, new_command
+from unia_med.cli.phases import StatedPhases, add_phases
 from unia_med.errors import UserError
 
 EXAMPLE = """unia-med report runs/acdc
 unia-med report runs/acdc --data ACDC --output acdc.html --cases 5
-unia-med report masks --data SCANS"""
+unia-med report masks --data SCANS
+unia-med report masks --data SCANS --es patient003=12"""
 
 DETAILS = """
 One self-contained page: scores, measurements and their errors, cases to look at, a slice viewer, what was trained on
@@ -21,7 +24,11 @@ for it, which needs the data: the folder in the run's config, or --data. Without
 so.
 
 Of a folder that `predict` wrote, with --data naming its --input, the page shows the masks: measurements, cases to look
-at and the slice viewer; nothing is predicted."""
+at and the slice viewer; nothing is predicted.
+
+Of hearts, ED and ES are the frames with the largest and the smallest LV, those of indices.csv next to the masks, or
+those of --ed and --es, which change the page alone: tables and DICOM SR are written by `unia-med cardiac`, with the
+same options."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -41,6 +48,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--cases", type=int, default=3, metavar="N", help="patients in the slice viewer, worst to best (default: 3)"
     )
     parser.add_argument("--title", default="", metavar="TEXT", help="of the page (default: classes and data set)")
+    add_phases(parser)
     parser.add_argument("--output", type=Path, metavar="FILE.html", help="the page (default: RUN/report.html)")
     add_device(parser)
 
@@ -55,12 +63,13 @@ def run(args: argparse.Namespace) -> int:
         UserError: no run, no checkpoint, no metrics, or data that was named and cannot be used.
     """
     if (args.run_dir / "summary.csv").is_file() and not (args.run_dir / "config.yaml").exists():
-        return _of_masks(args.run_dir, args.data, args.output or args.run_dir / "report.html")
+        return _of_masks(args.run_dir, args.data, args.output or args.run_dir / "report.html", StatedPhases.read(args))
     from rich.progress import track
 
     from unia_med.report.make import make_report
     from unia_med.runs import Run
 
+    stated = StatedPhases.read(args)
     made = make_report(
         Run.open(args.run_dir),
         args.output,
@@ -69,15 +78,23 @@ def run(args: argparse.Namespace) -> int:
         patients=args.cases,
         device=args.device,
         title=args.title,
+        stated=stated.of,
         track=partial(track, description="predicting", disable=not sys.stdout.isatty(), transient=True),
     )
     if made.missing:
         print(made.missing)
+    _warn(stated, made.patients)
     print(f"written to {made.path} ({made.path.stat().st_size / 1e6:.1f} MB)")
     return 0
 
 
-def _of_masks(folder: Path, data: Path | None, output: Path) -> int:
+def _warn(stated: StatedPhases, patients: Sequence[str]) -> None:
+    """Say that a case was named which is not on the page."""
+    if foreign := stated.foreign(patients):
+        print(f"unia-med: warning: {foreign}", file=sys.stderr)
+
+
+def _of_masks(folder: Path, data: Path | None, output: Path, stated: StatedPhases) -> int:
     from unia_med.data.io.dicom.kind import expected_stack
     from unia_med.evaluation.labels import classes_next_to
     from unia_med.inference.inputs import find_inputs
@@ -89,7 +106,9 @@ def _of_masks(folder: Path, data: Path | None, output: Path) -> int:
         remedy = "Name their images by --data, the --input of predict" if data is None else "Predict again"
         raise UserError(what, where=folder, remedy=remedy)
     images = find_inputs(data, folder, kind=expected_stack(scheme.names))
-    if not report_masks(folder, images, scheme.names, output):
+    shown = report_masks(folder, images, scheme.names, output, stated.of)
+    if not shown:
         raise UserError("holds no image of these masks by name", where=data, remedy="Name the --input of predict")
+    _warn(stated, shown)
     print(f"written to {output} ({output.stat().st_size / 1e6:.1f} MB)")
     return 0

@@ -11,8 +11,8 @@ from unia_med.build import build_dataset, resolve_device
 from unia_med.data.splits import split_cases
 from unia_med.errors import UserError
 from unia_med.files import write_text
-from unia_med.report.cases import choose_patients, examine, frames_of
-from unia_med.report.measured import measured
+from unia_med.report.cases import Measure, choose_patients, examine, frames_of
+from unia_med.report.measured import Stated, measured, nothing_stated
 from unia_med.report.page import ReportContents, render
 from unia_med.report.run_folder import read_run
 from unia_med.report.volumes import PAGE_BYTES, pack, read_layers
@@ -31,10 +31,12 @@ class Report(NamedTuple):
     Attributes:
         path: its file.
         missing: why it shows no cases; one sentence, or empty.
+        patients: that were predicted for it.
     """
 
     path: Path
     missing: str
+    patients: tuple[str, ...] = ()
 
 
 def make_report(
@@ -46,6 +48,7 @@ def make_report(
     patients: int = 3,
     device: str = "auto",
     title: str = "",
+    stated: Stated = nothing_stated,
     track: Callable[[Sequence[CaseFiles]], Iterable[CaseFiles]] = lambda cases: cases,
 ) -> Report:
     """Write one self-contained HTML page about a run.
@@ -58,6 +61,7 @@ def make_report(
         patients: how many are in the slice viewer, from worst to best.
         device: where to predict.
         title: of the page; empty: made from classes and data set.
+        stated: frames that the user names, by patient.
         track: wraps the cases, to show progress.
 
     Raises:
@@ -74,9 +78,12 @@ def make_report(
         config, dataset = found
         masked = _masked_cases(config, dataset, split, contents)
         if masked:
-            _add_cases(contents, run.predictor(resolve_device(device)), config, dataset, masked, split, patients, track)
+            measure = partial(measured, classes=config.data.target_classes, stated=stated)
+            predictor = run.predictor(resolve_device(device))
+            _add_cases(contents, predictor, config, dataset, masked, split, patients, measure, track)
     write_text(path, render(contents))
-    return Report(path, contents.missing)
+    done = contents.examination
+    return Report(path, contents.missing, () if done is None else tuple(sorted(done.findings)))
 
 
 def _check(path: Path, patients: int) -> None:
@@ -116,11 +123,11 @@ def _add_cases(
     cases: list[CaseFiles],
     split: str,
     patients: int,
+    measure: Measure,
     track: Callable[[Sequence[CaseFiles]], Iterable[CaseFiles]],
 ) -> None:
-    classes = config.data.target_classes
     ordered = sorted(cases, key=lambda case: (case.patient, case.frame or 0, case.name))
-    done = examine(predictor, config, dataset, track(ordered), split, partial(measured, classes=classes))
+    done = examine(predictor, config, dataset, track(ordered), split, measure)
     contents.examination = done
     volumes = []
     for patient in (chosen := choose_patients(done, patients)):

@@ -21,7 +21,7 @@ from unia_med.data.io.volume import Volume
 from unia_med.files import write_text
 from unia_med.inference.records import SUMMARY
 from unia_med.inference.results import result_files
-from unia_med.registry import REPORT_SECTIONS, resolve, with_installed
+from unia_med.report.measured import Stated, findings, nothing_stated
 from unia_med.report.page import assemble, viewer
 from unia_med.report.quantities import PatientFindings
 from unia_med.report.volumes import ENTROPY, PAGE_BYTES, PREDICTION, Layers, pack
@@ -34,34 +34,37 @@ Patient = dict[int, tuple[str, FrameSource]]
 """Name and image of a patient's files by frame number."""
 
 
-def report_masks(folder: Path, images: Mapping[str, Any], classes: Sequence[str], output: Path) -> bool:
-    """Write the page, and say whether there was anything to show.
+def report_masks(
+    folder: Path, images: Mapping[str, Any], classes: Sequence[str], output: Path, stated: Stated = nothing_stated
+) -> list[str]:
+    """Write the page, and return the patients on it; none where there is nothing to show.
 
     Args:
         folder: of the masks and their records.
         images: paths or DICOM series by the names of their results; others are passed over.
         classes: of the labels 1, 2, 3, ...
         output: the page.
+        stated: frames that the user names.
     """
     rows = _rows(folder)
     patients = _patients(folder, images)
     if not patients:
-        return False
+        return []
     doubtful = {name for name, row in rows.items() if row.get("review") == "1"}
     order = sorted(patients, key=lambda name: not any(case in doubtful for case, _ in patients[name].values()))
     shown = order[:MOST_PATIENTS]
-    findings = {name: _measured(name, folder, patients[name], classes) for name in order}
+    found = {name: findings(name, _masks(folder, patients[name]), {}, classes, folder, stated) for name in order}
     bodies = {
-        "summary": _summary(folder, [case for name in order for case, _ in patients[name].values()], findings),
-        "flags": _flags(order, patients, doubtful, findings),
-        "measurements": "".join(findings[name].html for name in order),
+        "summary": _summary(folder, [case for name in order for case, _ in patients[name].values()], found),
+        "flags": _flags(order, patients, doubtful, found),
+        "measurements": "".join(found[name].html for name in order),
     }
     volumes = [pack(name, _layers(folder, patients[name]), PAGE_BYTES // len(shown)) for name in shown]
     bodies["viewer"] = viewer(volumes, "Patients that a person should look at come first.")
     write_text(
         output, assemble(f"{', '.join(classes)} in {len(order)} scans", "Predicted masks.", bodies, classes, volumes)
     )
-    return True
+    return order
 
 
 def _rows(folder: Path) -> dict[str, dict[str, str]]:
@@ -96,17 +99,6 @@ def _masks(folder: Path, patient: Patient) -> dict[int, Volume]:
     return frames
 
 
-def _measured(name: str, folder: Path, patient: Patient, classes: Sequence[str]) -> PatientFindings:
-    masks = _masks(folder, patient)
-    table = with_installed(REPORT_SECTIONS, "unia_med.report_sections")
-    found: list[PatientFindings] = [resolve(table, key)(name, masks, {}, classes, folder) for key in table]
-    return PatientFindings(
-        "".join(one.html for one in found),
-        tuple(chain.from_iterable(one.quantities for one in found)),
-        tuple(chain.from_iterable(one.notes for one in found)),
-    )
-
-
 def _layers(folder: Path, patient: Patient) -> list[Layers]:
     """Return what can be looked at of each frame; frames of another shape than the first are left out."""
     frames = list(
@@ -138,13 +130,14 @@ def _as_stored(array: np.ndarray, volume: Volume) -> np.ndarray:
     return orient_array(array, volume.affine, "stored")
 
 
-def _summary(folder: Path, cases: Sequence[str], findings: Mapping[str, PatientFindings]) -> str:
+def _summary(folder: Path, cases: Sequence[str], by_patient: Mapping[str, PatientFindings]) -> str:
     """Return a row of numbers per patient, and where each mask is from."""
-    names = list(dict.fromkeys(one.name for found in findings.values() for one in found.quantities))
-    units = {one.name: one.unit for found in findings.values() for one in found.quantities}
+    names = list(dict.fromkeys(one.name for found in by_patient.values() for one in found.quantities))
+    units = {one.name: one.unit for found in by_patient.values() for one in found.quantities}
     head = "".join(f'<th scope="col">{escape(name)}, {units[name]}</th>' for name in names)
     body = "".join(
-        f'<tr><th scope="row">{escape(patient)}</th>{_cells(found, names)}</tr>' for patient, found in findings.items()
+        f'<tr><th scope="row">{escape(patient)}</th>{_cells(found, names)}</tr>'
+        for patient, found in by_patient.items()
     )
     head = f'<thead><tr><th scope="col">patient</th>{head}</tr></thead>'
     table = f'<table class="numbers">{head}<tbody>{body}</tbody></table>'
@@ -168,12 +161,12 @@ def _origin(folder: Path, case: str) -> str:
 
 
 def _flags(
-    order: Sequence[str], patients: Mapping[str, Patient], doubtful: set[str], findings: Mapping[str, PatientFindings]
+    order: Sequence[str], patients: Mapping[str, Patient], doubtful: set[str], by_patient: Mapping[str, PatientFindings]
 ) -> str:
     reasons = {
         name: [
             *(f"{case}: the network is unsure" for case, _ in patients[name].values() if case in doubtful),
-            *findings[name].notes,
+            *by_patient[name].notes,
         ]
         for name in order
     }

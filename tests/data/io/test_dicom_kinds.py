@@ -6,10 +6,7 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-import pydicom
 import pytest
-from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
 
 from unia_med.data.io.dicom.series import find_series
 
@@ -28,48 +25,15 @@ def test_white_and_black_are_the_right_way_round(
     assert np.array_equal(find_series(tmp_path).frame(0).array.astype(int), top - array.astype(int))
 
 
-def enhanced(dicom_files: ModuleType, folder: Path, array: np.ndarray) -> None:
-    """Write (X, Y, Z, T) as one enhanced MR object, frames in an order of their own."""
-    dicom_files.write_series(folder, array[:, :, :1, 0])
-    (path,) = folder.iterdir()
-    dataset = pydicom.dcmread(path)
-    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.4.1"
-    order = np.random.default_rng(3).permutation([(z, t) for z in range(array.shape[2]) for t in range(array.shape[3])])
-    shared, items = Dataset(), []
-    shared.PlaneOrientationSequence = Sequence([Dataset()])
-    shared.PlaneOrientationSequence[0].ImageOrientationPatient = dataset.ImageOrientationPatient
-    shared.PixelMeasuresSequence = Sequence([Dataset()])
-    shared.PixelMeasuresSequence[0].PixelSpacing = dataset.PixelSpacing
-    shared.PixelMeasuresSequence[0].SliceThickness = 8
-    for z, t in order:
-        item = Dataset()
-        item.PlanePositionSequence = Sequence([Dataset()])
-        place = dicom_files.ORIGIN + dicom_files.SPACING[2] * z * dicom_files.NORMAL
-        item.PlanePositionSequence[0].ImagePositionPatient = [f"{v:.8g}" for v in place]
-        item.CardiacSynchronizationSequence = Sequence([Dataset()])
-        item.CardiacSynchronizationSequence[0].NominalCardiacTriggerDelayTime = 25.0 * t
-        item.PixelValueTransformationSequence = Sequence([Dataset()])
-        item.PixelValueTransformationSequence[0].RescaleSlope = 2
-        item.PixelValueTransformationSequence[0].RescaleIntercept = 5
-        items.append(item)
-    for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"):
-        delattr(dataset, name)
-    dataset.SharedFunctionalGroupsSequence = Sequence([shared])
-    dataset.PerFrameFunctionalGroupsSequence = Sequence(items)
-    dataset.NumberOfFrames = len(order)
-    dataset.PixelData = b"".join(np.ascontiguousarray(array[:, :, z, t].T).tobytes() for z, t in order)
-    dataset.save_as(path)
-
-
 def test_an_enhanced_cine_in_one_file(dicom_files: ModuleType, tmp_path: Path) -> None:
     array = numbers(6, 5, 3, 4)
-    enhanced(dicom_files, tmp_path, array)
+    dicom_files.write_enhanced(tmp_path, array)
     series = find_series(tmp_path)
     assert series.shape == (6, 5, 3, 4) and series.stack.time_step_s == pytest.approx(0.025)
     found = np.stack([series.frame(t).array for t in range(4)], axis=-1)
     assert np.array_equal(found, array.astype(np.float32) * 2 + 5)
     assert np.allclose(series.affine, dicom_files.true_affine(), atol=1e-4)
-    assert "multi-frame" in series.no_segmentation
+    assert series.no_segmentation == ""
 
 
 @pytest.mark.parametrize(("thickness", "noted"), [(8.0, False), (4.0, True), (None, False)])

@@ -129,6 +129,50 @@ def test_joined_series_keep_their_references(dicom_files: ModuleType, tmp_path: 
     assert len({uid for uid, _ in pairs}) == 4
 
 
+@pytest.mark.parametrize("file_per_slice", [False, True])
+def test_objects_of_enhanced_images_point_to_their_frames(
+    dicom_files: ModuleType, tmp_path: Path, file_per_slice: bool
+) -> None:
+    """By the standard's attributes alone: each plane names file and frame, which is the one of its place and time."""
+    import pydicom
+
+    from unia_med.data.io.dicom.rtstruct import RtStructWriter
+
+    array = np.random.default_rng(2).integers(0, 900, (10, 8, 4, 3)).astype(np.uint16)
+    dicom_files.write_enhanced(tmp_path / "s", array, file_per_slice=file_per_slice)
+    files = {str(file.SOPInstanceUID): file for file in map(pydicom.dcmread, (tmp_path / "s").iterdir())}
+    series, frames = find_series(tmp_path / "s"), [random_labels(t) for t in range(3)]
+    paths = write(series, frames, tmp_path / "out")
+
+    def check(source: pydicom.Dataset, t: int) -> int:
+        image = files[source.ReferencedSOPInstanceUID]
+        assert source.ReferencedSOPClassUID == image.SOPClassUID
+        group = image.PerFrameFunctionalGroupsSequence[int(source.ReferencedFrameNumber) - 1]
+        assert group.CardiacSynchronizationSequence[0].NominalCardiacTriggerDelayTime == 25.0 * t
+        place = np.array(group.PlanePositionSequence[0].ImagePositionPatient, float)
+        return round(float((place - dicom_files.ORIGIN) @ dicom_files.NORMAL / dicom_files.SPACING[2]))
+
+    for t, path in enumerate(paths):
+        dataset, found = pydicom.dcmread(path), np.zeros((10, 8, 4), np.uint8)
+        for plane, item in zip(dataset.pixel_array, dataset.PerFrameFunctionalGroupsSequence, strict=True):
+            z = check(item.DerivationImageSequence[0].SourceImageSequence[0], t)
+            found[:, :, z] += plane.T * item.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        np.testing.assert_array_equal(found, frames[t])
+        uids = {
+            i.ReferencedSOPInstanceUID for s in dataset.ReferencedSeriesSequence for i in s.ReferencedInstanceSequence
+        }
+        assert uids == set(files) and dataset.PatientName == "DOE^JANE"
+        stated = [n for item in dataset.SourceImageSequence for n in np.atleast_1d(item.ReferencedFrameNumber)]
+        assert len(stated) == 4
+    with RtStructWriter(series, NAMES) as writer:
+        writer.write(1, frames[1], tmp_path / "r.dcm")
+    contours = pydicom.dcmread(tmp_path / "r.dcm").ROIContourSequence
+    for contour in (one for region in contours for one in region.ContourSequence):
+        first = np.array(contour.ContourData[:3], float)
+        z = check(contour.ContourImageSequence[0], 1)
+        assert (first - dicom_files.ORIGIN) @ dicom_files.NORMAL / dicom_files.SPACING[2] == pytest.approx(z, abs=1e-3)
+
+
 @pytest.mark.parametrize("tag", ["PatientID", "PatientBirthDate", "AccessionNumber", "StudyTime", "PatientSex"])
 def test_sources_without_patient_data(dicom_files: ModuleType, tmp_path: Path, tag: str) -> None:
     dicom_files.write_series(tmp_path / "s", np.zeros((10, 8, 4), np.int16), **{tag: None})

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
 from unia_med.data.io.dicom.stack import Instance
 from unia_med.data.io.dicom.values import number, vector
+
+_ONE_IMAGE = "1.2.840.10008.5.1.4.1.1.4"  # MR Image Storage
+_OF_FRAMES = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "NumberOfFrames", "PixelData")
 
 
 def enhanced_images(dataset: Any, whole: Instance) -> list[Instance]:
@@ -19,6 +23,25 @@ def enhanced_images(dataset: Any, whole: Instance) -> list[Instance]:
     shared = dataset.get("SharedFunctionalGroupsSequence") or [None]
     frames = dataset.PerFrameFunctionalGroupsSequence
     return [_image((own, shared[0]), index, whole) for index, own in enumerate(frames)]
+
+
+def one_image(dataset: Any) -> Any:
+    """Return the header of an enhanced object as that of a file of one image, without place and frames.
+
+    Libraries that derive objects match several source files by their order, but frames of a file by their place alone,
+    which all phases of a cine share.
+
+    Args:
+        dataset: pydicom's, without pixels; it is not changed.
+    """
+    import pydicom
+
+    kept = pydicom.Dataset()
+    for element in dataset:
+        if element.keyword not in _OF_FRAMES and not element.keyword.startswith("Dimension"):
+            kept[element.tag] = deepcopy(element)
+    kept.SOPClassUID = _ONE_IMAGE
+    return kept
 
 
 def _image(groups: tuple[Any, Any], index: int, whole: Instance) -> Instance:
@@ -39,12 +62,17 @@ def _image(groups: tuple[Any, Any], index: int, whole: Instance) -> Instance:
         pixel_spacing_mm=vector(measures, "PixelSpacing", 2),
         slice_spacing_mm=number(measures, "SpacingBetweenSlices") or thickness,
         thickness_mm=thickness,
-        trigger_ms=number(heart, "NominalCardiacTriggerDelayTime"),
+        trigger_ms=_first_number(heart, ("NominalCardiacTriggerDelayTime", "ActualCardiacTriggerDelayTime")),
         temporal_position=number(content, "TemporalPositionIndex"),
         contrast=(*map(str, kind.get("FrameType") or ()), str(echo.get("EffectiveEchoTime"))),
         slope=number(scale, "RescaleSlope") or 1.0,
         intercept=number(scale, "RescaleIntercept") or 0.0,
     )
+
+
+def _first_number(group: Any, names: tuple[str, ...]) -> float | None:
+    found = (number(group, name) for name in names)
+    return next((value for value in found if value is not None), None)
 
 
 def _group(groups: tuple[Any, Any], name: str) -> Any:

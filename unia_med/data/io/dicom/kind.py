@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from unia_med.data.io.dicom.choice import Candidate, choices
+from unia_med.data.io.dicom.candidate import Candidate
+from unia_med.data.io.dicom.choice import choices
+from unia_med.data.io.dicom.join import several_contrasts
 from unia_med.data.io.dicom.stack import SAME_PLACE_MM, Instance, normal_of
 from unia_med.errors import UserError
 from unia_med.registry import STACKS, resolve, with_installed
@@ -147,7 +149,7 @@ def misfit(candidate: Candidate, kind: StackKind) -> str:
         return "slices too far apart"
     if not kind.pixel_mm[0] <= shape.pixel_mm <= kind.pixel_mm[1]:
         return "pixels of another size"
-    if len({item.contrast for item in candidate.instances}) > 1 and shape.phases > 1:
+    if shape.phases > 1 and several_contrasts(candidate.instances):
         return "several contrasts"
     return "inversion recovery" if shape.phases == 1 and first.inversion_ms else ""
 
@@ -203,7 +205,7 @@ def no_fitting(
 
 
 def _listed(some: Mapping[str, Sequence[Candidate]]) -> str:
-    return "; ".join(f"{why} ({', '.join(map(_short, which))})" for why, which in some.items() if which)
+    return "; ".join(f"{why} ({', '.join(dict.fromkeys(map(_short, which)))})" for why, which in some.items() if which)
 
 
 def _short(candidate: Candidate) -> str:

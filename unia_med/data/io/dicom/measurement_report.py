@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from unia_med import __version__
 from unia_med.data.io.dicom.repair import culprit, repaired
 from unia_med.data.io.dicom.scan import import_pydicom, quiet
@@ -48,12 +50,14 @@ class Quantity:
         value: in `unit`.
         unit: of UCUM.
         label: short text for a reader, such as "LV EDV".
+        derivation: how many values became one, such as their mean; None of a single value.
     """
 
     name: Coded
     value: float
     unit: Coded
     label: str
+    derivation: Coded | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class Group:
         quantities: at least one.
         time_point: when in the cycle, or None.
         segment: file of the SEG object and number of the segment that was measured; None of several frames together.
+        images_of: SEG file whose images were measured, where no whole segment was; None: those of all.
     """
 
     label: str
@@ -73,6 +78,7 @@ class Group:
     quantities: tuple[Quantity, ...]
     time_point: Coded | None = None
     segment: tuple[Path, int] | None = None
+    images_of: Path | None = None
 
 
 def write_measurement_report(groups: Sequence[Group], objects: Sequence[Path], path: Path) -> None:
@@ -104,7 +110,7 @@ def _write(groups: Sequence[Group], objects: Sequence[Path], path: Path) -> None
     with quiet():
         segmentations = {file: _read(pydicom, file) for file in objects}
         images = {uid: image for seg in segmentations.values() for uid, image in _images(pydicom, seg)}
-        content = _content(groups, segmentations, images)
+        content = _content(groups, segmentations)
         first = next(iter(segmentations.values()))
         report = highdicom.sr.Comprehensive3DSR(
             evidence=[*segmentations.values(), *images.values()],
@@ -137,6 +143,21 @@ def referenced_images(segmentation: Any) -> Iterator[tuple[str, str, str]]:
             yield str(item.ReferencedSOPClassUID), str(item.ReferencedSOPInstanceUID), str(series.SeriesInstanceUID)
 
 
+def source_frames(segmentation: Any) -> Iterator[tuple[str, str, list[int] | None]]:
+    """Yield SOP class and instance of the images that a SEG was made of, and which frames of a file of several.
+
+    Args:
+        segmentation: pydicom's data set.
+    """
+    everything = [
+        item for one in segmentation.get("ReferencedSeriesSequence", ()) for item in one.ReferencedInstanceSequence
+    ]
+    for item in segmentation.get("SourceImageSequence") or everything:
+        stated = item.get("ReferencedFrameNumber")
+        frames = None if stated is None else [int(number) for number in np.atleast_1d(stated)]
+        yield str(item.ReferencedSOPClassUID), str(item.ReferencedSOPInstanceUID), frames
+
+
 def _read(pydicom: Any, file: Path) -> Any:
     try:
         return repaired(pydicom.dcmread(file))
@@ -156,7 +177,7 @@ def _images(pydicom: Any, segmentation: Any) -> Iterator[tuple[str, Any]]:
         yield sop_uid, image
 
 
-def _content(groups: Sequence[Group], segmentations: dict[Path, Any], images: dict[str, Any]) -> Any:
+def _content(groups: Sequence[Group], segmentations: dict[Path, Any]) -> Any:
     from highdicom import sr
     from pydicom.sr.codedict import codes
 
@@ -169,7 +190,7 @@ def _content(groups: Sequence[Group], segmentations: dict[Path, Any], images: di
     return sr.MeasurementReport(
         observation_context=context,
         procedure_reported=codes.SCT.ImagingProcedure,
-        imaging_measurements=[_group(group, segmentations, images) for group in groups],
+        imaging_measurements=[_group(group, segmentations) for group in groups],
         title=codes.DCM.ImagingMeasurementReport,
     )
 
@@ -181,7 +202,7 @@ def _device_uid() -> str:
     return f"2.25.{uuid.uuid5(uuid.NAMESPACE_DNS, 'unia_med.observer').int}"
 
 
-def _group(group: Group, segmentations: dict[Path, Any], images: dict[str, Any]) -> Any:
+def _group(group: Group, segmentations: dict[Path, Any]) -> Any:
     from highdicom import sr
 
     algorithm = sr.AlgorithmIdentification("unia_med", __version__)
@@ -196,11 +217,12 @@ def _group(group: Group, segmentations: dict[Path, Any], images: dict[str, Any])
         point = sr.TimePointContext(group.time_point.meaning, _code(group.time_point))
         shared["time_point_context"] = point
     if group.segment is None:
-        source = [sr.SourceImageForMeasurementGroup(i.SOPClassUID, i.SOPInstanceUID) for i in images.values()]
+        measured = segmentations.values() if group.images_of is None else [segmentations[group.images_of]]
+        source = [sr.SourceImageForMeasurementGroup(*place) for one in measured for place in source_frames(one)]
         return sr.MeasurementsAndQualitativeEvaluations(**shared, source_images=source)
     file, number = group.segment
     segmentation = segmentations[file]
-    made_of = [sr.SourceImageForSegmentation(kind, uid) for kind, uid, _ in referenced_images(segmentation)]
+    made_of = [sr.SourceImageForSegmentation(*place) for place in source_frames(segmentation)]
     segment = sr.ReferencedSegment(
         segmentation.SOPClassUID, segmentation.SOPInstanceUID, segment_number=number, source_images=made_of
     )
@@ -215,6 +237,7 @@ def _measurement(quantity: Quantity) -> Any:
         value=round(quantity.value, 3),
         unit=_code(quantity.unit),
         tracking_identifier=sr.TrackingIdentifier(identifier=quantity.label),
+        derivation=None if quantity.derivation is None else _code(quantity.derivation),
     )
 
 

@@ -18,6 +18,7 @@ from unia_med.data.io.dicom.repair import repaired
 from unia_med.data.io.dicom.scan import import_pydicom, quiet
 from unia_med.data.io.dicom.seg import COLOURS, known_codes
 from unia_med.data.io.dicom.series import DicomSeries
+from unia_med.data.io.dicom.stack import Instance
 from unia_med.data.io.volume import VolumeInfo
 from unia_med.files import replacing
 
@@ -81,7 +82,7 @@ class RtStructWriter(ObjectWriter):
         dataset.ReferencedFrameOfReferenceSequence = [self._frame_of_reference(sources, index)]
         dataset.StructureSetROISequence = [self._region(number, sources) for number in self._numbers()]
         dataset.RTROIObservationsSequence = [self._observation(number) for number in self._numbers()]
-        dataset.ROIContourSequence = [self._contours(number, sources, labels) for number in self._numbers()]
+        dataset.ROIContourSequence = [self._contours(number, index, labels) for number in self._numbers()]
         return dataset
 
     def _numbers(self) -> range:
@@ -89,8 +90,8 @@ class RtStructWriter(ObjectWriter):
 
     def _frame_of_reference(self, sources: Sequence[Any], index: int) -> Any:
         by_series: dict[str, list[Any]] = defaultdict(list)
-        for instance, source in zip(self._series.stack.grid[index], sources, strict=True):
-            by_series[instance.series_uid].append(self._image(source))
+        for instance in self._series.stack.grid[index]:
+            by_series[instance.series_uid].append(self._image(instance))
         series = [self._item(SeriesInstanceUID=uid, ContourImageSequence=images) for uid, images in by_series.items()]
         study = self._item(
             ReferencedSOPClassUID=_STUDY_CLASS,
@@ -116,16 +117,16 @@ class RtStructWriter(ObjectWriter):
             item.RTROIIdentificationCodeSequence = [concept]
         return item
 
-    def _contours(self, number: int, sources: Sequence[Any], labels: np.ndarray) -> Any:
+    def _contours(self, number: int, index: int, labels: np.ndarray) -> Any:
         colour = [round(255 * part) for part in COLOURS[(number - 1) % len(COLOURS)]]
         found = [
             self._item(
-                ContourImageSequence=[self._image(source)],
+                ContourImageSequence=[self._image(instance)],
                 ContourGeometricType="CLOSED_PLANAR",
                 NumberOfContourPoints=len(points),
                 ContourData=[f"{value:.3f}" for value in points.ravel()],
             )
-            for z, source in enumerate(sources)
+            for z, instance in enumerate(self._series.stack.grid[index])
             for points in self._in_patient(labels[:, :, z] == number, z)
         ]
         item = self._item(ROIDisplayColor=colour, ReferencedROINumber=number)
@@ -140,8 +141,11 @@ class RtStructWriter(ObjectWriter):
             voxels = np.column_stack((outline, np.full(len(outline), z), np.ones(len(outline))))
             yield (voxels @ matrix.T)[:, :3]
 
-    def _image(self, source: Any) -> Any:
-        return self._item(ReferencedSOPClassUID=source.SOPClassUID, ReferencedSOPInstanceUID=source.SOPInstanceUID)
+    def _image(self, instance: Instance) -> Any:
+        item = self._item(ReferencedSOPClassUID=instance.sop_class, ReferencedSOPInstanceUID=instance.sop_uid)
+        if instance.index is not None:
+            item.ReferencedFrameNumber = instance.index + 1
+        return item
 
     def _item(self, **values: Any) -> Any:
         item = self._pydicom.Dataset()

@@ -26,12 +26,12 @@ INSTALL = "Run: pip install pydicom highdicom"
 
 _MARK = b"DICM"
 _TAGS = (
-    "SOPInstanceUID SeriesInstanceUID StudyInstanceUID FrameOfReferenceUID SeriesNumber SeriesDescription Modality "
-    "InstanceNumber Rows Columns ImagePositionPatient ImageOrientationPatient PixelSpacing SpacingBetweenSlices "
-    "SliceThickness TriggerTime TemporalPositionIdentifier TemporalResolution FrameTime NominalInterval "
-    "CardiacNumberOfImages ImageType EchoTime InversionTime DiffusionBValue SequenceVariant NumberOfFrames "
-    "SamplesPerPixel PixelData FloatPixelData DoubleFloatPixelData PhotometricInterpretation RescaleSlope "
-    "RescaleIntercept SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence"
+    "SOPClassUID SOPInstanceUID SeriesInstanceUID StudyInstanceUID FrameOfReferenceUID SeriesNumber SeriesDescription "
+    "Modality InstanceNumber Rows Columns ImagePositionPatient ImageOrientationPatient PixelSpacing "
+    "SpacingBetweenSlices SliceThickness TriggerTime TemporalPositionIdentifier TemporalResolution FrameTime "
+    "NominalInterval CardiacNumberOfImages ImageType EchoTime InversionTime DiffusionBValue SequenceVariant "
+    "NumberOfFrames SamplesPerPixel PixelData FloatPixelData DoubleFloatPixelData PhotometricInterpretation "
+    "RescaleSlope RescaleIntercept SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence"
 ).split()
 """What is read of a header; nothing that identifies a person is among them."""
 
@@ -87,6 +87,7 @@ def _instance(dataset: Any, path: Path) -> Instance:
     contrast += tuple(str(dataset.get(name)) for name in ("EchoTime", "InversionTime", "DiffusionBValue"))
     return Instance(
         path=path,
+        sop_class=str(dataset.get("SOPClassUID", "")),
         sop_uid=str(dataset.SOPInstanceUID),
         series_uid=str(dataset.SeriesInstanceUID),
         study_uid=str(dataset.get("StudyInstanceUID", "")),

@@ -10,8 +10,7 @@ none of it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from copy import deepcopy
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from unia_med.data.io.dicom.objects import ObjectWriter, object_names
 from unia_med.data.io.dicom.repair import repaired
 from unia_med.data.io.dicom.scan import INSTALL, quiet
 from unia_med.data.io.dicom.series import DicomSeries
+from unia_med.data.io.dicom.stack import Instance
 from unia_med.errors import UserError
 from unia_med.files import replacing
 from unia_med.registry import CODES, resolve, with_installed
@@ -73,14 +73,16 @@ class SegWriter(ObjectWriter):
 
     def _write(self, index: int, labels: np.ndarray, path: Path) -> None:
         planes = np.ascontiguousarray(labels.transpose(2, 1, 0))  # (slices, rows, columns)
-        sources = [self._completed(dataset) for dataset in self._series.datasets(index)]
+        instances = self._series.stack.grid[index]
+        sources = [self._completed(*pair) for pair in zip(self._series.datasets(index), instances, strict=True)]
         with quiet():
             segmentation = self._build(sources, planes, index)
-        _refer_to_true_series(segmentation, self._series, index)
+        _refer(segmentation, {str(s.SOPInstanceUID): i for s, i in zip(sources, instances, strict=True)})
         temporary = self._staged.enter_context(replacing(path, ".dcm"))
         with temporary.open("wb") as file, quiet():
             segmentation.save_as(file)
-        if not np.array_equal(read_segmentation(temporary, [source.SOPInstanceUID for source in sources]), planes):
+        places = [(item.sop_uid, None if item.index is None else item.index + 1) for item in instances]
+        if not np.array_equal(read_segmentation(temporary, places), planes):
             raise RuntimeError("a DICOM SEG read back differs from what was written")
 
     def _build(self, sources: list[Any], planes: np.ndarray, index: int) -> Any:
@@ -106,11 +108,26 @@ class SegWriter(ObjectWriter):
             omit_empty_frames=bool(planes.any()),
         )
 
-    def _completed(self, dataset: Any) -> Any:
-        """Return a source with the attributes that highdicom reads, all in one series as it expects."""
+    def _completed(self, dataset: Any, instance: Instance) -> Any:
+        """Return a source with the attributes that highdicom reads, all in one series and plane as it expects."""
+        first = self._series.stack.grid[0][0]
+        distance = float(np.linalg.norm(self._series.affine[:3, 2]))
         dataset = repaired(dataset)
-        dataset.SeriesInstanceUID = self._series.stack.grid[0][0].series_uid
+        dataset.SeriesInstanceUID = first.series_uid
+        if instance.index is not None:
+            dataset.SOPInstanceUID = str(self._highdicom.UID())  # until the object is made: frames share one
+        dataset.ImagePositionPatient = _decimals(instance.place)
+        # Of breath-holds, the last digits may differ.
+        dataset.ImageOrientationPatient = _decimals(first.directions.ravel())
+        dataset.PixelSpacing = _decimals(first.pixel_mm)
+        dataset.SliceThickness = _decimals([instance.thickness_mm or distance])[0]
+        dataset.SpacingBetweenSlices = _decimals([distance])[0]
         return dataset
+
+
+def _decimals(values: Iterable[float]) -> list[str]:
+    """Return numbers of at most the 16 characters that DICOM allows."""
+    return [f"{value:.10g}" for value in values]
 
 
 def import_highdicom(where: Path) -> Any:
@@ -128,21 +145,24 @@ def import_highdicom(where: Path) -> Any:
     return highdicom
 
 
-def read_segmentation(path: Path, source_uids: Sequence[str]) -> np.ndarray:
+def read_segmentation(path: Path, sources: Sequence[str | tuple[str, int | None]]) -> np.ndarray:
     """Labels (slices, rows, columns) uint8 of a SEG file, in the order of the images it refers to.
 
     Args:
         path: SEG file whose segments do not overlap.
-        source_uids: SOP Instance UIDs of the source images, one per slice.
+        sources: SOP Instance UID of each slice's source, with the number of its frame, from 1, in a file of several.
     """
     from highdicom.seg import segread
 
+    places = [(source, None) if isinstance(source, str) else source for source in sources]
+    options = {"combine_segments": True, "assert_missing_frames_are_empty": True}
     with quiet():
         segmentation = segread(path)
-        pixels = segmentation.get_pixels_by_source_instance(
-            source_uids, combine_segments=True, assert_missing_frames_are_empty=True
-        )
-    return np.asarray(pixels, np.uint8)
+        if all(frame is None for _, frame in places):
+            uids = [uid for uid, _ in places]
+            return np.asarray(segmentation.get_pixels_by_source_instance(uids, **options), np.uint8)
+        planes = [segmentation.get_pixels_by_source_frame(uid, [frame], **options)[0] for uid, frame in places]
+    return np.asarray(planes, np.uint8)
 
 
 def _describe(number: int, name: str) -> SegmentDescription:
@@ -169,21 +189,44 @@ def _describe(number: int, name: str) -> SegmentDescription:
     )
 
 
-def _refer_to_true_series(segmentation: Any, series: DicomSeries, index: int) -> None:
-    """Sort the references by the series each image is in, where a stack was joined from several."""
-    from pydicom.sequence import Sequence as DicomSequence
+def _refer(segmentation: Any, instances: Mapping[str, Instance]) -> None:
+    """Point to the series, files and frames that the images really lie in.
 
-    by_series: dict[str, set[str]] = defaultdict(set)
-    for instance in series.stack.grid[index]:
-        by_series[instance.series_uid].add(instance.sop_uid)
-    if len(by_series) == 1:
-        return
-    everything = segmentation.ReferencedSeriesSequence[0]
-    items = []
-    for uid, members in by_series.items():
-        item = deepcopy(everything)
-        item.SeriesInstanceUID = uid
-        kept = [entry for entry in item.ReferencedInstanceSequence if entry.ReferencedSOPInstanceUID in members]
-        item.ReferencedInstanceSequence = DicomSequence(kept)
-        items.append(item)
-    segmentation.ReferencedSeriesSequence = DicomSequence(items)
+    Args:
+        segmentation: made of images that were all in one series and in files of their own.
+        instances: by the SOP Instance UID that they had there.
+    """
+    derived = [item.DerivationImageSequence[0] for item in segmentation.PerFrameFunctionalGroupsSequence]
+    items = {id(source): source for item in derived for source in item.SourceImageSequence}  # segments share them
+    for source in items.values():
+        instance = instances[str(source.ReferencedSOPInstanceUID)]
+        source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID = instance.sop_class, instance.sop_uid
+        if instance.index is not None:
+            source.ReferencedFrameNumber = instance.index + 1
+    by_series: dict[str, dict[str, list[Instance]]] = defaultdict(lambda: defaultdict(list))
+    for instance in instances.values():
+        by_series[instance.series_uid][instance.sop_uid].append(instance)
+    segmentation.SourceImageSequence = [
+        _reference(items, frames=True) for files in by_series.values() for items in files.values()
+    ]
+    segmentation.ReferencedSeriesSequence = [
+        _item(SeriesInstanceUID=uid, ReferencedInstanceSequence=[_reference(items) for items in files.values()])
+        for uid, files in by_series.items()
+    ]
+
+
+def _reference(items: Sequence[Instance], frames: bool = False) -> Any:
+    """Return an item that points to the file of images; with `frames`, to theirs where the file has several."""
+    found = _item(ReferencedSOPClassUID=items[0].sop_class, ReferencedSOPInstanceUID=items[0].sop_uid)
+    if frames and items[0].index is not None:
+        found.ReferencedFrameNumber = sorted(item.index + 1 for item in items if item.index is not None)
+    return found
+
+
+def _item(**values: Any) -> Any:
+    import pydicom
+
+    item = pydicom.Dataset()
+    for name, value in values.items():
+        setattr(item, name, value)
+    return item

@@ -7,6 +7,7 @@ pydicom's own warnings and errors, which quote values, are kept back.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,10 @@ from typing import Any, NamedTuple
 import nibabel as nib
 import numpy as np
 
-from unia_med.data.io.dicom.choice import Candidate, candidates, choose
+from unia_med.data.io.dicom.candidate import Candidate
+from unia_med.data.io.dicom.choice import choose
+from unia_med.data.io.dicom.enhanced import one_image
+from unia_med.data.io.dicom.join import candidates, parts
 from unia_med.data.io.dicom.kind import StackKind, fitting, no_fitting, off_plane, reasons
 from unia_med.data.io.dicom.scan import import_pydicom, quiet, scan_folder
 from unia_med.data.io.dicom.stack import Instance, Stack, stack_instances
@@ -99,20 +103,29 @@ class DicomSeries:
     @property
     def no_segmentation(self) -> str:
         """Why no DICOM SEG can point to these images; empty where one can."""
-        first = self.stack.grid[0][0]
-        if first.index is not None:
-            return "the multi-frame objects that the images lie in"
-        return "" if first.frame_of_reference else "the missing attribute FrameOfReferenceUID"
+        return "" if self.stack.grid[0][0].frame_of_reference else "the missing attribute FrameOfReferenceUID"
 
     def datasets(self, index: int) -> list[Any]:
-        """Pydicom datasets of a frame's slices, in order, without their pixels.
+        """Pydicom datasets of a frame's slices, in order, without their pixels; each as a file of one image.
 
         Args:
             index: 0 to `frames - 1`.
         """
+        return [self._dataset(instance) for instance in self.stack.grid[index]]
+
+    def _dataset(self, instance: Instance) -> Any:
+        if instance.index is not None:
+            return deepcopy(self._enhanced[instance.path])
+        with quiet():
+            return import_pydicom(self.path).dcmread(instance.path, force=True, stop_before_pixels=True)
+
+    @cached_property
+    def _enhanced(self) -> dict[Path, Any]:
+        """Headers of the multi-frame files, which take long to read."""
+        paths = {item.path for frame in self.stack.grid for item in frame if item.index is not None}
         pydicom = import_pydicom(self.path)
         with quiet():
-            return [pydicom.dcmread(i.path, force=True, stop_before_pixels=True) for i in self.stack.grid[index]]
+            return {path: one_image(pydicom.dcmread(path, force=True, stop_before_pixels=True)) for path in paths}
 
     def _decode(self, instance: Instance) -> np.ndarray:
         """(rows, columns) of one image."""
@@ -132,13 +145,13 @@ class DicomSeries:
         """Return the stored values of one image, high ones being bright."""
         pydicom = import_pydicom(self.path)
         with quiet():
-            dataset = pydicom.dcmread(instance.path, force=True)
+            dataset = pydicom.dcmread(instance.path, force=True, stop_before_pixels=instance.index is not None)
             if "TransferSyntaxUID" not in dataset.file_meta:
                 dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(instance.transfer_syntax)
             if instance.index is None:
                 image = dataset.pixel_array
-            else:
-                image = pydicom.pixels.pixel_array(dataset, index=instance.index)
+            else:  # of the file: only the frame's bytes are read
+                image = pydicom.pixels.pixel_array(instance.path, index=instance.index)
             if not instance.inverted:
                 return image
             if image.dtype.kind == "f":
@@ -217,9 +230,9 @@ class _Search(NamedTuple):
         """Return the series that is wanted, or the only one, or the one that fits."""
         found = candidates(instances)
         if self.kind is None or wanted is not None or len(found) == 1:
-            taken = choose(found, wanted, self.folder)
+            taken = self._part(choose(found, wanted, self.folder))
             return self._series(taken, len(found), name, self._doubt(taken))
-        good, faults = fitting(found, self.kind)
+        good, faults = fitting([self._part(candidate) for candidate in found], self.kind)
         if not good:
             raise no_fitting(found, faults, self.kind, self.folder)
         broken: list[UserError] = []
@@ -232,6 +245,13 @@ class _Search(NamedTuple):
             except UserError as error:
                 broken.append(error)
         raise broken[0]
+
+    def _part(self, taken: Candidate) -> Candidate:
+        """Return the stack that is expected of a series that mixes several."""
+        mixed = parts(taken) if self.kind else [taken]
+        if self.kind is None or len(mixed) < 2:
+            return taken
+        return next(iter(fitting(mixed, self.kind)[0]), taken)
 
     def _doubt(self, taken: Candidate) -> tuple[str, ...]:
         fault = off_plane(taken, self.kind) if self.kind else ""

@@ -56,6 +56,7 @@ class Instance:
         transfer_syntax: UID of the pixels' encoding.
         thickness_mm: slice thickness.
         inverted: whether the highest value is black (MONOCHROME1).
+        sop_class: SOP Class UID.
         index: of the frame in a multi-frame file; None of a file of one image.
         slope: with `intercept`, brings stored values to the scanner's.
         intercept: see `slope`.
@@ -88,6 +89,7 @@ class Instance:
     transfer_syntax: str = ""
     thickness_mm: float | None = None
     inverted: bool = False
+    sop_class: str = ""
     index: int | None = None
     slope: float = 1.0
     intercept: float = 0.0
