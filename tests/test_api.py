@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -115,6 +116,34 @@ def test_importing_costs_nothing() -> None:
     assert not rooms & set(unia_med.__all__)
     with pytest.raises(AttributeError, match="wieghts"):
         unia_med.wieghts  # noqa: B018
+
+
+def test_a_tilde_is_the_home_folder_in_every_call(
+    run: Path, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    shutil.copytree(run, tmp_path / "home" / "run")
+    shutil.copytree(scan.parent, tmp_path / "home" / "scans")
+    (tmp_path / "home" / "c.yaml").write_text("data: {root: ~/scans}")
+    model = unia_med.load("~/run", device="cpu")
+    model("~/scans/scan.nii.gz").save("~/one")
+    assert [case.error for case in unia_med.predict("~/run", "~/scans", "~/two", device="cpu")] == [None]
+    assert [case.error for case in unia_med.predict(model, ["~/scans/scan.nii.gz"], "~/three")] == [None]
+    for folder in ("one", "two", "three"):
+        assert (tmp_path / "home" / folder / "scan_seg.nii.gz").is_file()
+    assert unia_med.read_volume("~/one/scan_seg.nii.gz").shape == model("~/scans/scan.nii.gz").mask.shape
+    unia_med.evaluate("~/one", "~/two", config="~/run/config.yaml").write("~/scores.json")
+    assert (tmp_path / "home" / "scores.json").is_file() and unia_med.Run.open("~/run").folder.is_absolute()
+    for call in (
+        lambda: unia_med.train("~/c.yaml", "~/new"),
+        lambda: unia_med.inspect("~/c.yaml"),
+        lambda: unia_med.export("~/run", "~/scans"),
+        lambda: unia_med.choose_next("~/run", "~/scans", "~/one"),
+    ):
+        with pytest.raises(unia_med.UserError, match=str(tmp_path / "home")):
+            call()
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
 
 
 def test_a_path_gives_what_the_command_writes(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unia_med.errors import UserError, suggestion
+from unia_med.files import at_home
 
 if TYPE_CHECKING:
     from unia_med.config.schema import RunConfig
@@ -102,7 +103,7 @@ def predict(
     from unia_med.inference.results import called
     from unia_med.inference.runtime import check_runtime
 
-    target = None if output is None else Path(output)
+    target = None if output is None else at_home(output)
     if target is not None and target.exists() and not target.is_dir():
         raise UserError("is a file, expected a folder", where=target, remedy="Choose another --output")
     if skip_existing and target is None:
@@ -155,15 +156,15 @@ def train(
             f"fold {fold} of how many?", where="--fold", remedy=f"Add --folds, as in --folds 5 --fold {fold}"
         )
     if folds is None:
-        run_training(resolved, Path(output), resume, device, read_start)
+        run_training(resolved, at_home(output), resume, device, read_start)
     else:
         from unia_med.engine.folds import train_folds
 
         def opened_fold(folder: Path) -> Predictor:
             return Run(folder).predictor(resolve_device(device), postprocess=False)
 
-        train_folds(resolved, Path(output), folds, fold, resume, device, read_start, opened_fold)
-    return Run(Path(output))
+        train_folds(resolved, at_home(output), folds, fold, resume, device, read_start, opened_fold)
+    return Run(at_home(output))
 
 
 def evaluate(
@@ -194,8 +195,8 @@ def evaluate(
     """
     from unia_med.evaluation.evaluate import evaluate as score
 
-    named = Path(config) if isinstance(config, os.PathLike) else config
-    folders = Path(predictions), Path(labels)
+    named = at_home(config) if isinstance(config, str | os.PathLike) else config
+    folders = at_home(predictions), at_home(labels)
     return score(*folders, classes=classes, config=named, split=split, hd95=hd95, scores=scores, track=track)
 
 
@@ -252,11 +253,11 @@ def export(
     write = functools.partial(export_bundle, onnx=onnx, authors=authors, copyright_notice=copyright)
     runs = [one for one in getattr(trained, "members", [trained]) if isinstance(one, Run)]
     if isinstance(trained, Ensemble) and len(runs) == len(trained.members):
-        return write(runs, Path(output), cleaning=trained.cleaning)
+        return write(runs, at_home(output), cleaning=trained.cleaning)
     if not isinstance(trained, Run):
         what = "is a bundle already" if trained.kind == "bundle" else "holds a bundle or another average"
         raise UserError(what, where=trained.name, remedy="Name the runs themselves, or copy the bundle's folder")
-    return write(trained, Path(output))
+    return write(trained, at_home(output))
 
 
 def choose_next(
@@ -290,12 +291,12 @@ def choose_next(
     for name, number in (("count", count), ("slices", slices)):
         if number < 1:
             raise UserError(f"{number}, expected at least 1", where=name, remedy=f"Give --{name} 1 or more")
-    require_new(Path(output))
+    require_new(at_home(output))
     run = Run.open(model)
     loaded = opened(model, device)
-    pool = find_pool(run.config, Path(folder), run.labelled)
+    pool = find_pool(run.config, at_home(folder), run.labelled)
     start = run.shipped or str(run.folder.resolve())
-    return write_choice(choose(loaded, pool, count, slices, track), pool, run.config, start, Path(output))
+    return write_choice(choose(loaded, pool, count, slices, track), pool, run.config, start, at_home(output))
 
 
 def opened(
@@ -381,8 +382,8 @@ def _images(
         if not isinstance(trained, Run):
             what = f"this {trained.kind} has no split of its own"
             raise UserError(what, where="split", remedy="Leave it out, or name one run")
-        return by_name(trained.split_images(Path(images), split))
-    found = find_inputs(Path(images), output, series, trained.in_pixels, expected_stack(trained.classes))
+        return by_name(trained.split_images(at_home(images), split))
+    found = find_inputs(at_home(images), output, series, trained.in_pixels, expected_stack(trained.classes))
     if not trained.channel_files.endings:
         return found
     named = ((trained.channel_files.name(image), image) for image in found.values() if isinstance(image, Path))

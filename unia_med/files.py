@@ -230,6 +230,16 @@ def unwritable(path: Path, error: OSError, remedy: str = _WRITABLE) -> UserError
     return UserError(f"cannot be written: {error.strerror or error}", where=path, remedy=remedy)
 
 
+def at_home(path: str | os.PathLike[str]) -> Path:
+    """Return a path with a leading `~` replaced by the user's home, as a shell does it.
+
+    Args:
+        path: as given in Python or in a file, where no shell has seen it.
+    """
+    given = Path(path)
+    return given.expanduser() if given.parts[:1] == ("~",) else given
+
+
 def umask() -> int:
     """Return the process's file mode creation mask."""
     mask = os.umask(0)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from unia_med.config.load import load_config, parse_config, read_yaml
 from unia_med.config.schema import RunConfig
 from unia_med.errors import UserError, suggestion
-from unia_med.files import content_digest
+from unia_med.files import at_home, content_digest
 from unia_med.run_files import RunFiles, read_metrics
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Run:
         """
         if isinstance(source, Run):
             return source
-        folder = Path(source)
+        folder = at_home(source)
         if folder.is_dir():
             return cls(folder)
         if folder.exists():
@@ -294,7 +294,7 @@ def read_start(source: str) -> tuple[dict[str, torch.Tensor], list[str]]:
     from unia_med.inference.bundle import Bundle, is_bundle
     from unia_med.nn.lite0 import load_state_file
 
-    folder = Path(source)
+    folder = at_home(source)
     if not is_bundle(folder):
         run = Run.open(source)
         if run.folds:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unia_med.errors import UserError
+from unia_med.files import at_home
 from unia_med.inference.bundle import Bundle, is_bundle
 from unia_med.inference.ensemble import Ensemble
 from unia_med.runs import Run
@@ -34,8 +34,8 @@ def trained_source(source: Source | Sequence[Source]) -> Trained:
     if not isinstance(source, (str, os.PathLike)):
         remedy = 'Call unia_med.load("runs/mine"), with a run, a bundle or the name of a shipped model'
         raise UserError(f"no model, but of the type {type(source).__name__}", where="load(...)", remedy=remedy)
-    if is_bundle(Path(source)):
-        return Bundle(Path(source))
+    if is_bundle(folder := at_home(source)):
+        return Bundle(folder)
     return _checked(Run.open(source))
 
 

@@ -105,8 +105,10 @@ def test_binary_and_huge_files_are_refused(tmp_path: Path) -> None:
         load_config(path)
 
 
-def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
-    assert load_text(tmp_path, "") == RunConfig()
+@pytest.mark.parametrize("text", ["", "\n", "# only a comment\n", "---\n", "{}\n", "null\n"])
+def test_an_empty_file_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UserError, match="run.yaml: is empty.*acdc.yaml"):
+        load_text(tmp_path, text)
 
 
 def test_dump_and_load_give_an_equal_config(tmp_path: Path) -> None:

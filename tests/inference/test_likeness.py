@@ -6,7 +6,7 @@ import torch
 
 from unia_med.data.io.volume import Volume
 from unia_med.engine.training_images import Looked, drawn, review_threshold
-from unia_med.inference.likeness import Likeness, Seen, _Distance, read_likeness
+from unia_med.inference.likeness import Likeness, Seen, _Distance, occupied, read_likeness
 from unia_med.inference.predictor import Segmentation
 from unia_med.inference.records import DOUBTFUL, Tally, judged
 
@@ -53,8 +53,8 @@ def test_modality_and_spacing_are_said():
 
 def test_removed_share_and_review():
     seen = _seen()
-    before = np.array([1, 1, 2, 0, 2])
-    seen.cleaned(before, np.array([1, 0, 2, 0, 1]))  # one voxel of four is removed; one changes its class
+    before, after = (np.array(labels, np.uint8).reshape(5, 1, 1) for labels in ([1, 1, 2, 0, 2], [1, 0, 2, 0, 1]))
+    seen.cleaned(occupied(before), after)  # one voxel of four is removed; one changes its class
     assert seen.removed_share == 0.25
     known = judged(seen, None)
     assert known.threshold == DOUBTFUL and "removed 25 % of the mask" in known.warnings[0]

@@ -13,7 +13,7 @@ from unia_med.inference.postprocess import (
     keep_largest_components,
     postprocess,
 )
-from unia_med.localise.pieces import largest_piece
+from unia_med.localise.pieces import drop_largest_piece, largest_piece
 
 ROWS, COLUMNS = np.ogrid[:41, :37]
 
@@ -233,6 +233,9 @@ def test_more_pieces_than_16_bits_count() -> None:
     mask = np.zeros((400, 400, 2), bool)
     mask[::2, ::2, 0] = True  # 40,000 voxels that touch nothing
     assert largest_piece(mask).sum() == 1
+    rest = mask.copy()
+    drop_largest_piece(rest)
+    np.testing.assert_array_equal(rest, mask & ~largest_piece(mask))
     wide = np.zeros((800, 400, 1), bool)
     wide[::2, ::2, 0] = True
     wide[:2, 1, 0] = True

@@ -12,7 +12,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 PACKAGE = "unia_med"
-STARTS = tuple(f"unia_med.bundle.{name}" for name in ("steps", "several", "clients", "finetune", "meta"))
+STARTS = tuple(
+    f"unia_med.bundle.{name}" for name in ("steps", "several", "clients", "finetune", "meta", "native", "slabs")
+)
 
 
 class _Module:

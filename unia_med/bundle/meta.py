@@ -12,8 +12,9 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from torch import Tensor
 
+from unia_med.data.grid.percentiles import percentiles_of
 from unia_med.data.grid.plane import Axis, Placement, plane_affine
-from unia_med.data.grid.transforms import percentiles_of, scaled
+from unia_med.data.grid.transforms import scaled
 
 
 class PercentileScaled(MapTransform):
@@ -40,9 +41,7 @@ class PercentileScaled(MapTransform):
         for key in self.key_iterator(item):
             image: MetaTensor = item[key]
             channels = plain_tensor(image).float().cpu()
-            voxels = scaled(
-                channels, [percentiles_of(one.flatten().numpy().copy(), self.percentiles) for one in channels]
-            )
+            voxels = scaled(channels, [percentiles_of(one.numpy(), self.percentiles) for one in channels])
             item[key] = MetaTensor(voxels, meta=image.meta, applied_operations=image.applied_operations)
         return item
 

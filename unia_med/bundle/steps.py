@@ -7,37 +7,35 @@ as channels: for a network with one image channel these are the frames of a cine
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.data import ImageReader, MetaTensor, NibabelWriter
+from monai.data import ImageReader, NibabelWriter
 from monai.inferers import Inferer
-from monai.transforms import Compose, MapTransform
+from monai.transforms import MapTransform
 from torch import Tensor, nn
 
-from unia_med.bundle.meta import native_affine, on_native_grid, placement_of, plain_tensor
+from unia_med.bundle.meta import plain_tensor
 from unia_med.data.grid.transforms import from_slices, to_slices
 from unia_med.data.io.nifti import read_nifti, write_like
 from unia_med.data.io.nifti_file import open_nifti
-from unia_med.data.io.orientation import orient, orient_array, orient_back
 from unia_med.data.io.suffixes import NIFTI_SUFFIXES, PAIR_SUFFIXES, volume_suffix
 from unia_med.data.io.volume import Volume
 from unia_med.data.io.walk import find_volumes
 from unia_med.errors import UserError
 from unia_med.files import zip_damage
 from unia_med.inference.inputs import find_images
-from unia_med.inference.postprocess import postprocess
-from unia_med.inference.reassemble import plane_map
-from unia_med.inference.uncertainty import apply_temperature, normalised_entropy
+from unia_med.inference.uncertainty import apply_temperature
 from unia_med.inference.walker import decide_unsure
 from unia_med.tensors import with_layout
 
-if TYPE_CHECKING:
-    from unia_med.config.data import SliceAxis
+_SLAB = 16
+"""Slices that are looked at at once."""
 
 
 class VolumeReader(ImageReader):
@@ -61,7 +59,9 @@ class VolumeReader(ImageReader):
             data: its path, alone or in a sequence.
             kwargs: not used; options of other readers.
         """
-        return read_nifti(_one(data))
+        volume = read_nifti(_one(data))
+        # What LoadImaged makes of it: while it still holds the volume, a copy in another order or type takes memory.
+        return replace(volume, array=np.ascontiguousarray(volume.array, np.float32))
 
     def get_data(self, img: Volume) -> tuple[np.ndarray, dict[str, Any]]:
         """Return voxels and metadata, as MONAI's readers give them.
@@ -108,7 +108,7 @@ class CheckVolumed(MapTransform):
             if self.channels > 1 and image.shape[0] != self.channels:
                 what = f"{image.shape[0]} channels, the network has {self.channels}"
                 raise UserError(what, where=where, remedy="Save the channels as the fourth axis (x, y, slice, channel)")
-            if not torch.isfinite(plain_tensor(image)).all():
+            if not all(part.isfinite().all() for part in plain_tensor(image).split(_SLAB, dim=-1)):
                 raise UserError("voxels that are NaN or infinite", where=where, remedy="Replace them, e.g. by 0")
         return data
 
@@ -163,135 +163,6 @@ class SliceBatchInferer(Inferer):
         return from_slices(apply_temperature(probabilities, self.temperature))
 
 
-class NativeLabelsd(MapTransform):
-    """Labels and uncertainty on the image's own grid, from probabilities on the network's grid.
-
-    Probabilities, not labels, are resampled; voxels that the network did not see are background with certainty. The
-    item gets labels, uint8 (F, X, Y, Z), in place of the probabilities, and `uncertainty`, float32: the entropy of the
-    probabilities divided by log K.
-
-    Args:
-        keys: the probabilities (F * K, H, W, Z).
-        preprocessing: what brought the image to the network's grid.
-        classes: K, with background.
-        batch_slices: slices resampled at a time.
-        slice_axis: `stored`, or the body axis along which the preprocessing turned the slices.
-        image_key: the preprocessed image, which remembers what was done to it.
-        uncertainty_key: where the uncertainty is put.
-        probabilities_key: where the probabilities (F * K, X, Y, Z) on the image's own grid are put; None: nowhere.
-        allow_missing_keys: see MONAI.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        preprocessing: Compose,
-        classes: int,
-        batch_slices: int = 16,
-        slice_axis: SliceAxis = "stored",
-        image_key: str = "image",
-        uncertainty_key: str = "uncertainty",
-        probabilities_key: str | None = None,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.preprocessing = preprocessing
-        self.classes = classes
-        self.batch_slices = batch_slices
-        self.slice_axis = slice_axis
-        self.image_key = image_key
-        self.uncertainty_key = uncertainty_key
-        self.probabilities_key = probabilities_key
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the item with labels and uncertainty.
-
-        Args:
-            data: item with image and probabilities.
-        """
-        item = dict(data)
-        image: MetaTensor = item[self.image_key].cpu()
-        for key in self.key_iterator(item):
-            frames = plain_tensor(item[key]).split(self.classes)
-            if self.probabilities_key is not None:
-                native = [self._native_probabilities(frame, image) for frame in frames]
-                item[self.probabilities_key] = on_native_grid(torch.from_numpy(np.concatenate(native)), image)
-            found = [self._frame(frame, image) for frame in frames]
-            for name, arrays in zip((key, self.uncertainty_key), zip(*found, strict=True), strict=True):
-                item[name] = on_native_grid(torch.from_numpy(np.stack(arrays)), image)
-        return item
-
-    def _frame(self, probabilities: Tensor, image: MetaTensor) -> tuple[np.ndarray, np.ndarray]:
-        """Labels and uncertainty (X, Y, Z) of one frame's probabilities (K, H, W, Z)."""
-        slabs = self._native_slabs(probabilities, image)
-        pairs = [(slab.max(1).indices.to(torch.uint8).cpu(), normalised_entropy(slab).float().cpu()) for slab in slabs]
-        labels, doubt = (torch.cat(parts).permute(1, 2, 0).contiguous().numpy() for parts in zip(*pairs, strict=True))
-        affine = native_affine(image).numpy()
-        return orient_back(labels, affine, self.slice_axis), orient_back(doubt, affine, self.slice_axis)
-
-    def _native_probabilities(self, probabilities: Tensor, image: MetaTensor) -> np.ndarray:
-        """Probabilities (K, X, Y, Z) of one frame's (K, H, W, Z)."""
-        slabs = [slab.cpu() for slab in self._native_slabs(probabilities, image)]
-        last = torch.cat(slabs).permute(2, 3, 0, 1).contiguous().numpy()
-        return np.moveaxis(orient_back(last, native_affine(image).numpy(), self.slice_axis), 3, 0)
-
-    def _native_slabs(self, probabilities: Tensor, image: MetaTensor) -> Iterator[Tensor]:
-        """(z, K, X, Y), a few slices at a time, of (K, H, W, Z)."""
-        affine = native_affine(image).numpy()
-        shape = tuple(int(side) for side in image.meta["spatial_shape"])
-        turned = orient(Volume(np.broadcast_to(np.uint8(0), shape), affine), self.slice_axis)
-        back = plane_map(placement_of(image, turned.affine, turned.shape))
-        return (back(slab) for slab in to_slices(probabilities).split(self.batch_slices))
-
-
-class CleanLabelsd(MapTransform):
-    """Labels with slice gaps filled, stray parts removed and holes filled, frame by frame.
-
-    Args:
-        keys: labels (F, X, Y, Z).
-        largest_component: keep the largest 3D component of each class, of the listed labels, or of the
-            ``"foreground"`` as a whole.
-        fill_holes: fill background holes enclosed by the mask, slice by slice.
-        slice_gaps: fill a class missing in a single slice between two that hold it.
-        slice_axis: `stored`, or the body axis along which slices lie.
-        allow_missing_keys: see MONAI.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        largest_component: bool | Literal["foreground"] | list[int] = False,
-        fill_holes: bool = True,
-        slice_gaps: bool = True,
-        slice_axis: SliceAxis = "stored",
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.slice_axis = slice_axis
-        self.steps: dict[str, Any] = {
-            "largest_component": largest_component,
-            "fill_holes": fill_holes,
-            "slice_gaps": slice_gaps,
-        }
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the item with clean labels.
-
-        Args:
-            data: item with labels.
-        """
-        item = dict(data)
-        for key in self.key_iterator(item):
-            labels: MetaTensor = item[key]
-            frames = [self._cleaned(frame, labels.affine.numpy()) for frame in plain_tensor(labels).numpy()]
-            item[key] = MetaTensor(torch.from_numpy(np.stack(frames)), meta=labels.meta)
-        return item
-
-    def _cleaned(self, labels: np.ndarray, affine: np.ndarray) -> np.ndarray:
-        turned = postprocess(orient_array(labels, affine, self.slice_axis), **self.steps)
-        return orient_back(turned, affine, self.slice_axis)
-
-
 class SourceWriter(NibabelWriter):
     """Write results with the header of the image they belong to: affine, both forms, units and frame spacing.
 
@@ -331,7 +202,7 @@ class SourceWriter(NibabelWriter):
         """
         file = open_nifti(self.source)
         source = Volume(np.broadcast_to(np.uint8(0), file.shape), file.affine, file.header, self.source)
-        array = np.moveaxis(self.frames, 0, -1).astype(self.output_dtype)
+        array = np.moveaxis(self.frames, 0, -1).astype(self.output_dtype, copy=False)
         several = len(source.shape) == 4 and source.shape[3] == len(self.frames)  # frames, not channels
         write_like(array if several else array[..., 0].reshape(source.shape[:3]), source, filename)
 

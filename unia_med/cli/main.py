@@ -18,7 +18,7 @@ from typing import Any
 
 from unia_med import __version__
 from unia_med.errors import UserError
-from unia_med.files import require_writable
+from unia_med.files import at_home, require_writable
 from unia_med.notes import show_notes
 
 COMMANDS = (
@@ -103,7 +103,7 @@ def expand_homes(args: argparse.Namespace) -> None:
 def _at_home(value: Any) -> Any:
     if isinstance(value, str):  # a model, config or recipe: a path, or a name
         return os.path.expanduser(value) if value.startswith("~/") else value
-    return value.expanduser() if isinstance(value, Path) and value.parts[:1] == ("~",) else value
+    return at_home(value) if isinstance(value, Path) else value
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -143,8 +143,13 @@ def read_config(path: Path) -> dict[str, Any]:
 
     Args:
         path: the YAML file.
+
+    Raises:
+        UserError: it is no YAML, or empty.
     """
     values = read_yaml(path)
+    if not values:
+        raise UserError("is empty: it holds no setting", where=path, remedy="Name a config, such as acdc.yaml")
     method = values.get("method")
     use = method.get("use") if isinstance(method, dict) else None
     if isinstance(method, dict) and isinstance(use, str) and FILE_MARK in use and not use.startswith("~"):

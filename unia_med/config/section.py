@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
+from unia_med.files import at_home
+
 
 class Section(BaseModel):
     """A group of settings: typed, complete, unchangeable; unknown keys are refused.
@@ -26,4 +28,4 @@ class Section(BaseModel):
     @classmethod
     def _home_is_expanded(cls, value: Any) -> Any:
         """Replace a leading `~` in paths, which no shell does in a YAML file."""
-        return value.expanduser() if isinstance(value, Path) and value.parts[:1] == ("~",) else value
+        return at_home(value) if isinstance(value, Path) else value

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from unia_med.errors import UserError, suggestion
+from unia_med.files import at_home
 
 RENAMED = {"volumes.yaml": "volumes_tags.yaml"}
 """Shipped configs of version 0.1 by the name that they have now."""
@@ -46,7 +47,7 @@ def find_config(name: str | Path, kind: str = "configs") -> Path:
     Raises:
         UserError: there is neither; the message holds the nearest shipped name.
     """
-    path = Path(name)
+    path = at_home(name)
     if path.is_file():
         return path
     if path.is_dir():

@@ -18,6 +18,7 @@ from unia_med.evaluation.leaks import warnings
 from unia_med.evaluation.pairs import Labels, find_predictions, predictions_of, read_labels, the_one
 from unia_med.evaluation.truth import Truth, segment_scheme, truths
 from unia_med.evaluation.volumes import CaseAccumulator
+from unia_med.files import at_home
 from unia_med.metrics.surface import HausdorffKind
 from unia_med.metrics.table import CaseScores, summarise, summarise_set, write_table
 
@@ -77,8 +78,8 @@ class Evaluation(Mapping[str, Any]):
         Args:
             path: The file.
         """
-        check_output(Path(path))
-        write_table(self.table, Path(path))
+        check_output(path := at_home(path))
+        write_table(self.table, path)
 
     def listing(self, most: int = _SHOWN_FAULTS) -> str:
         """Return the cases that could not be scored with their reasons, a line each."""

@@ -88,8 +88,8 @@ class Bundle:
     def _steps(self) -> list[dict[str, Any]]:
         """Return the steps of its preprocessing, as its config has them."""
         chain = _json(self.folder / "configs" / "inference.json").get("preprocessing", {})
-        steps = chain.get("transforms", []) if isinstance(chain, dict) else []
-        return [step for step in steps if isinstance(step, dict)]
+        steps = [step for step in _transforms(chain) if isinstance(step, dict)]
+        return [*steps, *(inner for step in steps for inner in _transforms(step) if isinstance(inner, dict))]
 
     @property
     def ct(self) -> bool | None:
@@ -209,8 +209,9 @@ class BundlePredictor:
         with tempfile.TemporaryDirectory() as folder, torch.no_grad():
             # NIfTI-2 holds the affine in double precision: the bundle reads exactly what was given.
             path = Path(folder) / "image.nii"
-            stored = nib.Nifti2Image(np.asarray(frame.array, np.float32), np.asarray(frame.affine, np.float64))
-            nib.save(stored, path)
+            # In the type of the source: nibabel makes single precision of it slice by slice, which needs no copy.
+            array = frame.array if frame.array.dtype.kind in "iuf" else np.asarray(frame.array, np.float32)
+            nib.save(nib.Nifti2Image(array, np.asarray(frame.affine, np.float64), dtype=np.float32), path)
             item = dict(self._preprocess({"image": str(path)}))
             images = item["image"].unsqueeze(0).to(self.device)
             item["pred"] = self._infer(images, self._network)[0]
@@ -276,6 +277,12 @@ def _first(found: Any) -> np.ndarray:
     """(X, Y, Z) of a result (1, X, Y, Z)."""
     array = np.asarray(found.as_tensor().cpu() if hasattr(found, "as_tensor") else found)
     return array[0] if array.ndim == 4 else array
+
+
+def _transforms(step: Any) -> list[Any]:
+    """Return the steps within a step of a bundle's config; those of this package's bundles have some in a group."""
+    inner = step.get("transforms", []) if isinstance(step, dict) else []
+    return inner if isinstance(inner, list) else []
 
 
 def _as_monai(folder: Path) -> str:

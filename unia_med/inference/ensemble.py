@@ -14,7 +14,8 @@ import torch
 
 from unia_med.data.io.orientation import orient_array, orient_back
 from unia_med.errors import UserError
-from unia_med.inference.postprocess import postprocess as clean
+from unia_med.inference.likeness import occupied
+from unia_med.inference.postprocess import clean
 from unia_med.inference.predictor import Segmentation
 from unia_med.inference.uncertainty import normalised_entropy
 
@@ -197,10 +198,12 @@ class EnsemblePredictor:
     def _cleaned(self, labels: np.ndarray, frame: Volume) -> np.ndarray:
         if not self.postprocess:
             return labels
-        turned = clean(orient_array(labels, frame.affine, self.slice_axis), **self.cleaning)
+        before = occupied(labels)
+        turned = orient_array(labels, frame.affine, self.slice_axis)
+        clean(turned, **self.cleaning)
         cleaned = orient_back(turned, frame.affine, self.slice_axis)
         if self._seen is not None:
-            self._seen.cleaned(labels, cleaned)
+            self._seen.cleaned(before, cleaned)
         return cleaned
 
 

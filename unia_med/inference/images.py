@@ -17,6 +17,7 @@ from unia_med.data.io.nifti_file import in_mm, trimmed
 from unia_med.data.io.suffixes import volume_stem
 from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
+from unia_med.files import at_home
 
 if TYPE_CHECKING:
     from unia_med.data.io.channels import ChannelFiles
@@ -73,7 +74,7 @@ def read_given(
         what = f"spacing_mm is for arrays; a {type(image).__name__} brings its own"
         raise UserError(what, where="spacing_mm", remedy="Leave it out")
     if isinstance(image, (str, os.PathLike)):
-        return _from_path(Path(image), open_path, files, series, kind)
+        return _from_path(at_home(image), open_path, files, series, kind)
     if isinstance(image, np.ndarray):
         return _from_array(image, spacing_mm, files.channels, in_pixels)
     if isinstance(image, nib.spatialimages.SpatialImage):

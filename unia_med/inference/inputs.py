@@ -13,6 +13,7 @@ from unia_med.data.io.label_names import NAMED, split_labels
 from unia_med.data.io.suffixes import IMAGE_SUFFIXES, VOLUME_SUFFIXES, readable_suffix, volume_stem, volume_suffix
 from unia_med.data.io.walk import LeftOut, find_volumes
 from unia_med.errors import UserError
+from unia_med.files import at_home
 from unia_med.names import safe_name
 
 if TYPE_CHECKING:
@@ -200,4 +201,4 @@ def _named(images: Iterable[Any]) -> Iterator[tuple[str, Any]]:
         name = volume_stem(Path(image)) if is_path else f"image{number:03d}"
         name = f"{name}_{number:03d}" if name in taken else name
         taken.add(name)
-        yield name, Path(image) if is_path else image
+        yield name, at_home(image) if is_path else image

@@ -33,6 +33,15 @@ _AXES = ("along x", "along y", "from slice to slice")
 _LOG = logging.getLogger(__name__)
 
 
+def occupied(labels: np.ndarray) -> list[np.ndarray]:
+    """Return which voxels of each slice are of some class, a bit each, as `Seen.cleaned` takes it.
+
+    Args:
+        labels: (X, Y, Z), which may be changed afterwards.
+    """
+    return [np.packbits(part != 0) for part in np.moveaxis(labels, 2, 0)]
+
+
 class Seen:
     """Gathers what passes through a predictor while it segments one image.
 
@@ -79,10 +88,17 @@ class Seen:
         """Note features (B, E), averaged over each slice of a batch."""
         self._features.append(features.cpu().numpy())
 
-    def cleaned(self, before: np.ndarray, after: np.ndarray) -> None:
-        """Note labels before and after post-processing."""
-        self.found += int(np.count_nonzero(before))
-        self.removed += int(np.count_nonzero((before != 0) & (after == 0)))
+    def cleaned(self, before: Sequence[np.ndarray], after: np.ndarray) -> None:
+        """Note labels before and after post-processing.
+
+        Args:
+            before: what `occupied` gave.
+            after: (X, Y, Z).
+        """
+        for now, packed in zip(np.moveaxis(after, 2, 0), before, strict=True):
+            then = np.unpackbits(packed, count=now.size).view(bool)
+            self.found += int(np.count_nonzero(then))
+            self.removed += int(np.count_nonzero(then & (now.ravel() == 0)))
 
     @property
     def removed_share(self) -> float:

@@ -15,6 +15,7 @@ from unia_med.data.io.dicom.kind import expected_stack
 from unia_med.data.io.frames import iterate_frames
 from unia_med.data.io.hounsfield import compared
 from unia_med.data.io.volume import Volume
+from unia_med.files import at_home
 from unia_med.inference.images import GivenImage, read_given
 from unia_med.inference.results import joined, result_files, split_frames, write_results
 
@@ -247,7 +248,7 @@ class Result:
             uncertainty: write it, too.
         """
         path = getattr(self._given.source, "path", None)
-        files = result_files(Path(folder), name or self.name, uncertainty, path)
+        files = result_files(at_home(folder), name or self.name, uncertainty, path)
         write_results(self._given.source, split_frames(self._found), files, self.classes)
         return files
 

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from unia_med.labels import BACKGROUND
-from unia_med.localise.pieces import largest_piece
+from unia_med.localise.pieces import drop_largest_piece
 
 # A hole below this share of the class's own area in the slice is noise. A larger one in a class that surrounds
 # another class (a shell round a core) may be that other class, missed, and filling it would be a new error.
@@ -44,10 +44,27 @@ def postprocess(
     array([1, 1, 0, 0], dtype=uint8)
     """
     cleaned = np.array(labels)
-    occupied = ndimage.find_objects((cleaned != BACKGROUND).view(np.uint8))
-    if not occupied:
-        return cleaned
-    part = cleaned[occupied[0]]  # a view: the rest of the volume stays background
+    clean(cleaned, largest_component, fill_holes, slice_gaps)
+    return cleaned
+
+
+def clean(
+    labels: np.ndarray,
+    largest_component: bool | Literal["foreground"] | Sequence[int] = False,
+    fill_holes: bool = False,
+    slice_gaps: bool = False,
+) -> None:
+    """Do what `postprocess` does in the array itself: large volumes leave no room for copies.
+
+    Args:
+        labels: see `postprocess`.
+        largest_component: see `postprocess`.
+        fill_holes: see `postprocess`.
+        slice_gaps: see `postprocess`.
+    """
+    part = labels[_box(labels)]  # a view: the rest of the volume stays background
+    if not part.size:
+        return
     if slice_gaps:
         part[...] = fill_slice_gaps(part)
     if largest_component == "foreground":
@@ -56,7 +73,6 @@ def postprocess(
         _without_small_pieces(part, None if largest_component is True else largest_component, together=False)
     if fill_holes:
         part[...] = fill_slice_holes(part)
-    return cleaned
 
 
 def keep_largest_components(
@@ -73,13 +89,23 @@ def keep_largest_components(
 
 
 def _without_small_pieces(labels: np.ndarray, values: Sequence[int] | None, together: bool) -> np.ndarray:
-    """Do what `keep_largest_components` does, in the array itself: large volumes leave no room for copies."""
+    """Do what `keep_largest_components` does in the array itself."""
     touching = ndimage.generate_binary_structure(labels.ndim, labels.ndim)
     chosen = [value for value in _classes(labels) if values is None or value in values]
     for mask in [labels != BACKGROUND] if together else (labels == value for value in chosen):  # one at a time
-        mask ^= largest_piece(mask, touching)
+        drop_largest_piece(mask, touching)
         labels[mask] = BACKGROUND
     return labels
+
+
+def _box(labels: np.ndarray) -> tuple[slice, ...]:
+    """Return the smallest box that holds all classes; an empty one where there is none."""
+    box = []
+    for axis in range(labels.ndim):
+        others = tuple(other for other in range(labels.ndim) if other != axis)
+        places = np.flatnonzero(labels.any(axis=others))
+        box.append(slice(places[0], places[-1] + 1) if len(places) else slice(0, 0))
+    return tuple(box)
 
 
 def fill_slice_holes(labels: np.ndarray) -> np.ndarray:
@@ -94,7 +120,8 @@ def fill_slice_holes(labels: np.ndarray) -> np.ndarray:
     filled = np.array(labels)
     for value in _classes(labels):
         inside = _enclosed(labels == value)
-        surrounds_another = bool(np.any(inside & (labels != BACKGROUND)))
+        held = (inside[:, :, z] & (labels[:, :, z] != BACKGROUND) for z in range(labels.shape[2]))
+        surrounds_another = any(map(np.any, held))
         for z in np.flatnonzero(np.any(inside, axis=(0, 1))):
             holes = _holes(labels[:, :, z], inside[:, :, z])
             if surrounds_another:

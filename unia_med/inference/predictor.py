@@ -20,9 +20,9 @@ from unia_med.data.io.orientation import orient, orient_back
 from unia_med.data.io.suffixes import is_image
 from unia_med.data.io.volume import Volume, without_voxels
 from unia_med.errors import UserError
-from unia_med.inference.likeness import Seen, watch_features
+from unia_med.inference.likeness import Seen, occupied, watch_features
 from unia_med.inference.native import Prepared, Slab, brought_back, native_labels, sliced
-from unia_med.inference.postprocess import postprocess as clean
+from unia_med.inference.postprocess import clean
 from unia_med.inference.reassemble import plane_map
 from unia_med.inference.runtime import ConvertedMethod, check_runtime
 from unia_med.inference.tta import predict_views
@@ -304,10 +304,13 @@ class Predictor:
         return np.ascontiguousarray(np.moveaxis(last, 3, 0))
 
     def _cleaned(self, labels: np.ndarray) -> np.ndarray:
-        cleaned = clean(labels, **self.cleaning) if self.postprocess else labels
-        if self._seen is not None:
-            self._seen.cleaned(labels, cleaned)
-        return cleaned
+        """Return the labels after post-processing, which changes the array itself."""
+        before = None if self._seen is None else occupied(labels)
+        if self.postprocess:
+            clean(labels, **self.cleaning)
+        if self._seen is not None and before is not None:
+            self._seen.cleaned(before, labels)
+        return labels
 
     def _native_slabs(self, volume: Prepared, network: bool) -> Iterator[Slab]:
         """Probabilities, and U where the network's is asked for, on the native grid."""

@@ -19,11 +19,29 @@ def largest_piece(mask: np.ndarray, structure: np.ndarray | None = None) -> np.n
     pieces, count = _numbered(mask, structure)
     if count < 2:
         return mask
+    found: np.ndarray = pieces == _largest(pieces, count)
+    return found
+
+
+def drop_largest_piece(mask: np.ndarray, structure: np.ndarray | None = None) -> None:
+    """Remove from a mask, in place, what `largest_piece` gives of it.
+
+    Args:
+        mask: as in `largest_piece`.
+        structure: as in `largest_piece`.
+    """
+    pieces, count = _numbered(mask, structure)
+    largest = _largest(pieces, count) if count else 0
+    for index in range(mask.shape[-1]):  # slice by slice: no third array of that size
+        mask[..., index] &= pieces[..., index] != largest
+
+
+def _largest(pieces: np.ndarray, count: int) -> int:
+    """Return the number of the largest of some pieces."""
     sizes = np.zeros(count + 1, np.int64)
     for part in np.array_split(pieces.ravel(), 1 + pieces.size // _COUNTED):
         sizes += np.bincount(part, minlength=count + 1)
-    largest: np.ndarray = pieces == 1 + int(sizes[1:].argmax())
-    return largest
+    return 1 + int(sizes[1:].argmax())
 
 
 def _numbered(mask: np.ndarray, structure: np.ndarray | None) -> tuple[np.ndarray, int]:

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from unia_med.config.schema import GridConfig
+from unia_med.data.grid.percentiles import percentiles_of
 from unia_med.data.grid.transforms import (
     as_tensor,
     from_slices,
     load_label_slices,
-    percentiles_of,
     place_image,
     place_labels,
     to_slices,
@@ -80,12 +80,27 @@ def test_image_and_labels_are_those_of_monai(
 def test_percentiles_are_those_of_torch_and_numpy(size: int) -> None:
     values = torch.from_numpy(np.random.default_rng(size).gamma(2.0, 90.0, size).astype(np.float32))
     for shares in ((1.0, 99.0), (0.0, 100.0), (0.5, 99.5), (30.0, 30.0)):
-        found = torch.stack(percentiles_of(values.numpy().copy(), shares))
+        found = torch.stack(percentiles_of(values.numpy().reshape(size, 1, 1), shares))
         if size > 1_000_000:  # where MONAI takes NumPy's
             expected = torch.tensor(np.percentile(values.numpy(), shares), dtype=torch.float32)
         else:
             expected = torch.quantile(values, torch.tensor(shares, dtype=torch.float64).div(100).float())
         assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.uint8, np.float32, np.float64])
+def test_percentiles_of_a_large_volume_are_those_of_numpy_without_a_copy(
+    kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = np.random.default_rng(1).normal(20, 90, (40, 31, 9))
+    values[:20] = np.rint(values[:20])  # repeated ones, and -0
+    values = np.asfortranarray(values.clip(0, 255) if kind == np.uint8 else values, kind)
+    monkeypatch.setattr("unia_med.data.grid.percentiles._SMALL", 0)
+    monkeypatch.setattr("unia_med.data.grid.percentiles._SLAB", 3000)
+    for array in (values, values[:, :, :1], values[:1, :1, :2], -np.ones_like(values, np.int32)):
+        for shares in ((1.0, 99.0), (0.0, 100.0), (0.37, 50.0)):
+            expected = torch.tensor(np.percentile(array.astype(np.float32), shares), dtype=torch.float32)
+            assert torch.equal(torch.stack(percentiles_of(array, shares)), expected)
 
 
 def test_percentiles_are_of_the_whole_volume() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,14 @@ def ct() -> np.ndarray:
 
 def mr() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 1400, (40, 40, 4)).astype(np.int16)
+
+
+def test_a_frame_is_not_kept_after_it_was_looked_at() -> None:
+    frames = compared((Volume(mr(), np.eye(4)) for _ in range(2)), True, None)
+    first = next(frames)
+    voxels = weakref.ref(first.array)
+    del first
+    assert voxels() is None
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def looks_like_ct(array: np.ndarray) -> bool:
 
 
 def compared(frames: Iterable[Volume], ct: bool | None, path: Path | None, modality: str = "") -> Iterator[Volume]:
-    """Yield frames as they are, and say where a model gets CT and learned from others, or the other way round.
+    """Return frames as they are, and say where a model gets CT and learned from others, or the other way round.
 
     Args:
         frames: of one image.
@@ -42,10 +42,14 @@ def compared(frames: Iterable[Volume], ct: bool | None, path: Path | None, modal
         path: of the image, for the message.
         modality: what a DICOM header says; empty where there is none.
     """
-    for number, frame in enumerate(frames):
-        if number == 0 and ct is not None:
+    first = iter((True,))
+
+    def looked_at(frame: Volume) -> Volume:
+        if next(first, False) and ct is not None:
             _compare(frame, ct, path, modality)
-        yield frame
+        return frame
+
+    return map(looked_at, frames)  # a generator would keep the voxels of a frame until the next one
 
 
 def _compare(frame: Volume, ct: bool, path: Path | None, modality: str) -> None:

@@ -22,6 +22,7 @@ from unia_med.data.io.suffixes import (
 )
 from unia_med.data.io.volume import Volume, VolumeInfo
 from unia_med.errors import UserError
+from unia_med.files import at_home
 
 if TYPE_CHECKING:
     from unia_med.data.io.dicom.series import DicomSeries
@@ -55,8 +56,9 @@ def read_header(path: Path | str) -> VolumeInfo:
     Args:
         path: As in `read_volume`.
     """
-    if (series := _series(Path(path))) is not None:
-        return VolumeInfo(series.shape, series.affine, Path(path))
+    path = at_home(path)
+    if (series := _series(path)) is not None:
+        return VolumeInfo(series.shape, series.affine, path)
     path = _existing_file(path)
     shape, affine = _reader(path).header(path)
     shape = _at_least_3d(shape)
@@ -76,7 +78,8 @@ def read_volume(path: Path | str) -> Volume:
         UserError: The file is missing, foreign, cut off, not 2D to 4D, complex, has voxels
             that are NaN or infinite, or an affine that cannot place its voxels.
     """
-    if (series := _series(Path(path))) is not None:
+    path = at_home(path)
+    if (series := _series(path)) is not None:
         return _whole(series)
     path = _existing_file(path)
     volume = _reader(path).volume(path)
@@ -109,8 +112,7 @@ def _reader(path: Path) -> Reader:
     return READERS[readable_suffix(path) or ""]
 
 
-def _existing_file(path: Path | str) -> Path:
-    path = Path(path)
+def _existing_file(path: Path) -> Path:
     if path.is_dir():
         raise UserError("this is a folder, expected a volume file", where=path, remedy="Name a file inside it")
     if not path.exists():

@@ -1,0 +1,58 @@
+"""512 x 512 x 400 voxels are segmented in less than 1.5 GB, whatever their file, by a model and by its bundle."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+LIMIT = 1_500_000_000
+SHAPE = (512, 512, 400)
+
+PEAK = """
+import resource, sys
+from unia_med.cli.main import main
+code = main(sys.argv[1:])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+sys.exit(code)
+"""
+
+
+def peak(*arguments: str) -> int:
+    """Bytes in memory at most while a command runs."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", PEAK, *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout.split()[-1])
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from unia_med.cli.main import main
+
+    folder = tmp_path_factory.mktemp("bundles") / "heart_segmentation"
+    assert main(["export", "--model", "cardiac-sax", "--output", str(folder), "--no-onnx"]) == 0
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["cardiac-sax", "bundle"])
+@pytest.mark.parametrize(("kind", "name"), [(np.int16, "x.nii"), (np.float32, "x.nii"), (np.int16, "x.nii.gz")])
+def test_a_large_volume(model: str, kind: type, name: str, tmp_path: Path, bundle: Path) -> None:
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 900, (32, 32, 400)).astype(kind)
+    array = np.repeat(np.repeat(coarse, 16, axis=0), 16, axis=1)  # blocks: classes are found all over the volume
+    assert array.shape == SHAPE
+    nib.save(nib.Nifti1Image(array, np.diag([0.7, 0.7, 1.0, 1.0])), tmp_path / name)
+    del array
+    source = str(bundle) if model == "bundle" else model
+    call = ["predict", "--model", source, "--input", str(tmp_path / name), "--output", str(tmp_path / "out")]
+    assert peak(*call, "--uncertainty", "--device", "cpu") < LIMIT
+    doubt = nib.load(tmp_path / "out" / "x_uncertainty.nii.gz")
+    assert doubt.shape == SHAPE and len(np.unique(nib.load(tmp_path / "out" / "x_seg.nii.gz").dataobj)) > 1
