@@ -14,6 +14,8 @@ import pytest
 from unia_med.cli.main import share_cores
 
 share_cores()  # before a test module imports torch: tests run beside other jobs too
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers share the cores; for the commands they start too
 
 TINY_PATIENTS = ("patient001", "patient002", "patient013")
 TINY_SHAPE = (40, 36, 4)

@@ -245,7 +245,6 @@ def test_images_of_two_and_four_dimensions(model: Any) -> None:
         (nib.Nifti1Image(np.zeros((8, 8, 2), np.complex64), np.eye(4)), {}, "complex"),
         (nib.Nifti1Image(np.zeros((8, 8, 2), np.float32), np.eye(4)), {"spacing_mm": SPACING}, "Leave it out"),
     ],
-    ids=str,
 )
 def test_what_is_wrong_is_said_with_the_right_call(model: Any, image: Any, options: dict[str, Any], said: str) -> None:
     with pytest.raises(unia_med.UserError, match=f"(?s){said}"):

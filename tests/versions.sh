@@ -43,7 +43,7 @@ fi
 run_tests() {
     echo "== $1"
     "$python" -m pip freeze | grep -i -E '^(torch|monai|numpy|scipy|timm|pydantic|nibabel|highdicom|pydicom)=='
-    "$python" -m pytest -q -m "not slow" -p no:cacheprovider "${arguments[@]}"
+    "$python" -m pytest -q -n 2 --dist loadfile -m "not slow" -p no:cacheprovider "${arguments[@]}"
 }
 
 echo "== install"
