@@ -94,6 +94,19 @@ def test_what_is_drawn_beyond_the_prediction_counts_as_missed(tmp_path: Path) ->
     assert found["mean"]["dice"]["class 2"] == 0.0 and found["failures"]["class 2"] == 1
 
 
+def test_coarser_labels_reach_half_a_voxel_beyond_their_centres(tmp_path: Path) -> None:
+    """A label voxel of 3 mm covers 1.5 mm on each side of its centre, also where the prediction ends before."""
+    truth = np.zeros((3, 5, 5), np.uint8)
+    truth[1:, 1:4, 1:4] = 1  # rows centred at 3 and 6 mm: from 1.5 to 7.5 mm
+    predicted = np.zeros((5, 13, 5), np.uint8)  # ends at 4.5 mm: of the six rows 2..7 the last three are outside
+    predicted[2:, 2:11, 1:4] = 1
+    save(truth, tmp_path / "t" / "a.nii.gz", np.diag([3.0, 3.0, 3.0, 1.0]))
+    save(predicted, tmp_path / "p" / "a_seg.nii.gz", np.diag([1.0, 1.0, 3.0, 1.0]))
+    found = evaluate(tmp_path / "p", tmp_path / "t")
+    overlap, drawn = 3 * 9 * 3, 6 * 9 * 3
+    assert found["mean"]["dice"]["class 1"] == pytest.approx(2 * overlap / (drawn + overlap))
+
+
 def test_labels_elsewhere_or_without_a_place_are_refused(tmp_path: Path) -> None:
     far = AFFINE.copy()
     far[:3, 3] += 500
