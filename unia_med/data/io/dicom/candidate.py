@@ -32,13 +32,14 @@ class Candidate:
     @property
     def called(self) -> str:
         """Its numbers in words, which tell nothing of the patient."""
-        numbers = self.numbers
-        if not numbers:
-            return "series without number"
-        whole_range = len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1
-        if whole_range:
-            return f"series {numbers[0]} to {numbers[-1]}"
-        return "series " + (", ".join(map(str, numbers)) if len(numbers) < 9 else f"{numbers[0]} to {numbers[-1]}")
+        runs: list[list[int]] = []
+        for number in self.numbers:
+            if runs and number == runs[-1][-1] + 1:
+                runs[-1].append(number)
+            else:
+                runs.append([number])
+        texts = [f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs]
+        return f"series {', '.join(texts)}" if texts else "series without number"
 
     def describe(self, with_uid: bool) -> str:
         """One line for a list of series.

@@ -35,9 +35,9 @@ def candidates(instances: Sequence[Instance]) -> list[Candidate]:
     Args:
         instances: headers of all images.
     """
-    by_series: dict[str, list[Instance]] = defaultdict(list)
+    by_series: dict[tuple[str, str], list[Instance]] = defaultdict(list)
     for item in _without_copies(instances):
-        by_series[item.series_uid].append(item)
+        by_series[item.patient, item.series_uid].append(item)
     groups: dict[tuple, list[list[Instance]]] = defaultdict(list)
     firsts: dict[tuple, list[Instance]] = defaultdict(list)
     found = []
@@ -101,7 +101,7 @@ def _across_names(groups: dict[tuple, list[list[Instance]]]) -> list[list[list[I
     firsts: dict[tuple, list[Instance]] = defaultdict(list)
     for group in groups.values():
         first = group[0][0]
-        key = (*_kind(group[0], named=False), first.contrast, first.steady, first.modality)
+        key = (*_kind(group[0], named=False), first.image_type, first.steady, first.modality)
         alike[(*key, _number_of_plane(first, firsts[key]))].append(group)
     result = []
     for some in alike.values():
@@ -269,7 +269,7 @@ def _kind(series: Sequence[Instance], named: bool = True) -> tuple:
     first = series[0]
     name = _LAST_NUMBER.sub("", first.description.lower()) if named else ""
     cine = len(_slices_of(series)) < len(series)
-    return first.study_uid, name, first.frame_of_reference, first.size, cine
+    return first.patient, first.study_uid, name, first.frame_of_reference, first.size, cine
 
 
 def _number_of_plane(image: Instance, firsts: list[Instance]) -> int:

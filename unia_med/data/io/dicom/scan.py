@@ -6,10 +6,12 @@ are kept back.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +33,9 @@ _TAGS = (
     "SpacingBetweenSlices SliceThickness TriggerTime TemporalPositionIdentifier TemporalResolution FrameTime "
     "NominalInterval CardiacNumberOfImages ImageType EchoTime InversionTime DiffusionBValue SequenceVariant "
     "NumberOfFrames SamplesPerPixel PixelData FloatPixelData DoubleFloatPixelData PhotometricInterpretation "
-    "RescaleSlope RescaleIntercept SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence"
+    "RescaleSlope RescaleIntercept PatientID SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence"
 ).split()
-"""What is read of a header; nothing that identifies a person is among them."""
+"""What is read of a header; of what identifies a person, the patient's number, which is kept as a digest alone."""
 
 
 def scan_folder(folder: Path) -> tuple[list[Instance], int]:
@@ -48,7 +50,7 @@ def scan_folder(folder: Path) -> tuple[list[Instance], int]:
     pydicom = import_pydicom(folder)
     if not folder.is_dir():
         raise UserError("no such folder", folder, "Give the folder of a DICOM series")
-    found: dict[tuple[str, int | None], Instance] = {}
+    found: dict[tuple[str, str, int | None], Instance] = {}
     files = others = unreadable = 0
     for path in filter(is_dicom, walk(folder)):
         files += 1
@@ -62,12 +64,31 @@ def scan_folder(folder: Path) -> tuple[list[Instance], int]:
         if not images:
             others += 1
         for image in images:
-            found.setdefault((image.sop_uid, image.index), image)
+            found.setdefault((image.patient, image.sop_uid, image.index), image)
     if not found:
         what = f"{files} DICOM files, none of them an image" if files else "no DICOM file"
         more = f" ({unreadable} cannot be read)" if unreadable else ""
         raise UserError(f"holds {what}{more}", folder, "Give the folder of an image series")
-    return list(found.values()), unreadable
+    return _by_patient(list(found.values())), unreadable
+
+
+def _by_patient(instances: list[Instance]) -> list[Instance]:
+    """Return the images with a digest where one study holds several patients, and with none elsewhere.
+
+    Captures without a place often lack the patient's number.
+    """
+    patients: dict[str, list[str]] = {}
+    for item in instances:
+        known = patients.setdefault(item.study_uid, [])
+        if item.patient and item.position is not None and item.patient not in known:
+            known.append(item.patient)
+    return [replace(item, patient=_one_of(item.patient, patients[item.study_uid])) for item in instances]
+
+
+def _one_of(patient: str, known: list[str]) -> str:
+    if len(known) < 2:
+        return ""
+    return patient if patient in known else known[0]
 
 
 def _images(dataset: Any, path: Path) -> list[Instance]:
@@ -83,8 +104,8 @@ def _images(dataset: Any, path: Path) -> list[Instance]:
 def _instance(dataset: Any, path: Path) -> Instance:
     """Return the header of a file as that of one image."""
     spacing = number(dataset, "SpacingBetweenSlices") or number(dataset, "SliceThickness")
-    contrast = _texts(dataset, "ImageType")
-    contrast += tuple(str(dataset.get(name)) for name in ("EchoTime", "InversionTime", "DiffusionBValue"))
+    image_type = _texts(dataset, "ImageType")
+    contrast = image_type + tuple(str(dataset.get(name)) for name in ("EchoTime", "InversionTime", "DiffusionBValue"))
     return Instance(
         path=path,
         sop_class=str(dataset.get("SOPClassUID", "")),
@@ -115,8 +136,16 @@ def _instance(dataset: Any, path: Path) -> Instance:
         modality=str(dataset.get("Modality") or ""),
         inversion_ms=number(dataset, "InversionTime"),
         steady="SS" in _texts(dataset, "SequenceVariant"),
-        derived="DERIVED" in _texts(dataset, "ImageType"),
+        derived="DERIVED" in image_type,
+        image_type=image_type,
+        patient=_digest(dataset),
     )
+
+
+def _digest(dataset: Any) -> str:
+    """Return a digest of the patient's number: exports may give several patients one study."""
+    stated = str(dataset.get("PatientID") or "").strip()
+    return hashlib.sha256(stated.encode()).hexdigest()[:16] if stated else ""
 
 
 def _texts(dataset: Any, name: str) -> tuple[str, ...]:

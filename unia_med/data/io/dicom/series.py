@@ -194,9 +194,9 @@ def find_studies(
         UserError: no DICOM images, or nothing that can be used.
     """
     instances, unreadable = scan_folder(folder)
-    by_study: dict[str, list[Instance]] = {}
+    by_study: dict[tuple[str, str], list[Instance]] = {}
     for item in sorted(instances, key=lambda item: item.path):
-        by_study.setdefault(item.study_uid, []).append(item)
+        by_study.setdefault((item.patient, item.study_uid), []).append(item)
     if len(by_study) == 1 or wanted is not None:
         found = find_series(folder, wanted, kind)
         return {found.name: found}
@@ -229,10 +229,13 @@ class _Search(NamedTuple):
     def chosen(self, instances: list[Instance], wanted: str | None, name: str) -> DicomSeries:
         """Return the series that is wanted, or the only one, or the one that fits."""
         found = candidates(instances)
-        if self.kind is None or wanted is not None or len(found) == 1:
-            taken = self._part(choose(found, wanted, self.folder))
+        if self.kind is None or wanted is not None:
+            taken = self._parts(choose(found, wanted, self.folder))[0]
             return self._series(taken, len(found), name, self._doubt(taken))
-        good, faults = fitting([self._part(candidate) for candidate in found], self.kind)
+        found = [part for candidate in found for part in self._parts(candidate)]
+        if len(found) == 1:
+            return self._series(found[0], 1, name, self._doubt(found[0]))
+        good, faults = fitting(found, self.kind)
         if not good:
             raise no_fitting(found, faults, self.kind, self.folder)
         broken: list[UserError] = []
@@ -243,15 +246,16 @@ class _Search(NamedTuple):
                     candidate, len(found), name, (why, *(f"left out: {error.what}" for error in broken))
                 )
             except UserError as error:
-                broken.append(error)
+                broken.append(UserError(f"{candidate.called}: {error.what}", error.where, error.remedy))
         raise broken[0]
 
-    def _part(self, taken: Candidate) -> Candidate:
-        """Return the stack that is expected of a series that mixes several."""
+    def _parts(self, taken: Candidate) -> list[Candidate]:
+        """Return the stacks that a series mixes, the best first, where one is what is expected."""
         mixed = parts(taken) if self.kind else [taken]
         if self.kind is None or len(mixed) < 2:
-            return taken
-        return next(iter(fitting(mixed, self.kind)[0]), taken)
+            return [taken]
+        good, faults = fitting(mixed, self.kind)
+        return [*good, *(one for some in faults.values() for one in some)] if good else [taken]
 
     def _doubt(self, taken: Candidate) -> tuple[str, ...]:
         fault = off_plane(taken, self.kind) if self.kind else ""

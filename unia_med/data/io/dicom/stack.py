@@ -57,6 +57,8 @@ class Instance:
         thickness_mm: slice thickness.
         inverted: whether the highest value is black (MONOCHROME1).
         sop_class: SOP Class UID.
+        image_type: what made the image, such as ("ORIGINAL", "PRIMARY", "M").
+        patient: a digest that tells patients apart and nothing else; empty where no header says.
         index: of the frame in a multi-frame file; None of a file of one image.
         slope: with `intercept`, brings stored values to the scanner's.
         intercept: see `slope`.
@@ -90,6 +92,8 @@ class Instance:
     thickness_mm: float | None = None
     inverted: bool = False
     sop_class: str = ""
+    image_type: tuple[str, ...] = ()
+    patient: str = ""
     index: int | None = None
     slope: float = 1.0
     intercept: float = 0.0
