@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 
 import numpy as np
@@ -11,6 +12,8 @@ from unia_med.cardiac.phantom.dataset import patient_of
 from unia_med.cardiac.phantom.render import frame_labels, true_volumes_ml
 from unia_med.cardiac.section import heart_section
 from unia_med.data.io.volume import Volume
+from unia_med.report.measured import folded
+from unia_med.report.plots import colour_of
 from unia_med.report.quantities import PatientFindings
 
 CLASSES = ["RV", "MYO", "LV"]
@@ -32,12 +35,20 @@ def test_numbers_of_both_masks_are_shown(frames: dict[int, Volume]) -> None:
     assert f"<dt>LV EDV</dt><dd>{truth['ED']['LV']:.1f} ml (true masks: {truth['ED']['LV']:.1f} ml)" in text
     assert f"<dt>RV EDV</dt><dd>0.0 ml (true masks: {truth['ED']['RV']:.1f} ml)" in text
     assert f"<dt>ES</dt><dd>frame {patient.es_frame}" in text
-    assert "Look again: RV EDV 0 ml" in text and "p &lt;1&gt;" in text and "<1>" not in text
+    assert "Look again: RV EDV 0 ml" in text
     assert "LV, true" in text and "Wall at" not in text  # no RV, so no segments
     whole = heart_section("p", frames, {}, CLASSES).html
     assert whole.count("<figcaption>Wall at") == 2 and "true masks" not in whole
     assert ">ED</text>" in whole and ">ES</text>" in whole  # of the curve
     HTMLParser().feed(whole)
+    assert found.events == {1: "ED", patient.es_frame: "ES"}
+    shown = folded("p <1>", found)
+    assert "<summary>p &lt;1&gt;:" in shown and "<1>" not in shown
+    # One colour per class on the whole page: LV is the third class.
+    line = re.search(r'stroke="(#\w+)" stroke-dasharray=""/></svg> LV<', whole)
+    assert line is not None and line[1] == colour_of(2)
+    (low, high), *others = set(re.findall(r"pale ([\d.]+) to dark ([\d.]+) mm", whole))
+    assert not others and float(low) < float(high)  # both phases in the same colours
     numbers = {one.name: one for one in found.quantities}
     assert numbers["RV EDV"].error == pytest.approx(-truth["ED"]["RV"]) and not numbers["RV EDV"].too_far
     assert numbers["LV EF"].error == 0 and not numbers["LV EF"].too_far

@@ -49,7 +49,10 @@ def test_page(folder: Path) -> None:
     data = json.loads(re.search(r'id="viewer-data">(.*?)</script>', page)[1])
     assert [patient["title"] for patient in data["patients"]] == ["q", "p"]
     patient = data["patients"][1]
-    assert patient["labels"] == ["prediction"] and [f["title"] for f in patient["frames"]] == ["frame 1", "frame 7"]
+    assert patient["labels"] == ["prediction"] and [f["title"] for f in patient["frames"]] == [
+        "frame 1, ED",
+        "frame 7, ES",
+    ]
     for frame, pool in zip(patient["frames"], (10, 6), strict=True):
         layers = np.frombuffer(zlib.decompress(base64.b64decode(frame["data"])), np.uint8)
         prediction = layers.reshape(2, len(patient["slices"]), patient["height"], patient["width"])[1]
@@ -90,3 +93,18 @@ def test_phases_stated_on_the_page_win(folder: Path, capsys: pytest.CaptureFixtu
     assert main([*arguments, "p=5"]) == 0
     page = (folder / "report.html").read_text()
     assert "ES is said to be frame 5, which is not here" in page and "<dt>ES</dt><dd>frame 7</dd>" in page
+
+
+def test_ed_and_es_are_shown_of_a_long_cine(folder: Path) -> None:
+    """The viewer has room for some frames; those of both phases are among them."""
+    pools = [9] * 40
+    pools[1], pools[18] = 10, 6
+    cine = np.stack([heart(pool) for pool in pools], axis=-1)
+    for name, array in (("c", (cine * 50).astype(np.int16)), ("c_seg", cine)):
+        nibabel.save(nibabel.Nifti1Image(array, AFFINE), folder / f"{name}.nii.gz")
+    assert report_masks(folder, {"c": folder / "c.nii.gz"}, CLASSES, folder / "c.html", title="Mine <1>") == ["c"]
+    page = (folder / "c.html").read_text()
+    (patient,) = json.loads(re.search(r'id="viewer-data">(.*?)</script>', page)[1])["patients"]
+    titles = [frame["title"] for frame in patient["frames"]]
+    assert {"frame 2, ED", "frame 19, ES", "frame 1", "frame 40"} <= set(titles) and len(titles) < 16
+    assert "<title>Mine &lt;1&gt;</title>" in page

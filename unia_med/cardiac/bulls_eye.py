@@ -33,6 +33,16 @@ def bulls_eye(values_mm: Sequence[float | None], title: str, limits_mm: tuple[fl
     )
 
 
+def common_limits(*drawings: Sequence[float | None] | None) -> tuple[float, float]:
+    """Return limits for several drawings, so that one colour is one thickness in all.
+
+    Args:
+        drawings: values of the segments; None of a phase that has none.
+    """
+    known = [value for values in drawings for value in values or () if value is not None]
+    return min(known, default=0.0), max(known, default=1.0)
+
+
 def _segment(index: int, value: float | None, low: float, high: float) -> str:
     share = 0.0 if value is None or high <= low else min(1.0, max(0.0, (value - low) / (high - low)))
     fill = _EMPTY if value is None else _colour(share)

@@ -7,18 +7,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from unia_med.cardiac.bulls_eye import bulls_eye
+from unia_med.cardiac.bulls_eye import bulls_eye, common_limits
 from unia_med.cardiac.cases import NOTHING_STATED, PHASES
 from unia_med.cardiac.indices import FOUND, CardiacIndices, PhaseChoice, measure
 from unia_med.cardiac.plausible import refuse_impossible, unusual
 from unia_med.cardiac.table import TABLE
 from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
-from unia_med.report.plots import line_chart
+from unia_med.report.plots import colour_of, line_chart
 from unia_med.report.quantities import PatientFindings, Quantity
 
 _PARTS = ("LV", "MYO", "RV")
-_LEGEND = "Wall at {}, mm <small>base outside; anterior above, septum on the left</small>"
+_LEGEND = (
+    "Wall at {}, mm <small>base outside, apex in the middle; anterior above, septum on the left; pale {:.1f} to dark "
+    "{:.1f} mm</small>"
+)
 _FEW_FRAMES = 3  # from which on a curve says more than two numbers
 _TOLERANCES = {"LV EF": 10.0, "RV EF": 15.0}
 """Errors that need no second look, in the quantity's unit: a choice, wider than readers of the same images differ."""
@@ -55,16 +58,19 @@ def heart_section(
         found = _measured(predicted, values, _choice(patient, numbers, folder, stated))
     except UserError as error:
         missing = tuple(_quantities(None, truth)) if truth is not None else ()
-        return PatientFindings(_folded(patient, f"<p>{escape(error.what)}</p>"), missing, (error.what,))
+        return PatientFindings(f"<p>{escape(error.what)}</p>", missing, (error.what,))
     absent = (f"{phase} is said to be frame {n}, which is not here" for phase, n in stated.items() if n not in numbers)
     strange = (*absent, *unusual(found))
     notes = "".join(f'<p class="note">Look again: {escape(text)}.</p>' for text in strange)
-    parts = (_table(found, truth, numbers), notes, _curve(found, truth, numbers), _segments(patient, found))
-    return PatientFindings(_folded(patient, "".join(parts)), tuple(_quantities(found, truth)), strange)
+    parts = (_table(found, truth, numbers), notes, _charts(patient, found, truth, numbers, classes))
+    events = {numbers[index]: phase for phase, index in _phases(found).items()}
+    return PatientFindings("".join(parts), tuple(_quantities(found, truth)), strange, events)
 
 
-def _folded(patient: str, body: str) -> str:
-    return f"<details><summary>{escape(patient)}: volumes, wall and bull's eyes</summary>{body}</details>"
+def _phases(found: CardiacIndices) -> dict[str, int]:
+    """Return the index of ED and, of several frames, ES."""
+    systole = found.phases.systole
+    return {"ED": found.phases.diastole} | ({} if systole is None else {"ES": systole})
 
 
 def _choice(patient: str, numbers: Sequence[int], folder: Path | None, stated: Mapping[str, int]) -> PhaseChoice:
@@ -100,10 +106,8 @@ def _table(found: CardiacIndices, truth: CardiacIndices | None, numbers: Sequenc
 
 
 def _rows(found: CardiacIndices, numbers: Sequence[int]) -> Iterator[tuple[str, str]]:
-    systole = found.phases.systole
-    yield "ED", f"frame {numbers[found.phases.diastole]}"
-    if systole is not None:
-        yield "ES", f"frame {numbers[systole]}"
+    for phase, index in _phases(found).items():
+        yield phase, f"frame {numbers[index]}"
     for name, (value, unit) in _values(found).items():
         if value is not None:
             yield name, f"{value:.1f} {unit}"
@@ -121,30 +125,42 @@ def _values(found: CardiacIndices) -> dict[str, tuple[float | None, str]]:
     values: dict[str, tuple[float | None, str]] = {}
     for side, ventricle in found.ventricles.items():
         values |= {f"{side} EDV": (ventricle.edv_ml, "ml"), f"{side} ESV": (ventricle.esv_ml, "ml")}
+        values[f"{side} SV"] = ventricle.stroke_volume_ml, "ml"
         values[f"{side} EF"] = ventricle.ef_percent, "%"
     values["Myocardial mass at ED"] = found.mass_g, "g"
     values["Mean wall at ED"] = found.wall and found.wall.mean_mm, "mm"
     return values
 
 
-def _curve(found: CardiacIndices, truth: CardiacIndices | None, numbers: Sequence[int]) -> str:
+def _charts(
+    patient: str,
+    found: CardiacIndices,
+    truth: CardiacIndices | None,
+    numbers: Sequence[int],
+    classes: Sequence[str],
+) -> str:
+    drawings = _curve(found, truth, numbers, classes) + _segments(patient, found)
+    return f'<div class="charts">{drawings}</div>' if drawings else ""
+
+
+def _curve(found: CardiacIndices, truth: CardiacIndices | None, numbers: Sequence[int], classes: Sequence[str]) -> str:
     if len(numbers) < _FEW_FRAMES:
         return ""
     curves = {name: list(zip(numbers, found.volumes_ml[name], strict=True)) for name in found.ventricles}
     if truth is not None:
         curves |= {f"{k}, true": list(zip(numbers, truth.volumes_ml[k], strict=True)) for k in truth.ventricles}
-    marks: dict[float, str] = {numbers[found.phases.diastole]: "ED"}
-    if found.phases.systole is not None:
-        marks[numbers[found.phases.systole]] = "ES"
-    return line_chart("Volume of the ventricles (ml)", curves, "frame", marks=marks)
+    colours = {name.upper(): colour_of(index) for index, name in enumerate(classes)}
+    shown = {name: colours[name.partition(",")[0]] for name in curves}
+    marks = {float(numbers[index]): phase for phase, index in _phases(found).items()}
+    return line_chart("Volume of the ventricles (ml)", curves, "frame", marks=marks, colours=shown)
 
 
 def _segments(patient: str, found: CardiacIndices) -> str:
     drawings = []
+    limits = common_limits(found.segments_ed_mm, found.segments_es_mm)
     for phase, values in (("ED", found.segments_ed_mm), ("ES", found.segments_es_mm)):
         if values is not None:
             title = f"Wall thickness of {patient} at {phase} in the 17 segments, mm"
-            drawings.append(
-                f"<figure>{bulls_eye(values, title)}<figcaption>{_LEGEND.format(phase)}</figcaption></figure>"
-            )
-    return f'<div class="charts">{"".join(drawings)}</div>' if drawings else ""
+            caption = _LEGEND.format(phase, *limits)
+            drawings.append(f"<figure>{bulls_eye(values, title, limits)}<figcaption>{caption}</figcaption></figure>")
+    return "".join(drawings)

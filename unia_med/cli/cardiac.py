@@ -142,7 +142,8 @@ def _write_reports(
     for found in measured:
         case, values = origins[found.name]
         try:
-            series = None if images is None else _series_of(found.name, images, values)
+            folder_of_masks = next(iter(case.files.values())).parent
+            series = None if images is None else _series_of(found.name, folder_of_masks, images, values)
             if write_report(case, found, values, folder / f"{found.name}_sr.dcm", series) is None:
                 faults[found.name] = "no DICOM SR: no SEG of its phases lies next to its masks"
         except UserError as error:
@@ -150,18 +151,16 @@ def _write_reports(
     return faults
 
 
-def _series_of(name: str, images: Path, values: Mapping[str, int]) -> DicomSeries:
+def _series_of(name: str, masks: Path, images: Path, values: Mapping[str, int]) -> DicomSeries:
     """Return the series that `predict` called so."""
     from unia_med.data.io.dicom.kind import expected_stack
-    from unia_med.data.io.dicom.series import DicomSeries, find_series, find_studies
+    from unia_med.data.io.dicom.series import find_named
+    from unia_med.inference.records import source_series
 
-    found = find_studies(images, kind=expected_stack(list(values))).get(name)
-    if isinstance(found, DicomSeries):
-        return found
-    number = name.rpartition("_series")[2]
-    if not number.isdigit():
+    found = find_named(images, name, source_series(masks, name), expected_stack(list(values)))
+    if found is None:
         raise UserError(f"has no series that predict would call {name}", where=images, remedy="Check --images")
-    return find_series(images, number)
+    return found
 
 
 def _stated_values(text: str) -> Mapping[str, int]:
@@ -188,14 +187,17 @@ def _values_of(case: MaskCase, masks: Path) -> Mapping[str, int]:
 
 def _draw(cases: Sequence[MeasuredCase], folder: Path) -> list[Path]:
     """Write `CASE_ed.svg` and `CASE_es.svg` of the cases that have segments, and return their paths."""
-    from unia_med.cardiac.bulls_eye import bulls_eye
+    from unia_med.cardiac.bulls_eye import bulls_eye, common_limits
     from unia_med.files import write_text
 
     written = []
     for case in cases:
+        limits = common_limits(case.indices.segments_ed_mm, case.indices.segments_es_mm)
         for phase, values in (("ed", case.indices.segments_ed_mm), ("es", case.indices.segments_es_mm)):
             if values is not None:
                 path = folder / f"{case.name}_{phase}.svg"
-                write_text(path, bulls_eye(values, f"{case.name}: wall thickness at {phase.upper()}, mm") + "\n")
+                write_text(
+                    path, bulls_eye(values, f"{case.name}: wall thickness at {phase.upper()}, mm", limits) + "\n"
+                )
                 written.append(path)
     return written

@@ -7,10 +7,14 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from unia_med.cli.options import add_device, new_command
 from unia_med.cli.phases import StatedPhases, add_phases
 from unia_med.errors import UserError
+
+if TYPE_CHECKING:
+    from unia_med.data.io.dicom.kind import StackKind
 
 EXAMPLE = """unia-med report runs/acdc
 unia-med report runs/acdc --data ACDC --output acdc.html --cases 5
@@ -63,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         UserError: no run, no checkpoint, no metrics, or data that was named and cannot be used.
     """
     if (args.run_dir / "summary.csv").is_file() and not (args.run_dir / "config.yaml").exists():
-        return _of_masks(args.run_dir, args.data, args.output or args.run_dir / "report.html", StatedPhases.read(args))
+        return _of_masks(args)
     from rich.progress import track
 
     from unia_med.report.make import make_report
@@ -94,21 +98,44 @@ def _warn(stated: StatedPhases, patients: Sequence[str]) -> None:
         print(f"unia-med: warning: {foreign}", file=sys.stderr)
 
 
-def _of_masks(folder: Path, data: Path | None, output: Path, stated: StatedPhases) -> int:
+def _of_masks(args: argparse.Namespace) -> int:
     from unia_med.data.io.dicom.kind import expected_stack
     from unia_med.evaluation.labels import classes_next_to
-    from unia_med.inference.inputs import find_inputs
     from unia_med.report.masks import report_masks
 
+    folder, data, stated = args.run_dir, args.data, StatedPhases.read(args)
+    output = args.output or folder / "report.html"
     scheme = classes_next_to(folder)
     if data is None or scheme is None:
         what = "holds masks" if data is None else "holds masks whose classes nothing names (classes.json)"
         remedy = "Name their images by --data, the --input of predict" if data is None else "Predict again"
         raise UserError(what, where=folder, remedy=remedy)
-    images = find_inputs(data, folder, kind=expected_stack(scheme.names))
-    shown = report_masks(folder, images, scheme.names, output, stated.of)
+    images = _images(folder, data, expected_stack(scheme.names))
+    shown = report_masks(folder, images, scheme.names, output, stated.of, args.title)
     if not shown:
         raise UserError("holds no image of these masks by name", where=data, remedy="Name the --input of predict")
     _warn(stated, shown)
     print(f"written to {output} ({output.stat().st_size / 1e6:.1f} MB)")
     return 0
+
+
+def _images(folder: Path, data: Path, kind: StackKind | None) -> dict[str, Any]:
+    """Return the images of a folder by the names of their results, also those of series that --series named."""
+    from unia_med.data.io.dicom.series import find_named
+    from unia_med.inference.inputs import find_inputs
+    from unia_med.inference.records import source_series
+
+    found: dict[str, Any] = {}
+    fault: UserError | None = None
+    try:
+        found.update(find_inputs(data, folder, kind=kind))
+    except UserError as error:
+        fault = error
+    for record in sorted(folder.glob("*_seg.json")):
+        name = record.name.removesuffix("_seg.json")
+        numbers = source_series(folder, name)
+        if numbers and getattr(found.get(name), "series_numbers", None) != numbers:
+            found[name] = find_named(data, name, numbers, kind)
+    if fault is not None and not any(found.values()):
+        raise fault
+    return {name: image for name, image in found.items() if image is not None}

@@ -191,7 +191,9 @@ class Predictions(Iterator[Case]):
             "weights": dict(trained.weights),
             "classes": {str(value): name for value, name in enumerate(case.classes, start=1)},
             "settings": {name: str(value) for name, value in vars(self._model.options).items()},
-            "sources": _series_numbers(image) if _is_series(image) else [path.name for path in files],
+            "sources": [f"DICOM series {n}" for n in image.series_numbers]
+            if _is_series(image)
+            else [path.name for path in files],
             "summary": row,
             "warnings": [*_notes(image), *case.warnings],
         }
@@ -217,10 +219,8 @@ def _said(error: Exception, image: Any, where: Path | str) -> UserError:
     return UserError(f"{type(error).__name__}{said}", where, "Run this image alone with --debug")
 
 
-def _series_numbers(image: Any) -> list[str]:
-    """Return the numbers of the series that a stack was made of, which tell nothing of the patient."""
-    numbers = {item.series_number for frame in image.stack.grid for item in frame}
-    return [f"DICOM series {number}" for number in sorted(number for number in numbers if number is not None)]
+def _sources(series: Any) -> list[str]:
+    return [f"DICOM series {number}" for number in series.series_numbers]
 
 
 def _notes(image: Any) -> tuple[str, ...]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +23,7 @@ from unia_med.inference.predictor import Segmentation
 
 CLASSES, SUMMARY, SHARDS = "classes.json", "summary.csv", "shards"
 
+_DICOM_SOURCE = re.compile(r"DICOM series (\d+)")
 _INFINITE = 0x7C00
 """Bits of infinity in half precision; above zero, larger numbers have larger bits up to here."""
 
@@ -141,6 +144,19 @@ def write_case_record(path: Path, facts: Mapping[str, Any]) -> None:
     """
     stem = path.name[: path.name.rindex("_seg") + 4] if "_seg" in path.name else volume_stem(path)
     write_json(path.with_name(f"{stem}.json"), {"unia_med": __version__, **facts})
+
+
+def source_series(folder: Path, name: str) -> list[int]:
+    """Return the numbers of the DICOM series that a mask was made of, by its record; none where nothing says so.
+
+    Args:
+        folder: of the mask.
+        name: of its case.
+    """
+    path = folder / f"{name}_seg.json"
+    record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    found = (_DICOM_SOURCE.fullmatch(str(source)) for source in record.get("sources", ()))
+    return [int(match[1]) for match in found if match]
 
 
 def write_folder_records(

@@ -21,7 +21,7 @@ from unia_med.data.io.volume import Volume
 from unia_med.files import write_text
 from unia_med.inference.records import SUMMARY
 from unia_med.inference.results import result_files
-from unia_med.report.measured import Stated, findings, nothing_stated
+from unia_med.report.measured import Stated, findings, folded, nothing_stated
 from unia_med.report.page import assemble, viewer
 from unia_med.report.quantities import PatientFindings
 from unia_med.report.volumes import ENTROPY, PAGE_BYTES, PREDICTION, Layers, pack
@@ -35,7 +35,12 @@ Patient = dict[int, tuple[str, FrameSource]]
 
 
 def report_masks(
-    folder: Path, images: Mapping[str, Any], classes: Sequence[str], output: Path, stated: Stated = nothing_stated
+    folder: Path,
+    images: Mapping[str, Any],
+    classes: Sequence[str],
+    output: Path,
+    stated: Stated = nothing_stated,
+    title: str = "",
 ) -> list[str]:
     """Write the page, and return the patients on it; none where there is nothing to show.
 
@@ -45,6 +50,7 @@ def report_masks(
         classes: of the labels 1, 2, 3, ...
         output: the page.
         stated: frames that the user names.
+        title: of the page; empty: made from classes and patients.
     """
     rows = _rows(folder)
     patients = _patients(folder, images)
@@ -57,14 +63,19 @@ def report_masks(
     bodies = {
         "summary": _summary(folder, [case for name in order for case, _ in patients[name].values()], found),
         "flags": _flags(order, patients, doubtful, found),
-        "measurements": "".join(found[name].html for name in order),
+        "measurements": "".join(folded(name, found[name], len(order) == 1) for name in order),
     }
-    volumes = [pack(name, _layers(folder, patients[name]), PAGE_BYTES // len(shown)) for name in shown]
+    volumes = [
+        pack(name, _layers(folder, patients[name], found[name].events), PAGE_BYTES // len(shown)) for name in shown
+    ]
     bodies["viewer"] = viewer(volumes, "Patients that a person should look at come first.")
-    write_text(
-        output, assemble(f"{', '.join(classes)} in {len(order)} scans", "Predicted masks.", bodies, classes, volumes)
-    )
+    write_text(output, assemble(title or _title(order, classes), "Predicted masks.", bodies, classes, volumes))
     return order
+
+
+def _title(patients: Sequence[str], classes: Sequence[str]) -> str:
+    where = patients[0] if len(patients) == 1 else f"{len(patients)} scans"
+    return f"{', '.join(classes)} in {where}"
 
 
 def _rows(folder: Path) -> dict[str, dict[str, str]]:
@@ -99,15 +110,15 @@ def _masks(folder: Path, patient: Patient) -> dict[int, Volume]:
     return frames
 
 
-def _layers(folder: Path, patient: Patient) -> list[Layers]:
+def _layers(folder: Path, patient: Patient, events: Mapping[int, str]) -> list[Layers]:
     """Return what can be looked at of each frame; frames of another shape than the first are left out."""
     frames = list(
-        chain.from_iterable(_frames(folder, name, image, number) for number, (name, image) in patient.items())
+        chain.from_iterable(_frames(folder, name, image, number, events) for number, (name, image) in patient.items())
     )
     return [frame for frame in frames if frame.image.shape == frames[0].image.shape]
 
 
-def _frames(folder: Path, name: str, image: FrameSource, number: int) -> Iterator[Layers]:
+def _frames(folder: Path, name: str, image: FrameSource, number: int, events: Mapping[int, str]) -> Iterator[Layers]:
     files = result_files(folder, name, True)
     mask = read_volume(files["labels"])
     doubt = read_volume(files["uncertainty"]) if files["uncertainty"].is_file() else None
@@ -115,14 +126,16 @@ def _frames(folder: Path, name: str, image: FrameSource, number: int) -> Iterato
         volume = frame.channel(0)
         maps = {} if doubt is None else {ENTROPY: _as_stored(doubt.frame(index).array, volume)}
         shown = orient(volume, "stored")
+        event = events.get(number + index, "")
         yield Layers(
-            f"frame {number + index}",
+            f"frame {number + index}" + (f", {event}" if event else ""),
             shown.array,
             {PREDICTION: _as_stored(mask.frame(index).array, volume).astype(np.uint8)},
             maps,
             shown.spacing_mm,
             nibabel.aff2axcodes(shown.affine),
             shown.affine,
+            kept=bool(event),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from html import escape
 from itertools import chain
 from pathlib import Path
 
@@ -69,7 +70,22 @@ def findings(
         "".join(one.html for one in found),
         tuple(chain.from_iterable(one.quantities for one in found)),
         tuple(chain.from_iterable(one.notes for one in found)),
+        {number: word for one in found for number, word in one.events.items()},
     )
+
+
+def folded(patient: str, found: PatientFindings, shown: bool = False) -> str:
+    """Return the findings of a patient under a line that opens them; nothing where there are none.
+
+    Args:
+        patient: name.
+        found: of the patient.
+        shown: open from the start, as of a single patient.
+    """
+    if not found.html:
+        return ""
+    state = " open" if shown else ""
+    return f"<details{state}><summary>{escape(patient)}: all measurements</summary>{found.html}</details>"
 
 
 def _volumes(frames: Sequence[int], volumes: Sequence[Volume | None]) -> dict[int, Volume]:

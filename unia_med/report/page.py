@@ -13,6 +13,7 @@ from unia_med import __version__
 from unia_med.report.cases import Examination
 from unia_med.report.facts import training_section
 from unia_med.report.flags import flagged
+from unia_med.report.measured import folded
 from unia_med.report.overview import FEW, data_sentence, figures, flag_section, measurement_table
 from unia_med.report.plots import colour_of, line_chart
 from unia_med.report.run_folder import LABEL_PREFIX, RunRecord
@@ -127,7 +128,7 @@ def _examined(contents: ReportContents) -> dict[str, str]:
         return {}
     shown = [volume["title"] for volume in contents.volumes]
     flags = flagged(done, classes)
-    details = "".join(done.findings[name].html for name in shown if name in done.findings)
+    details = "".join(folded(name, done.findings[name], len(shown) == 1) for name in shown if name in done.findings)
     return {
         "summary": data_sentence(contents.run.config, done) + figures(done, classes, flags),
         "flags": flag_section(flags, done, shown),

@@ -18,6 +18,7 @@ _BARS, _IDEAL = COLOURS[5], COLOURS[3]
 
 WIDTH, HEIGHT = 420, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 18, 10, 36
+_HEADROOM = 1.15  # above the data, for the words of marks
 _DASHES = ("", "7 3", "2 3", "9 3 2 3")
 
 Points = Sequence[tuple[float, float]]
@@ -38,6 +39,7 @@ def line_chart(
     x_label: str,
     limits: tuple[float, float] | None = None,
     marks: Mapping[float, str] | None = None,
+    colours: Mapping[str, str] | None = None,
 ) -> str:
     """Return a figure with one line per series, and their legend below.
 
@@ -47,19 +49,19 @@ def line_chart(
         x_label: below the axis.
         limits: of y; those of the data by default.
         marks: words at places of x, each with a line across the height.
+        colours: by name, where a series has a colour elsewhere on the page, too.
     """
     drawn = {name: points for name, points in series.items() if points}
     if not drawn:
         return ""
     xs, ys = ([point[axis] for points in drawn.values() for point in points] for axis in (0, 1))
-    low, high = limits or (min(0.0, *ys), max(ys))
+    low, high = limits or (min(0.0, *ys), max(ys) * (_HEADROOM if marks else 1.0))
     axes = _Axes((min(xs), max(xs)), (low, high if high > low else low + 1))
-    lines = [_line(axes, points, index) for index, points in enumerate(drawn.values())]
+    shown = [(colours or {}).get(name) or colour_of(index) for index, name in enumerate(drawn)]
+    lines = [_line(axes, points, index, shown[index]) for index, points in enumerate(drawn.values())]
     ends = "; ".join(f"{name} ends at {points[-1][1]:.3g}" for name, points in drawn.items())
     body = axes.grid(x_label) + axes.marks(marks or {}) + "".join(lines)
-    keys = "".join(
-        _sample(name, colour_of(index), dash=_DASHES[index % len(_DASHES)]) for index, name in enumerate(drawn)
-    )
+    keys = "".join(_sample(name, shown[index], dash=_DASHES[index % len(_DASHES)]) for index, name in enumerate(drawn))
     return _figure(title, ends, body, f'<ul class="legend">{keys}</ul>')
 
 
@@ -153,16 +155,15 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     return [round(index * step, 10) for index in range(first, last + 1)]
 
 
-def _line(axes: _Axes, points: Points, index: int) -> str:
+def _line(axes: _Axes, points: Points, index: int, colour: str) -> str:
     places = " ".join(f"{axes.x(x):.1f},{axes.y(y):.1f}" for x, y in points)
     dots = "".join(
-        f'<circle cx="{axes.x(x):.1f}" cy="{axes.y(y):.1f}" r="3.5" fill="{colour_of(index)}"/>'
+        f'<circle cx="{axes.x(x):.1f}" cy="{axes.y(y):.1f}" r="3.5" fill="{colour}"/>'
         for x, y in (points if len(points) <= 12 else ())
     )
     dash = _DASHES[index % len(_DASHES)]
     return (
-        f'<polyline points="{places}" fill="none" stroke="{colour_of(index)}" stroke-width="2" '
-        f'stroke-dasharray="{dash}"/>{dots}'
+        f'<polyline points="{places}" fill="none" stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}"/>{dots}'
     )
 
 

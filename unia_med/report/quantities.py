@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,10 @@ class PatientFindings:
         html: for patients that are shown in detail; may be empty.
         quantities: in the order of the table's columns.
         notes: what is unusual, each a short phrase.
+        events: words for frames by their number, such as ED.
     """
 
     html: str = ""
     quantities: tuple[Quantity, ...] = ()
     notes: tuple[str, ...] = ()
+    events: Mapping[int, str] = field(default_factory=dict)

@@ -58,6 +58,7 @@ class Layers:
         codes: direction in which each axis grows, as in `('L', 'P', 'S')`.
         affine: from voxels to RAS millimetres; None of a picture.
         unit: of the spacing, `mm` or `px`.
+        kept: shown even where a page has no room for every frame.
     """
 
     title: str
@@ -68,6 +69,7 @@ class Layers:
     codes: tuple[str, ...]
     affine: np.ndarray | None = None
     unit: str = "mm"
+    kept: bool = False
 
 
 def read_layers(predictor: Predictor, config: RunConfig, dataset: CaseDataset, case: CaseFiles) -> Layers:
@@ -147,7 +149,8 @@ def pack(patient: str, frames: Sequence[Layers], limit_bytes: int) -> dict[str, 
 
 def _pack(patient: str, frames: Sequence[Layers], most_slices: int) -> dict[str, Any]:
     first = frames[0]
-    chosen = [frames[index] for index in _spread(len(frames), MOST_FRAMES)]
+    marked_frames = [index for index, frame in enumerate(frames) if frame.kept]
+    chosen = [frames[index] for index in sorted({*_spread(len(frames), MOST_FRAMES), *marked_frames})]
     marked = [frame.labels[name] for frame in frames for name in (TRUTH, PREDICTION) if name in frame.labels]
     box = neighbourhood(marked, first.spacing_mm, MARGIN_MM)
     step = max(1, *(-(-len(range(*box[axis].indices(first.image.shape[axis]))) // MOST_PIXELS) for axis in (0, 1)))

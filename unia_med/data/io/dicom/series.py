@@ -6,9 +6,10 @@ pydicom's own warnings and errors, which quote values, are kept back.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,8 @@ from unia_med.data.io.dicom.scan import import_pydicom, quiet, scan_folder
 from unia_med.data.io.dicom.stack import Instance, Stack, stack_instances
 from unia_med.data.io.volume import Volume, stacked
 from unia_med.errors import UserError
+
+_SERIES_ENDING = re.compile(r"_series(\d+|x)")
 
 DECODERS = {
     "1.2.840.10008.1.2.4.50": "pylibjpeg pylibjpeg-libjpeg",
@@ -73,6 +76,12 @@ class DicomSeries:
     def frames(self) -> int:
         """Number of time frames."""
         return len(self.stack.grid)
+
+    @property
+    def series_numbers(self) -> list[int]:
+        """Numbers of the series that the images are from, rising."""
+        numbers = {item.series_number for frame in self.stack.grid for item in frame}
+        return sorted(number for number in numbers if number is not None)
 
     @cached_property
     def header(self) -> nib.Nifti1Header:
@@ -194,14 +203,12 @@ def find_studies(
         UserError: no DICOM images, or nothing that can be used.
     """
     instances, unreadable = scan_folder(folder)
-    by_study: dict[tuple[str, str], list[Instance]] = {}
-    for item in sorted(instances, key=lambda item: item.path):
-        by_study.setdefault((item.patient, item.study_uid), []).append(item)
+    by_study = _by_study(instances)
     if len(by_study) == 1 or wanted is not None:
         found = find_series(folder, wanted, kind)
         return {found.name: found}
     studies: dict[str, DicomSeries | UserError] = {}
-    for position, items in enumerate(by_study.values(), start=1):
+    for position, items in enumerate(by_study, start=1):
         name = f"{folder.resolve().name or 'dicom'}_study{position}"
         try:
             series = _Search(folder, unreadable, kind).chosen(items, None, name)
@@ -211,6 +218,42 @@ def find_studies(
     if all(isinstance(study, UserError) for study in studies.values()):
         find_series(folder, None, kind)
     return studies
+
+
+def find_named(
+    folder: Path, name: str, numbers: Sequence[int] = (), kind: StackKind | None = None
+) -> DicomSeries | None:
+    """Return the series whose results have a name, as `find_studies` gives names; None where none has it.
+
+    Args:
+        folder: see `find_series`.
+        name: of the results.
+        numbers: of the series that they were made of, where that is known, as after `--series`.
+        kind: see `find_series`.
+    """
+    instances, unreadable = scan_folder(folder)
+    studies = _by_study(instances)
+    start = folder.resolve().name or "dicom"
+    for position, items in enumerate(studies, start=1):
+        study = start if len(studies) == 1 else f"{start}_study{position}"
+        own = name.removeprefix(study)
+        if not name.startswith(study) or (own and not _SERIES_ENDING.fullmatch(own)):
+            continue
+        search, stated = _Search(folder, unreadable, kind), own.removeprefix("_series")
+        wanted = ",".join(map(str, numbers)) or (stated if stated.isdigit() else None)
+        found = search.chosen(items, wanted, study)
+        return replace(found, name=name)
+    if len(studies) > 1 and name.startswith(start) and numbers:  # --series found it among several
+        return replace(find_series(folder, ",".join(map(str, numbers)), kind), name=name)
+    return None
+
+
+def _by_study(instances: Sequence[Instance]) -> list[list[Instance]]:
+    """Return the images of each study of each patient, in the order of their files."""
+    by_study: dict[tuple[str, str], list[Instance]] = {}
+    for item in sorted(instances, key=lambda item: item.path):
+        by_study.setdefault((item.patient, item.study_uid), []).append(item)
+    return list(by_study.values())
 
 
 class _Search(NamedTuple):
