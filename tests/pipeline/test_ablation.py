@@ -26,6 +26,7 @@ from unia_med.methods.label_plan import LabelPlan, label_plan
 from unia_med.methods.unia import UniA
 from unia_med.pipeline import ablation
 from unia_med.pipeline.ablation import Ablation, Task, overlaps, peaks_inside, rows, to_csv, to_markdown
+from unia_med.run_files import RunFiles
 
 CONFIGS = ("objects_tags.yaml", "lesions_tags.yaml", "acdc_cpu_tags.yaml")
 TINY = {"network.weights": "none", "network.width": 32, "network.depth": 2, "network.uncertainty_width": 32}
@@ -120,7 +121,13 @@ def test_tables_hold_means_over_seeds() -> None:
 
 def test_finished_rows_are_kept_and_the_budget_is_scaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[tuple[Path, list[str]]] = []
-    monkeypatch.setattr(ablation, "train_once", lambda config, run, settings: done.append((run, settings)))
+
+    def train(config: str, run: Path, settings: list[str]) -> None:
+        done.append((run, settings))
+        RunFiles(run).checkpoints.mkdir(parents=True)
+        RunFiles(run).best.touch()
+
+    monkeypatch.setattr(ablation, "train_once", train)
     monkeypatch.setattr("unia_med.runs.Run.open", lambda run: run)
     monkeypatch.setattr(ablation, "measure", lambda run, as_one: dict.fromkeys(ablation.MEASURES, 0.5))
     task = Task("heart", "acdc_cpu_tags.yaml", as_one=True, settings={"training.iterations": 200})
@@ -131,10 +138,28 @@ def test_finished_rows_are_kept_and_the_budget_is_scaled(tmp_path: Path, monkeyp
     for _ in range(2):
         Ablation(tmp_path, 0.5, {"heart": tmp_path}).run([task], few, [0, 1])
     assert [run.name for run, _ in done] == [
-        "heart_uncertainty_inference_seed0", "heart_CAM_baseline_seed1", "heart_uncertainty_inference_seed1",
+        "heart_common_start_seed0", "heart_uncertainty_inference_seed0",
+        "heart_common_start_seed1", "heart_CAM_baseline_seed1", "heart_uncertainty_inference_seed1",
     ]  # fmt: skip
-    assert "training.iterations=100" in done[0][1] and "seed=1" in done[1][1]
+    budgets = [next(text for text in settings if text.startswith("training.iterations")) for _, settings in done]
+    assert [int(text.split("=")[1]) for text in budgets] == [25, 75, 25, 75, 75]  # of 0.5 * 200; the gate is at 0.25
+    assert "seed=1" in done[3][1] and f"training.start_from={done[2][0]}" in done[3][1]
     assert "| CAM baseline | 0.375 |" in (tmp_path / "ablation.md").read_text()
+
+
+@pytest.mark.parametrize("name", CONFIGS[:2])
+def test_after_the_common_start_a_row_stands_where_the_recipe_stands_after_its_gate(name: str, tmp_path: Path) -> None:
+    recipe = api.configured(name, {"data.root": "x"})
+    share, whole = recipe.method.gates.segmentation, recipe.training.iterations
+    found = Ablation(tmp_path, roots={"task": tmp_path})
+    task = Task("task", name)
+    first, rest = found.budgets(task)
+    assert first == share * whole and first + rest == whole
+    RunFiles(found.output / "runs" / "task_common_start_seed0").checkpoints.mkdir(parents=True)
+    RunFiles(found.output / "runs" / "task_common_start_seed0").best.touch()
+    row = api.configured(name, found.settings(task, rows()[-1], 0))
+    for step in range(0, rest, max(1, rest // 7)):
+        assert label_plan(row.method, step, rest) == label_plan(recipe.method, first + step, whole), step
 
 
 @pytest.mark.slow
@@ -145,4 +170,5 @@ def test_a_row_is_trained_and_measured(tmp_path: Path) -> None:
     found.run([task], rows()[-1:], [0])
     scores = found.scores(task, rows()[-1], 0)
     assert set(scores) == set(ablation.MEASURES) and all(0 <= value <= 1 for value in scores.values())
-    assert load_config(tmp_path / "runs/objects_token_contrast_seed0/config.yaml").training.iterations == 2
+    row = load_config(tmp_path / "runs/objects_token_contrast_seed0/config.yaml")
+    assert row.training.start_from == str(tmp_path / "runs/objects_common_start_seed0")

@@ -1,7 +1,9 @@
 """Trains UniA with its modules switched on one after another, and measures what each of them does.
 
-No row has an anatomical prior. Every row is trained by the verb `train`; its run, too, can be had by hand with the
-command that is printed. Finished rows are kept, interrupted ones are taken up again.
+No row has an anatomical prior. The steps before the decoder begins are the same for all rows but for the uncertainty
+branch; they are trained once per seed, as the CAM baseline, and every row goes on from there. That is cheaper, and rows
+of a seed then differ by their modules alone. Every run is trained by the verb `train`, with the command that is
+printed. Finished rows are kept, interrupted ones are taken up again.
 """
 
 from __future__ import annotations
@@ -16,10 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unia_med.config.unia import UniaConfig
+from unia_med.errors import UserError
 from unia_med.files import write_json, write_text
 from unia_med.labels import IGNORE
 from unia_med.metrics.overlap import dice
 from unia_med.pipeline.comparison import line, scaled, train_once
+from unia_med.run_files import RunFiles
 
 if TYPE_CHECKING:
     from unia_med.config.data import GridConfig
@@ -52,6 +57,9 @@ STEPS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("+ token contrast", {"method.weights.token_contrast": RECIPE}),
 )
 """The rows from top to bottom, and what each changes of the row above it."""
+
+START = {"method.weights.segmentation": 0.0, "method.weights.dense_energy": 0.0}
+"""What the common start of a seed's rows has in place of the first row's: no decoder yet."""
 
 MEASURES = ("peak", "CAM", "labels", "prediction")
 """Share of present classes and slices in which the activation map's peak is inside the object; Dice of the thresholded
@@ -141,13 +149,31 @@ class Ablation:
             task.write(folder)
         return folder
 
-    def settings(self, task: Task, row: Row, seed: int) -> list[str]:
-        """Return what the run has in place of the config's settings, as for `--set`; the row's come last."""
-        from unia_med import api
+    def start(self, task: Task, seed: int) -> Path:
+        """Return the run that all rows of a seed begin with; it is trained now unless that was done before."""
+        run = self.output / "runs" / f"{task.name}_common_start_seed{seed}"
+        if not RunFiles(run).best.is_file():
+            iterations, _ = self.budgets(task)
+            train_once(task.config, run, self._settings(task, seed, iterations, {**rows()[0].settings, **START}))
+        return run
 
-        iterations = scaled(api.configured(task.config, task.settings).training.iterations, self.scale)
+    def settings(self, task: Task, row: Row, seed: int) -> list[str]:
+        """Return what the row has in place of the config's settings, as for `--set`; the row's own come last."""
+        gates, _ = _recipe(task)
+        begun = gates["segmentation"]
+        later = {f"method.gates.{name}": max(0.0, (gate - begun) / (1 - begun)) for name, gate in gates.items()}
+        start = {"training.start_from": str(self.start(task, seed))}
+        return self._settings(task, seed, self.budgets(task)[1], {**start, **later, **row.settings})
+
+    def budgets(self, task: Task) -> tuple[int, int]:
+        """Return the iterations of the common start, up to the decoder's gate, and those of each row."""
+        gates, whole = _recipe(task)
+        share = gates["segmentation"]
+        return scaled(share * whole, self.scale), scaled((1 - share) * whole, self.scale)
+
+    def _settings(self, task: Task, seed: int, iterations: int, changes: Mapping[str, Any]) -> list[str]:
         budget = {"training.iterations": iterations, "training.validate_every": iterations}
-        values = {"data.root": str(self.root(task)), "seed": seed, **task.settings, **budget, **row.settings}
+        values = {"data.root": str(self.root(task)), "seed": seed, **task.settings, **budget, **changes}
         return [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items()]
 
     def write_tables(self, tasks: Sequence[Task], wanted: Sequence[Row], seeds: Sequence[int]) -> None:
@@ -164,6 +190,16 @@ class Ablation:
 
     def _place(self, task: Task, row: Row, seed: int) -> Path:
         return self.output / "scores" / f"{run_name(task, row, seed)}.json"
+
+
+def _recipe(task: Task) -> tuple[dict[str, float], int]:
+    """Return the gates and the iterations of a task's recipe."""
+    from unia_med import api
+
+    config = api.configured(task.config, task.settings)
+    if not isinstance(config.method, UniaConfig):
+        raise UserError(f"the method {config.method.name} has no modules of UniA", task.config)
+    return config.method.gates.model_dump(), config.training.iterations
 
 
 Scores = Mapping[tuple[str, str, int], Mapping[str, float]]

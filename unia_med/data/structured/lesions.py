@@ -10,13 +10,13 @@ from unia_med.data.structured.fields import blend, smooth_field, soft_step
 CLASSES = ("lesion",)
 HEALTHY = 0.25
 """Share of volumes without a lesion."""
-COUNT = (1, 4)
-RADIUS = (3.0, 9.0)
+COUNT = (1, 3)
+RADIUS = (8.0, 14.0)
 """In pixels; small ones are as likely as large ones, on a logarithmic scale."""
 SLICE_PIXELS = 4.0
 """Distance of slices in pixels: a lesion is a ball, seen in as many slices as it is thick."""
 CONTRAST = (0.2, 0.35)
-MIN_PIXELS = 6
+MIN_PIXELS = 60
 """A cross-section with fewer pixels is neither drawn nor labelled."""
 _TRIES = 40
 

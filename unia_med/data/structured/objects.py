@@ -25,11 +25,13 @@ SCENES: dict[tuple[str, ...], float] = {
 """Probability of each set of classes in a slice."""
 
 SCENE_SLICES = 3
-RADIUS = (8.0, 15.0)
-CONTRAST = (0.12, 0.28)
+RADIUS = (10.0, 18.0)
+CONTRAST = (0.15, 0.3)
 """Difference in tone, brighter or darker, from the mean of what an object covers."""
-TEXTURE = 0.16
-"""Amplitude of the texture in an object's middle; it fades towards the rim, where only the tone is left."""
+TEXTURE = 0.1
+"""Amplitude of the texture in an object's middle."""
+RIM = 0.35
+"""Share of the radius over which the texture fades to nothing, so that at the border only the tone is left."""
 _SCALES = (0.85, 1.0, 0.85)  # cross-sections of an object in the slices of its scene
 _TRIES = 60
 
@@ -76,7 +78,7 @@ def _paint(rng: np.random.Generator, image: np.ndarray, mask: np.ndarray, blob: 
     pattern = texture(rng, name) * TEXTURE
     for z, scale in enumerate(_SCALES):
         depth = blob.depth(scale)
-        middle = np.clip(depth / (0.5 * blob.radius), 0, 1)
+        middle = np.clip(depth / (RIM * blob.radius), 0, 1)
         image[z] = blend(image[z], soft_step(depth, 0.6), tone + pattern * middle)
         mask[z][depth > 0] = CLASSES.index(name) + 1
 
