@@ -1,4 +1,4 @@
-"""Lesions of varied size and number in one organ, next to vessels that look like small ones."""
+"""Lesions of varied size and number in one organ, among vessels and organs that are as bright."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ HEALTHY = 0.25
 """Share of volumes without a lesion."""
 COUNT = (1, 3)
 RADIUS = (8.0, 14.0)
-"""In pixels; small ones are as likely as large ones, on a logarithmic scale."""
+"""In pixels, at a lesion's middle; small ones are as likely as large ones, on a logarithmic scale."""
 SLICE_PIXELS = 4.0
 """Distance of slices in pixels: a lesion is a ball, seen in as many slices as it is thick."""
 CONTRAST = (0.2, 0.35)
 MIN_PIXELS = 60
-"""A cross-section with fewer pixels is neither drawn nor labelled."""
+"""A cross-section with fewer pixels is neither drawn nor labelled: a tag says what can be seen on a coarser grid."""
 _TRIES = 40
 
 
