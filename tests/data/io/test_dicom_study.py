@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 
 from unia_med.data.io.dicom.kind import Geometry, StackKind, expected_stack
+from unia_med.data.io.dicom.seg import SegWriter
 from unia_med.data.io.dicom.series import DicomSeries, find_series, find_studies
 from unia_med.errors import UserError
 
@@ -108,3 +110,76 @@ def test_the_angle_to_the_axis(dicom_files: ModuleType, tmp_path: Path, degrees:
     shape = Geometry.of(find_series(tmp_path).stack.grid[0])
     assert shape is not None and shape.degrees_from(axis) == pytest.approx(degrees, abs=1e-3)
     assert (shape.slices, shape.phases, shape.gap_mm) == (8, 1, pytest.approx(9.0, abs=1e-4))
+
+
+def breath_holds(dicom_files: ModuleType, folder: Path, **options: Any) -> None:
+    shared = {"plane": dicom_files.plane_of(dicom_files.SHORT_AXIS), "study": "1.2", "frame_of_reference": "1.3"}
+    dicom_files.write_series(folder, CINE, **{"number": 20, "series_per_slice": True, **shared, **options})
+
+
+def test_breath_holds_taken_again_elsewhere(dicom_files: ModuleType, tmp_path: Path) -> None:
+    """Half-way between two slices, 2 % off its place, and moved in plane: the first and the last are left out."""
+    one = {"series_per_slice": False, "skip": tuple(range(1, 8))}
+    breath_holds(dicom_files, tmp_path / "a")
+    for number, depth in ((40, 4.5 * 9), (41, 6 * 9 + 0.2)):
+        breath_holds(dicom_files, tmp_path / str(number), **{**one, "number": number, "depths": [depth] * 8})
+    moved = dicom_files.ORIGIN + 5 * dicom_files.plane_of(dicom_files.SHORT_AXIS)[0]
+    breath_holds(dicom_files, tmp_path / "42", **{**one, "number": 42, "depths": [18.0] * 8, "origin": moved})
+    series = find_series(tmp_path, kind=KIND)
+    assert series.shape == CINE.shape and taken(series) == {*range(20, 26), 27, 41}
+    assert series.stack.notes[1:] == (
+        "2 slices were taken again; the last of each counts",
+        "series 40 lie between the slices of the stack and are left out",
+    )
+
+
+def test_directions_and_echo_times_that_differ_a_little(dicom_files: ModuleType, tmp_path: Path) -> None:
+    import pydicom
+
+    breath_holds(dicom_files, tmp_path)
+    for path in tmp_path.iterdir():
+        dataset = pydicom.dcmread(path)
+        slice_number = int(dataset.SeriesNumber) - 20
+        turned = [float(v) for v in dataset.ImageOrientationPatient]
+        turned[0] += 3e-5 * (-1) ** slice_number
+        dataset.ImageOrientationPatient = [f"{v:.9g}" for v in turned]
+        dataset.EchoTime, dataset.SeriesDescription = 1.2 + 0.01 * (slice_number % 3), "abcdefgh"[slice_number]
+        dataset.save_as(path)
+    series = find_series(tmp_path, kind=KIND)
+    assert series.shape == CINE.shape
+    with SegWriter(series, ["LV"]) as writer:
+        writer.write(0, np.ones(CINE.shape[:3], np.uint8), tmp_path / "out" / "seg.dcm")
+    assert writer.failed is None and (tmp_path / "out" / "seg.dcm").is_file()
+
+
+def test_a_series_that_mixes_planes(dicom_files: ModuleType, tmp_path: Path) -> None:
+    breath_holds(dicom_files, tmp_path / "a", series_per_slice=False, SeriesInstanceUID="1.5")
+    across = dicom_files.plane_of(np.cross(dicom_files.SHORT_AXIS, (0, 0, 1)))
+    breath_holds(dicom_files, tmp_path / "b", series_per_slice=False, SeriesInstanceUID="1.5", plane=across)
+    for wanted in (None, "20"):
+        series = find_series(tmp_path, wanted, KIND)
+        np.testing.assert_array_equal(np.stack([series.frame(t).array for t in range(10)], -1), CINE)
+    assert "another plane (20)" in find_series(tmp_path, kind=KIND).stack.notes[0]
+
+
+def test_images_sent_twice_and_a_slice_with_fewer_phases(dicom_files: ModuleType, tmp_path: Path) -> None:
+    for name in ("a", "b"):  # all UIDs of the images differ
+        breath_holds(dicom_files, tmp_path / name, series_per_slice=False, SeriesInstanceUID="1.5")
+    assert find_series(tmp_path, kind=KIND).shape == CINE.shape
+    for path in (tmp_path / "b").iterdir():
+        path.unlink()
+    import pydicom
+
+    for path in (tmp_path / "a").iterdir():
+        dataset = pydicom.dcmread(path)
+        if dataset.InstanceNumber in (75, 80):  # phases 5 and 10 of the first slice
+            path.unlink()
+    series = find_series(tmp_path, kind=KIND)
+    assert series.shape == CINE.shape and "slice 1 has 8" in series.stack.notes[0]
+
+
+def test_patients_who_share_a_study_are_apart(dicom_files: ModuleType, tmp_path: Path) -> None:
+    for patient in ("one", "two"):
+        breath_holds(dicom_files, tmp_path / patient, PatientID=patient)
+    found = find_studies(tmp_path, kind=KIND)
+    assert [series.shape for series in found.values()] == [CINE.shape, CINE.shape]

@@ -10,6 +10,7 @@ import numpy as np
 
 from unia_med.data.io.dicom.scan import import_pydicom, quiet
 from unia_med.data.io.dicom.seg import import_highdicom
+from unia_med.data.io.dicom.stack import SPACING_TOLERANCE
 from unia_med.data.io.label_file import LabelFile
 from unia_med.data.io.volume import VolumeInfo
 from unia_med.errors import UserError
@@ -50,7 +51,7 @@ def _read_seg(path: Path) -> LabelFile:
     try:
         with quiet():
             segmentation = highdicom.seg.segread(path)
-            volume = segmentation.get_volume(combine_segments=False)
+            volume = segmentation.get_volume(combine_segments=False, rtol=SPACING_TOLERANCE)
             names = {n: str(segmentation.get_segment_description(n).SegmentLabel) for n in segmentation.segment_numbers}
     except Exception as error:
         raise _unreadable(path, error) from None
