@@ -165,3 +165,53 @@ def _slice_of(path: Path, affine: np.ndarray) -> int:
 
     place = np.array(pydicom.dcmread(path, stop_before_pixels=True).ImagePositionPatient, float) * [-1, -1, 1]
     return round(float((np.linalg.inv(affine) @ [*place, 1])[2]))
+
+
+def dcmqi(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"no {name}: pip install dcmqi")
+    return found
+
+
+@pytest.mark.parametrize("source", ["written", "of_enhanced"])
+def test_dcmqi_reads_a_segmentation(source: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """The reader below 3D Slicer: labels and where they lie, by the centres of its voxels in millimetres."""
+    import SimpleITK as sitk
+
+    program, written = dcmqi("segimage2itkimage"), request.getfixturevalue(source)
+    run(
+        program,
+        "--inputDICOM",
+        written.segs[0],
+        "--outputDirectory",
+        tmp_path,
+        "--mergeSegments",
+        "-t",
+        "nrrd",
+        "-p",
+        "m",
+    )
+    image = sitk.ReadImage(str(tmp_path / "m-1.nrrd"))
+    array, truth = sitk.GetArrayFromImage(image).transpose(2, 1, 0), written.labels[0]
+    assert (array > 0).sum() == (truth > 0).sum()
+    to_voxels = np.linalg.inv(np.diag([-1.0, -1, 1, 1]) @ written.affine)
+    for index in np.argwhere(array > 0).tolist():
+        x, y, z = np.round(to_voxels @ [*image.TransformIndexToPhysicalPoint(index), 1])[:3].astype(int)
+        assert truth[x, y, z] == array[tuple(index)]
+
+
+@pytest.mark.parametrize("source", ["written", "of_enhanced"])
+def test_dcmqi_reads_the_report(source: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    program, written = dcmqi("tid1500reader"), request.getfixturevalue(source)
+    run(program, "--inputDICOM", written.report, "--outputMetadata", tmp_path / "sr.json")
+    groups = json.loads((tmp_path / "sr.json").read_text())["Measurements"]
+    by_label = {group["TrackingIdentifier"]: group for group in groups}
+    voxel_ml = abs(np.linalg.det(written.affine[:3, :3])) / 1000
+    volume = by_label["LV at ED"]["measurementItems"][0]
+    assert float(volume["value"]) == pytest.approx((written.labels[0] == 3).sum() * voxel_ml, abs=1e-3)
+    assert by_label["LV at ED"]["ReferencedSegment"] == 3 and by_label["LV at ED"]["timePoint"] == "End diastole"
+    wall = by_label["AHA segment 10 (mid inferior) at ED"]
+    assert wall["FindingSite"]["CodeValue"] == "264847005"
+    (thickness,) = wall["measurementItems"]
+    assert thickness["units"]["CodeValue"] == "mm" and 4 * 1.25 - 1 < float(thickness["value"]) < 4 * 1.4 + 1

@@ -112,9 +112,9 @@ def test_the_angle_to_the_axis(dicom_files: ModuleType, tmp_path: Path, degrees:
     assert (shape.slices, shape.phases, shape.gap_mm) == (8, 1, pytest.approx(9.0, abs=1e-4))
 
 
-def breath_holds(dicom_files: ModuleType, folder: Path, **options: Any) -> None:
+def breath_holds(dicom_files: ModuleType, folder: Path, array: np.ndarray = CINE, **options: Any) -> None:
     shared = {"plane": dicom_files.plane_of(dicom_files.SHORT_AXIS), "study": "1.2", "frame_of_reference": "1.3"}
-    dicom_files.write_series(folder, CINE, **{"number": 20, "series_per_slice": True, **shared, **options})
+    dicom_files.write_series(folder, array, **{"number": 20, "series_per_slice": True, **shared, **options})
 
 
 def test_breath_holds_taken_again_elsewhere(dicom_files: ModuleType, tmp_path: Path) -> None:
@@ -183,3 +183,14 @@ def test_patients_who_share_a_study_are_apart(dicom_files: ModuleType, tmp_path:
         breath_holds(dicom_files, tmp_path / patient, PatientID=patient)
     found = find_studies(tmp_path, kind=KIND)
     assert [series.shape for series in found.values()] == [CINE.shape, CINE.shape]
+
+
+@pytest.mark.parametrize("kinds", [("M", "P"), ("M_FFE", "P_FFE")])
+def test_of_flow_the_magnitudes_are_taken(dicom_files: ModuleType, tmp_path: Path, kinds: tuple[str, str]) -> None:
+    for kind, array in zip(kinds, (CINE, CINE + 7), strict=True):
+        image_type = ["ORIGINAL", "PRIMARY", kind, "ND"]
+        same = {"series_per_slice": False, "SeriesInstanceUID": "1.5", "ImageType": image_type}
+        breath_holds(dicom_files, tmp_path / kind, array, **same)
+    series = find_series(tmp_path, kind=KIND)
+    np.testing.assert_array_equal(series.frame(0).array, CINE[..., 0])
+    assert "no magnitudes (20)" in series.stack.notes[0]

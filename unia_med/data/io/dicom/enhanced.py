@@ -53,9 +53,11 @@ def _image(groups: tuple[Any, Any], index: int, whole: Instance) -> Instance:
     kind = _group(groups, "MRImageFrameTypeSequence") or _group(groups, "CTImageFrameTypeSequence")
     echo = _group(groups, "MREchoSequence")
     thickness = number(measures, "SliceThickness")
+    types = tuple(map(str, kind.get("FrameType") or ()))
     return replace(
         whole,
         index=index,
+        image_type=types or whole.image_type,
         number=index + 1,
         position=vector(_group(groups, "PlanePositionSequence"), "ImagePositionPatient", 3),
         orientation=vector(_group(groups, "PlaneOrientationSequence"), "ImageOrientationPatient", 6),
@@ -64,7 +66,7 @@ def _image(groups: tuple[Any, Any], index: int, whole: Instance) -> Instance:
         thickness_mm=thickness,
         trigger_ms=_first_number(heart, ("NominalCardiacTriggerDelayTime", "ActualCardiacTriggerDelayTime")),
         temporal_position=number(content, "TemporalPositionIndex"),
-        contrast=(*map(str, kind.get("FrameType") or ()), str(echo.get("EffectiveEchoTime"))),
+        contrast=(*types, str(echo.get("EffectiveEchoTime"))),
         slope=number(scale, "RescaleSlope") or 1.0,
         intercept=number(scale, "RescaleIntercept") or 0.0,
     )

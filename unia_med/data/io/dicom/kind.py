@@ -149,6 +149,8 @@ def misfit(candidate: Candidate, kind: StackKind) -> str:
         return "slices too far apart"
     if not kind.pixel_mm[0] <= shape.pixel_mm <= kind.pixel_mm[1]:
         return "pixels of another size"
+    if not first.is_magnitude:
+        return "no magnitudes"
     if shape.phases > 1 and several_contrasts(candidate.instances):
         return "several contrasts"
     return "inversion recovery" if shape.phases == 1 and first.inversion_ms else ""

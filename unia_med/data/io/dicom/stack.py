@@ -103,6 +103,12 @@ class Instance:
     derived: bool = False
 
     @property
+    def is_magnitude(self) -> bool:
+        """Whether it shows magnitudes, not phases, velocities or parts of complex numbers, by its image type."""
+        kind = self.image_type[2].upper() if len(self.image_type) > 2 else ""
+        return kind.split("_")[0] not in ("P", "R", "I", "PHASE", "VELOCITY", "REAL", "IMAGINARY")
+
+    @property
     def place(self) -> np.ndarray:
         """Return `position` as an array, of an image that is known to have one."""
         assert self.position is not None
