@@ -11,7 +11,7 @@ import pytest
 import unia_med
 
 PACKAGE = Path(unia_med.__file__).parent
-FREE = {"errors", "labels", "notes", "names", "account", "progress"}
+FREE = {"errors", "labels", "notes", "names", "account", "progress", "stopwatch"}
 """Standard library only; every room may import them."""
 
 WING = "cardiac"
@@ -26,6 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "names": set(),
     "account": set(),
     "progress": set(),
+    "stopwatch": set(),
     "files": set(),
     "run_files": set(),
     "registry": set(),

@@ -7,14 +7,22 @@ import pytest
 from unia_med import progress
 
 
-def test_a_line_every_ten_seconds_and_none_at_the_end(
+def test_a_line_every_five_seconds_and_none_at_the_end(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = iter(range(0, 1000, 4))  # seconds: four per item
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
     assert list(progress.tracked(iter("abcdef"), "predicting", 6)) == list("abcdef")
     lines = capsys.readouterr().err.splitlines()
-    assert lines == ["predicting: 3 of 6, about 12 s left"]
+    assert lines == ["predicting: 2 of 6, about 16 s left", "predicting: 4 of 6, about 8 s left"]
+
+
+def test_lines_become_rare_in_long_work(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    clock = iter(range(0, 30000, 5))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    list(progress.tracked(range(5000), "predicting", 5000))  # 25,000 seconds
+    lines = capsys.readouterr().err.splitlines()
+    assert 20 < len(lines) < 100 and lines[-1].startswith("predicting: 4")
 
 
 def test_short_or_quiet_work_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:

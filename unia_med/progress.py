@@ -4,13 +4,40 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 Item = TypeVar("Item")
 
-EVERY_S = 10.0
-"""Seconds between lines."""
+EVERY_S = 5.0
+"""Seconds before the first line, and the least between two."""
+
+_SHARE = 0.1  # of the time so far, between two lines: of a night's work they are not thousands
+
+
+class Pace:
+    """Tells when it is time to say how far work is."""
+
+    def __init__(self) -> None:
+        self._start = self._said = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether enough time has passed since this was last true, or since the start."""
+        now = time.monotonic()
+        if now - self._said < max(EVERY_S, _SHARE * (now - self._start)):
+            return False
+        self._said = now
+        return True
+
+    def left(self, done: int, total: int) -> str:
+        """Return in words how long the rest will take, at the pace so far.
+
+        Args:
+            done: since the start.
+            total: to be done since the start.
+        """
+        return f"about {_duration((self._said - self._start) / max(done, 1) * (total - done))} left"
 
 
 def tracked(items: Iterable[Item], what: str, total: int, quiet: bool = False) -> Iterator[Item]:
@@ -30,6 +57,30 @@ def tracked(items: Iterable[Item], what: str, total: int, quiet: bool = False) -
         yield from _lines(items, what, total)
 
 
+@contextmanager
+def counted(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Give what takes how many items are done, and how many there are, and says so as `tracked` does.
+
+    Args:
+        what: is done with them.
+    """
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import Progress
+
+        with Progress(transient=True, console=Console(stderr=True)) as bar:
+            task = bar.add_task(what, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+        return
+    pace = Pace()
+
+    def say(done: int, total: int) -> None:
+        if done < total and pace.due():
+            print(f"{what}: {done} of {total}, {pace.left(done, total)}", file=sys.stderr, flush=True)
+
+    yield say
+
+
 def _bar(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
     from rich.console import Console
     from rich.progress import track
@@ -38,14 +89,10 @@ def _bar(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
 
 
 def _lines(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
-    start = said = time.monotonic()
-    for done, item in enumerate(items, start=1):
-        yield item
-        now = time.monotonic()
-        if now - said >= EVERY_S and done < total:
-            said = now
-            left = (now - start) / done * (total - done)
-            print(f"{what}: {done} of {total}, about {_duration(left)} left", file=sys.stderr, flush=True)
+    with counted(what) as say:
+        for done, item in enumerate(items, start=1):
+            yield item
+            say(done, total)
 
 
 def _duration(seconds: float) -> str:

@@ -16,7 +16,10 @@ from unia_med.build import build_dataset
 from unia_med.cardiac.phantom.dataset import write_dataset
 from unia_med.config.load import parse_config
 from unia_med.config.schema import RunConfig
+from unia_med.engine.calibration import calibrate, fit
+from unia_med.engine.checkpoint import save_checkpoint
 from unia_med.engine.validation import Validation
+from unia_med.engine.voxels import Kept
 from unia_med.labels import IGNORE
 from unia_med.methods.base import Batch, Method, Prediction
 
@@ -122,3 +125,38 @@ def test_cases_without_masks_leave_nothing_to_score(hearts: Path) -> None:
     validation = _validation(_config(hearts))
     validation.cases = []
     assert validation(Bright(), 0) == {}
+
+
+def test_the_last_validation_leaves_the_voxels_that_a_calibration_draws(hearts: Path, tmp_path: Path) -> None:
+    """Bit by bit those of a pass of its own; of another step, the cases are predicted again."""
+    config, method = _config(hearts), Bright()
+    config = config.model_copy(update={"training": config.training.model_copy(update={"iterations": 7})})
+    validation = _validation(config)
+    validation(method, 3)
+    assert validation.kept is None  # no checkpoint is made of it
+    validation(method, 7)
+    assert validation.kept is not None and validation.kept.step == 7 and len(validation.kept.cases) == 4
+    dataset, cases = build_dataset(config.data), validation.cases
+    alone = fit(method, config, dataset, cases, torch.device("cpu"))
+    assert fit(method, config, dataset, cases, torch.device("cpu"), validation.kept.cases) == alone
+    save_checkpoint({"ema": method.state_dict(), "step": 7}, tmp_path / "best.pt")
+    method.predict = lambda images: 1 / 0
+    assert calibrate(method, tmp_path / "best.pt", config, dataset, cases, tmp_path, validation.kept) == alone
+    (tmp_path / "calibration.json").unlink()
+    with pytest.raises(ZeroDivisionError):
+        calibrate(method, tmp_path / "best.pt", config, dataset, cases, tmp_path, Kept(6, validation.kept.cases))
+
+
+def test_the_voxels_of_the_best_validation_are_kept(hearts: Path) -> None:
+    config, method = _config(hearts), Bright()
+    config = config.model_copy(update={"training": config.training.model_copy(update={"keep_best_by": "dice"})})
+    validation = _validation(config)
+    for step, found in ((1, False), (2, True), (3, False)):
+        method.predict = Bright.predict.__get__(method) if found else _nothing
+        validation(method, step)
+    assert validation.kept is not None and validation.kept.step == 2
+
+
+def _nothing(images: Tensor) -> Prediction:
+    empty = torch.zeros_like(images[:, 0])
+    return Prediction(torch.stack([1 - empty, empty, empty, empty], 1), empty)

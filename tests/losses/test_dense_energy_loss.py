@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unia_med.losses.dense_energy import PAIR_MEAN_SCALE, dense_energy, pair_features
+from unia_med.losses.dense_energy import PAIR_MEAN_SCALE, dense_energy, pair_features, smoothed_scores
 
 
 def setting(channels: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -82,3 +83,30 @@ def test_the_grid_is_never_longer_than_asked() -> None:
     probabilities = torch.rand(1, 2, 40, 20, requires_grad=True)
     value = dense_energy(probabilities, torch.rand(1, 1, 40, 20), torch.full((1, 40, 20), 255), longest_side=8)
     assert value.isfinite() and value < 0
+
+
+@pytest.mark.parametrize(("channels", "size", "error"), [(1, (40, 24), 0.01), (2, (24, 24), 0.02), (3, (24, 24), 0.06)])
+def test_the_grid_comes_close_to_the_sum_over_all_pairs(channels: int, size: tuple[int, int], error: float) -> None:
+    generator = torch.Generator().manual_seed(1)
+    coarse = torch.rand(2, channels, 4, 4, generator=generator)
+    images = F.interpolate(coarse, size, mode="bilinear") + 0.02 * torch.rand(2, channels, *size, generator=generator)
+    scores = torch.randn(2, 3, *size, generator=generator).softmax(1)
+    exact, near = (smoothed_scores(images, scores, exact=one) for one in (True, False))
+    assert (near - exact).norm() < error * exact.norm()
+    assert F.cosine_similarity(near.flatten(1), exact.flatten(1)).min() > 0.998
+
+
+def test_classes_that_are_not_active_are_left_out_of_the_grid() -> None:
+    images, scores = torch.rand(2, 1, 16, 16), torch.rand(2, 3, 16, 16)
+    active = torch.tensor([[1, 0, 1], [1, 1, 0]]) > 0
+    scores *= active[:, :, None, None]
+    found = smoothed_scores(images, scores, active, exact=False)
+    assert torch.allclose(found, smoothed_scores(images, scores, exact=False)) and found[0, 1].abs().max() == 0
+
+
+def test_a_large_grid_is_not_summed_pair_by_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unia_med.losses.dense_energy.EXACT_PIXELS", 100)
+    monkeypatch.setattr("unia_med.losses.dense_energy._smooth", lambda *arguments: 1 / 0)
+    probabilities = torch.rand(1, 2, 40, 40).softmax(1).requires_grad_()
+    dense_energy(probabilities, torch.rand(1, 1, 40, 40), torch.full((1, 40, 40), 255)).backward()
+    assert probabilities.grad.isfinite().all() and probabilities.grad.abs().max() > 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from unia_med.cli.options import new_command
 from unia_med.cli.phases import StatedPhases, add_phases
 from unia_med.errors import UserError
+from unia_med.progress import tracked
 
 if TYPE_CHECKING:
     from unia_med.cardiac.cases import MaskCase, MeasuredCase
@@ -108,8 +109,6 @@ Origins = dict[str, "tuple[MaskCase, Mapping[str, int]]"]
 
 
 def _measure_all(args: argparse.Namespace) -> tuple[list[MeasuredCase], dict[str, str], Origins]:
-    from rich.progress import track
-
     from unia_med.cardiac.cases import find_cases, find_info, measure_case
 
     named = None if args.classes is None else _stated_values(args.classes)
@@ -121,7 +120,7 @@ def _measure_all(args: argparse.Namespace) -> tuple[list[MeasuredCase], dict[str
     measured: list[MeasuredCase] = []
     faults: dict[str, str] = {}
     origins: Origins = {}
-    for case in track(cases, "measuring", disable=not sys.stdout.isatty(), transient=True):
+    for case in tracked(cases, "measuring", len(cases)):
         try:
             origins[case.name] = case, {}
             values = named if named is not None else _values_of(case, args.masks)

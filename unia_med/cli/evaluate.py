@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unia_med.cli.options import add_config, new_command
 from unia_med.errors import UserError
+from unia_med.progress import tracked
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -76,8 +76,6 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: no case could be scored, or the request makes no sense.
     """
-    from rich.progress import track
-
     from unia_med.evaluation.evaluate import check_output, evaluate
 
     check_output(args.output)
@@ -92,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         split=args.split,
         hd95=args.hd95,
         scores=args.scores,
-        track=partial(track, description="scoring", disable=not sys.stdout.isatty(), transient=True),
+        track=lambda names: tracked(names, "scoring", len(names)),
     )
     if args.output:  # first, since printing may fail
         done.write(args.output)

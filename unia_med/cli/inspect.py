@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unia_med.cli.options import add_config, new_command
+from unia_med.progress import counted
 
 if TYPE_CHECKING:
     from unia_med.inspection.inspect import Inspection
@@ -37,17 +37,12 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: no config, no data folder, no case at all.
     """
-    from rich.progress import Progress
-
     from unia_med import api
     from unia_med.inspection.report import check_output
 
     check_output(args.output)
-    with Progress(transient=True, disable=not sys.stdout.isatty()) as bar:
-        task = bar.add_task("reading", total=None)
-        found = api.inspect(
-            args.config, set=args.set, progress=lambda done, total: bar.update(task, completed=done, total=total)
-        )
+    with counted("reading") as progress:
+        found = api.inspect(args.config, set=args.set, progress=progress)
     if args.output:  # first, since printing may fail
         found.write(args.output)
     _print(found)

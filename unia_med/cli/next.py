@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from shlex import quote as quoted
 from typing import TYPE_CHECKING
 
 from unia_med.cli.options import add_device, new_command
+from unia_med.progress import tracked
 
 if TYPE_CHECKING:
     from unia_med.data.sample import CaseFiles
@@ -83,6 +83,4 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _tracked(cases: Sequence[CaseFiles]) -> Iterable[CaseFiles]:
-    from rich.progress import track
-
-    return track(cases, "looking", disable=not sys.stdout.isatty(), transient=True)
+    return tracked(cases, "looking", len(cases))

@@ -145,7 +145,7 @@ def run(args: argparse.Namespace) -> int:
             runtime=args.runtime,
         )
         _announce(cases)
-        mine = [_looked_at(case, args.debug) for case in _tracked(cases)]
+        mine = _all_of(cases, args.debug)
         everywhere = distributed.gather([_Outcome.of(mine)])
         # All together, since torchrun ends the other processes when one of them ends with an exit code.
         distributed.barrier()
@@ -156,6 +156,18 @@ def run(args: argparse.Namespace) -> int:
             _measure(args.output, cases)
             _show(args.output, cases, args.debug)
         return code
+
+
+def _all_of(cases: Predictions, debug: bool) -> list[Case]:
+    """Return the cases of this process, predicted; with --debug, also say where the time went."""
+    from unia_med.stopwatch import timed
+
+    if not debug:
+        return [_looked_at(case, debug) for case in _tracked(cases)]
+    with timed() as watch:
+        mine = [_looked_at(case, debug) for case in _tracked(cases)]
+    print(f"unia-med: {watch}", file=sys.stderr)
+    return mine
 
 
 class _Outcome(NamedTuple):

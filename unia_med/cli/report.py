@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unia_med.cli.options import add_device, new_command
 from unia_med.cli.phases import StatedPhases, add_phases
 from unia_med.errors import UserError
+from unia_med.progress import tracked
 
 if TYPE_CHECKING:
     from unia_med.data.io.dicom.kind import StackKind
@@ -68,8 +68,6 @@ def run(args: argparse.Namespace) -> int:
     """
     if (args.run_dir / "summary.csv").is_file() and not (args.run_dir / "config.yaml").exists():
         return _of_masks(args)
-    from rich.progress import track
-
     from unia_med.report.make import make_report
     from unia_med.runs import Run
 
@@ -83,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         device=args.device,
         title=args.title,
         stated=stated.of,
-        track=partial(track, description="predicting", disable=not sys.stdout.isatty(), transient=True),
+        track=lambda cases: tracked(cases, "predicting", len(cases)),
     )
     if made.missing:
         print(made.missing)

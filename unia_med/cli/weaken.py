@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from unia_med.cli.options import add_config, new_command
 from unia_med.errors import UserError
+from unia_med.progress import tracked
 
 if TYPE_CHECKING:
     from unia_med.config.schema import RunConfig
@@ -86,15 +87,13 @@ def _make_all(
     args: argparse.Namespace, config: RunConfig, dataset: CaseDataset, cases: Sequence[CaseFiles]
 ) -> tuple[dict[str, Weakened], list[str]]:
     """Return the made labels of each case, and the reasons of those that failed."""
-    from rich.progress import track
-
     from unia_med.data.weak_labels.write import weaken_case
 
     seed = config.seed if args.seed is None else args.seed
     settings = _settings(config, args.kind)
     made: dict[str, Weakened] = {}
     failures: list[str] = []
-    for case in track(cases, f"making {args.kind}", disable=not sys.stdout.isatty(), transient=True):
+    for case in tracked(cases, f"making {args.kind}", len(cases)):
         try:
             made[case.name] = weaken_case(dataset, case, config.data, args.kind, seed, settings, args.output)
         except UserError as error:

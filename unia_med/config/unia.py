@@ -166,7 +166,7 @@ class UniaConfig(Section):
     divided by their sum + 0.1, or not at all, as published [10]."""
     radius: int = Field(7, ge=1, description="neighbourhood of the affinity in tokens, Chebyshev [9]")
     label_source: Literal["P1", "P2", "F"] = Field("F", description="label of the decoder after `final_labels`")
-    dense_energy_grid: int = Field(64, ge=8, description="longest side in pixels; cost grows with its 4th power [A16]")
+    dense_energy_grid: int = Field(64, ge=8, description="longest side in pixels; above 64 a CPU approximates [A16]")
     segmentation_loss: Literal["balanced", "plain"] = Field(
         "balanced", description="cross-entropy of background and of foreground, as published [14], or of all pixels"
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,19 +22,18 @@ from unia_med.config.schema import RunConfig
 from unia_med.data.sample import CaseFiles
 from unia_med.data.weak_labels.tags import group_labels
 from unia_med.engine.checkpoint import load_checkpoint, load_weights
+from unia_med.engine.voxels import Kept, Voxels, draw_voxels, voxels_per_case
 from unia_med.errors import UserError
 from unia_med.files import write_text
 from unia_med.inference.predictor import Predictor
 from unia_med.inference.uncertainty import apply_temperature, fit_temperature
-from unia_med.labels import IGNORE
 from unia_med.methods.base import Method
-from unia_med.metrics.calibration import expected_calibration_error, neighbourhood, reliability
+from unia_med.metrics.calibration import expected_calibration_error, reliability
+from unia_med.progress import tracked
 from unia_med.run_files import RunFiles
 
 if TYPE_CHECKING:
     from unia_med.data.dataset import CaseDataset
-
-VOXELS_PER_CASE = 20_000  # drawn at random; 40 volumes then give 800,000, and the fit takes seconds
 
 _LOG = logging.getLogger(__name__)
 
@@ -59,7 +58,13 @@ class Calibration:
 
 
 def calibrate(
-    method: Method, checkpoint: Path, config: RunConfig, dataset: CaseDataset, cases: Sequence[CaseFiles], run: Path
+    method: Method,
+    checkpoint: Path,
+    config: RunConfig,
+    dataset: CaseDataset,
+    cases: Sequence[CaseFiles],
+    run: Path,
+    kept: Kept | None = None,
 ) -> Calibration | None:
     """Fit the temperature of a finished run and write it down; nothing where no validation case has a mask.
 
@@ -70,15 +75,17 @@ def calibrate(
         dataset: reads the cases.
         cases: validation cases; those without a mask are left out. Every process calls this with all of them.
         run: gets `calibration.json`; one that is there already is kept.
+        kept: voxels of the last validation; where it was of the checkpoint's step, no case is predicted again.
     """
     # The first process writes the checkpoint after the last step, while the others are here already.
     distributed.barrier()
     masked = [case for case in cases if case.mask is not None]
     if not masked or RunFiles(run).calibration.is_file():
         return None
-    load_weights(method, load_checkpoint(checkpoint, keys=("ema",))["ema"], checkpoint)
-    device = next(method.parameters()).device
-    found = fit(method, config, dataset, masked, device)
+    state = load_checkpoint(checkpoint, keys=("ema",))
+    load_weights(method, state["ema"], checkpoint)
+    known = kept.cases if kept is not None and kept.step == state.get("step") else None
+    found = fit(method, config, dataset, masked, next(method.parameters()).device, known)
     if distributed.is_main():
         write_text(RunFiles(run).calibration, json.dumps(asdict(found), indent=2) + "\n")
         _LOG.info(
@@ -92,7 +99,12 @@ def calibrate(
 
 
 def fit(
-    method: Method, config: RunConfig, dataset: CaseDataset, cases: Sequence[CaseFiles], device: torch.device
+    method: Method,
+    config: RunConfig,
+    dataset: CaseDataset,
+    cases: Sequence[CaseFiles],
+    device: torch.device,
+    known: Sequence[Voxels] | None = None,
 ) -> Calibration:
     """Fit the temperature that makes a method's probabilities likeliest; 1 where calibration would get worse.
 
@@ -105,14 +117,15 @@ def fit(
         dataset: reads the cases.
         cases: with masks; shared between processes.
         device: where to predict.
+        known: voxels of the cases of this process, where they were drawn before.
     """
-    plain = config.model_copy(update={"inference": config.inference.model_copy(update={"temperature": 1.0})})
-    predictor = Predictor(method, plain, device, postprocess=False)
-    drawn = distributed.gather(
-        [_draw(predictor, config, dataset, case, config.seed) for case in distributed.share(cases)]
-    )
-    probabilities = torch.from_numpy(np.concatenate([pair[0] for pair in drawn]))
-    labels = torch.from_numpy(np.concatenate([pair[1] for pair in drawn])).long()
+    if known is None:
+        plain = config.model_copy(update={"inference": config.inference.model_copy(update={"temperature": 1.0})})
+        predictor = Predictor(method, plain, device, postprocess=False)
+        known = list(_draw(predictor, config, dataset, cases, voxels_per_case(len(cases))))
+    drawn = distributed.gather(list(known))
+    probabilities = torch.from_numpy(np.concatenate([one.probabilities for one in drawn]))
+    labels = torch.from_numpy(np.concatenate([one.labels for one in drawn])).long()
     temperature = fit_temperature(probabilities, labels)
     before, after = (_ece(apply_temperature(probabilities, value), labels) for value in (1.0, temperature))
     if after > before:
@@ -172,19 +185,15 @@ def true_labels(config: RunConfig, labels: np.ndarray) -> np.ndarray:
 
 
 def _draw(
-    predictor: Predictor, config: RunConfig, dataset: CaseDataset, case: CaseFiles, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities (N, K) float32 and labels (N,) of random voxels near the structures of a case."""
-    found = dataset.evaluation_case(case)
-    truth = true_labels(config, found.labels)
-    predicted = predictor.predict_in_detail(found.volume)
-    known = truth != IGNORE
-    box = neighbourhood([truth * known, predicted.labels], found.volume.spacing_mm)
-    everywhere = (slice(None), *box)
-    labels, probabilities = truth[box][known[box]], predicted.probabilities[everywhere][:, known[box]].T
-    count = min(VOXELS_PER_CASE, len(labels))
-    chosen = np.random.default_rng((seed, len(labels))).choice(len(labels), count, replace=False)
-    return np.ascontiguousarray(probabilities[chosen]), labels[chosen]
+    predictor: Predictor, config: RunConfig, dataset: CaseDataset, cases: Sequence[CaseFiles], count: int
+) -> Iterator[Voxels]:
+    """Predict the cases of this process, and draw voxels of each."""
+    mine = distributed.share(cases)
+    for case in tracked(mine, "calibrating", len(mine), quiet=not distributed.is_main()):
+        found = dataset.evaluation_case(case)
+        predicted, volume = predictor.predict_in_detail(found.volume), found.volume
+        truth = true_labels(config, found.labels)
+        yield draw_voxels(truth, predicted.raw, predicted.probabilities, volume.spacing_mm, count, config.seed)
 
 
 def _ece(probabilities: Tensor, labels: Tensor) -> float:

@@ -28,6 +28,7 @@ from unia_med.evaluation.volumes import CaseAccumulator
 from unia_med.files import write_json, write_text
 from unia_med.inference.postprocess import postprocess
 from unia_med.metrics.table import CaseScores, summarise, to_csv
+from unia_med.progress import tracked
 from unia_med.run_files import RunFiles
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ def _predicted(configs: Sequence[RunConfig], output: Path, dataset: CaseDataset,
         if not cases:
             continue
         predictor = open_fold(RunFiles(output).fold(number))
-        for case in cases:
+        for case in tracked(cases, f"predicting fold {number}", len(cases)):
             sample = dataset.evaluation_case(case)
             volume, axis = sample.volume, config.data.grid.slice_axis
             masks = (predictor.predict_volume(volume).labels, true_labels(config, sample.labels))

@@ -24,6 +24,7 @@ from unia_med import __version__, distributed
 from unia_med.errors import UserError
 from unia_med.files import write_text
 from unia_med.notes import notes_hidden
+from unia_med.progress import Pace
 from unia_med.run_files import RunFiles
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Monitor:
         self._board: SummaryWriter | None = None
         self._progress: Progress | None = None
         self._task = TaskID(0)
-        self._shown = 0.0
+        self._shown, self._begun, self._pace = 0.0, 0, Pace()
 
     @contextmanager
     def open(self, step: int) -> Iterator[None]:
@@ -80,6 +81,7 @@ class Monitor:
         self._run_dir.mkdir(parents=True, exist_ok=True)
         self._table.continue_at(step)
         self._board = SummaryWriter(str(RunFiles(self._run_dir).board), purge_step=step + 1)
+        self._begun, self._pace = step, Pace()
         self._show_progress(step)
         try:
             yield
@@ -87,11 +89,14 @@ class Monitor:
             self._close()
 
     def advance(self, step: int) -> None:
-        """Move the progress bar, at most a few times per second.
+        """Move the progress bar, at most a few times per second; without one, say now and then how far it is.
 
         Args:
             step: iterations done.
         """
+        if self._progress is None and distributed.is_main() and self._pace.due():
+            left = self._pace.left(step - self._begun, self._iterations - self._begun)
+            _LOG.info("%s, step %d of %d, %s", self._title, step, self._iterations, left)
         if self._progress is not None and time.monotonic() - self._shown > _REFRESH_S:
             self._shown = time.monotonic()
             self._progress.update(self._task, completed=step)

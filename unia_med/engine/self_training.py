@@ -36,6 +36,7 @@ from unia_med.methods.base import Method
 from unia_med.priors.base import Prior, PriorVolume, ScoringPrior, TeachingPrior, shares
 from unia_med.priors.classes import ClassMap
 from unia_med.priors.pseudo_labels import ShapeRules, agreed_scores, pseudo_scores, walked
+from unia_med.progress import tracked
 from unia_med.run_files import RunFiles
 
 _LOG = logging.getLogger(__name__)
@@ -221,7 +222,8 @@ class SelfTraining:
     def _probabilities(self, method: Method, step: int) -> Iterator[np.ndarray]:
         """Class probabilities (Z, K, H, W) of each training volume, averaged over `prior.scales` and smoothed."""
         method = method.to(self.device).eval()
-        for (_, volume), tags in zip(self.slices.volumes(), self._tags(), strict=True):
+        volumes = zip(self.slices.volumes(), self._tags(), strict=True)
+        for (_, volume), tags in tracked(volumes, "labelling", self.slices.volume_count):
             classes = len(self.config.data.target_classes)
             known = torch.from_numpy(np.full((len(volume), classes), TAG_UNKNOWN, np.int8) if tags is None else tags)
             known = known.to(self.device)

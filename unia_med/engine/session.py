@@ -27,11 +27,12 @@ from unia_med.engine.calibration import calibrate
 from unia_med.engine.data_record import check_record, data_record, write_record
 from unia_med.engine.interrupt import Interrupted
 from unia_med.engine.monitor import log_to, write_environment
+from unia_med.engine.precision import precision
 from unia_med.engine.randomness import seed_everything
 from unia_med.engine.self_training import SelfTraining
 from unia_med.engine.start import start_from
 from unia_med.engine.synthetic import train_on_prior
-from unia_med.engine.trainer import Trainer, precision
+from unia_med.engine.trainer import Trainer
 from unia_med.engine.training_images import note_images
 from unia_med.engine.validation import Validation
 from unia_med.errors import UserError
@@ -136,7 +137,7 @@ def _prepared(
     dataset: CaseDataset,
     parts: Mapping[str, list[CaseFiles]],
     start: ReadStart | None,
-) -> tuple[Trainer, SelfTraining | None]:
+) -> tuple[Trainer, SelfTraining | None, Validation]:
     """Read and check all that a training needs."""
     seed_everything(config.seed)
     torch.backends.cudnn.benchmark = True  # slices have one size, so the search for fast kernels pays
@@ -179,7 +180,7 @@ def _prepared(
         workers=config.data.workers,
         metadata={"config": plain(config), "classes": list(config.data.target_classes)},
     )
-    return trainer, plan
+    return trainer, plan, validation
 
 
 def _train(
@@ -193,7 +194,7 @@ def _train(
 ) -> None:
     """Train; a start that is refused leaves no folder where there was no run, so that the corrected one works."""
     try:
-        trainer, plan = _prepared(config, output, device, dataset, parts, start)
+        trainer, plan, validation = _prepared(config, output, device, dataset, parts, start)
     except UserError:
         if fresh and distributed.is_main():
             shutil.rmtree(output, ignore_errors=True)  # it was empty, or held the first records of a killed run
@@ -205,7 +206,7 @@ def _train(
         plan.restore(trainer.step)
     trainer.run()
     best = trainer.ema_method, trainer.best_path, config, dataset
-    calibrate(*best, parts["val"], output)
+    calibrate(*best, parts["val"], output, validation.kept)
     note_images(*best, parts["train"], parts["val"], output)
     _LOG.info("done: %s", output)
 

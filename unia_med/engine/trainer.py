@@ -27,6 +27,7 @@ from unia_med.engine.checkpoint import load_checkpoint, load_weights, save_check
 from unia_med.engine.collapse import CollapseWatch
 from unia_med.engine.interrupt import Interrupted, StopRequest
 from unia_med.engine.monitor import Monitor
+from unia_med.engine.precision import half_precision, type_name
 from unia_med.engine.randomness import seed_everything, step_seed
 from unia_med.engine.schedule import rate_scheduler, restarted_factor
 from unia_med.engine.stream import BatchStream, SliceSource, item_name
@@ -306,7 +307,7 @@ class Trainer:
         starts = self._boundaries if self._restarts else ()
         factor = restarted_factor(settings.schedule, settings.iterations, settings.warmup, starts)
         self.scheduler = rate_scheduler(self.optimizer, factor)
-        self._half = _half_precision(self.device) if settings.amp else None
+        self._half = half_precision(self.device) if settings.amp else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self._half == torch.float16)
 
     def _autocast(self) -> AbstractContextManager[Any]:
@@ -326,11 +327,15 @@ class Trainer:
             "step": self.step,
             "best": self.best,
             "means": self._means.state(),
+            "precision": type_name(self._half),
         }
         save_checkpoint({**state, **self._metadata}, path)
 
     def _load(self) -> None:
         state = load_checkpoint(self.last_path, _STATE_KEYS)
+        if self.device.type == "cpu":
+            # As the run began, not as the timing of today comes out; checkpoints that do not say are of float32.
+            self._half = torch.bfloat16 if state.get("precision") == "bfloat16" else None
         load_weights(self.method, state["model"], self.last_path)
         load_weights(self.ema_method, state["ema"], self.last_path)
         try:
@@ -347,24 +352,6 @@ class Trainer:
     def _memory_error(self, error: BaseException) -> UserError:
         what = f"out of memory on {self.device} at step {self.step}: {str(error).splitlines()[0] if str(error) else ''}"
         return UserError(what.rstrip(": "), remedy=_MEMORY_REMEDY.format(self.training.batch_size))
-
-
-def precision(device: torch.device, mixed: bool) -> str:
-    """Return in words how numbers are computed on a device: `float32`, or mixed with a half precision type.
-
-    Args:
-        device: of the training.
-        mixed: whether mixed precision is asked for; a CPU has none.
-    """
-    half = _half_precision(device) if mixed else None
-    return "float32" if half is None else f"mixed {str(half).removeprefix('torch.')}"
-
-
-def _half_precision(device: torch.device) -> torch.dtype | None:
-    if device.type != "cuda":
-        return None
-    # Volta and Turing only emulate bfloat16, slowly; they get float16 with loss scaling.
-    return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
 
 
 def _unit_scores(scores: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from unia_med.inference.predictor import Predictor
 from unia_med.labels import IGNORE
 from unia_med.methods.base import Method
 from unia_med.metrics.overlap import dice
+from unia_med.progress import tracked
 from unia_med.run_files import RunFiles
 
 if TYPE_CHECKING:
@@ -79,8 +80,10 @@ def note_images(
     fitted = config.inference.temperature or read_temperature(run)
     inference = config.inference.model_copy(update={"temperature": fitted})
     predictor = Predictor(method, config.model_copy(update={"inference": inference}), next(method.parameters()).device)
-    learned = [look(predictor, config, dataset, replace(case, mask=None)) for case in drawn(training)]
-    others = [look(predictor, config, dataset, case) for case in drawn(validation)]
+    known = [replace(case, mask=None) for case in drawn(training)]
+    cases = [*known, *drawn(validation)]
+    looked = [look(predictor, config, dataset, case) for case in tracked(cases, "looking at images", len(cases))]
+    learned, others = looked[: len(known)], looked[len(known) :]
     if not learned:
         return
     likeness = Likeness.of([one.seen for one in learned], [one.seen for one in others])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,17 +19,20 @@ from unia_med.data.io.volume import Volume
 from unia_med.data.sample import CaseFiles
 from unia_med.data.slices.dataset import build_slices
 from unia_med.data.weak_labels.tags import group_labels
+from unia_med.engine.voxels import Kept, Voxels, draw_voxels, voxels_per_case
 from unia_med.evaluation.images import SetAccumulator
 from unia_med.evaluation.volumes import CaseAccumulator, column_means
 from unia_med.inference.predictor import Predictor
 from unia_med.labels import IGNORE
 from unia_med.methods.base import Batch, Method
 from unia_med.metrics.confusion import METRICS
+from unia_med.progress import tracked
 
 if TYPE_CHECKING:
     from unia_med.data.slices.dataset import SliceDataset
 
 _LOG = logging.getLogger(__name__)
+_Scored = tuple[CaseFiles, np.ndarray, np.ndarray]  # a case, predicted and true labels
 
 
 class Validation:
@@ -47,6 +50,9 @@ class Validation:
         dataset: Reads the cases.
         cases: Validation cases; those without a mask are left out.
         device: Where to predict.
+
+    Attributes:
+        kept: Voxels of the predictions for which a temperature may be fitted: the last ones, or the best so far.
     """
 
     def __init__(
@@ -56,6 +62,8 @@ class Validation:
         self.cases = [case for case in cases if case.mask is not None]
         self.classes = config.data.target_classes
         self._slices: SliceDataset | None = None
+        self.kept: Kept | None = None
+        self._best = -math.inf
 
     def prepare(self) -> None:
         """Read images and masks now, so that their faults are reported before training and not hours later.
@@ -71,13 +79,16 @@ class Validation:
         if not self.cases:
             return {}
         method.eval()
-        volumes, whole = self._set_scores(method) if self._in_pixels else (self._case_scores(method), {})
+        drawn: list[Voxels] | None = [] if self._may_calibrate(step) else None
+        found = self._predictions(method, drawn)
+        volumes, whole = self._set_scores(found) if self._in_pixels else (self._case_scores(found), {})
         columns = self._label_scores(method)
         if distributed.is_main():
             _LOG.info("validation at step %d\n%s", step, self._table(volumes, columns))
         scores = {f"val_dice_{name}": value for name, value in volumes.items()}
         known = [value for value in volumes.values() if not np.isnan(value)]
         scores["val_dice"] = float(np.mean(known)) if known else float("nan")
+        self._keep(drawn, scores["val_dice"], step)
         for column, values in columns.items():
             scores[f"label_dice_{column.replace(' ', '_')}"] = column_means(np.array([values]).T)[0]
         if whole and distributed.is_main():
@@ -89,33 +100,51 @@ class Validation:
     def _in_pixels(self) -> bool:
         return self.config.data.grid.units == "pixels"
 
-    def _case_scores(self, method: Method) -> dict[str, float]:
+    def _may_calibrate(self, step: int) -> bool:
+        """Whether these predictions may be those of the checkpoint for which a temperature is fitted."""
+        training = self.config.training
+        last = training.keep_best_by == "dice" or step == training.iterations
+        return last and self.config.inference.temperature in (None, 1.0)
+
+    def _keep(self, drawn: list[Voxels] | None, dice: float, step: int) -> None:
+        if drawn is not None and (self.config.training.keep_best_by != "dice" or dice > self._best):
+            self.kept, self._best = Kept(step, drawn), dice
+
+    def _case_scores(self, found: Iterable[_Scored]) -> dict[str, float]:
         cases = CaseAccumulator(self.classes, distances=False)
-        for case, predicted, true in self._predictions(method):
+        for case, predicted, true in found:
             cases.add(case.name, predicted, true, (1.0,) * true.ndim)
         together = CaseAccumulator(self.classes, distances=False)
         together.extend(distributed.gather(cases.cases))
         return together.means()
 
-    def _set_scores(self, method: Method) -> tuple[dict[str, float], dict[str, float]]:
+    def _set_scores(self, found: Iterable[_Scored]) -> tuple[dict[str, float], dict[str, float]]:
         """Return Dice by class, and the means of the other scores."""
         counted = SetAccumulator(len(self.classes))
-        for _, predicted, true in self._predictions(method):
+        for _, predicted, true in found:
             counted.add(predicted, true)
         together = SetAccumulator(len(self.classes))
         for counts in distributed.gather([counted.counts]):
             together.extend(counts)
-        found = together.scores()
-        values = [_number(iou) for iou in found.iou[1:]]
+        all_scores = together.scores()
+        values = [_number(iou) for iou in all_scores.iou[1:]]
         by_class = {name: 2 * iou / (1 + iou) for name, iou in zip(self.classes, values, strict=True)}
-        return by_class, {f"val_m{metric}": _number(found.mean(metric)) for metric in METRICS}
+        return by_class, {f"val_m{metric}": _number(all_scores.mean(metric)) for metric in METRICS}
 
-    def _predictions(self, method: Method) -> Iterator[tuple[CaseFiles, np.ndarray, np.ndarray]]:
-        """Yield this process's cases with predicted and true labels (X, Y, Z)."""
+    def _predictions(self, method: Method, drawn: list[Voxels] | None) -> Iterator[_Scored]:
+        """Yield this process's cases with predicted and true labels (X, Y, Z); draw voxels of each where asked to."""
         predictor = Predictor(method, self.config, self.device)
-        for case in distributed.share(self.cases):
+        mine = distributed.share(self.cases)
+        for case in tracked(mine, "validating", len(mine), quiet=not distributed.is_main()):
             found = self.dataset.evaluation_case(case)
-            yield case, predictor.predict_volume(found.volume).labels, self._grouped(found.labels)
+            truth, volume = self._grouped(found.labels), found.volume
+            if drawn is None:
+                yield case, predictor.predict_volume(volume).labels, truth
+                continue
+            count, detail = voxels_per_case(len(self.cases)), predictor.predict_in_detail(volume)
+            where = (volume.spacing_mm, count, self.config.seed)
+            drawn.append(draw_voxels(truth, detail.raw, detail.probabilities, *where))
+            yield case, detail.labels, truth
 
     def _grouped(self, labels: np.ndarray) -> np.ndarray:
         groups = self.config.data.groups
@@ -125,7 +154,9 @@ class Validation:
     def _label_scores(self, method: Method) -> dict[str, list[float]]:
         """Dice per class of each label column, over all slices of all cases together, on the network's grid."""
         slices = self._tagged_slices()
-        rows = distributed.gather([self._case_counts(method, slices, case) for case in distributed.share(self.cases)])
+        mine = distributed.share(self.cases)
+        shown = tracked(mine, "validating labels", len(mine), quiet=not distributed.is_main())
+        rows = distributed.gather([self._case_counts(method, slices, case) for case in shown])
         names = list(dict.fromkeys(name for row in rows for name in row))
         totals = {name: np.sum([row[name] for row in rows if name in row], 0) for name in names}
         return {name: [2 * a / b if b else float("nan") for a, b in total] for name, total in totals.items()}

@@ -20,6 +20,7 @@ from unia_med.inference.images import check_channels
 from unia_med.inference.model import Model, Result
 from unia_med.inference.records import Tally, judged, write_case_record, write_folder_records
 from unia_med.inference.results import Names, result_files, write_results
+from unia_med.stopwatch import part
 
 
 @dataclass
@@ -153,7 +154,8 @@ class Predictions(Iterator[Case]):
             case.skipped = True
             return case
         try:
-            self._predict(case, image)
+            with part("other"):
+                self._predict(case, image)
         except UserError as error:
             case.error = error if error.where else UserError(error.what, path or name, error.remedy)
         except Exception as error:  # one image must not cost the others their results
@@ -167,18 +169,21 @@ class Predictions(Iterator[Case]):
             case.result = self._model(image, spacing)
             case.result.name = case.name
             return
-        given = self._model.read(image, spacing)
+        with part("read"):
+            given = self._model.read(image, spacing)
         tally = Tally()
         with self._model.watching() as seen:
             frames = tally.watched(self._model.frames(given))
-            write_results(given.source, frames, case.files, case.classes, self._rtstruct)
+            with part("write"):
+                write_results(given.source, frames, case.files, case.classes, self._rtstruct)
         flat = is_image(case.files["labels"])
         voxel_ml = None if flat else abs(float(np.linalg.det(given.source.affine[:3, :3]))) / 1000
         known = judged(seen, getattr(self._model.trained, "likeness", None))
         case.warnings = known.warnings
         row = tally.row(case.name, case.classes, voxel_ml, known)
         self._rows.append(row)
-        write_case_record(case.files["labels"], self._facts(case, image, row))
+        with part("write"):
+            write_case_record(case.files["labels"], self._facts(case, image, row))
 
     def _facts(self, case: Case, image: Any, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return what is written next to a mask."""

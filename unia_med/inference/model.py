@@ -18,6 +18,7 @@ from unia_med.data.io.volume import Volume
 from unia_med.files import at_home
 from unia_med.inference.images import GivenImage, read_given
 from unia_med.inference.results import joined, result_files, split_frames, write_results
+from unia_med.stopwatch import part
 
 if TYPE_CHECKING:
     from unia_med.data.io.channels import ChannelFiles
@@ -126,13 +127,14 @@ class Model:
     @cached_property
     def predictor(self) -> Segments:
         """What segments; the weights are loaded when it is first asked for."""
-        return self.trained.predictor(
-            self.options.device,
-            tta=self.options.tta,
-            postprocess=self.options.postprocess,
-            uncertainty=self.options.uncertainty,
-            runtime=self.options.runtime,
-        )
+        with part("load"):
+            return self.trained.predictor(
+                self.options.device,
+                tta=self.options.tta,
+                postprocess=self.options.postprocess,
+                uncertainty=self.options.uncertainty,
+                runtime=self.options.runtime,
+            )
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from unia_med.data.grid.plane import Placement
 from unia_med.data.io.volume import Volume
 from unia_med.inference.reassemble import PlaneMap, plane_map
 from unia_med.labels import BACKGROUND
+from unia_med.stopwatch import part
 
 _NATIVE = 1 << 23
 """Numbers of native probabilities in memory at once, at least those of a slice."""
@@ -53,10 +54,12 @@ def brought_back(back: PlaneMap, probabilities: Tensor, doubt: Tensor, first: in
     """
     step = max(1, _NATIVE // (len(back.rows) * len(back.columns) * probabilities.shape[1]))
     for start in range(0, len(probabilities), step):
-        part = slice(start, start + step)
-        # 1 - U and U sum to 1 like probabilities, so that what was not seen comes back as certain.
-        own = back(doubt[part]) if doubt.shape[1] else doubt[part]
-        yield Slab(first + start, back(probabilities[part]), own)
+        some = slice(start, start + step)
+        with part("back"):
+            # 1 - U and U sum to 1 like probabilities, so that what was not seen comes back as certain.
+            own = back(doubt[some]) if doubt.shape[1] else doubt[some]
+            slab = Slab(first + start, back(probabilities[some]), own)
+        yield slab
 
 
 def sliced(slices: Tensor) -> np.ndarray:

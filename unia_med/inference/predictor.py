@@ -30,6 +30,7 @@ from unia_med.inference.uncertainty import apply_temperature, normalised_entropy
 from unia_med.inference.walker import decide_unsure
 from unia_med.localise.dense_crf import CrfSettings, dense_crf
 from unia_med.methods.base import Batch, Method, Prediction
+from unia_med.stopwatch import part
 from unia_med.tensors import with_layout
 
 LOG = logging.getLogger(__name__)
@@ -59,12 +60,14 @@ class DetailedSegmentation(NamedTuple):
         probabilities: float32 (K, X, Y, Z), averaged over views and samples, at the set temperature.
         entropy: float32 in [0, 1], of `probabilities`.
         network: float32 in [0, 1], the network's own uncertainty map U.
+        raw: uint8, the labels before post-processing.
     """
 
     labels: np.ndarray
     probabilities: np.ndarray
     entropy: np.ndarray
     network: np.ndarray
+    raw: np.ndarray
 
 
 class Predictor:
@@ -191,14 +194,12 @@ class Predictor:
         prepared = self._prepared(stored)
         slabs = list(self._native_slabs(prepared, network=True))
         probabilities = torch.cat([slab.probabilities.cpu() for slab in slabs])
-        labels, entropy = (
-            self._refined(probabilities, self._edges(prepared.frame)),
-            normalised_entropy(probabilities).float(),
-        )
+        raw = sliced(self._refined(probabilities, self._edges(prepared.frame)))
         doubt = torch.cat([slab.doubt[:, 1].cpu() for slab in slabs])
-        arrays = (self._cleaned(sliced(labels)), sliced(entropy), sliced(doubt.float()))
-        cleaned, spread, own = (self._turned_back(array, stored) for array in arrays)
-        return DetailedSegmentation(cleaned, self._classes_first(probabilities, stored), spread, own)
+        entropy = normalised_entropy(probabilities).float()
+        arrays = (self._cleaned(raw), sliced(entropy), sliced(doubt.float()), raw)
+        cleaned, spread, own, raw = (self._turned_back(array, stored) for array in arrays)
+        return DetailedSegmentation(cleaned, self._classes_first(probabilities, stored), spread, own, raw)
 
     def probabilities(self, frame: Volume) -> np.ndarray:
         """Class probabilities of a 3D volume, float32 (K, X, Y, Z) on its own grid; memory grows with its size.
@@ -239,6 +240,7 @@ class Predictor:
         """
         return self._predict_maps(slices, network=False)[0]
 
+    @part("prepare")
     def _prepared(self, stored: Volume) -> Prepared:
         frame = orient(stored, self.slice_axis, copy=False)
         # The turned volume lies as asked for, so that nothing is turned twice.
@@ -279,6 +281,7 @@ class Predictor:
             return None
         return to_slices(scaled(as_tensor(frame), intensity_ranges(frame, self.grid.percentiles)))
 
+    @part("back")
     def _refined(self, probabilities: Tensor, edges: Tensor | None) -> Tensor:
         """Labels (z, X, Y) uint8 on the CPU of native probabilities (z, K, X, Y), after the CRF where one is set.
 
@@ -295,6 +298,7 @@ class Predictor:
             torch.stack([dense_crf(image, found, settings).argmax(0) for image, found in pairs]).to(torch.uint8).cpu()
         )
 
+    @part("back")
     def _turned_back(self, array: np.ndarray, stored: Volume) -> np.ndarray:
         return orient_back(array, stored.affine, self.slice_axis)
 
@@ -303,6 +307,7 @@ class Predictor:
         last = self._turned_back(probabilities.permute(2, 3, 0, 1).contiguous().numpy(), stored)
         return np.ascontiguousarray(np.moveaxis(last, 3, 0))
 
+    @part("clean")
     def _cleaned(self, labels: np.ndarray) -> np.ndarray:
         """Return the labels after post-processing, which changes the array itself."""
         before = None if self._seen is None else occupied(labels)
@@ -320,6 +325,7 @@ class Predictor:
             yield from brought_back(back, *self._predict_maps(batch, network), first=first)
             first += len(batch)
 
+    @part("network")
     def _predict_maps(self, slices: Tensor, network: bool) -> tuple[Tensor, Tensor]:
         """Probabilities (Z, K, H, W), and (Z, 2, H, W) 1 - U and U, or (Z, 0, H, W) where U is not asked for."""
         with _evaluating(self.method):

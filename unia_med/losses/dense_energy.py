@@ -1,7 +1,9 @@
 """Dense energy: near pixels of similar intensity should be predicted alike (section 15).
 
 After Tang et al. 2018 with the gate of Zhang et al. 2020. It is the one segmentation term that acts on ignored
-pixels. The pair matrix is exact, on a grid small enough for that, and lives on the device of the predictions.
+pixels. The sum over all pairs is exact on a GPU, and on a grid of up to `EXACT_PIXELS`; on a larger one a CPU takes
+that of a bilateral grid, whose cost grows with the pixels and not with their square (`unia-med bench` prints how far
+it is from exact).
 """
 
 from __future__ import annotations
@@ -12,10 +14,12 @@ import torch
 import torch.nn.functional as F
 
 from unia_med.labels import IGNORE
+from unia_med.losses.bilateral_grid import MOST_CHANNELS, gaussian_sums
 from unia_med.tensors import full_precision, size_of
 
 SPATIAL_FRACTION = 50 / 224  # published sigma of 50 px belongs to a 224 x 224 grid
 COLOUR_SIGMA = 15.0  # on a 0..255 scale, for the distance between RGB triples
+EXACT_PIXELS = 64 * 64
 PAIR_MEAN_SCALE = 1e-7 * 224**4  # 252: the published 1e-7 in pair-mean form, the same for every grid
 
 
@@ -41,15 +45,16 @@ def dense_energy(
         labels: (B, H, W), 0..K-1 or `ignore_index`.
         active: (B, K), true for background and the classes an image may hold; None for all.
         valid: (B, 1, H, W) or (B, H, W), true inside the source image; None for everywhere.
-        longest_side: longest side of the grid in pixels, at most half the image's. Cost grows with its 4th power.
-        chunk: pixels per block of rows of W; smaller saves memory, larger saves launches.
+        longest_side: longest side of the grid in pixels, at most half the image's. Up to `EXACT_PIXELS` cost grows
+            with its 4th power, above with its square.
+        chunk: pixels per block of rows of an exact W; smaller saves memory, larger saves launches.
         ignore_index: the label of pixels that say nothing.
     """
     size = grid_size(size_of(probabilities), longest_side)
     scores = F.adaptive_avg_pool2d(probabilities, size)
     gate = _gate(scores.detach(), _nearest(labels, size), ignore_index)
     weights = _channel_weights(scores, active, valid)
-    smoothed = _smooth(pair_features(_nearest(images, size)), (scores * weights).detach().flatten(2), chunk)
+    smoothed = smoothed_scores(_nearest(images, size), (scores * weights).detach(), active, chunk)
     agreement = (gate.unsqueeze(1) * scores * weights).flatten(2) * smoothed
     scale = PAIR_MEAN_SCALE / (math.prod(size) ** 2 * probabilities.shape[0])
     energy = -scale * agreement.sum()
@@ -66,14 +71,48 @@ def grid_size(image_size: tuple[int, int], longest_side: int) -> tuple[int, int]
     return max(1, round(image_size[0] / factor)), max(1, round(image_size[1] / factor))
 
 
-def pair_features(images: torch.Tensor) -> torch.Tensor:
-    """(B, n, C + 2) positions and intensities, each divided by its sigma, so W = exp(-|f_i - f_j|^2 / 2).
+def smoothed_scores(
+    images: torch.Tensor,
+    scores: torch.Tensor,
+    active: torch.Tensor | None = None,
+    chunk: int = 512,
+    exact: bool | None = None,
+) -> torch.Tensor:
+    """(B, K, n): W S of scores (B, K, h, w), without a gradient.
+
+    Args:
+        images: (B, C, h, w) in [0, 1].
+        scores: (B, K, h, w).
+        active: as in `dense_energy`; the scores of other classes are 0.
+        chunk: as in `dense_energy`.
+        exact: sum over all pairs; None where there are few pixels, a GPU, or more channels than a grid can hold.
+    """
+    if exact is None:
+        many = images[0, 0].numel() > EXACT_PIXELS and images.shape[1] <= MOST_CHANNELS
+        exact = not many or images.device.type != "cpu"
+    if exact:
+        return _smooth(pair_features(images), scores.flatten(2), chunk)
+    spatial_sigma, colour_sigma = _sigmas(images)
+    result = torch.zeros_like(scores).flatten(2)
+    for index, image in enumerate(images):  # one by one: a grid of colours is large
+        some = slice(None) if active is None else active[index].nonzero().flatten()
+        result[index, some] = gaussian_sums(image, scores[index, some], spatial_sigma, colour_sigma / 255)
+    return result
+
+
+def _sigmas(images: torch.Tensor) -> tuple[float, float]:
+    """Return the standard deviations over positions, in pixels, and over intensities, of 255.
 
     One channel differs from itself by 1 / sqrt(3) of what three equal channels do, hence sigma / sqrt(3) (B1).
     """
-    batch, channels, height, width = images.shape
-    spatial_sigma = SPATIAL_FRACTION * math.sqrt(height * width)
-    colour_sigma = COLOUR_SIGMA / math.sqrt(3) if channels == 1 else COLOUR_SIGMA
+    colour_sigma = COLOUR_SIGMA / math.sqrt(3) if images.shape[1] == 1 else COLOUR_SIGMA
+    return SPATIAL_FRACTION * math.sqrt(images[0, 0].numel()), colour_sigma
+
+
+def pair_features(images: torch.Tensor) -> torch.Tensor:
+    """(B, n, C + 2) positions and intensities, each divided by its sigma, so W = exp(-|f_i - f_j|^2 / 2)."""
+    batch, _, height, width = images.shape
+    spatial_sigma, colour_sigma = _sigmas(images)
     rows = torch.arange(height, device=images.device, dtype=images.dtype) / spatial_sigma
     columns = torch.arange(width, device=images.device, dtype=images.dtype) / spatial_sigma
     positions = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).expand(batch, -1, -1, -1)

@@ -18,6 +18,7 @@ from unia_med.config.schema import DataConfig, RunConfig
 from unia_med.errors import UserError, suggestion
 from unia_med.labels import IGNORE
 from unia_med.pipeline.recipe import merged, put
+from unia_med.progress import tracked
 from unia_med.run_files import RunFiles
 
 if TYPE_CHECKING:
@@ -148,8 +149,6 @@ class LabelStep(Step):
 
     def run(self, folder: Path, device: str) -> int:
         """Label every training volume."""
-        from rich.progress import track
-
         from unia_med.build import build_dataset, resolve_device
         from unia_med.data.slices.dataset import build_slices
         from unia_med.data.splits import split_cases
@@ -160,7 +159,7 @@ class LabelStep(Step):
         labelled = config.data if self.settings.seeds == "labels" else config.data.model_copy(update={"labels": []})
         slices = build_slices(dataset, cases, labelled, cache_dir=RunFiles(folder).cache)
         predictor = self._predictor(config, str(resolve_device(device)))
-        for case in track(cases, "labels", disable=not _is_terminal()):
+        for case in tracked(cases, "labelling", len(cases)):
             target = _label_file(folder, case)
             if not target.is_file():
                 seeds = slices.labels.get(case.name) if self.settings.seeds == "labels" and slices.labels else None
@@ -282,9 +281,3 @@ def _clear(folder: Path) -> None:
 
     if folder.exists():
         shutil.rmtree(folder)
-
-
-def _is_terminal() -> bool:
-    import sys
-
-    return sys.stdout.isatty()

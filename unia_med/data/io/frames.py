@@ -21,6 +21,7 @@ from unia_med.data.io.read import read_volume
 from unia_med.data.io.suffixes import NIFTI_SUFFIXES, volume_suffix
 from unia_med.data.io.volume import Volume
 from unia_med.files import replacing
+from unia_med.stopwatch import part
 
 _LOG = logging.getLogger(__name__)
 
@@ -151,7 +152,12 @@ def iterate_frames(source: FrameSource) -> Iterator[Volume]:
     Args:
         source: a volume or cine.
     """
-    return (source.frame(index) for index in range(source.frames))
+    return (_read_frame(source, index) for index in range(source.frames))
+
+
+def _read_frame(source: FrameSource, index: int) -> Volume:
+    with part("read"):
+        return source.frame(index)
 
 
 class FrameWriter(AbstractContextManager["FrameWriter"]):

@@ -143,6 +143,11 @@ class SliceDataset(Dataset[Sample]):
         for position, case in enumerate(self._files):
             yield case, self._store.slices(position).float()
 
+    @property
+    def volume_count(self) -> int:
+        """Return how many `volumes` there are."""
+        return len(self._files)
+
     def _is_labelled(self, origin: SliceOrigin) -> bool:
         volume = self._labels.get(origin.case.name) if self._labels else None
         return volume is not None and bool((np.asarray(volume[origin.z]) != IGNORE).any())

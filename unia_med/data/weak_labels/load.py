@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ from unia_med.data.weak_labels.tags import group_labels, unknown_tags
 from unia_med.errors import UserError, nearest
 from unia_med.labels import BACKGROUND, IGNORE, TAG_ABSENT, TAG_PRESENT, TAG_UNKNOWN
 from unia_med.localise.random_walker import walker_probabilities
+from unia_med.progress import tracked
 from unia_med.registry import SHAPES, resolve, with_installed
 
 if TYPE_CHECKING:
@@ -173,16 +173,13 @@ def _drawings(
     dataset: CaseDataset, cases: Sequence[CaseFiles], config: DataConfig, source: LabelSource, seed: int
 ) -> Iterator[tuple[CaseFiles, Drawing]]:
     """Yield the labels of each case that a source has; raise the faults of all cases at the end."""
-    from rich.progress import track
-
     files = find_files(source, cases, config) if source.source == "files" else {}
     able = [case for case in cases if (case.name in files if files else case.mask is not None)]
     patients = choose_patients(source.patients, [case.patient for case in able], seed)
     chosen = [case for case in able if case.patient in patients]
     faults: list[DataFault] = []
     counts: list[Background] = []
-    # Transient and on a terminal only, as everywhere.
-    for case in track(chosen, source.kind, disable=not sys.stderr.isatty(), transient=True):
+    for case in tracked(chosen, f"reading {source.kind}", len(chosen)):
         try:
             drawing = _draw(dataset, case, files.get(case.name), config, source, seed)
         except UserError as error:
