@@ -13,7 +13,8 @@ from torch import Tensor
 from unia_med.config.schema import RunConfig
 from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
-from unia_med.inference.predictor import DEFAULT_SCALES, Predictor
+from unia_med.inference.predictor import Predictor
+from unia_med.inference.tta import DEFAULT_SCALES
 from unia_med.methods.base import Batch, Method, Prediction
 
 

@@ -25,7 +25,7 @@ from unia_med.inference.native import Prepared, Slab, brought_back, native_label
 from unia_med.inference.postprocess import clean
 from unia_med.inference.reassemble import plane_map
 from unia_med.inference.runtime import ConvertedMethod, check_runtime
-from unia_med.inference.tta import predict_views
+from unia_med.inference.tta import chosen_views, predict_views
 from unia_med.inference.uncertainty import apply_temperature, normalised_entropy
 from unia_med.inference.walker import decide_unsure
 from unia_med.localise.dense_crf import CrfSettings, dense_crf
@@ -34,9 +34,6 @@ from unia_med.stopwatch import part
 from unia_med.tensors import with_layout
 
 LOG = logging.getLogger(__name__)
-
-DEFAULT_SCALES = (0.875, 1.0, 1.125)
-"""Views of ``tta=True`` where the config names no view but the plain one; 112, 128 and 144 pixels of 128."""
 
 
 class Segmentation(NamedTuple):
@@ -108,7 +105,7 @@ class Predictor:
         self.batch_slices = config.inference.batch_slices
         self.postprocess = postprocess
         self.cleaning = config.inference.postprocess.steps(config.data)
-        self.flips, self.scales = _views(config) if tta else (False, (1.0,))
+        self.flips, self.scales = chosen_views(config.inference.tta) if tta else (False, (1.0,))
         self.grid = config.data.grid
         self.slice_axis = config.data.grid.slice_axis
         self._slices = _described(config.data.grid)
@@ -376,12 +373,6 @@ class Predictor:
         if self._seen is not None and features is not None:
             self._seen.mean_features(features)
         return found
-
-
-def _views(config: RunConfig) -> tuple[bool, tuple[float, ...]]:
-    flips, scales = config.inference.tta.flips, tuple(config.inference.tta.scales)
-    plain = not flips and scales == (1.0,)
-    return flips, DEFAULT_SCALES if plain else scales
 
 
 def _described(grid: GridConfig) -> str:

@@ -8,8 +8,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unia_med.config.schema import TestTimeConfig
+
 STRIDE = 16
 """Sides of rescaled slices are multiples of this many pixels, as the backbones' strides need."""
+
+
+DEFAULT_SCALES = (0.875, 1.0, 1.125)
+"""Views where the config names none but the plain one; 112, 128 and 144 pixels of 128."""
+
+
+def chosen_views(config: TestTimeConfig) -> tuple[bool, tuple[float, ...]]:
+    """Return whether views are mirrored, and their scales.
+
+    Args:
+        config: as set; one that names the plain view alone stands for `DEFAULT_SCALES`.
+    """
+    scales = tuple(config.scales)
+    return config.flips, DEFAULT_SCALES if not config.flips and scales == (1.0,) else scales
 
 
 def predict_views(
