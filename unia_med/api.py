@@ -273,7 +273,7 @@ def choose_next(
     """Choose which cases and slices to annotate next, and write their prefilled labels; see `unia-med next`.
 
     Args:
-        model: a run, its folder, or the name of a shipped model.
+        model: a run, its folder, a bundle's folder, or the name of a shipped model.
         folder: images to choose from.
         output: new or empty folder; gets `labels/`, `next.csv` and `next.yaml`.
         count: how many cases.
@@ -284,6 +284,7 @@ def choose_next(
     Raises:
         UserError: no run, no image, or a folder that holds something already.
     """
+    from unia_med.inference.bundle import Bundle
     from unia_med.runs import Run
     from unia_med.selection.annotate import choose, find_pool
     from unia_med.selection.write import require_new, write_choice
@@ -292,11 +293,14 @@ def choose_next(
         if number < 1:
             raise UserError(f"{number}, expected at least 1", where=name, remedy=f"Give --{name} 1 or more")
     require_new(at_home(output))
-    run = Run.open(model)
     loaded = opened(model, device)
-    pool = find_pool(run.config, at_home(folder), run.labelled)
-    start = run.shipped or str(run.folder.resolve())
-    return write_choice(choose(loaded, pool, count, slices, track), pool, run.config, start, at_home(output))
+    if isinstance(loaded.trained, Bundle):
+        config, labelled, start = loaded.trained.config, [], str(loaded.trained.folder.resolve())
+    else:
+        run = Run.open(model)
+        config, labelled, start = run.config, run.labelled, run.shipped or str(run.folder.resolve())
+    pool = find_pool(config, at_home(folder), labelled)
+    return write_choice(choose(loaded, pool, count, slices, track), pool, config, start, at_home(output))
 
 
 def opened(

@@ -11,6 +11,8 @@ import pytest
 
 from unia_med.cardiac.cases import find_cases, parse_classes
 from unia_med.cli.main import main
+from unia_med.data.io.nifti import write_like
+from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
 
 SPACING = (1.5, 2.0, 8.0)
@@ -166,6 +168,15 @@ def test_names_next_to_the_masks_are_used_and_other_organs_refused(
     (tmp_path / "hearts" / "classes.json").write_text('{"1": "lv", "2": "MYO", "3": "RV"}')
     assert cardiac(tmp_path / "hearts", tmp_path / "i.csv") == 0
     assert float(rows(tmp_path / "i.csv")[0]["lv_edv_ml"]) == pytest.approx(2.4)
+    (tmp_path / "hearts" / "classes.json").unlink()
+    write_like(
+        swapped,
+        Volume(swapped, np.diag([*SPACING, 1.0])),
+        tmp_path / "alone" / "renamed.nii.gz",
+        {1: "lv", 2: "MYO", 3: "RV"},
+    )
+    assert cardiac(tmp_path / "alone", tmp_path / "alone.csv") == 0
+    assert float(rows(tmp_path / "alone.csv")[0]["lv_edv_ml"]) == pytest.approx(2.4)
     save(tmp_path / "brain" / "a_seg.nii.gz", block(100))
     (tmp_path / "brain" / "classes.json").write_text('{"1": "CSF", "2": "GM", "3": "WM"}')
     assert cardiac(tmp_path / "brain", tmp_path / "b.csv") == 2

@@ -13,6 +13,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from scipy.stats import entropy
 
 import unia_med
@@ -20,6 +21,7 @@ from unia_med.bundle.export import export_bundle
 from unia_med.cli.main import main
 from unia_med.errors import UserError
 from unia_med.inference.postprocess import postprocess
+from unia_med.localise.dense_crf import CrfSettings, dense_crf
 from unia_med.runs import Run
 
 CLASSES = {"one": ["RV", "MYO", "LV"], "other": ["LV", "RV", "MYO"]}
@@ -84,6 +86,26 @@ def test_common_steps_of_post_processing_follow_the_names(folder: Path) -> None:
     assert np.array_equal(raw, by_hand(folder).argmax(0))
     assert np.array_equal(found, postprocess(raw, largest_component=[1]))
     assert not np.array_equal(found, raw)
+
+
+@pytest.mark.parametrize("common", [True, False])
+def test_a_dense_crf_that_all_have_follows_the_mean(folder: Path, tmp_path: Path, common: bool) -> None:
+    for name in CLASSES:
+        shutil.copytree(folder / name, tmp_path / name)
+        if common or name == "one":
+            text = (tmp_path / name / "config.yaml").read_text("utf-8")
+            assert "crf: {iterations: 0}" in text
+            (tmp_path / name / "config.yaml").write_text(text.replace("crf: {iterations: 0}", "crf: {iterations: 2}"))
+    mean, image = by_hand(folder), unia_med.read_volume(folder / "scan.nii.gz").array
+    found = unia_med.load([tmp_path / name for name in CLASSES])(folder / "scan.nii.gz").mask.array
+    low, high = np.percentile(image, (1, 99))  # of the default config
+    planes = torch.from_numpy(((image - low) / (high - low)).clip(0, 1)).permute(2, 0, 1)[:, None].float()
+    settings = CrfSettings(iterations=2)
+    chances = torch.from_numpy(mean).permute(3, 0, 1, 2)
+    refined = torch.stack([dense_crf(one, part, settings) for one, part in zip(planes, chances, strict=True)])
+    expected = refined.argmax(1).permute(1, 2, 0).numpy() if common else mean.argmax(0)
+    assert np.array_equal(found, expected)
+    assert common != np.array_equal(found, mean.argmax(0))
 
 
 def test_the_bundle_of_an_average_gives_its_masks(folder: Path, tmp_path: Path) -> None:

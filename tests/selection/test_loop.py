@@ -10,11 +10,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+import unia_med
 from unia_med.build import build_dataset
 from unia_med.cli.main import main
 from unia_med.config.load import load_config
 from unia_med.data.splits import split_cases
 from unia_med.data.weak_labels.load import load_weak_labels
+from unia_med.errors import UserError
 from unia_med.labels import IGNORE
 from unia_med.runs import Run
 
@@ -111,6 +113,22 @@ def test_images_outside_of_the_data_set_become_the_next_one(first: Path, tiny_ac
     command = ["train", "--config", str(tmp_path / "n" / "next.yaml"), "--output", str(tmp_path / "second")]
     assert main(command) == 0
     assert len(Run(tmp_path / "second").labelled) == 2
+
+
+def test_a_bundle_chooses_and_is_trained_on(first: Path, tiny_acdc: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "hearts_segmentation"
+    assert main(["export", "--model", str(first), "--output", str(bundle), "--no-onnx"]) == 0
+    shutil.copytree(tiny_acdc / "training" / "patient013", tmp_path / "scans")
+    assert main(["next", str(bundle), str(tmp_path / "scans"), "--count", "1"]) == 0
+    chosen = tmp_path / "hearts_segmentation_next"
+    config = load_config(chosen / "next.yaml")
+    assert config.training.start_from == str(bundle.resolve()) and config.data.root == (tmp_path / "scans").resolve()
+    command = ["train", "--config", str(chosen / "next.yaml"), "--from", str(bundle)]
+    assert main([*command, "--output", str(tmp_path / "second")]) == 0
+    assert "starts from" in (tmp_path / "second" / "train.log").read_text()
+    shutil.rmtree(bundle / "docs")
+    with pytest.raises(UserError, match="does not say how its network was trained"):
+        unia_med.choose_next(bundle, tmp_path / "scans", tmp_path / "n")
 
 
 def test_what_cannot_be_chosen_is_refused(

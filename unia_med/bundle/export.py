@@ -126,9 +126,12 @@ def _check_settings(config: RunConfig) -> list[str]:
             where="inference.samples",
             remedy="Set it to 0 in the run's config.yaml",
         )
+    notes = []
     if config.inference.uncertainty != "entropy":
-        return ["the bundle's uncertainty is the entropy of the probabilities, not the network's own map"]
-    return []
+        notes.append("the bundle's uncertainty is the entropy of the probabilities, not the network's own map")
+    if config.inference.crf.iterations:
+        notes.append("the bundle's masks are those before the dense CRF (inference.crf), which it does not compute")
+    return notes
 
 
 def _path_values(config: RunConfig) -> dict[str, Any]:

@@ -49,8 +49,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--classes",
         metavar="NAMES",
-        help="classes of the labels 1, 2, 3, ..., or NAME=VALUE,... (default: those of classes.json next to the masks, "
-        "else RV,MYO,LV as in ACDC)",
+        help="classes of the labels 1, 2, 3, ..., or NAME=VALUE,... (default: those in the masks' headers, or in a "
+        "classes.json next to them, else RV,MYO,LV as in ACDC)",
     )
     parser.add_argument("--info", type=Path, metavar="DIR", help="folder with PATIENT/Info.cfg, which name ED and ES")
     add_phases(parser)
@@ -169,12 +169,16 @@ def _stated_values(text: str) -> Mapping[str, int]:
 
 
 def _values_of(case: MaskCase, masks: Path) -> Mapping[str, int]:
-    """Label of each class by the nearest `classes.json` of a case's folders, else as in ACDC."""
+    """Label of each class by the header of a case's mask, or the nearest `classes.json`, else as in ACDC."""
     from unia_med.cardiac.cases import heart_classes
     from unia_med.cardiac.indices import ACDC_VALUES
+    from unia_med.data.io.nifti_names import names_in
     from unia_med.evaluation.labels import CLASSES_FILE, classes_next_to
 
-    folder = next(iter(case.files.values())).parent
+    mask = next(iter(case.files.values()))
+    if names := names_in(mask):
+        return heart_classes({name: value for value, name in names.items()}, mask)
+    folder = mask.parent
     while True:
         scheme = classes_next_to(folder)
         if scheme is not None:

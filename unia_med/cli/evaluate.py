@@ -47,7 +47,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--classes",
         metavar="A,B,...",
         help="names of the label values 1, 2, ..., or VALUE=NAME,...; without them and --config, those of a "
-        "classes.json next to the predictions",
+        "classes.json next to the predictions, or of the predictions' own headers",
     )
     parser.add_argument(
         "--split", choices=("train", "val", "test"), help="score only these cases of the data set in --labels"

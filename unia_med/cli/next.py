@@ -38,7 +38,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     summary = "Choose which cases and slices to annotate next, and prefill their labels."
     parser = new_command(subparsers, "next", summary, EXAMPLE)
     parser.description = f"{parser.description}\n{DETAILS}"
-    parser.add_argument("model", metavar="RUN", help="run folder of `unia-med train`, or name of a shipped model")
+    parser.add_argument("model", metavar="RUN", help="run folder, bundle, or name of a shipped model")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="images to choose from")
     parser.add_argument("--count", type=int, default=5, metavar="N", help="how many cases (default: 5)")
     parser.add_argument("--slices", type=int, default=3, metavar="N", help="how many slices of each (default: 3)")
@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
         UserError: no run, no image, or a folder that holds something already.
     """
     from unia_med import api
+    from unia_med.inference.bundle import is_bundle
     from unia_med.runs import Run
 
     output = args.output or Path(f"{args.model.rstrip('/')}_next")
@@ -75,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         f"\nCorrect the listed slices of {len(found.labels)} volumes in {found.folder / 'labels'} and save them there."
     )
     print("Then train on them, starting from this model:")
-    folds = len(Run.open(args.model).folds)
+    folds = 0 if is_bundle(Path(args.model)) else len(Run.open(args.model).folds)
     ending = f" --folds {folds}" if folds else ""
     source, target = quoted(args.model), quoted(f"{args.model.rstrip('/')}_corrected")
     print(f"  unia-med train --config {quoted(str(found.config))} --from {source} --output {target}{ending}")

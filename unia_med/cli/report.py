@@ -105,7 +105,8 @@ def _of_masks(args: argparse.Namespace) -> int:
     output = args.output or folder / "report.html"
     scheme = classes_next_to(folder)
     if data is None or scheme is None:
-        what = "holds masks" if data is None else "holds masks whose classes nothing names (classes.json)"
+        unnamed = "holds masks whose classes neither classes.json nor their headers name"
+        what = "holds masks" if data is None else unnamed
         remedy = "Name their images by --data, the --input of predict" if data is None else "Predict again"
         raise UserError(what, where=folder, remedy=remedy)
     images = _images(folder, data, expected_stack(scheme.names))

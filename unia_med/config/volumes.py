@@ -26,8 +26,8 @@ class VolumesConfig(Section):
 
     table: Path | None = None
     """CSV below `data.root` with the column `image` and, as wanted, `mask`, `patient`, `split` (train, val, test) and
-    a column per kind of weak label (`scribbles`, `points`, `boxes`, `blocks`); paths are relative to `data.root`. The
-    tags may be in the same file. Null: `images` says which files there are."""
+    a column per kind of weak label (`scribbles`, `points`, `boxes`, `blocks`, `masks`); paths are relative to
+    `data.root`. The tags may be in the same file. Null: `images` says which files there are."""
     unlisted: Literal["error", "ignore"] = "error"
     """What a volume is that fits `images` but has no row in the table."""
     images: str = "**/*"
@@ -36,7 +36,8 @@ class VolumesConfig(Section):
     """Where the mask of an image lies, if it has one; `labelsTr/{name}` for nnU-Net's folders."""
     labels: dict[LabelKind, str] = {}
     """Where weak labels of an image lie, by kind; kinds not named lie next to it with the endings of `data.labels`,
-    such as `{folder}/{name}_scribbles`."""
+    such as `{folder}/{name}_scribbles`. `masks`: masks to learn from that do not validate, as those with pixels that
+    are not annotated; else those of `masks` above."""
     patient: str | None = None
     """Regular expression that finds the patient in a case's name, in its first group if it has one; null: every case
     is a patient of its own. A column `patient` of the table wins."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from unia_med.data.io.dataset_json import read_dataset_json
 from unia_med.data.io.label_file import LabelFile, by_class_values, is_background_name
+from unia_med.data.io.nifti_names import names_in
 from unia_med.data.io.suffixes import label_stem
 from unia_med.data.masks import only_ignored, relabel
 from unia_med.errors import UserError
@@ -152,7 +153,7 @@ def parse_classes(names: Sequence[str] | Mapping[int, str]) -> LabelScheme:
 
 
 def classes_next_to(predictions: Path) -> LabelScheme | None:
-    """Return the scheme that `classes.json` next to predictions gives, or else the record of each; None without any.
+    """Return the scheme that `classes.json` next to predictions gives, else the record or the header of each, or None.
 
     Args:
         predictions: Folder of predictions, or one file.
@@ -163,7 +164,9 @@ def classes_next_to(predictions: Path) -> LabelScheme | None:
     folder = predictions if predictions.is_dir() else predictions.parent
     path = folder / CLASSES_FILE
     if not path.is_file():
-        return _classes_of_records(folder.glob("*.json") if predictions.is_dir() else [record_of(predictions)])
+        records = folder.glob("*.json") if predictions.is_dir() else [record_of(predictions)]
+        masks = sorted(folder.rglob("*.nii*")) if predictions.is_dir() else [predictions]
+        return _classes_of_records(records) or _classes_of_headers(masks)
     remedy = 'It holds the name of each label value, as {"1": "LIVER", "2": "SPLEEN"}; correct or remove it'
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -191,6 +194,12 @@ def _classes_of_records(records: Iterable[Path]) -> LabelScheme | None:
                 found.add(tuple(sorted((int(value), str(name)) for value, name in values["classes"].items())))
         except (OSError, ValueError):
             continue
+    return LabelScheme.of_values(dict(found.pop())) if len(found) == 1 else None
+
+
+def _classes_of_headers(masks: Iterable[Path]) -> LabelScheme | None:
+    """Return the scheme that the headers of masks give; None where these say none, or several."""
+    found = {tuple(sorted(names.items())) for names in map(names_in, masks) if names}
     return LabelScheme.of_values(dict(found.pop())) if len(found) == 1 else None
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from unia_med.data.io.geometry import spacing_of
 from unia_med.data.io.image import read_mask
+from unia_med.data.io.nifti_names import names_in
 from unia_med.data.io.read import read_volume
 from unia_med.data.io.read_labels import read_label_file
 from unia_med.data.io.suffixes import LABEL_SUFFIXES, is_image, is_segmentation, label_stem, label_suffix
@@ -173,7 +174,7 @@ def read_labels(path: Path, image: VolumeInfo | None = None) -> Labels:
         file = read_label_file(path, image)
         return Labels(file.array, np.asarray(file.affine, np.float64), path, file.names)
     volume = read_volume(path)
-    return Labels(volume.array, np.asarray(volume.affine, np.float64), path)
+    return Labels(volume.array, np.asarray(volume.affine, np.float64), path, names_in(path))
 
 
 def has_names(path: Path) -> bool:

@@ -16,6 +16,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from unia_med.config.load import load_config
+from unia_med.config.schema import RunConfig
 from unia_med.data.io.channels import ChannelFiles
 from unia_med.data.io.frames import FrameSource, open_volume
 from unia_med.data.io.suffixes import is_image
@@ -78,6 +80,20 @@ class Bundle:
         """Hash of the weights, by the bundle's name."""
         path = self.folder / "models" / "model.pt"
         return {self.name: content_digest(path)} if path.is_file() else {}
+
+    @cached_property
+    def config(self) -> RunConfig:
+        """Settings with which its network was trained, without the place of the data.
+
+        Raises:
+            UserError: it does not say them, as bundles of other makers do not.
+        """
+        path = self.folder / "docs" / "training_config.yaml"
+        if not path.is_file():
+            what = "this bundle does not say how its network was trained (docs/training_config.yaml)"
+            raise UserError(what, self.folder, "Name the run that was exported, or a bundle of `unia-med export`")
+        config = load_config(path)
+        return config.model_copy(update={"data": config.data.model_copy(update={"root": None})})
 
     def _channel_endings(self) -> tuple[str, ...]:
         """Return the endings of the files of one image; none where one file holds all channels."""

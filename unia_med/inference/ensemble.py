@@ -147,6 +147,7 @@ class EnsemblePredictor:
             else common_cleaning([(one.cleaning, one.classes) for one in members])
         )
         self.postprocess = postprocess
+        self._refiner = _common_refiner(self.members)
         self._seen: Seen | None = None
         self._orders = [[0, *(1 + list(one.classes).index(name) for name in self.classes)] for one in members]
 
@@ -190,7 +191,7 @@ class EnsemblePredictor:
         """
         for frame in frames:
             mean = self.probabilities(frame)
-            labels = mean.argmax(0).astype(np.uint8)
+            labels = mean.argmax(0).astype(np.uint8) if self._refiner is None else self._refiner.refined(mean, frame)
             # Slice by slice, since the entropy needs several arrays of its size.
             parts = [normalised_entropy(torch.from_numpy(part)[None])[0].numpy() for part in np.moveaxis(mean, 3, 0)]
             yield Segmentation(self._cleaned(labels, frame), np.stack(parts, -1))
@@ -205,6 +206,17 @@ class EnsemblePredictor:
         if self._seen is not None:
             self._seen.cleaned(before, cleaned)
         return cleaned
+
+
+def _common_refiner(members: Sequence[Any]) -> Any:
+    """Return the first model, whose dense CRF follows the image, where all have the same one; else None."""
+    settings = [getattr(getattr(one, "settings", None), "crf", None) for one in members]
+    wanted = [crf for crf in settings if crf is not None and crf.iterations]
+    if len(wanted) == len(members) and all(crf == wanted[0] for crf in wanted):
+        return members[0]
+    if wanted:
+        LOG.info("the dense CRF (inference.crf), which the models do not have in common, is left out")
+    return None
 
 
 def common_cleaning(steps: Sequence[tuple[Mapping[str, Any], Sequence[str]]]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from unia_med.config.schema import GridConfig, RunConfig
 from unia_med.data.grid.transforms import as_tensor, intensity_ranges, place_image, scaled, to_slices
 from unia_med.data.io.channels import ChannelFiles
 from unia_med.data.io.frames import FrameSource, open_volume
-from unia_med.data.io.orientation import orient, orient_back
+from unia_med.data.io.orientation import orient, orient_array, orient_back
 from unia_med.data.io.suffixes import is_image
 from unia_med.data.io.volume import Volume, without_voxels
 from unia_med.errors import UserError
@@ -206,6 +206,18 @@ class Predictor:
         """
         slabs = [slab.probabilities.cpu() for slab in self._native_slabs(self._prepared(frame), network=False)]
         return self._classes_first(torch.cat(slabs), frame)
+
+    def refined(self, probabilities: np.ndarray, frame: Volume) -> np.ndarray:
+        """Labels uint8 (X, Y, Z) of probabilities, after the CRF where one is set.
+
+        Args:
+            probabilities: float32 (K, X, Y, Z), as `probabilities` gives them, or a mean of such.
+            frame: the volume that they are of.
+        """
+        turned = orient(frame, self.slice_axis, copy=False)
+        last = orient_array(np.moveaxis(probabilities, 0, 3), frame.affine, self.slice_axis)
+        planes = torch.from_numpy(np.ascontiguousarray(last)).permute(2, 3, 0, 1)
+        return self._turned_back(sliced(self._refined(planes, self._edges(turned))), frame)
 
     def label_maps(self, stored: Volume, tags: np.ndarray, labels: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Return the method's label columns (CAM, fused, ...) of a 3D volume, uint8 (X, Y, Z), `IGNORE` where unsure.

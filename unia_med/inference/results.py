@@ -131,7 +131,7 @@ def write_results(
     elif isinstance(source, Volume):
         found = joined(source, frames)
         for kind, file in files.items():
-            write_like(getattr(found, kind), source, file)
+            write_like(getattr(found, kind), source, file, _names(classes) if kind == "labels" else None)
     else:
         _write_frames(source, frames, files, classes, rtstruct)
 
@@ -167,6 +167,10 @@ def split_frames(found: Segmentation) -> Iterator[Segmentation]:
         yield type(found)(found.labels[..., index], found.uncertainty[..., index])
 
 
+def _names(classes: Sequence[str]) -> dict[int, str]:
+    return dict(enumerate(classes, start=1))
+
+
 def _write_pictures(found: Segmentation, files: Mapping[str, Path]) -> None:
     # Only what is called _seg is looked at by people; nnU-Net reads colours as channels.
     write_mask(found.labels[:, :, 0], files["labels"], palette=volume_stem(files["labels"]).endswith("_seg"))
@@ -187,7 +191,12 @@ def _write_frames(
     frames, folder = iter(frames), files["labels"].parent
     first = next(frames)  # before a file is begun: the image may turn out to be unreadable
     with ExitStack() as stack:
-        writers = {kind: stack.enter_context(FrameWriter(source, _TYPES[kind], file)) for kind, file in files.items()}
+        writers = {
+            kind: stack.enter_context(
+                FrameWriter(source, _TYPES[kind], file, _names(classes) if kind == "labels" else None)
+            )
+            for kind, file in files.items()
+        }
         series = source if isinstance(source, DicomSeries) else None
         objects = [stack.enter_context(kind(series, classes)) for kind in _object_kinds(rtstruct)] if series else []
         for index, found in enumerate(chain([first], frames)):

@@ -43,6 +43,11 @@ class Meaning:
     files: dict[int, int]
     why: dict[int, str] = field(default_factory=dict)
 
+    @property
+    def validates(self) -> bool:
+        """Whether these are masks that say of every pixel what it is, so that results can be scored by them."""
+        return self.kind == "masks" and self.nothing is None
+
 
 def understand(
     files: Sequence[LabelFile], root: Path, names: Mapping[int, str], ignored: int | None = None, dense: bool = False

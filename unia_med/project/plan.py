@@ -12,7 +12,6 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from unia_med.config.weak_labels import LabelKind
 from unia_med.data.io.dataset_json import DatasetJson, read_dataset_json
 from unia_med.data.io.geometry import spacing_of
 from unia_med.data.io.label_file import LabelFile
@@ -232,8 +231,3 @@ def _patient(cases: Sequence[str]) -> str | None:
         if all(found) and len({match[1] for match in found if match}) < len(cases):
             return f"(?i){expression}"
     return None
-
-
-def kind_column(kind: LabelKind) -> str:
-    """Return the column of a table of images for a kind of labels."""
-    return "mask" if kind == "masks" else kind

@@ -22,7 +22,7 @@ from unia_med.errors import UserError
 from unia_med.files import write_text
 from unia_med.notes import notes_hidden
 from unia_med.project.meaning import Meaning
-from unia_med.project.plan import MERGED, Plan, kind_column, pattern_of
+from unia_med.project.plan import MERGED, Plan, pattern_of
 
 _FILL = {"scribbles": "rule", "points": "walker", "boxes": "ellipse"}
 _FULL_FIELD = 0.9  # a slice that is smaller than this of the network's field is padded, and nothing is lost
@@ -117,10 +117,9 @@ def _data(plan: Plan) -> dict[str, Any]:
 
 
 def _label_entry(meaning: Meaning) -> dict[str, Any]:
-    if meaning.kind == "masks" and meaning.nothing is None:
+    if meaning.validates:
         return {"kind": "masks", "source": "masks"}
-    kind = "scribbles" if meaning.kind == "masks" else meaning.kind  # masks with holes: what is drawn is drawn
-    entry: dict[str, Any] = {"kind": kind, "source": "files", "fill": _FILL.get(kind, "none")}
+    entry: dict[str, Any] = {"kind": meaning.kind, "source": "files", "fill": _FILL.get(meaning.kind, "none")}
     if meaning.kind == "boxes":
         entry["values"] = {name: value for value, name in meaning.classes.items()}
         return entry
@@ -146,10 +145,10 @@ def _patterns(plan: Plan) -> dict[str, Any] | None:
         names = {pattern_of(label, image, plan.root, plan.pairs) for image, label in entry[1].items()}
         if len(names) != 1 or "{name}" not in (only := next(iter(names))):
             return None
-        if _label_entry(entry[0])["kind"] == "masks":
+        if entry[0].validates:
             found["masks"] = only
         else:
-            labels[_label_entry(entry[0])["kind"]] = only
+            labels[entry[0].kind] = only
     found |= {"labels": labels} if labels else {}
     found |= {"patient": plan.patient} if plan.patient else {}
     return found | ({"channel_endings": plan.pairs.channel_endings} if plan.pairs.channel_endings else {})
@@ -172,7 +171,7 @@ def _fits(data: dict[str, Any], plan: Plan) -> bool:
 
 def _table(plan: Plan) -> str:
     entries = [entry for entry in (plan.weak, plan.masks) if entry is not None]
-    columns = [kind_column(_label_entry(entry[0])["kind"]) for entry in entries]
+    columns = ["mask" if entry[0].validates else entry[0].kind for entry in entries]
     rows = [["image", *columns]]
     for image in plan.pairs.images:
         cells = [_cell(entry[1].get(image), plan.root) for entry in entries]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 from unia_med.data.io.geometry import check_geometry
 from unia_med.data.io.nifti import check_finite, has_time_step, result_header, stored_shape, stored_voxels
 from unia_med.data.io.nifti_file import NiftiFile, in_header_units, open_nifti
+from unia_med.data.io.nifti_names import add_names
 from unia_med.data.io.read import read_volume
 from unia_med.data.io.suffixes import NIFTI_SUFFIXES, volume_suffix
 from unia_med.data.io.volume import Volume
@@ -169,6 +170,7 @@ class FrameWriter(AbstractContextManager["FrameWriter"]):
         source: what the result is computed from.
         dtype: uint8 or float32.
         path: destination, ending in .nii.gz.
+        names: of the label values, which the header then carries.
 
     Example:
         >>> import tempfile
@@ -181,11 +183,14 @@ class FrameWriter(AbstractContextManager["FrameWriter"]):
         (8, 6, 3, 2)
     """
 
-    def __init__(self, source: FrameSource, dtype: type, path: Path | str) -> None:
+    def __init__(
+        self, source: FrameSource, dtype: type, path: Path | str, names: Mapping[int, str] | None = None
+    ) -> None:
         self.path, self.shape, self.dtype = Path(path), tuple(source.shape), np.dtype(dtype)
         self._left = source.frames
         shape = self.shape if source.header is None else stored_shape(self.shape, source.header)
         header = result_header(self.dtype, shape, source)
+        add_names(header, names or {})
         kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
         # The image of one voxel that is broadcast costs no memory, and lets nibabel settle affine, codes and offset.
         image = kind(
@@ -224,10 +229,13 @@ class FrameWriter(AbstractContextManager["FrameWriter"]):
         self._open.__exit__(kind, error, trace)
 
     def _write_header(self) -> None:
-        self._header["vox_offset"] = offset = len(self._header.binaryblock) + 4  # 4 bytes: no extensions follow
+        extensions = self._header.extensions
+        marked = len(self._header.binaryblock) + 4  # 4 bytes say whether extensions follow
+        self._header["vox_offset"] = marked + extensions.get_sizeondisk()
         self._header["magic"] = self._header.single_magic
         self._header["scl_slope"], self._header["scl_inter"] = 1, 0
-        self._file.write(self._header.binaryblock.ljust(offset, b"\0"))
+        self._file.write(self._header.binaryblock + bytes([bool(extensions), 0, 0, 0]))
+        extensions.write_to(self._file, self._header.endianness != nib.volumeutils.native_code)
 
     def _check_complete(self, kind: type[BaseException] | None, *rest: object) -> None:
         if kind is None and self._left:

@@ -125,7 +125,8 @@ def by_class_values(file: LabelFile, classes: Sequence[str], values: Sequence[in
     array, taken = file.array.copy(), set(values)
     free = iter(v for v in range(1, 1 << 15) if v not in taken)
     for stored in np.unique(file.array[file.array != 0]).tolist():
-        array[file.array == stored] = named[stored] if stored in named else next(free)
+        unnamed = stored not in file.names and stored not in taken  # such as 255, not annotated
+        array[file.array == stored] = stored if unnamed else named[stored] if stored in named else next(free)
     return array
 
 

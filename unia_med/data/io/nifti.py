@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 
 from unia_med.data.io.nifti_file import COPY_AGAIN, READ_ERRORS, first_line, in_header_units, open_nifti, trimmed
+from unia_med.data.io.nifti_names import add_names
 from unia_med.data.io.suffixes import NIFTI_SUFFIXES, volume_suffix
 from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
@@ -43,7 +44,7 @@ def read_nifti_header(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
     return file.shape, file.affine
 
 
-def write_like(array: np.ndarray, source: Volume, path: Path | str) -> None:
+def write_like(array: np.ndarray, source: Volume, path: Path | str, names: Mapping[int, str] | None = None) -> None:
     """Write an array as NIfTI in the geometry of `source`; the file appears whole or not at all.
 
     Affine, sform and qform with their codes, units and the frame spacing are those of the source. The source's
@@ -54,6 +55,7 @@ def write_like(array: np.ndarray, source: Volume, path: Path | str) -> None:
             channels. What came from a 2D file becomes one.
         source: The volume the array was computed from.
         path: Destination, `.nii` or `.nii.gz`; its folder is made when missing.
+        names: Of the label values, which the header then carries; see `nifti_names`.
     """
     path = Path(path)
     array = np.asarray(array)
@@ -67,6 +69,7 @@ def write_like(array: np.ndarray, source: Volume, path: Path | str) -> None:
     if source.header is not None and array.shape == source.shape:
         array = as_stored(array, source.header)
     header = result_header(array.dtype, array.shape, source)
+    add_names(header, names or {})
     kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
     with replacing(path, suffix) as temporary:
         nib.save(kind(array, in_header_units(source.affine, source.header), header), temporary)

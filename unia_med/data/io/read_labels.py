@@ -1,7 +1,7 @@
 """Reads labels as viewers write them, with the names of their segments.
 
-NIfTI, NRRD, MetaImage, PNG and TIFF label maps, 3D Slicer's `.seg.nrrd` (segment names, cropped extents, layers), and
-DICOM SEG and RTSTRUCT.
+NIfTI (with the names that `predict` puts into its masks), NRRD, MetaImage, PNG and TIFF label maps, 3D Slicer's
+`.seg.nrrd` (segment names, cropped extents, layers), and DICOM SEG and RTSTRUCT.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 
 from unia_med.data.io.image import read_image_header, read_mask
 from unia_med.data.io.label_file import LabelFile, by_class_values, check_placeable, onto_image
+from unia_med.data.io.nifti_names import names_in
 from unia_med.data.io.read import read_header, read_volume
 from unia_med.data.io.suffixes import is_image, is_segmentation
 from unia_med.data.io.volume import VolumeInfo
@@ -45,7 +46,7 @@ def read_label_file(path: Path, image: VolumeInfo | None = None) -> LabelFile:
         volume = read_mask(path)  # keeps the indices of a palette, which are the labels
     else:
         volume = read_volume(path)
-    return LabelFile(_whole_numbers(volume.array, path), volume.affine, path)
+    return LabelFile(_whole_numbers(volume.array, path), volume.affine, path, names_in(path))
 
 
 def read_mask_on(

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from unia_med.config.schema import DataConfig
     from unia_med.config.volumes import VolumesConfig
 
-_LABEL_KINDS = {kind: endings for kind, endings in DEFAULT_SUFFIXES.items() if kind != "masks"}
+_LABEL_KINDS = {**DEFAULT_SUFFIXES, "masks": ()}
+"""Endings next to an image; masks to learn from, which are not those of `volumes.masks`, lie where a pattern says."""
 
 
 class VolumesDataset(Layout):
@@ -141,7 +142,8 @@ class VolumesDataset(Layout):
             kind: self.root / row.files[kind] if kind in row.files else self._beside(image, name, kind, present)
             for kind in ("mask", *_LABEL_KINDS)
         }
-        labels = {"masks" if kind == "mask" else kind: path for kind, path in files.items() if path is not None}
+        files["masks"] = files["masks"] or files["mask"]
+        labels = {kind: path for kind, path in files.items() if path is not None and kind != "mask"}
         patient = row.patient or self._patient(case, row, faults)
         return CaseFiles(case, patient, image, files["mask"], part=row.part, labels=labels)
 
