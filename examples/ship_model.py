@@ -1,19 +1,28 @@
-"""Turn a finished run into the folder of a shipped model: half precision, config, hash; cards are written by hand.
+"""Turn a finished run into the folder of a shipped model: half precision, config, hashes; cards are written by hand.
 
 Run: python examples/ship_model.py runs/cardiac_sax unia_med/models/cardiac_sax
+     python examples/ship_model.py --images unia_med/models/cardiac_sax
+
+The second line writes `training_images.json` alone, by which `predict` notices images that are no hearts: spacing,
+size, volumes of the classes and uncertainty of synthetic hearts that the model did not see; no patient's image.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from unia_med.cardiac.phantom.dataset import write_dataset
 from unia_med.config.load import dump_config, plain
 from unia_med.engine.checkpoint import load_checkpoint, save_checkpoint
+from unia_med.engine.training_images import seen_of
 from unia_med.files import write_text
+from unia_med.inference.likeness import Likeness
 from unia_med.run_files import RunFiles
 from unia_med.runs import Run
 
@@ -35,15 +44,40 @@ def ship(run: Run, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     save_checkpoint({"ema": halved(state["ema"]), "classes": state["classes"], "config": plain(run.config)}, weights)
     dump_config(run.config, files.config)
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    write_text(folder / "SHA256SUMS", f"{digest}  {weights.name}\n")
+    note_images(Run(folder))
     return weights
+
+
+def note_images(run: Run, patients: int = 40, seed: int = 1000) -> None:
+    """Write what synthetic hearts look like to a shipped model, and the hashes of its files.
+
+    Args:
+        run: A shipped model.
+        patients: How many hearts, each at end diastole and end systole.
+        seed: Other seeds give other hearts; no training draws these stacks.
+    """
+    predictor, small, large = run.predictor(), *run.config.augment.scale
+    with tempfile.TemporaryDirectory() as folder:
+        write_dataset(Path(folder), patients, seed)
+        images = sorted(path for path in Path(folder).rglob("*_frame*.nii.gz") if "_gt" not in path.name)
+        known = Likeness.of([], [seen_of(predictor, image) for image in images])
+    (*low, thin), (*high, thick) = known.spacing_mm
+    seen = [[mm / large for mm in low], [mm / small for mm in high]]  # training shows hearts smaller and larger
+    replace(known, spacing_mm=[[*seen[0], thin], [*seen[1], thick]]).write(run.files.images)
+    digests = [
+        (hashlib.sha256(path.read_bytes()).hexdigest(), path.name) for path in (run.files.weights, run.files.images)
+    ]
+    write_text(run.folder / "SHA256SUMS", "".join(f"{digest}  {name}\n" for digest, name in digests))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    parser.add_argument("run", type=Path, metavar="RUN", nargs="?", help="run folder")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder of the shipped model")
+    parser.add_argument("--images", action="store_true", help="write training_images.json alone")
     arguments = parser.parse_args()
+    if arguments.images:
+        note_images(Run(arguments.folder))
+        raise SystemExit
     written = ship(Run.open(arguments.run), arguments.folder)
     print(f"{written}: {written.stat().st_size / 1e6:.1f} MB")

@@ -48,7 +48,35 @@ def test_modality_and_spacing_are_said():
         "intensities of a CT, trained on none",
         "4 mm along x, trained on 1 to 1.2 mm",
         "1 mm from slice to slice, trained on 5 mm",
+        "an image of 32 mm along x, trained on 8 to 9.6 mm",
     ]
+
+
+def _with_result(seen, doubt, **volumes):
+    seen.predicted(volumes, doubt)
+    return seen
+
+
+def test_what_is_predicted_of_an_unlike_image_is_said():
+    training = [_with_result(_seen(seed=i), 0.5, LIVER=100.0 + i, LESION=float(i)) for i in range(6)]
+    validation = [_with_result(_seen(seed=9 + i), 0.1 + 0.02 * i, LIVER=80.0, LESION=0.0) for i in range(5)]
+    likeness = Likeness.of(training, validation)
+    assert likeness.volumes_ml == {"LESION": [0.0, 5.0], "LIVER": [80.0, 105.0]} and likeness.doubt == 0.18
+    alike = _with_result(_seen(seed=30), 0.2, LIVER=45.0, LESION=0.0)
+    assert likeness.differences(alike) == [] and likeness.score(alike) == pytest.approx(0.2 / 0.18, abs=1e-3)
+    small = _with_result(_seen(seed=30), 0.3, LIVER=20.0, LESION=16.0)
+    assert likeness.score(small) == 2.0  # a quarter of the smallest liver
+    assert likeness.differences(small) == [
+        "LESION of 16 ml, trained on 0 to 5 ml",
+        "LIVER of 20 ml, trained on 80 to 105 ml",
+        "an uncertainty of 0.30 inside the mask, at most 0.18 in the training",
+    ]
+    nothing = _with_result(_seen(seed=30), None, LIVER=0.0, LESION=0.0)
+    assert likeness.differences(nothing) == ["LIVER of 0 ml, trained on 80 to 105 ml"]
+    one_slice = _with_result(_seen(seed=30, array=np.ones((8, 8, 1), np.float32)), None, LIVER=0.0, LESION=0.0)
+    assert likeness.differences(one_slice) == ["LIVER of 0 ml, trained on 80 to 105 ml"]  # of two slices
+    thin = _with_result(_seen(seed=30, array=np.ones((3, 8, 2), np.float32)), None, LIVER=0.0, LESION=0.0)
+    assert likeness.differences(thin) == ["an image of 3 mm along x, trained on 8 mm"]  # a part may lack a liver
 
 
 def test_removed_share_and_review():

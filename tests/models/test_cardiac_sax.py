@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import re
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+import unia_med
 from unia_med.cardiac.phantom.dataset import patient_of
 from unia_med.cardiac.phantom.render import frame_image, frame_labels
+from unia_med.data.io.nifti import write_like
 from unia_med.data.io.read import read_volume
 from unia_med.data.io.volume import Volume
 from unia_med.inference.predictor import Predictor
@@ -42,9 +45,40 @@ def _dice(found: np.ndarray, true: np.ndarray) -> list[float]:
     return [2 * both / (one + other) for one, other, both in sums]
 
 
-def test_the_hash_is_that_of_the_weights() -> None:
-    digest, name = (FOLDER / "SHA256SUMS").read_text(encoding="utf-8").split()
-    assert hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() == digest
+def test_the_hashes_are_those_of_the_files() -> None:
+    lines = [line.split() for line in (FOLDER / "SHA256SUMS").read_text(encoding="utf-8").splitlines()]
+    assert [name for _, name in lines] == ["weights.pt", "training_images.json"]
+    assert all(hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() == digest for digest, name in lines)
+
+
+def _kinds() -> dict[str, Volume]:
+    """A heart that the model did not see, and images that show none."""
+    patient = patient_of(seed=5, index=1)
+    heart = Volume(frame_image(patient, 1), np.diag([*patient.scan.spacing_mm, 1.0]))
+    generator, spacing = np.random.default_rng(0), np.diag([1.5, 1.5, 8.0, 1.0])
+    noise = Volume(generator.normal(100, 20, (160, 160, 10)).astype(np.float32), spacing)
+    x, y = np.mgrid[-1:1:160j, -1:1:160j]
+    trunk = np.where(x**2 / 0.8 + y**2 / 0.5 < 1, 40.0, -1000.0) + 70 * ((x + 0.3) ** 2 + y**2 < 0.1)
+    body = np.repeat(trunk[:, :, None], 10, 2) + generator.normal(0, 10, (160, 160, 10))
+    window = Volume(body.clip(-160, 240).astype(np.float32), spacing)  # no Hounsfield unit gives it away
+    return {"heart": heart, "noise": noise, "CT": Volume(body.astype(np.float32), spacing), "CT in a window": window}
+
+
+@pytest.mark.parametrize("kind", ["heart", "noise", "CT", "CT in a window", "brain"])
+def test_images_that_show_no_heart_are_said(kind: str, tmp_path: Path) -> None:
+    if kind == "brain":
+        datasets = pytest.importorskip("nilearn.datasets")
+        template = datasets.load_mni152_template(resolution=2)
+        image = Volume(np.asarray(template.dataobj)[:, :, 5:80:5].astype(np.float32), np.diag([2.0, 2, 10, 1]))
+    else:
+        image = _kinds()[kind]
+    write_like(image.array.astype(np.float32), image, tmp_path / "scan.nii.gz")
+    (case,) = unia_med.predict(NAME, tmp_path / "scan.nii.gz", tmp_path / "out", device="cpu")
+    said = " ".join(case.warnings)
+    assert ("unlike the images of the training" in said) == (kind != "heart"), said
+    with (tmp_path / "out" / "summary.csv").open(encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert (float(row["unlike_training"]) > 1.5) == (kind != "heart")
 
 
 def test_the_folder_is_small_and_the_card_names_the_classes_of_the_config() -> None:

@@ -19,7 +19,8 @@ from unia_med.data.sample import CaseFiles
 from unia_med.engine.calibration import read_temperature, true_labels
 from unia_med.engine.checkpoint import load_checkpoint, load_weights
 from unia_med.inference.likeness import Likeness, Seen
-from unia_med.inference.predictor import Predictor
+from unia_med.inference.predictor import Predictor, Segmentation
+from unia_med.inference.records import Tally
 from unia_med.labels import IGNORE
 from unia_med.methods.base import Method
 from unia_med.metrics.overlap import dice
@@ -108,18 +109,38 @@ def look(predictor: Predictor, config: RunConfig, dataset: CaseDataset, case: Ca
         dataset: reads true masks.
         case: its mask is read where it has one.
     """
-    truth = None
-    if case.mask is not None:
-        found = dataset.evaluation_case(case)
-        truth, frames = true_labels(config, found.labels), [found.volume]
-    else:
-        source = predictor.open(case.image)
-        frames = [source] if isinstance(source, Volume) and "T" not in source.axes else list(iterate_frames(source))
+    if case.mask is None:
+        seen = seen_of(predictor, case.image)
+        return Looked(seen, seen.doubt, None)
+    found = dataset.evaluation_case(case)
+    seen, results = _watched(predictor, [found.volume])
+    truth = true_labels(config, found.labels)
+    return Looked(seen, seen.doubt, _mean_dice(results[0].labels, truth, len(config.data.target_classes)))
+
+
+def seen_of(predictor: Predictor, image: Path) -> Seen:
+    """Return what is noted of an image while it is predicted.
+
+    Args:
+        predictor: of a run.
+        image: its file.
+    """
+    source = predictor.open(image)
+    frames = [source] if isinstance(source, Volume) and "T" not in source.axes else list(iterate_frames(source))
+    return _watched(predictor, frames)[0]
+
+
+def _watched(predictor: Predictor, frames: Sequence[Volume]) -> tuple[Seen, list[Segmentation]]:
+    """Predict frames of one image, and return what was noted of it and the results."""
+    tally = Tally()
     with predictor.watching() as seen:
-        results = list(predictor.predict_frames(frames))
+        results = list(tally.watched(predictor.predict_frames(frames)))
     doubts = np.concatenate([result.uncertainty[result.labels > 0] for result in results])
-    score = None if truth is None else _mean_dice(results[0].labels, truth, len(config.data.target_classes))
-    return Looked(seen, float(doubts.mean()) if doubts.size else None, score)
+    in_mm = predictor.grid.units == "mm"
+    voxel_ml = abs(float(np.linalg.det(frames[0].affine[:3, :3]))) / 1000
+    volumes = tally.volumes_ml(predictor.classes, voxel_ml) if in_mm else {}
+    seen.predicted(volumes, float(doubts.mean()) if doubts.size else None)
+    return seen, results
 
 
 def review_threshold(validation: Sequence[Looked], training: Sequence[Looked]) -> tuple[float | None, str]:

@@ -178,6 +178,8 @@ class Predictions(Iterator[Case]):
                 write_results(given.source, frames, case.files, case.classes, self._rtstruct)
         flat = is_image(case.files["labels"])
         voxel_ml = None if flat else abs(float(np.linalg.det(given.source.affine[:3, :3]))) / 1000
+        if seen is not None and voxel_ml is not None:
+            seen.predicted(tally.volumes_ml(case.classes, voxel_ml), (tally.uncertainty() or (None,))[0])
         known = judged(seen, getattr(self._model.trained, "likeness", None))
         case.warnings = known.warnings
         row = tally.row(case.name, case.classes, voxel_ml, known)

@@ -1,14 +1,15 @@
-"""How an image compares with those that a run was trained on: by network features, intensities, spacing and modality.
+"""How an image compares with those that a run was trained on.
 
-A score of 1 is the distance of the training or validation image that is farthest from the rest; far above it, the
-network sees something that it has never seen, and its uncertainty means nothing.
+Compared are what goes in (network features, intensities, spacing, size and modality) and what comes out: the volume of
+each class, and the uncertainty inside the mask. A score of 1 is the training or validation image that is farthest from
+the rest; far above it, the network sees something that it has never seen.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +29,9 @@ _FEWEST = 5  # training images from which distances say something
 _LEVELS = np.linspace(0.02, 0.98, 13)
 _HOUNSFIELD_AIR = -300.0
 _SPACING_FACTOR = 1.5
+_EXTENT_FACTOR = 2.0
+_VOLUME_FACTOR = 2.0  # below the smallest, or above the largest: a score of 1
+_MOST_TIMES = 20.0  # of what is not there at all
 _MANY = 1 << 22
 _AXES = ("along x", "along y", "from slice to slice")
 _LOG = logging.getLogger(__name__)
@@ -49,12 +53,18 @@ class Seen:
         found: voxels of any class before cleaning.
         removed: of those, voxels that cleaning turned into background.
         spacing_mm: of the image, last frame.
+        extent_mm: of the image along its stored axes.
+        volumes_ml: of each class, by name, mean over frames; empty where nobody counted, as of pictures.
+        doubt: mean uncertainty inside the mask; None where it is empty, or nobody looked.
         modality: `CT` where intensities reach far below 0, as Hounsfield units do; else `other`.
     """
 
     def __init__(self) -> None:
         self.found = self.removed = 0
         self.spacing_mm: tuple[float, ...] = ()
+        self.extent_mm: tuple[float, ...] = ()
+        self.volumes_ml: Mapping[str, float] = {}
+        self.doubt: float | None = None
         self.modality = "other"
         self._features: list[np.ndarray] = []
         self._levels: list[np.ndarray] = []
@@ -69,6 +79,7 @@ class Seen:
         shown = slices[..., ::2, ::2] if slices.numel() > _MANY else slices  # a copy of it needs memory
         self._levels.append(np.quantile(shown.float().cpu().numpy(), _LEVELS))
         self.spacing_mm = tuple(float(mm) for mm in stored.spacing_mm)
+        self.extent_mm = tuple(mm * size for mm, size in zip(self.spacing_mm, stored.shape[:3], strict=False))
         low = float(np.percentile(stored.array[::4, ::4], 1)) if stored.array.size else 0.0
         self.modality = "CT" if low < _HOUNSFIELD_AIR else "other"
 
@@ -87,6 +98,15 @@ class Seen:
     def mean_features(self, features: Tensor) -> None:
         """Note features (B, E), averaged over each slice of a batch."""
         self._features.append(features.cpu().numpy())
+
+    def predicted(self, volumes_ml: Mapping[str, float], doubt: float | None) -> None:
+        """Note what was predicted.
+
+        Args:
+            volumes_ml: see `Seen`.
+            doubt: see `Seen`.
+        """
+        self.volumes_ml, self.doubt = dict(volumes_ml), doubt
 
     def cleaned(self, before: Sequence[np.ndarray], after: np.ndarray) -> None:
         """Note labels before and after post-processing.
@@ -122,6 +142,9 @@ class Likeness:
         limit: distance of the farthest of them from the others, or of a validation image from all.
         spacing_mm: smallest and largest along each axis.
         modalities: kinds that occurred.
+        extent_mm: smallest and largest along each axis.
+        volumes_ml: smallest and largest of each class; none where few images are known.
+        doubt: largest mean uncertainty inside the mask of an image that was not learned from; None where few are known.
         review: mean uncertainty inside a mask from which a person should look at it; None where nothing is known.
         review_reason: where `review` comes from.
     """
@@ -130,6 +153,9 @@ class Likeness:
     limit: float = 1.0
     spacing_mm: list[list[float]] = field(default_factory=list)
     modalities: list[str] = field(default_factory=list)
+    extent_mm: list[list[float]] = field(default_factory=list)
+    volumes_ml: dict[str, list[float]] = field(default_factory=dict)
+    doubt: float | None = None
     review: float | None = None
     review_reason: str = ""
 
@@ -147,12 +173,16 @@ class Likeness:
             alone = [_Distance(np.delete(vectors, i, 0))(vector) for i, vector in enumerate(vectors)]
             whole = _Distance(vectors)
             limit = max([*alone, *(whole(np.array(seen.vector)) for seen in validation)])
-        spacings = np.array([seen.spacing_mm for seen in (*training, *validation)])
+        every = (*training, *validation)
+        doubts = [seen.doubt for seen in validation if seen.doubt is not None]
         return cls(
             vectors.tolist(),
             round(float(limit), 5),
-            [spacings.min(0).round(4).tolist(), spacings.max(0).round(4).tolist()],
-            sorted({seen.modality for seen in (*training, *validation)}),
+            _span([seen.spacing_mm for seen in every]),
+            sorted({seen.modality for seen in every}),
+            _span([seen.extent_mm for seen in every]),
+            _volume_spans([seen.volumes_ml for seen in every]) if len(every) >= _FEWEST else {},
+            round(max(doubts), 4) if len(doubts) >= _FEWEST else None,
         )
 
     def score(self, seen: Seen) -> float | None:
@@ -161,10 +191,34 @@ class Likeness:
         Args:
             seen: what was noted of the image.
         """
+        of_image = self._image_score(seen)
+        parts = [part for part in (of_image, *self._volume_scores(seen).values(), self._doubt_score(seen)) if part]
+        return round(max(parts), 3) if parts else None
+
+    def _image_score(self, seen: Seen) -> float | None:
+        """Return the distance of what the network sees, 1 being that of the farthest training image."""
         vector = np.array(seen.vector)
         if len(self.vectors) < _FEWEST or len(vector) != len(self.vectors[0]):
             return None
         return round(self._distance(vector) / self.limit, 3)
+
+    def _volume_scores(self, seen: Seen) -> dict[str, float]:
+        """Return how far the volume of each class lies outside of those of the training.
+
+        Of a part of a body that is much smaller than all training images, classes may well be small or missing.
+        """
+        sizes = zip(seen.extent_mm, *(self.extent_mm or ([], [])), strict=False)
+        whole = all(mm * _EXTENT_FACTOR >= low for mm, low, _ in sizes)
+        scores = {}
+        for name in self.volumes_ml.keys() & seen.volumes_ml.keys():
+            (low, high), ml = self.volumes_ml[name], seen.volumes_ml[name]
+            below = low / max(ml, low / _MOST_TIMES) if whole and low > 0 else 1.0
+            above = ml / high if high > 0 else 1.0
+            scores[name] = min(max(below, above, 1.0), _MOST_TIMES) / _VOLUME_FACTOR
+        return scores
+
+    def _doubt_score(self, seen: Seen) -> float | None:
+        return seen.doubt / self.doubt if seen.doubt is not None and self.doubt else None
 
     def differences(self, seen: Seen) -> list[str]:
         """Return in what an image is unlike the training images, in words; nothing where it is like them.
@@ -172,8 +226,7 @@ class Likeness:
         Args:
             seen: what was noted of the image.
         """
-        score = self.score(seen)
-        found = []
+        score, found = self._image_score(seen), []
         if score is not None and score > UNLIKE:
             found.append(f"{score:.1f} times as far from the training images as the farthest of them")
         if self.modalities and seen.modality not in self.modalities:
@@ -181,8 +234,18 @@ class Likeness:
             found.append("intensities of a CT, trained on none" if is_ct else "no CT, trained on nothing else")
         for axis, mm, low, high in zip(_AXES, seen.spacing_mm, *(self.spacing_mm or ([], [])), strict=False):
             if not low / _SPACING_FACTOR <= mm <= high * _SPACING_FACTOR:
-                span = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
-                found.append(f"{mm:.3g} mm {axis}, trained on {span} mm")
+                found.append(f"{mm:.3g} mm {axis}, trained on {_between(low, high)} mm")
+        for axis, mm, low, high in zip(_AXES[:2], seen.extent_mm, *(self.extent_mm or ([], [])), strict=False):
+            if not low / _EXTENT_FACTOR <= mm <= high * _EXTENT_FACTOR:
+                found.append(f"an image of {mm:.3g} mm {axis}, trained on {_between(low, high)} mm")
+        for name, times in sorted(self._volume_scores(seen).items()):
+            if times > UNLIKE:
+                low, high = self.volumes_ml[name]
+                found.append(f"{name} of {seen.volumes_ml[name]:.3g} ml, trained on {_between(low, high)} ml")
+        if (self._doubt_score(seen) or 0) > UNLIKE:
+            found.append(
+                f"an uncertainty of {seen.doubt:.2f} inside the mask, at most {self.doubt:.2f} in the training"
+            )
         return found
 
     def write(self, path: Path) -> None:
@@ -211,6 +274,24 @@ def read_likeness(path: Path) -> Likeness | None:
     except (OSError, ValueError, TypeError) as error:
         _LOG.warning("%s cannot be read (%s): images are not compared with those of the training", path, error)
         return None
+
+
+def _span(rows: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Return the smallest and the largest of each column; nothing where rows differ in length or there is none."""
+    if not rows or len({len(row) for row in rows}) > 1:
+        return []
+    array = np.array(rows)
+    return [array.min(0).round(4).tolist(), array.max(0).round(4).tolist()]
+
+
+def _volume_spans(volumes: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
+    """Return the smallest and the largest volume of each class that all images know."""
+    names = set.intersection(*(set(one) for one in volumes)) if volumes else set()
+    return {name: [round(f(one[name] for one in volumes), 4) for f in (min, max)] for name in sorted(names)}
+
+
+def _between(low: float, high: float) -> str:
+    return f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
 
 
 class _Distance:

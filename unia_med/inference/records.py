@@ -77,11 +77,13 @@ class Tally:
 
     Attributes:
         voxels: of each label, over all frames.
+        frames: how many have passed.
         doubts: how many voxels of some class have which uncertainty, by the bits of its half precision.
     """
 
     voxels: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
     doubts: np.ndarray = field(default_factory=lambda: np.zeros(1 << 16, np.int64))
+    frames: int = 0
 
     def watched(self, frames: Iterable[Segmentation]) -> Iterator[Segmentation]:
         """Yield frames as they are, and count them.
@@ -90,12 +92,22 @@ class Tally:
             frames: of one image.
         """
         for frame in frames:
+            self.frames += 1
             for number in range(frame.labels.shape[2]):  # numpy counts in 64 bits: slice by slice for memory
                 labels, doubt = frame.labels[:, :, number], frame.uncertainty[:, :, number]
                 self.voxels += np.bincount(labels.ravel(), minlength=256)
                 half = np.abs(doubt[labels > 0]).astype(np.float16)
                 self.doubts += np.bincount(half.view(np.uint16), minlength=1 << 16)
             yield frame
+
+    def volumes_ml(self, classes: Sequence[str], voxel_ml: float) -> dict[str, float]:
+        """Return the volume of each class, mean over frames.
+
+        Args:
+            classes: of the labels 1, 2, 3, ...
+            voxel_ml: volume of a voxel.
+        """
+        return {name: float(self.voxels[i]) * voxel_ml / max(1, self.frames) for i, name in enumerate(classes, 1)}
 
     def uncertainty(self) -> tuple[float, float] | None:
         """Return mean and 95th percentile over the voxels that are some class; None where none is, or none is known."""
