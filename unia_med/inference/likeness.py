@@ -31,6 +31,7 @@ _HOUNSFIELD_AIR = -300.0
 _SPACING_FACTOR = 1.5
 _EXTENT_FACTOR = 2.0
 _VOLUME_FACTOR = 2.0  # below the smallest, or above the largest: a score of 1
+_DOUBT_FACTOR = 4 / 3  # times the largest: a score of 1, and of 1.5 at twice the largest
 _MOST_TIMES = 20.0  # of what is not there at all
 _MANY = 1 << 22
 _AXES = ("along x", "along y", "from slice to slice")
@@ -218,7 +219,9 @@ class Likeness:
         return scores
 
     def _doubt_score(self, seen: Seen) -> float | None:
-        return seen.doubt / self.doubt if seen.doubt is not None and self.doubt else None
+        if seen.doubt is None or not self.doubt:
+            return None
+        return seen.doubt / self.doubt / _DOUBT_FACTOR
 
     def differences(self, seen: Seen) -> list[str]:
         """Return in what an image is unlike the training images, in words; nothing where it is like them.
