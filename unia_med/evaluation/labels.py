@@ -15,6 +15,7 @@ from unia_med.data.io.dataset_json import read_dataset_json
 from unia_med.data.io.label_file import LabelFile, by_class_values, is_background_name
 from unia_med.data.io.nifti_names import names_in
 from unia_med.data.io.suffixes import label_stem
+from unia_med.data.io.walk import find_volumes
 from unia_med.data.masks import only_ignored, relabel
 from unia_med.errors import UserError
 from unia_med.evaluation.pairs import Labels
@@ -165,7 +166,7 @@ def classes_next_to(predictions: Path) -> LabelScheme | None:
     path = folder / CLASSES_FILE
     if not path.is_file():
         records = folder.glob("*.json") if predictions.is_dir() else [record_of(predictions)]
-        masks = sorted(folder.rglob("*.nii*")) if predictions.is_dir() else [predictions]
+        masks = find_volumes(folder, None) if predictions.is_dir() else [predictions]
         return _classes_of_records(records) or _classes_of_headers(masks)
     remedy = 'It holds the name of each label value, as {"1": "LIVER", "2": "SPLEEN"}; correct or remove it'
     try:
