@@ -1,4 +1,4 @@
-"""No rule of localisation reads a value back to the host: that would stall a GPU once per batch."""
+"""No rule of localisation reads a value back to the host on a GPU: that would stall it once per batch."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from unia_med.localise.affinity_refine import normalise_affinity, pixel_and_affi
 from unia_med.localise.cam import multi_scale_maps
 from unia_med.localise.complement import complement
 from unia_med.localise.normalise import normalise_maps
-from unia_med.localise.pixel_refine import pixel_kernel, position_weights
+from unia_med.localise.pixel_refine import neighbour_index, pixel_kernel, position_weights
 from unia_med.localise.thresholds import three_valued, token_labels
 from unia_med.localise.token_grid import foreground_share, majority_labels, nearest_labels
 
 
 @pytest.fixture
-def valueless() -> Iterator[None]:
+def valueless(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Tensors without values: reading one raises. The caches must not keep any."""
-    cached = (radius_mask, position_weights)
+    cached = (radius_mask, position_weights, neighbour_index)
     for function in cached:
         function.cache_clear()
+    monkeypatch.setattr("unia_med.localise.pixel_refine._on_host", lambda scores: False)
     with FakeTensorMode():
         yield
     for function in cached:

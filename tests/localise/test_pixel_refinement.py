@@ -20,6 +20,7 @@ from unia_med.localise.pixel_refine import (
     position_weights,
     propagate,
     refine_labels,
+    refined_labels,
 )
 
 PUBLISHED = (1, 2, 4, 8, 12, 24)
@@ -173,3 +174,25 @@ def test_the_temperature_divides_before_the_softmax() -> None:
     cam, tags = torch.tensor([[[[1.0]], [[0.3]]]]), torch.ones(1, 2)
     found = class_scores(cam, tags, 0.5, (1, 1), 0.1).flatten()
     torch.testing.assert_close(found, (torch.tensor([0.5, 1.0, 0.3]) / 0.1).softmax(0))
+
+
+@pytest.mark.parametrize("pull", [1.0, 0.6])
+def test_leaving_out_absent_classes_and_background_changes_no_label(pull: float) -> None:
+    """Against all channels of all slices together; of the last two maps, the scores do not sum to 1."""
+    generator = torch.Generator().manual_seed(5)
+    images, cam = torch.rand(4, 1, 12, 16, generator=generator), torch.rand(4, 3, 12, 16, generator=generator)
+    tags = torch.tensor([[1, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, -1]], dtype=torch.int8)
+    kernel = pixel_kernel(images, (1, 2), 1.0)
+    maps = [class_scores(cam, tags, value, (12, 16)) for value in (0.6, 0.3)]
+    maps += [one * (0.5 + torch.rand(4, 1, 12, 16, generator=generator)) for one in maps]
+    stacked = torch.cat(maps, 1)
+    whole = refined_labels(kernel, stacked, 4, (12, 16), 3, pull)
+    spared = refined_labels(kernel, stacked, 4, (12, 16), 3, pull, tags == 1, closed=2)
+    assert all(torch.equal(one, other) for one, other in zip(whole, spared, strict=True))
+
+
+def test_equal_scores_are_background_as_in_an_argmax() -> None:
+    kernel = pixel_kernel(torch.rand(1, 1, 8, 8), (1, 2), 1.0)
+    scores = torch.full((1, 3, 8, 8), 1 / 3)
+    (labels,) = refined_labels(kernel, scores, 1, (8, 8), present=torch.ones(1, 2), closed=1)
+    assert (labels == 0).all()

@@ -85,3 +85,22 @@ def test_margin_by_hand() -> None:
     assert torch.allclose(margin(affinity, *pair_labels(torch.tensor([[[0, 1]]]))), torch.tensor(0.5 * 0.3))
     same = margin(affinity, *pair_labels(torch.tensor([[[1, 1]]])))
     assert torch.allclose(same, torch.tensor(0.5 * (0.8 + 0.6) / 4))
+
+
+@pytest.mark.parametrize("temperature", [0.5, 0.02])
+def test_closed_form_gradients_are_those_of_the_plain_formula(
+    labels: Tensor, affinity: Tensor, temperature: float
+) -> None:
+    """By autograd through section 12 as it is written, also where exponentials would overflow."""
+    positive, negative = pair_labels(labels)
+    plain, ours = (affinity.double().clone().requires_grad_() for _ in range(2))
+    scaled = plain / temperature
+    others = positive & ~torch.eye(20, dtype=torch.bool)
+    losses = -(scaled - torch.logaddexp(scaled, scaled.masked_fill(~negative, -torch.inf).logsumexp(2, True)))
+    anchors = (losses * others).nan_to_num().sum(2) / others.sum(2).clamp(min=1)
+    known = others.any(2) & negative.any(2)
+    expected = anchors[known].mean()
+    found = contrastive(ours, positive, negative, temperature)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-9)
+    (gradient,) = torch.autograd.grad(3 * found, ours)
+    torch.testing.assert_close(gradient, torch.autograd.grad(3 * expected, plain)[0], rtol=1e-7, atol=1e-12)

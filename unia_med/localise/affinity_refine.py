@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from unia_med.labels import IGNORE
+from unia_med.labels import IGNORE, TAG_PRESENT
 from unia_med.localise.pixel_refine import (
     PixelKernel,
     class_scores,
@@ -143,7 +143,8 @@ def pixel_and_affinity_labels(
     else:
         tokens = [affinity_scores(cam, tags, matrix, value, grid, temperature) for value in (high, low)]
         moved = [resized(scores, kernel.size) for scores in tokens]
-    labels = refined_labels(kernel, torch.cat([*pixel, *moved], 1), 4, size_of(cam), pull=pull)
+    present, stacked = tags == TAG_PRESENT, torch.cat([*pixel, *moved], 1)
+    labels = refined_labels(kernel, stacked, 4, size_of(cam), pull=pull, present=present, closed=2)
     combined = (combine_high_low(*pair, ignore_index) for pair in zip(labels[::2], labels[1::2], strict=True))
     second, third = (withhold_background(one, cam, tags, low, ignore_index) for one in combined)
     return second, third

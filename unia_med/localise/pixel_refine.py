@@ -24,6 +24,7 @@ BANDWIDTH = 0.3  # of a standard deviation, for intensities and for lengths
 POSITION_WEIGHT = 0.01
 ITERATIONS = 10
 DEVIATION_GUARD = 1e-8
+_TIE = 1e-6  # of a score
 DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
 
 
@@ -32,7 +33,8 @@ class PixelKernel:
     """How much each neighbour counts.
 
     Attributes:
-        weights: (B, 8 * len(dilations), h, w) float32, sums to 1 + POSITION_WEIGHT over the neighbours.
+        weights: (B, J, h, w) float32 of J = 8 * len(dilations) neighbours, over which they sum to one constant; best
+            with the neighbours of a pixel next to each other in memory.
         dilations: distances of the neighbours in pixels of this grid, in the order of `neighbour_offsets`.
     """
 
@@ -66,6 +68,22 @@ def neighbour_views(maps: torch.Tensor, dilations: Sequence[int]) -> list[torch.
         padded[:, :, reach + row : reach + row + height, reach + column : reach + column + width]
         for row, column in neighbour_offsets(dilations)
     ]
+
+
+@functools.lru_cache(maxsize=16)
+def neighbour_index(size: Size, dilations: tuple[int, ...], device: torch.device | None = None) -> torch.Tensor:
+    """(n, J) int32: where each pixel's neighbours lie among all n, edges repeated. Cached, do not change.
+
+    >>> neighbour_index((2, 2), (1,))[3].tolist()
+    [0, 1, 1, 2, 3, 2, 3, 3]
+    """
+    with torch.inference_mode(False):
+        offsets = torch.tensor(neighbour_offsets(dilations), device=device)
+        rows, columns = (
+            (torch.arange(side, device=device)[:, None] + offset).clamp(0, side - 1)
+            for side, offset in zip(size, offsets.T, strict=True)
+        )
+        return (rows[:, None] * size[1] + columns).flatten(0, 1).int()
 
 
 @functools.lru_cache(maxsize=32)
@@ -110,13 +128,18 @@ def pixel_kernel(images: torch.Tensor, dilations: Sequence[int] = DILATIONS, red
     """
     rows, columns = (max(1, round(side / reduction)) for side in images.shape[-2:])
     images = resized(images, (rows, columns))
-    neighbours = torch.stack(neighbour_views(images, dilations), 1)
-    deviation = neighbours.std(1, keepdim=True)
-    distances = (neighbours - images.unsqueeze(1)) / (BANDWIDTH * (deviation + DEVIATION_GUARD))
-    similarity = (-distances.square().mean(2)).softmax(1)
-    position = position_weights(tuple(dilations), images.device)
-    weights = similarity + POSITION_WEIGHT * position[:, None, None]
-    return PixelKernel(weights.contiguous(), tuple(dilations))
+    flat = images.flatten(2)
+    index = neighbour_index(size_of(images), tuple(dilations), images.device)
+    # Map by map, several times as fast on a CPU as all at once.
+    gathered = torch.stack([one.index_select(0, index.flatten()) for one in flat.flatten(0, 1)])
+    neighbours = gathered.view(*flat.shape, index.shape[1])  # (B, C, n, J)
+    # Tensor.std takes fifteen times as long on a CPU.
+    centred = neighbours - neighbours.mean(3, keepdim=True)
+    deviation = centred.square_().sum(3, keepdim=True).div_(neighbours.shape[3] - 1).sqrt_()
+    distances = neighbours.sub_(flat.unsqueeze(3)).div_(BANDWIDTH * (deviation + DEVIATION_GUARD))
+    similarity = distances.square_().mean(1).neg_().softmax(2)
+    weights = similarity.add_(POSITION_WEIGHT * position_weights(tuple(dilations), images.device))
+    return PixelKernel(weights.unflatten(1, (rows, columns)).permute(0, 3, 1, 2), tuple(dilations))
 
 
 @detached
@@ -135,14 +158,33 @@ def propagate(
         iterations: a larger number spreads further.
         pull: share of the neighbours in each new value; the rest are the scores that were given.
     """
+    if _on_host(scores):
+        pairs = zip(kernel.weights, scores, strict=True)
+        return torch.stack([_propagated(weights, kernel.dilations, one, iterations, pull) for weights, one in pairs])
     given = scores
-    weights = kernel.weights.unsqueeze(2).unbind(1)
+    by_neighbour = kernel.weights.contiguous().unsqueeze(2).unbind(1)
     for _ in range(iterations):
         result = torch.zeros_like(scores)
-        for weight, neighbour in zip(weights, neighbour_views(scores, kernel.dilations), strict=True):
+        for weight, neighbour in zip(by_neighbour, neighbour_views(scores, kernel.dilations), strict=True):
             result.addcmul_(weight, neighbour)
         scores = result if pull == 1 else torch.lerp(given, result, pull)
     return scores
+
+
+def _propagated(
+    weights: torch.Tensor, dilations: tuple[int, ...], scores: torch.Tensor, iterations: int, pull: float
+) -> torch.Tensor:
+    """`propagate` of one slice on a CPU, scores (C, h, w): a weighted sum of rows of a table for each pixel.
+
+    The channels of a pixel lie together, so that its neighbours are gathered once for all of them.
+    """
+    index = neighbour_index(size_of(scores), dilations)
+    rows = weights.permute(1, 2, 0).flatten(0, 1).contiguous()
+    given = table = scores.flatten(1).T.contiguous()
+    for _ in range(iterations):
+        found = F.embedding_bag(index, table, per_sample_weights=rows, mode="sum")
+        table = found if pull == 1 else torch.lerp(given, found, pull)
+    return table.T.unflatten(1, size_of(scores))
 
 
 @detached
@@ -180,6 +222,8 @@ def refined_labels(
     size: Size,
     iterations: int = ITERATIONS,
     pull: float = 1.0,
+    present: torch.Tensor | None = None,
+    closed: int = 0,
 ) -> list[torch.Tensor]:
     """Labels (B, H, W) of several score maps refined at once.
 
@@ -190,9 +234,61 @@ def refined_labels(
         size: (H, W) of the labels.
         iterations: of the propagation.
         pull: as in `propagate`.
+        present: (B, T), false for classes of which all scores are 0: a CPU leaves them out.
+        closed: how many of the score maps, the first ones, sum to 1 over K at each pixel: a CPU leaves their
+            background out, which is what the others leave over.
     """
-    refined = resized(propagate(kernel, scores, iterations, pull), size)
-    return [one.argmax(1) for one in refined.chunk(groups, 1)]
+    if present is None or not _on_host(scores):
+        refined = resized(propagate(kernel, scores, iterations, pull), size)
+        return [one.argmax(1) for one in refined.chunk(groups, 1)]
+    labels = torch.zeros(groups, len(scores), *size, dtype=torch.long)
+    for index, classes in enumerate(present.bool()):
+        if classes.any():
+            own = PixelKernel(kernel.weights[index : index + 1], kernel.dilations)
+            maps = scores[index].unflatten(0, (groups, -1))
+            labels[:, index] = _labels_of_slice(
+                own, maps, classes.nonzero().flatten() + 1, closed, size, iterations, pull
+            )
+    return list(labels)
+
+
+def _labels_of_slice(
+    kernel: PixelKernel,
+    maps: torch.Tensor,
+    classes: torch.Tensor,
+    closed: int,
+    size: Size,
+    iterations: int,
+    pull: float,
+) -> torch.Tensor:
+    """Labels (G, H, W) of the score maps (G, K, h, w) of a slice that holds some classes and background."""
+    whole = torch.cat((classes.new_zeros(1), classes))
+    channels = torch.cat((maps[:closed, classes].flatten(0, 1), maps[closed:, whole].flatten(0, 1)))
+    refined = resized(propagate(kernel, channels[None], iterations, pull), size)[0]
+    split = closed * len(classes)
+    grown = _grown(kernel, iterations, pull)
+    found = []
+    if closed:
+        value, place = refined[:split].unflatten(0, (closed, -1)).max(1)
+        background = grown - refined[:split].unflatten(0, (closed, -1)).sum(1)
+        # Where scores are equal, background is first, as in an argmax over all of them.
+        found.append(torch.where(value > background + _TIE * grown, classes[place], BACKGROUND))
+    if closed < len(maps):
+        found.append(whole[refined[split:].unflatten(0, (len(maps) - closed, -1)).max(1).indices])
+    return torch.cat(found)
+
+
+def _on_host(scores: torch.Tensor) -> bool:
+    """Whether values may be looked at: on a GPU that would stall it."""
+    return scores.device.type == "cpu"
+
+
+def _grown(kernel: PixelKernel, iterations: int, pull: float) -> float:
+    """Return what a map of ones is after the propagation."""
+    total, value = kernel.weights[0, :, 0, 0].sum().item(), 1.0
+    for _ in range(iterations):
+        value = 1 - pull + pull * total * value
+    return value
 
 
 @detached
@@ -219,6 +315,7 @@ def refine_labels(
         ignore_index: the label of undecided pixels.
     """
     scores = torch.cat([class_scores(cam, tags, value, kernel.size, temperature) for value in (high, low)], 1)
-    under_high, under_low = refined_labels(kernel, scores, 2, size_of(cam), pull=pull)
+    present = tags == TAG_PRESENT
+    under_high, under_low = refined_labels(kernel, scores, 2, size_of(cam), pull=pull, present=present, closed=2)
     labels = combine_high_low(under_high, under_low, ignore_index)
     return withhold_background(labels, cam, tags, low, ignore_index)

@@ -8,9 +8,10 @@ for one does not fit another.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
-import torch.nn.functional as F
+from torch.autograd.function import once_differentiable
 
 from unia_med.labels import IGNORE
 from unia_med.losses.masked import masked_mean
@@ -18,7 +19,6 @@ from unia_med.tensors import full_precision
 
 AffinityLoss = Callable[..., torch.Tensor]
 DENOMINATOR_GUARD = 1e-4  # section 12, published form
-FAR_BELOW = -1e4  # stands for minus infinity, keeps gradients of anchors without negatives finite
 
 
 def pair_labels(
@@ -37,12 +37,12 @@ def pair_labels(
     >>> positive.sum().item(), negative.sum().item()
     (2, 2)
     """
-    flat = labels.flatten(1)
+    flat = labels.flatten(1).to(torch.int16)  # in eight bytes a label, most of the time would go into reading them
     labelled = flat != ignore_index
-    usable = labelled.unsqueeze(2) & labelled.unsqueeze(1)
-    usable = usable if near is None else usable & near
-    same = flat.unsqueeze(2) == flat.unsqueeze(1)
-    return usable & same, usable & ~same
+    columns = labelled.unsqueeze(1) if near is None else labelled.unsqueeze(1) & near
+    usable = columns & labelled.unsqueeze(2)
+    positive = (flat.unsqueeze(2) == flat.unsqueeze(1)).logical_and_(usable)
+    return positive, usable.logical_xor_(positive)
 
 
 @full_precision
@@ -57,10 +57,8 @@ def infonce_all(
         negative: not used; every form has the same arguments.
         temperature: a smaller one sharpens the comparison.
     """
-    scaled = affinity / temperature
-    log_total = torch.log(scaled.exp().sum(2, keepdim=True) + DENOMINATOR_GUARD)
-    chosen = positive.to(affinity.dtype)
-    return ((log_total - scaled) * chosen).sum() / (chosen.sum() + 1) / (2 * affinity.shape[0])
+    loss: torch.Tensor = _InfoNCE.apply(affinity, positive, temperature)
+    return loss
 
 
 @full_precision
@@ -78,13 +76,8 @@ def contrastive(
         negative: (B, N, N), pairs of two classes.
         temperature: a smaller one sharpens the comparison.
     """
-    scaled = affinity / temperature
-    diagonal = torch.eye(affinity.shape[1], dtype=torch.bool, device=affinity.device)
-    others = (positive & ~diagonal).to(affinity.dtype)
-    log_negatives = scaled.masked_fill(~negative, FAR_BELOW).logsumexp(2, keepdim=True)
-    pair_losses = F.softplus(log_negatives - scaled) * others
-    anchor_losses = pair_losses.sum(2) / others.sum(2).clamp(min=1)
-    return masked_mean(anchor_losses, others.any(2) & negative.any(2))
+    loss: torch.Tensor = _Contrastive.apply(affinity, positive, negative, temperature)
+    return loss
 
 
 @full_precision
@@ -100,6 +93,67 @@ def margin(
         temperature: not used; every form has the same arguments.
     """
     return 0.5 * masked_mean(1 - affinity, positive) + 0.5 * masked_mean(affinity, negative)
+
+
+class _InfoNCE(torch.autograd.Function):
+    """`infonce_all` with its gradient in closed form, image by image: a few passes over what a cache holds."""
+
+    @staticmethod
+    def forward(context: Any, affinity: torch.Tensor, positive: torch.Tensor, temperature: float) -> torch.Tensor:
+        scale = 1 / ((positive.sum() + 1) * 2 * len(affinity))
+        sums, slopes = [], affinity / temperature
+        for weights, pairs in zip(slopes, positive, strict=True):
+            chosen = pairs.to(weights.dtype)
+            counts, chosen_sum = chosen.sum(1, keepdim=True), torch.dot(weights.flatten(), chosen.flatten())
+            total = weights.exp_().sum(1, keepdim=True) + DENOMINATOR_GUARD
+            sums.append((counts * total.log()).sum() - chosen_sum)
+            weights.mul_(counts / total).sub_(chosen)
+        context.save_for_backward(slopes, scale / temperature)
+        return torch.stack(sums).sum() * scale
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        slopes, scale = context.saved_tensors
+        return slopes * (gradient * scale), None, None
+
+
+class _Contrastive(torch.autograd.Function):
+    """`contrastive` with its gradient in closed form; see `_InfoNCE`.
+
+    With e = exp(affinity / temperature) and E_i the sum of e over the negatives of i, a pair costs log(1 + E_i / e_ij),
+    and its slopes are -q_ij = -E_i / (E_i + e_ij) at the pair and q_ij e_in / E_i at each negative n.
+    """
+
+    @staticmethod
+    def forward(
+        context: Any, affinity: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor, temperature: float
+    ) -> torch.Tensor:
+        sums, slopes, anchors = [], affinity / temperature, affinity.new_zeros(())
+        smallest = torch.finfo(affinity.dtype).tiny
+        for weights, alike, unlike in zip(slopes, positive, negative, strict=True):
+            # Ratios alone count; so the largest exponential is 1, whatever the temperature.
+            weights.sub_(weights.amax(1, keepdim=True)).exp_().clamp_(min=smallest)
+            against, others = unlike.to(weights.dtype), alike.to(weights.dtype)
+            others.diagonal().zero_()
+            counts = others.sum(1, keepdim=True)
+            counted = (counts > 0) & unlike.any(1, keepdim=True)
+            others *= counted / counts.clamp(min=1)
+            total = against.mul_(weights).sum(1, keepdim=True)
+            ratio = total / weights
+            sums.append(torch.dot(ratio.log1p().flatten(), others.flatten()))
+            pull = others.mul_(ratio).div_(ratio.add_(1))
+            torch.mul(against, pull.sum(1, keepdim=True) / total.clamp(min=smallest), out=weights).sub_(pull)
+            anchors = anchors + counted.sum()
+        anchors = anchors.clamp(min=1)
+        context.save_for_backward(slopes, 1 / (anchors * temperature))
+        return torch.stack(sums).sum() / anchors
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        slopes, scale = context.saved_tensors
+        return slopes * (gradient * scale), None, None, None
 
 
 AFFINITY_LOSSES: dict[str, AffinityLoss] = {
