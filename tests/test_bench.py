@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
 import torch
 
-from unia_med import bench
-from unia_med.bench import BENCHMARKS, Benchmark, Timing, run_benchmarks, time_benchmark
+from unia_med.bench.table import BENCHMARKS, as_json, run_benchmarks
+from unia_med.bench.timing import Benchmark, Timing, agreement_of, time_benchmark
+from unia_med.cli.main import main
 from unia_med.errors import UserError
 
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("name", ["pixel_refine", "affinity_loss", "sinkhorn", "hd95"])
+@pytest.mark.parametrize(
+    "name", ["pixel_refine", "affinity_pairs", "affinity_loss", "sinkhorn", "bfloat16", "percentiles", "hd95"]
+)
 def test_forms_agree(name: str) -> None:
     torch.manual_seed(1)
     used, plain = BENCHMARKS[name].make(CPU)
-    bench._check_agreement(used(), plain(), BENCHMARKS[name].tolerance)
+    assert agreement_of(BENCHMARKS[name], used(), plain())
 
 
 def test_the_ratio_tells_how_much_faster() -> None:
@@ -45,6 +49,21 @@ def test_unknown_name() -> None:
 
 def test_a_line_for_each_benchmark(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     quick = Benchmark("nothing against nothing", lambda device: (lambda: torch.ones(1), lambda: torch.ones(1)))
-    monkeypatch.setitem(bench.BENCHMARKS, "quick", quick)
-    assert list(run_benchmarks(["quick"], "cpu")) == ["quick"]
-    assert "nothing against nothing" in capsys.readouterr().out
+    monkeypatch.setitem(BENCHMARKS, "quick", quick)
+    timings = run_benchmarks(["quick"], "cpu")
+    assert "nothing against nothing" in (said := capsys.readouterr().out) and "same values" in said
+    assert as_json(timings)[0] | {"ratio": 1} == {
+        "name": "quick",
+        "ratio": 1,
+        "agreement": "same values",
+        "summary": "nothing against nothing",
+    }
+    assert main(["bench", "quick", "--json", "--device", "cpu"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["ratio"] > 0
+
+
+def test_an_approximation_says_how_far_it_is_from_the_exact_form() -> None:
+    near = Benchmark("near", lambda device: (lambda: torch.ones(1), lambda: torch.ones(1)), least_cosine=0.99)
+    assert agreement_of(near, torch.tensor([1.0, 1.01]), torch.ones(2)).startswith("cosine 0.99")
+    with pytest.raises(RuntimeError, match=r"too far apart: cosine 0\.7"):
+        agreement_of(near, torch.tensor([1.0, 0.0]), torch.ones(2))

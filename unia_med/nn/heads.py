@@ -48,7 +48,9 @@ class AffinityHead(nn.Module):
         """(B, N, N) float32 affinity of `affinity_logits` (B, 2M, N, N)."""
         weight, bias = self.projection.weight, self.projection.bias
         assert bias is not None
-        mixed = F.conv2d(affinity_logits, weight).squeeze(1).float()
+        # A convolution would bring the maps, the largest tensors of a step, into the memory layout of its weights.
+        mixed = (weight.view(1, 1, -1) @ affinity_logits.flatten(2)).unflatten(2, affinity_logits.shape[2:])
+        mixed = mixed.squeeze(1).float()
         return (mixed + mixed.transpose(1, 2) + bias).sigmoid()
 
 

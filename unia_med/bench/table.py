@@ -1,0 +1,84 @@
+"""All benchmarks by name, and their table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from unia_med.bench import labels, pixels, volumes
+from unia_med.bench.timing import Benchmark, Timing, time_benchmark
+from unia_med.build import resolve_device
+from unia_med.errors import UserError, suggestion
+
+
+def run_benchmarks(names: Sequence[str], device: str = "auto", quiet: bool = False) -> dict[str, Timing]:
+    """Time benchmarks and print a line for each.
+
+    Args:
+        names: keys of `BENCHMARKS`.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        quiet: print nothing.
+
+    Raises:
+        UserError: an unknown name, before anything is timed.
+    """
+    for name in names:
+        if name not in BENCHMARKS:
+            raise UserError(f"unknown benchmark '{name}'", remedy=suggestion(name, BENCHMARKS))
+    place = resolve_device(device)
+    if not quiet:
+        print(f"device {place}, {torch.get_num_threads()} CPU threads, torch {torch.__version__}", flush=True)
+    timings = {}
+    for name in names:
+        timings[name] = timing = time_benchmark(BENCHMARKS[name], place)
+        if not quiet:
+            print(f"{name:<20}{timing.ratio:8.3g} x   {timing.agreement:<46}{BENCHMARKS[name].summary}", flush=True)
+    return timings
+
+
+def as_json(timings: Mapping[str, Timing]) -> list[dict[str, str | float]]:
+    """Return the results as plain values: ratios, since seconds mean nothing on another machine.
+
+    Args:
+        timings: by name.
+    """
+    return [
+        {
+            "name": name,
+            "ratio": round(timing.ratio, 3),
+            "agreement": timing.agreement,
+            "summary": BENCHMARKS[name].summary,
+        }
+        for name, timing in timings.items()
+    ]
+
+
+BENCHMARKS: dict[str, Benchmark] = {
+    "pixel_refine": Benchmark(
+        "PAR labels: whole batch, present classes / public form, slices and thresholds apart",
+        labels.pixel_refine,
+        0.001,
+    ),
+    "radius_mask": Benchmark("token neighbourhood: cached / Python double loop", labels.radius_neighbours),
+    "affinity_pairs": Benchmark(
+        "pairs and published affinity loss with gradient: closed form / public form", labels.affinity_pairs
+    ),
+    "affinity_loss": Benchmark(
+        "contrastive affinity loss with gradient: closed form / by autograd", labels.affinity_loss
+    ),
+    "sinkhorn": Benchmark("Sinkhorn scaling: accumulated factors / rescaled matrix", labels.sinkhorn),
+    "dense_energy": Benchmark(
+        "dense energy's gradient, 96 x 96, 1 channel: bilateral grid / all pairs", pixels.dense_energy_grey, 0, 0.999
+    ),
+    "dense_energy_colour": Benchmark(
+        "dense energy's gradient, 96 x 96, 3 channels: bilateral grid / all pairs", pixels.dense_energy_colour, 0, 0.99
+    ),
+    "memory_layout": Benchmark(
+        "training pass of the CPU backbone: channels last / channels first", pixels.memory_layout
+    ),
+    "bfloat16": Benchmark("product of matrices: bfloat16 / float32", pixels.half_precision_product, 0, 0.999),
+    "percentiles": Benchmark("1st and 99th percentile of a volume: partition / torch.quantile", volumes.percentiles),
+    "hd95": Benchmark("HD95 of one class: neighbours in order of distance / MONAI", volumes.hd95),
+}
+"""Every benchmark by name, in the order of printing."""
