@@ -67,6 +67,7 @@ def draw_voxels(
     """
     known = truth != IGNORE
     box = neighbourhood([truth * known, predicted], spacing_mm)
-    labels, found = truth[box][known[box]], probabilities[(slice(None), *box)][:, known[box]].T
+    everywhere = (slice(None), *box)
+    labels, found = truth[box][known[box]], probabilities[everywhere][:, known[box]].T
     chosen = np.random.default_rng((seed, len(labels))).choice(len(labels), min(count, len(labels)), replace=False)
     return Voxels(np.ascontiguousarray(found[chosen]), labels[chosen])

@@ -117,7 +117,7 @@ class _Corners:
     def _all(self) -> Iterator[tuple[Tensor, Tensor]]:
         for sides in itertools.product((0, 1), repeat=len(self._steps)):
             offset = sum(side * step for side, step in zip(sides, self._steps, strict=True))
-            weight = math.prod(share[side] for share, side in zip(self._shares, sides, strict=True))
+            weight = functools.reduce(torch.mul, (share[side] for share, side in zip(self._shares, sides, strict=True)))
             yield self._first + offset, weight[:, None]
 
 

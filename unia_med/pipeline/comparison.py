@@ -240,7 +240,7 @@ def _say(command: str, *arguments: str | Path, settings: Sequence[str] = ()) -> 
     print(f"unia-med {shlex.join([command, *map(str, arguments), *more])}", flush=True)
 
 
-def scaled(iterations: int, scale: float) -> int:
+def scaled(iterations: float, scale: float) -> int:
     """Return iterations times a factor, at least 1."""
     return max(1, round(iterations * scale))
 

@@ -44,7 +44,8 @@ def candidates(instances: Sequence[Instance]) -> list[Candidate]:
     for series in by_series.values():
         if _is_parallel(series):
             kind = _kind(series)
-            groups[(*kind, _number_of_plane(series[0], firsts[kind]))].append(series)
+            key = (*kind, _number_of_plane(series[0], firsts[kind]))
+            groups[key].append(series)
         else:
             found.append(Candidate(tuple(series)))
     for group in _across_names(groups):
@@ -102,7 +103,8 @@ def _across_names(groups: dict[tuple, list[list[Instance]]]) -> list[list[list[I
     for group in groups.values():
         first = group[0][0]
         key = (*_kind(group[0], named=False), first.image_type, first.steady, first.modality)
-        alike[(*key, _number_of_plane(first, firsts[key]))].append(group)
+        numbered = (*key, _number_of_plane(first, firsts[key]))
+        alike[numbered].append(group)
     result = []
     for some in alike.values():
         pieces = [piece for group in some for series in group for piece in _slices_of(series)]
@@ -166,7 +168,7 @@ def _without_repeats(group: list[list[Instance]]) -> tuple[list[list[Instance]],
         (series[0].series_number or 0) - (0 if fits else 1e9) for series, fits in zip(group, straight, strict=True)
     ]
     overlap = _LEAST_DISTANCE * (first.thickness_mm or 0.0)
-    kept = [group[one] for one in even_slices(depths, ranks, overlap)]
+    kept = [group[one] for one in even_slices(depths.tolist(), ranks, overlap)]
     if not kept:
         return group, []
     left = [series for series in group if not any(series is one for one in kept)]

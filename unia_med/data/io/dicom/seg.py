@@ -155,13 +155,13 @@ def read_segmentation(path: Path, sources: Sequence[str | tuple[str, int | None]
     from highdicom.seg import segread
 
     places = [(source, None) if isinstance(source, str) else source for source in sources]
-    options = {"combine_segments": True, "assert_missing_frames_are_empty": True}
+    options: dict[str, Any] = {"combine_segments": True, "assert_missing_frames_are_empty": True}
     with quiet():
         segmentation = segread(path)
         if all(frame is None for _, frame in places):
             uids = [uid for uid, _ in places]
             return np.asarray(segmentation.get_pixels_by_source_instance(uids, **options), np.uint8)
-        planes = [segmentation.get_pixels_by_source_frame(uid, [frame], **options)[0] for uid, frame in places]
+        planes = [segmentation.get_pixels_by_source_frame(uid, [frame or 1], **options)[0] for uid, frame in places]
     return np.asarray(planes, np.uint8)
 
 
