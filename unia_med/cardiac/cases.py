@@ -14,7 +14,7 @@ from unia_med.data.io.read import read_volume
 from unia_med.data.io.read_labels import whole_numbers
 from unia_med.data.io.suffixes import VOLUME_SUFFIXES, volume_stem
 from unia_med.data.io.volume import Volume
-from unia_med.data.io.walk import LeftOut, find_volumes, walk
+from unia_med.data.io.walk import UNREAD, LeftOut, find_volumes, walk
 from unia_med.errors import UserError
 
 MASK_ENDINGS = ("_seg", "_pred", "_gt")
@@ -193,8 +193,15 @@ def _mask_files(masks: Path) -> list[Path]:
         raise UserError(f"{what}: {left.line(0, 'mask')}" if left.by_reason else what, masks, "Check --masks")
     why = f"not ending in {' or '.join(MASK_ENDINGS)} as others do" if marked else "named like an image or map"
     left.add_all(set(files) - set(taken), why)
+    _forget_objects(left)
     left.say(len(taken), "mask", masks)
     return taken
+
+
+def _forget_objects(left: LeftOut) -> None:
+    """Take from what was left out the DICOM objects that `predict` writes next to masks: they are not amiss."""
+    others = [path for path in left.by_reason.pop(UNREAD, ()) if path.suffix != ".dcm"]
+    left.add_all(others, UNREAD)
 
 
 def _ending_in(files: Sequence[Path], ending: str) -> list[Path]:

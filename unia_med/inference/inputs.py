@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Image = TypeVar("Image")
 _LOG = logging.getLogger(__name__)
 
+_ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".rar")
 _IN_OUTPUT = "in the output folder"
 _CINE = "a cine whose frames lie next to it"
 
@@ -74,7 +75,7 @@ def find_inputs(
     """Return what to predict, by name: volumes, and a DICOM series of each study; or what is wrong with a study.
 
     Args:
-        path: image file or folder.
+        path: image file or folder; a DICOM file where it holds all frames.
         output: where results will be written.
         series: number or UID of a DICOM series, or numbers such as "40-51,60"; nothing else is taken then.
         pictures: see `find_images`.
@@ -83,10 +84,12 @@ def find_inputs(
     Raises:
         UserError: there is nothing, or several series and none is named.
     """
-    from unia_med.data.io.dicom.scan import has_dicom, is_dicom
+    from unia_med.data.io.dicom.scan import has_dicom, holds_frames, is_dicom
     from unia_med.data.io.dicom.series import find_studies
 
     if path.is_file() and (series is not None or (readable_suffix(path) is None and is_dicom(path))):
+        if is_dicom(path) and holds_frames(path):
+            return dict(find_studies(path, series, kind))
         raise UserError("is a single file", where=path, remedy="Give the folder of the DICOM series as --input")
     if not path.is_dir() or (series is None and not has_dicom(path)):
         return dict(find_images(path, output, pictures))
@@ -159,6 +162,8 @@ def _foreign(path: Path, pictures: bool) -> UserError:
     if readable_suffix(path):
         what = "this is a picture, and the run learned from volumes in millimetres"
         return UserError(what, where=path, remedy=f"Convert it to {_VOLUMES}, with its spacing")
+    if path.suffix.lower() in _ARCHIVES:
+        return UserError("this is an archive", where=path, remedy="Unpack it, and give the folder")
     what = "this is no image by its suffix" if pictures else "this is no volume by its suffix"
     return UserError(what, where=path, remedy=f"Convert it to {_PICTURES if pictures else _VOLUMES}")
 

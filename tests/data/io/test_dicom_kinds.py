@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from unia_med.data.io.dicom.series import find_series
+from unia_med.errors import UserError
+from unia_med.inference.inputs import find_inputs
 
 
 def numbers(*shape: int, dtype: type = np.uint16) -> np.ndarray:
@@ -34,6 +36,19 @@ def test_an_enhanced_cine_in_one_file(dicom_files: ModuleType, tmp_path: Path) -
     assert np.array_equal(found, array.astype(np.float32) * 2 + 5)
     assert np.allclose(series.affine, dicom_files.true_affine(), atol=1e-4)
     assert series.no_segmentation == ""
+
+
+def test_an_enhanced_file_alone_is_an_input(dicom_files: ModuleType, tmp_path: Path) -> None:
+    array = numbers(6, 5, 3, 4)
+    dicom_files.write_enhanced(tmp_path / "a", array)
+    (found,) = find_inputs(tmp_path / "a" / "E0", None).items()
+    assert found[0] == "E0" and found[1].shape == array.shape
+    (path, *_) = dicom_files.write_series(tmp_path / "b", array[..., 0]).values()
+    with pytest.raises(UserError, match="Give the folder"):
+        find_inputs(path, None)
+    (tmp_path / "a.zip").write_bytes(b"PK")
+    with pytest.raises(UserError, match="Unpack it"):
+        find_inputs(tmp_path / "a.zip", None)
 
 
 @pytest.mark.parametrize(("thickness", "noted"), [(8.0, False), (4.0, True), (None, False)])

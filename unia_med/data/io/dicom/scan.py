@@ -42,17 +42,17 @@ def scan_folder(folder: Path) -> tuple[list[Instance], int]:
     """Return image instances, each once, and the number of DICOM files that cannot be read.
 
     Args:
-        folder: searched with its sub-folders, by content.
+        folder: searched with its sub-folders, by content; or a single file.
 
     Raises:
         UserError: there is no DICOM image.
     """
     pydicom = import_pydicom(folder)
-    if not folder.is_dir():
+    if not folder.exists():
         raise UserError("no such folder", folder, "Give the folder of a DICOM series")
     found: dict[tuple[str, str, int | None], Instance] = {}
     files = others = unreadable = 0
-    for path in filter(is_dicom, walk(folder)):
+    for path in filter(is_dicom, [folder] if folder.is_file() else walk(folder)):
         files += 1
         try:
             with quiet():
@@ -176,6 +176,22 @@ def has_dicom(folder: Path) -> bool:
         folder: where to look.
     """
     return any(is_dicom(path) for path in walk(folder))
+
+
+def holds_frames(path: Path) -> bool:
+    """Whether a DICOM file holds several frames, each with its place, as enhanced objects do.
+
+    Args:
+        path: of a file.
+    """
+    try:
+        with quiet():
+            tags = ["NumberOfFrames", "PerFrameFunctionalGroupsSequence", "Modality"]
+            dataset = import_pydicom(path).dcmread(path, force=True, defer_size=1024, specific_tags=tags)
+            frames = bool(dataset.get("PerFrameFunctionalGroupsSequence"))
+    except Exception:  # pydicom raises whatever it likes
+        return False
+    return frames and dataset.get("Modality") not in NO_IMAGES
 
 
 def is_dicom(path: Path) -> bool:

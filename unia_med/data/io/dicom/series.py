@@ -182,7 +182,7 @@ def find_series(folder: Path, wanted: str | None = None, kind: StackKind | None 
         UserError: no DICOM images, several series and none is named, or one that is no regular stack.
     """
     instances, unreadable = scan_folder(folder)
-    return _Search(folder, unreadable, kind).chosen(instances, wanted, folder.resolve().name or "dicom")
+    return _Search(folder, unreadable, kind).chosen(instances, wanted, _called(folder))
 
 
 def find_studies(
@@ -209,7 +209,7 @@ def find_studies(
         return {found.name: found}
     studies: dict[str, DicomSeries | UserError] = {}
     for position, items in enumerate(by_study, start=1):
-        name = f"{folder.resolve().name or 'dicom'}_study{position}"
+        name = f"{_called(folder)}_study{position}"
         try:
             series = _Search(folder, unreadable, kind).chosen(items, None, name)
             studies[series.name] = series
@@ -233,7 +233,7 @@ def find_named(
     """
     instances, unreadable = scan_folder(folder)
     studies = _by_study(instances)
-    start = folder.resolve().name or "dicom"
+    start = _called(folder)
     for position, items in enumerate(studies, start=1):
         study = start if len(studies) == 1 else f"{start}_study{position}"
         own = name.removeprefix(study)
@@ -246,6 +246,12 @@ def find_named(
     if len(studies) > 1 and name.startswith(start) and numbers:  # --series found it among several
         return replace(find_series(folder, ",".join(map(str, numbers)), kind), name=name)
     return None
+
+
+def _called(folder: Path) -> str:
+    """Return the name of results: that of the folder, or of a file without its suffix."""
+    path = folder.resolve()
+    return (path.stem if path.is_file() else path.name) or "dicom"
 
 
 def _by_study(instances: Sequence[Instance]) -> list[list[Instance]]:
