@@ -80,7 +80,7 @@ def test_records_of_the_cases_lie_next_to_their_masks(capsys: pytest.CaptureFixt
     frames = [Segmentation(labels[..., t], uncertainty[..., t]) for t in range(2)]
     assert [*tally.watched(frames)] == frames
     row = tally.row("x", ["A", "B"], voxel_ml=0.25)
-    known = {"case": "x", "A_ml": 1.0, "B_ml": 0.5, "uncertainty_mean": 0.5, "uncertainty_p95": 0.5, "review": 1}
+    known = {"case": "x", "A_ml": 0.5, "B_ml": 0.25, "uncertainty_mean": 0.5, "uncertainty_p95": 0.5, "review": 1}
     assert row == {**known, "removed_share": None, "unlike_training": None}  # cells of frames that nothing compared
 
 

@@ -127,8 +127,8 @@ def _values(found: CardiacIndices) -> dict[str, tuple[float | None, str]]:
         values |= {f"{side} EDV": (ventricle.edv_ml, "ml"), f"{side} ESV": (ventricle.esv_ml, "ml")}
         values[f"{side} SV"] = ventricle.stroke_volume_ml, "ml"
         values[f"{side} EF"] = ventricle.ef_percent, "%"
-    values["Myocardial mass at ED"] = found.mass_g, "g"
-    values["Mean wall at ED"] = found.wall and found.wall.mean_mm, "mm"
+    values["Mass at ED"] = found.mass_g, "g"
+    values["Wall at ED"] = found.wall and found.wall.mean_mm, "mm"
     return values
 
 

@@ -21,10 +21,10 @@ unia-med predict --model runs/acdc --input DICOM_FOLDER --series 12 --output mas
 DETAILS = """
 Writes NAME_seg.nii.gz (uint8) and, with --uncertainty, NAME_uncertainty.nii.gz (float32, 0 certain to 1) for each
 NAME.nii.gz, on its own grid; a 4D cine gives 4D results. Next to them: summary.csv (per case the volume of each class
-in ml, mean and 95th percentile of the uncertainty inside the mask, the share of the mask that post-processing removed,
-how unlike the training images the image is, 1 being the farthest of those, and 1 under review where a person should
-look), classes.json (names of the labels, which NIfTI masks carry in their headers, too) and per case NAME_seg.json
-(version, model, its hash and classes, settings, sources, warnings).
+in ml, of a cine the mean over its frames, mean and 95th percentile of the uncertainty inside the mask, the share of the
+mask that post-processing removed, how unlike the training images the image is, 1 being the farthest of those, and 1
+under review where a person should look), classes.json (names of the labels, which NIfTI masks carry in their headers,
+too) and per case NAME_seg.json (version, model, its hash and classes, settings, sources, warnings).
 A folder is searched with its sub-folders; files named like labels or results (X_gt, X-label, X_mask, label,
 X.seg.nrrd, labelsTr/X, X_seg, X_uncertainty, ...) are no images, and X_4d is left out where its frames X_frameNN lie
 next to it (name it as --input to predict it). Files of one name in several sub-folders give results in sub-folders.

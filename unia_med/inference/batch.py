@@ -175,7 +175,7 @@ class Predictions(Iterator[Case]):
         with self._model.watching() as seen:
             frames = tally.watched(self._model.frames(given))
             with part("write"):
-                write_results(given.source, frames, case.files, case.classes, self._rtstruct)
+                missing = write_results(given.source, frames, case.files, case.classes, self._rtstruct)
         flat = is_image(case.files["labels"])
         voxel_ml = None if flat else abs(float(np.linalg.det(given.source.affine[:3, :3]))) / 1000
         if seen is not None and voxel_ml is not None:
@@ -185,9 +185,9 @@ class Predictions(Iterator[Case]):
         row = tally.row(case.name, case.classes, voxel_ml, known)
         self._rows.append(row)
         with part("write"):
-            write_case_record(case.files["labels"], self._facts(case, image, row))
+            write_case_record(case.files["labels"], self._facts(case, image, row, missing))
 
-    def _facts(self, case: Case, image: Any, row: Mapping[str, Any]) -> dict[str, Any]:
+    def _facts(self, case: Case, image: Any, row: Mapping[str, Any], missing: Sequence[str]) -> dict[str, Any]:
         """Return what is written next to a mask."""
         trained = self._model.trained
         # Of DICOM nothing is named that may tell who the patient is.
@@ -202,7 +202,7 @@ class Predictions(Iterator[Case]):
             if _is_series(image)
             else [path.name for path in files],
             "summary": row,
-            "warnings": [*_notes(image), *case.warnings],
+            "warnings": [*_notes(image), *missing, *case.warnings],
         }
 
     def _check(self, image: Any) -> None:

@@ -125,7 +125,7 @@ class Tally:
     def row(
         self, name: str, classes: Sequence[str], voxel_ml: float | None, known: Judged = Judged()
     ) -> dict[str, Any]:
-        """Return the row of `summary.csv`.
+        """Return the row of `summary.csv`; volumes of a cine are the mean over its frames.
 
         Args:
             name: of the case.
@@ -134,7 +134,8 @@ class Tally:
             known: of the image, beyond its mask.
         """
         mean, high = self.uncertainty() or (None, None)
-        unit, factor = ("pixels", 1.0) if voxel_ml is None else ("ml", voxel_ml)
+        # Of a cine the mean over its frames: a sum of volumes at many times is no volume.
+        unit, factor = ("pixels", 1.0) if voxel_ml is None else ("ml", voxel_ml / max(1, self.frames))
         volumes = {f"{label}_{unit}": round(float(self.voxels[i]) * factor, 3) for i, label in enumerate(classes, 1)}
         review = mean is None or mean > known.threshold or bool(known.warnings)
         shown = {

@@ -107,7 +107,7 @@ def write_results(
     files: Mapping[str, Path],
     classes: Sequence[str],
     rtstruct: bool = False,
-) -> None:
+) -> tuple[str, ...]:
     """Write what `result_files` names, and DICOM SEG next to it where the source is a series.
 
     Frames of a cine are written one by one, so that memory does not grow with their number.
@@ -118,6 +118,9 @@ def write_results(
         files: destination by kind.
         classes: names of the labels 1, 2, 3, ...
         rtstruct: write DICOM RTSTRUCT, too, where the source is a series.
+
+    Returns:
+        Why DICOM objects are missing, a sentence each.
     """
     labels = files["labels"]
     if is_image(labels):
@@ -133,7 +136,8 @@ def write_results(
         for kind, file in files.items():
             write_like(getattr(found, kind), source, file, _names(classes) if kind == "labels" else None)
     else:
-        _write_frames(source, frames, files, classes, rtstruct)
+        return _write_frames(source, frames, files, classes, rtstruct)
+    return ()
 
 
 def joined(source: FrameSource, frames: Iterable[Segmentation]) -> Segmentation:
@@ -184,7 +188,7 @@ def _write_frames(
     files: Mapping[str, Path],
     classes: Sequence[str],
     rtstruct: bool,
-) -> None:
+) -> tuple[str, ...]:
     from unia_med.data.io.dicom.series import DicomSeries
     from unia_med.data.io.frames import FrameWriter
 
@@ -204,6 +208,7 @@ def _write_frames(
                 writer.write(getattr(found, kind))
             for each in objects:
                 each.write(index, found.labels, folder / each.names[index])
+    return tuple(f"no DICOM {each.title} is written, because of {each.failed}" for each in objects if each.failed)
 
 
 def _object_kinds(rtstruct: bool) -> list[type[ObjectWriter]]:

@@ -168,9 +168,17 @@ def _origin(folder: Path, case: str) -> str:
     """Return what the record of a case says of its model and source."""
     path = folder / f"{case}_seg.json"
     record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    source = ", ".join(map(str, record.get("sources", ())))
+    source = _together([str(text) for text in record.get("sources", ())])
     said = "".join(f'<p class="note">{escape(str(text))}</p>' for text in record.get("warnings", ()))
     return f"<p>{escape(case)}: model {escape(str(record.get('model', '?')))}, {escape(source or 'image')}.</p>{said}"
+
+
+def _together(sources: Sequence[str]) -> str:
+    """Return sources in a line; what all begin with, such as "DICOM series", once."""
+    heads = {text.rpartition(" ")[0] for text in sources}
+    if len(sources) > 1 and len(heads) == 1 and (head := heads.pop()):
+        return f"{head} {', '.join(text.rpartition(' ')[2] for text in sources)}"
+    return ", ".join(sources)
 
 
 def _flags(
