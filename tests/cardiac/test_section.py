@@ -36,7 +36,7 @@ def test_numbers_of_both_masks_are_shown(frames: dict[int, Volume]) -> None:
     assert f"<dt>RV EDV</dt><dd>0.0 ml (true masks: {truth['ED']['RV']:.1f} ml)" in text
     assert f"<dt>ES</dt><dd>frame {patient.es_frame}" in text
     assert "Look again: RV EDV 0 ml" in text
-    assert "LV, true" in text and "Wall at" not in text  # no RV, so no segments
+    assert "LV, true" in text and "<figcaption>Wall at" not in text  # no RV, so no segments
     whole = heart_section("p", frames, {}, CLASSES).html
     assert whole.count("<figcaption>Wall at") == 2 and "true masks" not in whole
     assert ">ED</text>" in whole and ">ES</text>" in whole  # of the curve
