@@ -28,8 +28,8 @@ def settings(data: Path, seed: int) -> dict[str, object]:
         "data.root": str(data),
         "data.classes": CLASSES,
         "data.split": {"kind": "lists", "train": TRAIN, "val": VAL},
-        "data.grid": {"spacing_mm": 3.0, "size": [80, 80], "percentiles": [1, 99]},
-        "training.iterations": 120,
+        "data.grid": {"spacing_mm": 2.0, "size": [96, 112], "percentiles": [1, 99]},
+        "training.iterations": 200,
         "training.batch_size": 8,
         "training.ema": 0.95,
     }

@@ -15,10 +15,13 @@ from PIL import Image
 from unia_med.cli.main import main
 from unia_med.config.load import load_config
 from unia_med.config.schema import RunConfig
+from unia_med.data.io.label_file import LabelFile
 from unia_med.data.layouts.volumes import VolumesDataset
 from unia_med.data.weak_labels.load import load_weak_labels
 from unia_med.labels import IGNORE
+from unia_med.project.merge import are_cut_off
 from unia_med.project.pairs import channel_endings
+from unia_med.project.plan import images_to_predict, make_plan
 
 AFFINE = np.diag([1.2, 1.2, 6.0, 1.0])
 AFFINE[:3, 3] = (-40, -50, 20)
@@ -207,6 +210,107 @@ def test_dicom_series_with_segmentations(
     dataset = VolumesDataset(data)
     for i, case in enumerate(dataset.cases()):
         assert np.array_equal(dataset.labels(case), organ(i)[1])
+
+
+def test_derivatives_of_bids_belong_to_their_subject_and_session(tmp_path: Path) -> None:
+    for i, session in ((1, "a"), (1, "b"), (2, "a")):
+        image, mask = organ(i)
+        place = f"sub-0{i}/ses-{session}/anat"
+        save(tmp_path / f"{place}/sub-0{i}_ses-{session}_T1w.nii.gz", image)
+        name = f"sub-0{i}_ses-{session}_space-orig_desc-manual_dseg.nii.gz"
+        save(tmp_path / f"derivatives/manual/{place}/{name}", mask)
+    (tmp_path / "derivatives/manual/dseg.tsv").write_text("index\tname\n0\tBackground\n1\tliver\n2\tcyst\n")
+    plan = make_plan(tmp_path)
+    assert plan.classes == {1: "liver", 2: "cyst"} and plan.method == "masks" and plan.weak is not None
+    found = {image.name[:12]: label.name[:12] for image, label in plan.weak[1].items()}
+    assert found == {name: name for name in ("sub-01_ses-a", "sub-01_ses-b", "sub-02_ses-a")}
+    assert images_to_predict(plan) == str(tmp_path)
+
+
+def test_a_table_as_a_german_spreadsheet_writes_it(tmp_path: Path) -> None:
+    for i in range(3):
+        save(tmp_path / f"p{i}.nii.gz", organ(i)[0])
+    rows = ["Datei;Leber;Zyste;Bemerkung", "p0.nii.gz;ja;nein;a", "p1.nii.gz;nein;ja;b", "p2.nii.gz;ja;;c"]
+    (tmp_path / "befund.csv").write_text("\ufeff" + "\r\n".join(rows), encoding="utf-8")
+    tags = make_plan(tmp_path).tags
+    assert tags is not None and tags.classes == ["Leber", "Zyste"] and not tags.as_it_is
+    assert tags.rows[1:] == [["p0", "1", "0"], ["p1", "0", "1"], ["p2", "1", ""]]
+
+
+def test_masks_of_some_slices_leave_the_others_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(CASES):
+        image, mask = organ(i)
+        mask[..., [0, 1, 3, 5]] = 0  # two slices are drawn, at the full size of the organ
+        save(tmp_path / f"data/p{i}.nii.gz", image)
+        save(tmp_path / f"data/p{i}_seg.nii.gz", mask)
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "data"]) == 0
+    config = load_config(tmp_path / "project.yaml")
+    (entry,) = config.data.labels
+    assert (entry.kind, entry.source, entry.background_value, entry.ignore_value) == ("masks", "files", 0, 255)
+    dataset = VolumesDataset(config.data)
+    cases = dataset.cases()
+    assert all(case.mask is None for case in cases)  # half a mask validates nothing
+    labels = load_weak_labels(dataset, cases, config.data, 0)
+    assert labels is not None
+    assert [bool((plane == IGNORE).all()) for plane in labels["p0"]] == [True, True, False, True, False, True]
+    thin = organ(0)[1]
+    thin[..., [0, 1, 3, 5]] = 0
+    thin[:, :, :] *= (np.arange(72) == 30)[:, None, None].astype(np.uint8)  # small: a lesion of one slice
+    assert not are_cut_off([LabelFile(thin, AFFINE, tmp_path)])
+    assert not are_cut_off([LabelFile(organ(0)[1], AFFINE, tmp_path)])
+
+
+def test_an_ignore_label_of_nnunet_is_not_annotated_in_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(root: Path) -> None:
+        for i in range(CASES):
+            image, mask = organ(i)
+            mask[:10] = 3
+            save(root / f"imagesTr/x_{i:03d}_0000.nii.gz", image)
+            save(root / f"labelsTr/x_{i:03d}.nii.gz", mask)
+        labels = {"background": 0, "kidney": 1, "cyst": 2, "ignore": 3}
+        (root / "dataset.json").write_text(json.dumps({"labels": labels, "channel_names": {"0": "CT"}}))
+
+    config = made(tmp_path, build, monkeypatch)
+    (entry,) = config.data.labels
+    assert (entry.kind, entry.ignore_value, config.method.name) == ("masks", 3, "partial")
+    assert config.data.volumes.labels == {"masks": "labelsTr/{name}"} and config.data.classes == ["kidney", "cyst"]
+    assert main(["inspect", "--config", "project.yaml"]) == 0
+
+
+def test_a_segment_that_is_called_background_in_another_language(tmp_path: Path) -> None:
+    for i in range(3):
+        save(tmp_path / f"images/p{i}.nii.gz", organ(i)[0])
+        save(tmp_path / f"drawn/p{i}.nii.gz", strokes(i, 7))
+    (tmp_path / "labels.txt").write_text("1 Niere\n2 Zyste\n7 Hintergrund\n", encoding="utf-8")
+    plan = make_plan(tmp_path)
+    assert plan.classes == {1: "Niere", 2: "Zyste"} and plan.weak is not None and plan.weak[0].background == 7
+    assert images_to_predict(plan) == str(tmp_path / "images")
+    (tmp_path / "labels.txt").write_text("1 Niere\n2 Zyste\n7 Rand\n", encoding="utf-8")
+    weak = make_plan(tmp_path).weak
+    assert weak is not None and "lies around all others" in weak[0].why[7]
+
+
+def test_labels_among_the_images_are_not_predicted(tmp_path: Path) -> None:
+    for i in range(3):
+        save(tmp_path / f"p{i}.nii.gz", organ(i)[0])
+        for value, name in ((1, "kidney"), (2, "cyst")):
+            save(tmp_path / f"p{i}_{name}.nii.gz", (organ(i)[1] == value).astype(np.uint8) * 255)
+    assert images_to_predict(make_plan(tmp_path)) == f"{tmp_path} --split train"  # too few to keep some for validation
+
+
+def test_a_folder_without_labels_teaches_nothing_and_no_run_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def build(root: Path) -> None:
+        for i in range(CASES):
+            save(root / f"p{i}.nii.gz", organ(i)[0])
+
+    made(tmp_path, build, monkeypatch)
+    assert main(["inspect", "--config", "project.yaml"]) == 0
+    assert "There is nothing to learn from" in " ".join(capsys.readouterr().out.split())
+    assert main(["train", "--config", "project.yaml", "--output", "run"]) == 2
+    assert "nothing to learn from" in capsys.readouterr().err and not Path("run").exists()
 
 
 def test_endings_of_channels_are_no_frames() -> None:

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: no folder, no image, or another file of that name.
     """
-    from unia_med.project.plan import make_plan
+    from unia_med.project.plan import images_to_predict, make_plan
     from unia_med.project.write import write_project
 
     plan = make_plan(args.folder)
@@ -51,5 +51,5 @@ def run(args: argparse.Namespace) -> int:
     print(f"\nwritten: {', '.join(map(str, written))}. Look through it, then:")
     print(f"  unia-med inspect --config {args.output}")
     print(f"  unia-med train --config {args.output} --output runs/{args.output.stem}")
-    print(f"  unia-med predict --model runs/{args.output.stem} --input {args.folder} --output predicted")
+    print(f"  unia-med predict --model runs/{args.output.stem} --input {images_to_predict(plan)} --output predicted")
     return 0

@@ -100,6 +100,7 @@ def run_training(
     if config.data.name == SYNTHETIC:
         _in_folder(config, output, resume, where, {}, lambda: train_on_prior(config, output, where))
         return
+    _check_teaches(config)
     fresh = not RunFiles(output).config.is_file()
     dataset = build_dataset(config.data)
     parts = split_cases(dataset.cases(), config.data.split, config.seed)
@@ -108,6 +109,15 @@ def run_training(
     _in_folder(
         config, output, resume, where, parts, lambda: _train(config, output, where, dataset, parts, fresh, start)
     )
+
+
+def _check_teaches(config: RunConfig) -> None:
+    """Refuse a config that names nothing to learn from, before there is a run folder."""
+    other = config.data.labels or config.prior.names or config.training.start_from or config.method.name == "custom"
+    if not other and config.data.tags.source in ("none", "labels"):
+        what = "there is nothing to learn from: no labels on pixels, no tags and no prior"
+        remedy = "Draw some and call `unia-med init FOLDER` again, or set data.labels or data.tags"
+        raise UserError(what, where="data.labels", remedy=remedy)
 
 
 def _in_folder(

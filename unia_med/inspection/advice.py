@@ -26,15 +26,27 @@ def advise(report: dict[str, Any], config: RunConfig) -> list[str]:
         report: What `describe` gives.
         config: The run that is planned.
     """
+    dense = config.data.tags.source == "none" and any(source.kind == "masks" for source in config.data.labels)
     found = [
-        *_separation(report["tags"], config),
-        *_tags(report["tags"], config.data.tags.source),
+        *_nothing(config),
+        *([] if dense else _separation(report["tags"], config)),
+        *([] if dense else _tags(report["tags"], config.data.tags.source)),
         *_labels(report["labels"]),
         *_patients(report["cases"]),
         *_copies(report["copies"]),
         *_images(report["images"], config),
     ]
     return found or ["Nothing stands out: labels and images look fit for training."]
+
+
+def _nothing(config: RunConfig) -> Iterator[str]:
+    tags = config.data.tags.source
+    if not config.data.labels and not config.prior.names and tags in ("none", "labels"):
+        yield (
+            "There is nothing to learn from: this config names no labels on pixels (data.labels) and no tags "
+            "(data.tags). Draw scribbles, points, boxes or masks, or write a table of tags, and call `unia-med init` "
+            "again."
+        )
 
 
 def _separation(tags: dict[str, Any], config: RunConfig) -> Iterator[str]:

@@ -73,12 +73,17 @@ def understand(
     most = ignored if ignored is not None else max(share, key=lambda value: share[value], default=0)
     kind = "masks" if dense else _kind(files, root, most)
     by_name = next((v for v, name in named.items() if v and name.strip().casefold() in BACKGROUND_NAMES), None)
-    if by_name is None and not named and kind in ("scribbles", "points") and most == 0:
-        by_name = _around_all(files, most)
+    around = _around_all(files, most) if by_name is None and kind in ("scribbles", "points") and most == 0 else None
+    by_name = around if by_name is None and not named else by_name
     nothing, background = _empty_values(kind, most, share, by_name, ignored)
     classes = {value: _class_name(value, named) for value in share if value not in (nothing, background, 0)}
     meaning = Meaning(kind, _unlike(classes), nothing, background, share, dict(seen))
     meaning.why = {value: _why(value, meaning) for value in share}
+    if around in classes:
+        meaning.why[around] += (
+            f", which lies around all others: if it means background, set background_value: {around} and "
+        )
+        meaning.why[around] += "remove the class"
     return meaning
 
 

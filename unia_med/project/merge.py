@@ -10,16 +10,20 @@ from pathlib import Path
 import numpy as np
 
 from unia_med.config.weak_labels import LabelKind
+from unia_med.data.io.geometry import spacing_of
 from unia_med.data.io.label_file import LabelFile, onto_image
 from unia_med.data.io.label_names import LABEL_WORDS, tokens
 from unia_med.data.io.suffixes import label_stem, volume_stem
 from unia_med.data.io.volume import VolumeInfo
 from unia_med.errors import UserError
 from unia_med.labels import IGNORE
+from unia_med.project.meaning import drawn_axis
 
 _ANNOTATOR = re.compile(
     r"(rater|reader|annotator|anno|observer|expert|user|radiologist|r|a|o)?_?\d*|[a-c]", re.IGNORECASE
 )
+_MOSTLY = 0.8
+_LARGE = 3.0  # slices that a piece is wide
 NO_CLASS = LABEL_WORDS - {"lesion", "lesions"}
 """Words that are no names of classes."""
 
@@ -106,6 +110,44 @@ def merged_annotators(
         what = f"{crossing} voxels have another class in {', '.join(path.name for path in labels[1:])}"
         raise UserError(what, where=labels[0], remedy="Correct one of the two, or keep only one label file per image")
     return merged.astype(np.uint8), 0
+
+
+def are_cut_off(files: Sequence[LabelFile]) -> bool:
+    """Return whether masks were drawn in some slices only: large pieces have neighbours of which both are empty.
+
+    Args:
+        files: masks, 0 being background.
+    """
+    shares = [share for share in map(_lone_share, files) if share is not None]
+    return bool(shares) and float(np.mean(shares)) > _MOSTLY
+
+
+def without_empty_slices(file: LabelFile, path: Path) -> LabelFile:
+    """Return masks in which slices that show no class are not annotated (255).
+
+    Args:
+        file: masks, 0 being background.
+        path: where the result will lie.
+    """
+    array = np.array(file.array, np.uint8)
+    planes = np.moveaxis(array, drawn_axis(array != 0, file.affine), 2)
+    planes[:, :, ~planes.any((0, 1))] = IGNORE
+    return LabelFile(array, file.affine, path, file.names)
+
+
+def _lone_share(file: LabelFile) -> float | None:
+    """Return the share of slices with a large piece whose neighbours are empty; None where there is no such slice."""
+    drawn = np.asarray(file.array) != 0
+    axis = drawn_axis(drawn, file.affine)
+    spacing = spacing_of(file.affine)
+    pixel_mm2, gap_mm = float(np.prod(spacing)) / spacing[axis], spacing[axis]
+    areas = np.moveaxis(drawn, axis, 2).sum((0, 1)) * pixel_mm2
+    if len(areas) < 3:
+        return None
+    large = 2 * np.sqrt(areas / np.pi) > _LARGE * gap_mm  # what is so wide does not end within a slice
+    empty = np.r_[True, areas == 0, True]
+    lone = empty[:-2] & empty[2:]
+    return float(lone[large].mean()) if large.any() else None
 
 
 def _words(path: Path) -> list[str]:

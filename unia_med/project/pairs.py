@@ -92,7 +92,7 @@ def _owner(
     by_folder: Mapping[Path, list[Path]],
     images: Sequence[Path],
 ) -> Path | None:
-    same = by_key.get(_key(label, root, endings), [])
+    same = by_key.get(_key(label, root, endings), []) or _of_subject(label, images)
     if len(same) == 1:
         return same[0]
     near = [image for image in same if image.parent == label.parent]
@@ -113,6 +113,21 @@ def _owner(
     numbers = re.findall(r"\d+", label_stem(label))
     alike = [image for image in images if numbers and re.findall(r"\d+", _bare(image, endings)) == numbers]
     return alike[0] if len(alike) == 1 else None
+
+
+def _of_subject(label: Path, images: Sequence[Path]) -> list[Path]:
+    """Return the images of a label of BIDS: of its subject, and of its session, run, ... where both name them."""
+    own = _entities(label)
+    if "sub" not in own:
+        return []
+    named = [(image, _entities(image)) for image in images]
+    return [image for image, its in named if "sub" in its and all(its.get(key, own[key]) == own[key] for key in own)]
+
+
+def _entities(path: Path) -> dict[str, str]:
+    """Return what a BIDS name says of the scan, such as sub-01_ses-2_T1w, without what it says of the labels."""
+    found = dict(re.findall(r"(?:^|_)([a-z]+)-([A-Za-z0-9]+)", label_stem(path)))
+    return {key: value for key, value in found.items() if key in ("sub", "ses", "run", "acq", "dir", "echo")}
 
 
 def _bare(image: Path, endings: Sequence[str]) -> str:

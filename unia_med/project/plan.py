@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,18 +17,30 @@ import numpy as np
 from unia_med.data.io.dataset_json import DatasetJson, read_dataset_json
 from unia_med.data.io.geometry import spacing_of
 from unia_med.data.io.label_file import LabelFile
+from unia_med.data.io.label_names import split_labels
 from unia_med.data.io.suffixes import label_stem, volume_stem
 from unia_med.data.io.volume import VolumeInfo
 from unia_med.labels import IGNORE
 from unia_med.project.found import Found, in_pixels, look, words_of
 from unia_med.project.meaning import Meaning, drawn_axis, understand
-from unia_med.project.merge import NO_CLASS, are_classes, merged_annotators, merged_classes, part_names
+from unia_med.project.merge import (
+    NO_CLASS,
+    are_classes,
+    are_cut_off,
+    merged_annotators,
+    merged_classes,
+    part_names,
+    without_empty_slices,
+)
 from unia_med.project.names import names_in
 from unia_med.project.pairs import Pairs, pair
 from unia_med.project.tags import TagTable, read_tag_table
 
 MERGED = ".merged"
 """Folder, in name only, of label files that `write_project` writes."""
+
+FEW = 5
+"""Images below which none is kept for validation."""
 
 _LARGEST_SIDE = 192  # pixels that a slice may have on 2 CPU cores
 _AXES = {"I": "axial", "S": "axial", "A": "coronal", "P": "coronal", "L": "sagittal", "R": "sagittal"}
@@ -110,6 +124,19 @@ def make_plan(root: Path) -> Plan:
                 _patient(cases), notes + _axis_note(drawn))  # fmt: skip
 
 
+def images_to_predict(plan: Plan) -> str:
+    """Return what `predict --input` takes for the images of a plan: their folder, with a split where labels lie there.
+
+    Labels whose names do not say so would be taken for images.
+    """
+    folder = Path(os.path.commonpath([image.parent for image in plan.pairs.images]))
+    inside = [path for path in plan.drawn if path.is_relative_to(folder) and path.parent.name != MERGED]
+    taken, _ = split_labels([*plan.pairs.images, *inside], folder)
+    mixed = not set(taken).isdisjoint(inside)
+    part = "train" if len(plan.pairs.images) < FEW else "val"
+    return f"{shlex.quote(str(plan.root))} --split {part}" if mixed else shlex.quote(str(folder))
+
+
 def case_name(image: Path, root: Path, pairs: Pairs) -> str:
     """Return the name of a case as the data set will have it."""
     stem = image.name if image.is_dir() else volume_stem(image)
@@ -147,7 +174,18 @@ def _label_sets(
         open_to_question = any(path.parent.name == MERGED and (found.labels[path].array == IGNORE).any()
                                for path in role.values())  # fmt: skip
         ignored = nnunet.ignored if nnunet else IGNORE if open_to_question else None
-        sets.append((understand(files, root, names, ignored, dense=nnunet is not None), role))
+        meaning = understand(files, root, names, ignored, dense=nnunet is not None)
+        if meaning.validates and nnunet is None and are_cut_off(files):
+            for image, path in role.items():
+                role[image] = (
+                    root / MERGED / f"{image.relative_to(root).as_posix().replace('/', '_').split('.')[0]}.nii.gz"
+                )
+                found.labels[role[image]] = without_empty_slices(found.labels[path], role[image])
+            meaning = understand([found.labels[path] for path in role.values()], root, names, IGNORE, dense=True)
+            notes.append("masks end at full size in most slices that show a class, so that the slices without one are "
+                         "read as *not annotated* (255); where nothing is there, set data.volumes.masks in place of "
+                         "data.volumes.labels")  # fmt: skip
+        sets.append((meaning, role))
     return sorted(sets, key=lambda entry: -len(entry[1]))
 
 

@@ -6,10 +6,13 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from unia_med.data.io.suffixes import label_stem
 
-_YES_NO = {"0": "0", "1": "1", "": "", "yes": "1", "no": "0", "true": "1", "false": "0", "0.0": "0", "1.0": "1"}
+_YES = ("1", "1.0", "yes", "y", "true", "ja", "oui", "vrai", "si", "sí", "sì", "sim", "present", "x")
+_NO = ("0", "0.0", "no", "n", "false", "nein", "nee", "nej", "non", "faux", "não", "absent")
+_YES_NO = {"": "", **dict.fromkeys(_YES, "1"), **dict.fromkeys(_NO, "0")}
 
 
 @dataclass
@@ -41,7 +44,7 @@ def read_tag_table(path: Path, cases: Sequence[str]) -> TagTable | None:
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            head, *body = list(csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ","))
+            head, *body = list(csv.reader(file, delimiter=(mark := _separator(file.readline(), file))))
     except (OSError, UnicodeDecodeError, csv.Error, ValueError):
         return None
     body = [row for row in body if len(row) == len(head) and any(cell.strip() for cell in row)]
@@ -66,10 +69,16 @@ def read_tag_table(path: Path, cases: Sequence[str]) -> TagTable | None:
     numbers = [[cell.strip() for cell in columns[slices]]] if slices is not None else []
     rows = [["image", *(["slice"] if numbers else []), *cells]]
     rows += [list(row) for row in zip(key, *numbers, *cells.values(), strict=True)]
-    plain = {cell for i in classes for cell in columns[i]} <= {"0", "1", ""}
+    plain = mark == "," and {cell for i in classes for cell in columns[i]} <= {"0", "1", ""}
     as_it_is = bool(classes) and plain and head[image].strip() == "image" and path.suffix.lower() == ".csv"
     as_it_is = as_it_is and (slices is None or head[slices].strip() == "slice")
     return TagTable(path, list(cells), rows, as_it_is)
+
+
+def _separator(first: str, file: TextIO) -> str:
+    """Return what separates the columns of a table by its first line, and go back to its start."""
+    file.seek(0)
+    return max(",;\t", key=first.count)  # spreadsheets of many countries write semicolons
 
 
 def _case(cell: str, named: dict[str, str]) -> str | None:

@@ -19,7 +19,10 @@ from unia_med.errors import UserError
 _NO_OVERLAP = "Export the labels with the geometry of their image, or name the right image"
 
 
-BACKGROUND_NAMES = ("background", "bg")
+BACKGROUND_NAMES = (
+    *("background", "bg", "hintergrund", "fond", "arrière-plan", "fondo", "sfondo", "fundo", "achtergrond", "bakgrund"),
+    *("bakgrunn", "baggrund", "tausta", "tło", "pozadí", "фон", "arka plan", "背景", "배경"),
+)
 """Names of a segment in which a viewer's user marks background."""
 
 
