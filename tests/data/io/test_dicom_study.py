@@ -11,7 +11,7 @@ import pytest
 
 from unia_med.data.io.dicom.kind import Geometry, StackKind, expected_stack
 from unia_med.data.io.dicom.seg import SegWriter
-from unia_med.data.io.dicom.series import DicomSeries, find_series, find_studies
+from unia_med.data.io.dicom.series import DicomSeries, find_named, find_series, find_studies
 from unia_med.errors import UserError
 
 KIND = expected_stack(["RV", "MYO", "LV"])
@@ -194,3 +194,17 @@ def test_of_flow_the_magnitudes_are_taken(dicom_files: ModuleType, tmp_path: Pat
     series = find_series(tmp_path, kind=KIND)
     np.testing.assert_array_equal(series.frame(0).array, CINE[..., 0])
     assert "no magnitudes (20)" in series.stack.notes[0]
+
+
+def test_results_are_found_again_by_their_name(dicom_files: ModuleType, tmp_path: Path) -> None:
+    for patient in ("p", "q"):
+        dicom_files.write_study(tmp_path / "t" / patient, CINE)
+    found = find_studies(tmp_path / "t", kind=KIND)
+    for name, series in found.items():
+        again = find_named(tmp_path / "t", name, series.series_numbers, KIND)
+        assert again is not None and again.name == name and again.stack.grid == series.stack.grid
+    part = find_series(tmp_path / "t" / "p", "10-16", KIND)
+    assert part.shape[2] == 7
+    again = find_named(tmp_path / "t" / "p", part.name, part.series_numbers, KIND)
+    assert again is not None and again.stack.grid == part.stack.grid
+    assert find_named(tmp_path / "t", "other_series10", [10], KIND) is None
