@@ -62,6 +62,7 @@ def card(config: RunConfig, run: Path, step: int | None, name: str) -> dict[str,
         "copyright": "see LICENSE",
         "data_source": _data_source(config),
         "modality": _modality(config, run),
+        "modality_tag": _modality_tag(_modality(config, run)),
         "class_names": ", ".join(classes),
         "image_classes": "one volume (x, y, slice), or a cine (x, y, slice, frame)" if cine else "one volume",
         "label_classes": ", ".join(f"{value} {name}" for name, value in config.data.mask_values.items()),
@@ -160,12 +161,20 @@ def _supervision(config: RunConfig) -> list[str]:
     return kinds or ["images alone"]
 
 
+_UNKNOWN = "not stated"
+
+
 def _modality(config: RunConfig, run: Path) -> str:
     """Return what the run's images are, as far as the data tell."""
     likeness = read_likeness(RunFiles(run).images)
     if likeness is not None and likeness.modalities == ["CT"]:
         return "CT"
-    return "MR" if config.data.name == "acdc" else "not stated"
+    return "MR" if config.data.name == "acdc" else _UNKNOWN
+
+
+def _modality_tag(modality: str) -> str:
+    """Return a tag by which model hubs find the bundle."""
+    return "weakly-supervised" if modality == _UNKNOWN else modality
 
 
 def _of_patients(patients: int | list[str] | None) -> str:

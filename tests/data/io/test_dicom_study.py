@@ -208,3 +208,18 @@ def test_results_are_found_again_by_their_name(dicom_files: ModuleType, tmp_path
     again = find_named(tmp_path / "t" / "p", part.name, part.series_numbers, KIND)
     assert again is not None and again.stack.grid == part.stack.grid
     assert find_named(tmp_path / "t", "other_series10", [10], KIND) is None
+
+
+@pytest.mark.parametrize("timing", ["trigger", "number"])
+def test_every_image_of_a_cine_is_a_series(dicom_files: ModuleType, tmp_path: Path, timing: str) -> None:
+    import pydicom
+
+    breath_holds(dicom_files, tmp_path, timing=timing)
+    for path in tmp_path.iterdir():
+        dataset = pydicom.dcmread(path)
+        phase = (dataset.InstanceNumber - 1) % 10
+        dataset.SeriesNumber, dataset.InstanceNumber = 10 * int(dataset.SeriesNumber) + phase, 1
+        dataset.SeriesInstanceUID = f"1.6.{dataset.SeriesNumber}"
+        dataset.save_as(path)
+    series = find_series(tmp_path, kind=KIND)
+    np.testing.assert_array_equal(np.stack([series.frame(t).array for t in range(10)], -1), CINE)

@@ -20,6 +20,7 @@ _SAME_SPACING = 1e-3  # relative
 _MOST_PLACES = 60
 _LEAST_DISTANCE = 0.75  # of slices over their thickness
 _LEAST_PHASES, _LEAST_SHARE = 8, 0.6  # of a cine whose slices may differ in their number, of the usual one
+_LEAST_FRAMES = 5  # at one place, which are a cine and not one image taken again and again
 _LAST_NUMBER = re.compile(r"[\W_]*\d+[\W_]*$")  # "cine_sa_7", "cine sa (7)"
 
 
@@ -68,7 +69,7 @@ def _made_of(group: list[list[Instance]]) -> list[Candidate]:
     split = [_slices_of(series) for series in group]
     most = max(map(len, split))
     if most == 1:
-        return _joined(group)
+        return _joined(_phases_of(group))
     pieces = [piece for pieces in split for piece in pieces]
     if len(pieces[0]) == 1:  # no cine: a stack of single images is one series
         return [Candidate(tuple(series)) for series in group]
@@ -79,6 +80,20 @@ def _made_of(group: list[list[Instance]]) -> list[Candidate]:
     if len(kept) > most or sum(len(one) > most / 2 for one in split) == 1:
         return _joined(pieces)
     return [_of_one(one) for one in split]
+
+
+def _phases_of(group: list[list[Instance]]) -> list[list[Instance]]:
+    """Return series of one slice each; where every image of a cine is a series, the images of a slice together."""
+    places = _by_place(group)
+    if max(map(len, group)) > 1 or np.median([len(place) for place in places]) < _LEAST_FRAMES:
+        return group
+    found = []
+    for place in places:
+        items = [series[0] for series in place]
+        if len({item.number for item in items}) < len(items):  # each is number 1 of its series
+            items = [replace(item, number=item.series_number) for item in items]
+        found.append(items)
+    return found
 
 
 def _of_one(slices: list[list[Instance]]) -> Candidate:
