@@ -6,6 +6,7 @@ cannot be written is reported with its path.
 
 from __future__ import annotations
 
+import csv
 import errno
 import hashlib
 import json
@@ -24,6 +25,7 @@ from unia_med.errors import UserError
 _PREFIX = ".writing_"
 _STAGING = ".partial-"
 _PART = 1 << 22
+_RESTORE = "Restore it from a copy, or remove it"
 _WRITABLE = "Name another place with --output, or give write permission and free space there"
 
 
@@ -153,6 +155,44 @@ def write_json(path: Path, value: Any) -> None:
         value: dicts, lists, strings, finite numbers, booleans and None.
     """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, remedy: str = _RESTORE) -> Any:
+    """Return the content of a JSON file, with or without a byte order mark.
+
+    Args:
+        path: the file.
+        remedy: what the user can do where it cannot be read.
+
+    Raises:
+        UserError: there is no such file, or it is no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError, MemoryError) as error:
+        raise UserError(f"cannot be read as JSON ({error})", path, remedy) from error
+
+
+def read_rows(path: Path, needed: str = "", remedy: str = _RESTORE) -> list[dict[str, str]]:
+    """Return the rows of a table that this package wrote.
+
+    Args:
+        path: the file.
+        needed: a column that every row fills; empty: none.
+        remedy: what the user can do where it cannot be read.
+
+    Raises:
+        UserError: there is no such file, or it is no such table.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file, restval=""))
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"cannot be read as a table ({error})", path, remedy) from error
+    if any(None in row or needed and not row.get(needed) for row in rows):
+        column = f" or lack the column {needed}" if needed else ""
+        raise UserError(f"is damaged: rows have more cells than its head{column}", path, remedy)
+    return rows
 
 
 def content_digest(path: Path) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unia_med.errors import UserError
+from unia_med.files import read_json
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,38 @@ class RunFiles:
     def to_predict_with(self) -> Path | None:
         """Return the checkpoint that predicts best of those that are there, or None."""
         return next((path for path in (self.best, self.last, self.weights) if path.is_file()), None)
+
+
+def read_names(path: Path) -> list[str]:
+    """Return the names of cases in a JSON file; none where there is no file, as in runs of earlier versions.
+
+    Args:
+        path: for example `RunFiles.labelled`.
+
+    Raises:
+        UserError: it is no list of names.
+    """
+    found = read_json(path) if path.is_file() else []
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise UserError("is no list of names", where=path, remedy="Restore it from a copy, or remove it")
+    return found
+
+
+def read_fold_count(path: Path) -> int:
+    """Return how many folds a run has.
+
+    Args:
+        path: `RunFiles.folds`.
+
+    Raises:
+        UserError: the file does not say it.
+    """
+    remedy = "Restore it from a copy, or name the folds themselves"
+    found = read_json(path, remedy)
+    count = found.get("folds") if isinstance(found, dict) else None
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise UserError("does not say how many folds there are", where=path, remedy=remedy)
+    return count
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +11,7 @@ from unia_med.config.load import load_config, parse_config, read_yaml
 from unia_med.config.schema import RunConfig
 from unia_med.errors import UserError, suggestion
 from unia_med.files import at_home, content_digest
-from unia_med.run_files import RunFiles, read_metrics
+from unia_med.run_files import RunFiles, read_fold_count, read_metrics, read_names
 
 if TYPE_CHECKING:
     import torch
@@ -123,8 +122,7 @@ class Run:
     @cached_property
     def labelled(self) -> list[str]:
         """Names of the training cases that had weak labels; none of a run of an earlier version."""
-        path = self.files.labelled
-        return [str(name) for name in json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else []
+        return read_names(self.files.labelled)
 
     @cached_property
     def folds(self) -> list[Run]:
@@ -136,7 +134,7 @@ class Run:
         path = self.files.folds
         if not path.is_file():
             return []
-        count = int(json.loads(path.read_text(encoding="utf-8"))["folds"])
+        count = read_fold_count(path)
         runs = [Run(self.files.fold(number)) for number in range(count)]
         done = [run.folder for run in runs if run.files.finished.is_file()]
         if len(done) < count or not self.files.config.is_file():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from unia_med.distributed import Piece
 from unia_med.inference.predictor import Segmentation
-from unia_med.inference.records import Tally
+from unia_med.inference.records import Tally, write_folder_records
 
 
 def test_counts_mean_and_percentile_are_those_of_all_voxels_of_all_frames() -> None:
@@ -35,3 +38,14 @@ def test_nothing_found_and_nothing_known_have_no_uncertainty() -> None:
         list(tally.watched([frame]))
         row = tally.row("a", ["X"], None)
         assert (row["uncertainty_mean"], row["uncertainty_p95"], row["review"]) == (None, None, 1)
+
+
+def test_a_name_like_a_formula_is_text_in_the_summary_of_all_parts(tmp_path: Path) -> None:
+    name = "=HYPERLINK(1)"
+    rows = [Tally().row(name, ["X"], None), Tally().row("b", ["X"], None)]
+    write_folder_records(tmp_path, ["X"], rows)
+    for index in (0, 1):
+        write_folder_records(tmp_path, ["X"], rows[index : index + 1], Piece(index, 2))
+    write_folder_records(tmp_path, ["X"], rows[:1])
+    text = (tmp_path / "summary.csv").read_text()
+    assert [line.split(",")[0] for line in text.splitlines()] == ["case", f"'{name}", "b"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -15,6 +14,8 @@ from unia_med.config.load import plain
 from unia_med.config.schema import RunConfig
 from unia_med.data.io.dicom.seg import known_codes
 from unia_med.data.io.orientation import AXIS_CODES
+from unia_med.errors import UserError
+from unia_med.files import read_rows
 from unia_med.inference.likeness import read_likeness
 from unia_med.registry import LABEL_NOTES, resolve
 from unia_med.run_files import RunFiles
@@ -94,13 +95,15 @@ def read_scores(path: Path, step: int | None) -> dict[str, float]:
     """
     if not path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_rows(path)
     chosen = [row for row in rows if row.get("step") == str(step)] or rows
     if not chosen:
         return {}
     wanted = {name: value for name, value in chosen[-1].items() if value and _is_score(name)}
-    return {name: round(float(value), 4) for name, value in wanted.items()}
+    try:
+        return {name: round(float(value), 4) for name, value in wanted.items()}
+    except ValueError as error:
+        raise UserError(f"is no table of numbers ({error})", path, "Restore the run's own file") from error
 
 
 def settings_text(config: RunConfig) -> str:

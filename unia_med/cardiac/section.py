@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -14,6 +13,8 @@ from unia_med.cardiac.plausible import refuse_impossible, unusual
 from unia_med.cardiac.table import TABLE
 from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
+from unia_med.files import read_rows
+from unia_med.names import without_apostrophe
 from unia_med.report.plots import colour_of, line_chart
 from unia_med.report.quantities import PatientFindings, Quantity
 
@@ -84,8 +85,8 @@ def _in_table(patient: str, folder: Path | None) -> dict[str, int]:
     table = None if folder is None else folder / TABLE
     if table is None or not table.is_file():
         return {}
-    with table.open(newline="", encoding="utf-8") as file:
-        row = next((row for row in csv.DictReader(file) if row.get("case") == patient), {})
+    rows = read_rows(table, remedy="Remove it, or measure again with `unia-med cardiac`")
+    row = next((row for row in rows if without_apostrophe(row.get("case", "")) == patient), {})
     cells = {phase: row.get(f"{phase.lower()}_frame") or "" for phase in PHASES}
     return {phase: int(text) for phase, text in cells.items() if text.isdigit()}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -15,7 +14,7 @@ from unia_med.data.sample import CaseFiles
 from unia_med.data.weak_labels.case_tags import tags_table
 from unia_med.data.weak_labels.read import find_files
 from unia_med.errors import UserError
-from unia_med.files import content_digest, write_json
+from unia_med.files import content_digest, read_json, write_json
 
 TABLE = "table of tags"
 _THREADS = 4
@@ -66,10 +65,10 @@ def check_record(path: Path, record: Mapping[str, str]) -> None:
     """
     if not path.is_file():
         return
-    try:
-        earlier = dict(json.loads(path.read_text("utf-8")))
-    except (ValueError, TypeError) as error:
-        raise UserError(f"cannot be read ({error})", path, "Remove it to go on without a check of the data") from error
+    remedy = "Remove it to go on without a check of the data"
+    earlier = read_json(path, remedy)
+    if not isinstance(earlier, dict):
+        raise UserError("is no record of a run's data", path, remedy)
     told = {
         "new": record.keys() - earlier.keys(),
         "gone": earlier.keys() - record.keys(),

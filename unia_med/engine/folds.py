@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import zlib
 from collections.abc import Callable, Sequence
@@ -25,11 +24,11 @@ from unia_med.engine.monitor import log_to
 from unia_med.engine.session import FREE_ON_RESUME, ReadStart, differences, run_training
 from unia_med.errors import UserError
 from unia_med.evaluation.volumes import CaseAccumulator
-from unia_med.files import write_json, write_text
+from unia_med.files import read_json, write_json, write_text
 from unia_med.inference.postprocess import postprocess
 from unia_med.metrics.table import CaseScores, summarise, to_csv
 from unia_med.progress import tracked
-from unia_med.run_files import RunFiles
+from unia_med.run_files import RunFiles, read_names
 
 if TYPE_CHECKING:
     from unia_med.data.dataset import CaseDataset
@@ -118,7 +117,8 @@ def _prepare(config: RunConfig, output: Path, folds: int) -> None:
     path = RunFiles(output).folds
     record = {"folds": folds, "seed": config.seed}
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
+        found = found if isinstance(found, dict) else {}
         if {name: found.get(name) for name in record} != record:
             what = f"holds {found.get('folds')} folds of seed {found.get('seed')}, not {folds} of {config.seed}"
             raise UserError(what, where=path, remedy="Name another --output, or the same numbers")
@@ -148,7 +148,7 @@ def _conclude(
 ) -> None:
     """Score the cases that the folds left out, choose a post-processing, and make the folder one run."""
     files = RunFiles(output)
-    record = json.loads(files.folds.read_text(encoding="utf-8"))
+    record = read_json(files.folds)
     left_out = _predicted(configs, output, dataset, open_fold)
     if left_out:
         cleaning = choose_cleaning((one.labels() for one in left_out), config.data.target_classes)
@@ -163,7 +163,7 @@ def _conclude(
         _LOG.info("cross-validated mean Dice of %d cases: %s", len(left_out), _line(scores["mean"]["dice"]))
     else:
         _LOG.info("no fold has validation masks: nothing is scored, and post-processing stays as the config says")
-    labelled = {name for k in range(len(configs)) for name in _labelled(files.fold(k))}
+    labelled = {name for k in range(len(configs)) for name in read_names(files.fold(k).labelled)}
     write_json(files.labelled, sorted(labelled))
     write_json(files.folds, record)
     dump_config(config, files.config)  # the last one: it makes the folder a run
@@ -201,11 +201,6 @@ def _scored(config: RunConfig, left_out: Sequence[_LeftOut]) -> list[CaseScores]
         spacing = (1.0, 1.0, 1.0) if in_pixels else one.spacing_mm
         cases.add(one.case.name, postprocess(predicted, **steps), true, spacing, "px" if in_pixels else "mm")
     return cases.cases
-
-
-def _labelled(folder: Path) -> list[str]:
-    path = RunFiles(folder).labelled
-    return list(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else []
 
 
 def _line(means: dict[str, float | None]) -> str:

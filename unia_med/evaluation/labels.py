@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from unia_med.data.io.walk import find_volumes
 from unia_med.data.masks import only_ignored, relabel
 from unia_med.errors import UserError
 from unia_med.evaluation.pairs import Labels
+from unia_med.files import read_json
 from unia_med.labels import BACKGROUND, IGNORE
 
 if TYPE_CHECKING:
@@ -170,9 +170,9 @@ def classes_next_to(predictions: Path) -> LabelScheme | None:
         return _classes_of_records(records) or _classes_of_headers(masks)
     remedy = 'It holds the name of each label value, as {"1": "LIVER", "2": "SPLEEN"}; correct or remove it'
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path, remedy)
         named = {int(value): str(name) for value, name in found.items()}
-    except (OSError, ValueError, AttributeError) as error:
+    except (ValueError, AttributeError) as error:
         raise UserError(f"cannot be read as class names ({error})", where=path, remedy=remedy) from error
     named.pop(BACKGROUND, None)
     if not named or not all(0 < value <= IGNORE for value in named):
@@ -190,10 +190,10 @@ def _classes_of_records(records: Iterable[Path]) -> LabelScheme | None:
     found = set()
     for record in records:
         try:
-            values = json.loads(record.read_text(encoding="utf-8"))
+            values = read_json(record)
             if isinstance(values, dict) and isinstance(values.get("classes"), dict):
                 found.add(tuple(sorted((int(value), str(name)) for value, name in values["classes"].items())))
-        except (OSError, ValueError):
+        except (UserError, ValueError):
             continue
     return LabelScheme.of_values(dict(found.pop())) if len(found) == 1 else None
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from unia_med.errors import UserError
+from unia_med.files import read_json
 from unia_med.run_files import RunFiles
 
 _RUN_KEYS = ("model", "models", "run", "runs")
@@ -97,6 +98,6 @@ def _is_among(case: str, trained: Mapping[str, str]) -> bool:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(path)
+    except UserError:
         return None  # a record is a help, and its absence no fault

@@ -18,7 +18,7 @@ from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
 from unia_med.inference.images import check_channels
 from unia_med.inference.model import Model, Result
-from unia_med.inference.records import Tally, judged, write_case_record, write_folder_records
+from unia_med.inference.records import Tally, check_folder_records, judged, write_case_record, write_folder_records
 from unia_med.inference.results import Names, result_files, write_results
 from unia_med.stopwatch import part
 
@@ -117,6 +117,8 @@ class Predictions(Iterator[Case]):
         rtstruct: bool = False,
         shard: str | None = None,
     ) -> None:
+        if output is not None:
+            check_folder_records(output)
         self.images = images if isinstance(images, Mapping) else {}
         self._model, self._output, self._spacing_mm, self._names = model, output, spacing_mm, names
         self._rows: list[dict[str, Any]] = []

@@ -5,7 +5,6 @@ Running a bundle runs the code in it. Nothing of this package's networks or pred
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from collections.abc import Hashable, Iterable, Iterator, Mapping
@@ -23,7 +22,7 @@ from unia_med.data.io.frames import FrameSource, open_volume
 from unia_med.data.io.suffixes import is_image
 from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
-from unia_med.files import content_digest, zip_damage
+from unia_med.files import content_digest, read_json, zip_damage
 
 _PARTS = ("network", "preprocessing", "inferer", "postprocessing")
 """What `configs/inference.json` has to define, besides the weights in `models/model.pt`."""
@@ -306,10 +305,7 @@ def _as_monai(folder: Path) -> str:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot be read as JSON ({error})", path, "Export the bundle again") from error
+    found = read_json(path, "Export the bundle again")
     if not isinstance(found, dict):
         raise UserError("is no JSON object", path, "Export the bundle again")
     return found

@@ -7,7 +7,6 @@ the rest; far above it, the network sees something that it has never seen.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -20,7 +19,8 @@ import torch
 from torch import Tensor
 
 from unia_med.data.io.volume import Volume
-from unia_med.files import write_json
+from unia_med.errors import UserError
+from unia_med.files import read_json, write_json
 
 UNLIKE = 1.5
 """Score from which an image is said to be unlike all that the run was trained on."""
@@ -273,8 +273,10 @@ def read_likeness(path: Path) -> Likeness | None:
     if not path.is_file():
         return None
     try:
-        return Likeness(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        found = Likeness(**read_json(path))
+        _check(found)
+        return found
+    except (UserError, ValueError, TypeError, AttributeError) as error:
         _LOG.warning("%s cannot be read (%s): images are not compared with those of the training", path, error)
         return None
 
@@ -295,6 +297,22 @@ def _volume_spans(volumes: Sequence[Mapping[str, float]]) -> dict[str, list[floa
 
 def _between(low: float, high: float) -> str:
     return f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
+
+
+def _check(known: Likeness) -> None:
+    """Raise an error where a field holds something else than it should."""
+    single = [[number] for number in (known.limit, known.doubt, known.review) if number is not None]
+    spans = [known.spacing_mm, known.extent_mm, *known.volumes_ml.values()]
+    numbers = [*known.vectors, *known.spacing_mm, *known.extent_mm, *known.volumes_ml.values(), *single]
+    arrays = [array for array in map(np.asarray, numbers) if array.size]
+    if any(array.dtype.kind not in "if" or array.ndim != 1 or not np.isfinite(array).all() for array in arrays):
+        raise ValueError("numbers are expected")
+    if len({len(row) for row in known.vectors}) > 1 or any(len(span) not in (0, 2) for span in spans):
+        raise ValueError("lists of other lengths are expected")
+    if not known.limit > 0:
+        raise ValueError("a distance above 0 is expected")
+    if not isinstance(known.modalities, list):
+        raise TypeError("a list of modalities is expected")
 
 
 class _Distance:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,9 +16,11 @@ import numpy as np
 from unia_med import __version__
 from unia_med.data.io.suffixes import volume_stem
 from unia_med.distributed import WHOLE, Piece
-from unia_med.files import write_json, write_text
+from unia_med.errors import UserError
+from unia_med.files import read_json, read_rows, write_json, write_text
 from unia_med.inference.likeness import Likeness, Seen
 from unia_med.inference.predictor import Segmentation
+from unia_med.names import spreadsheet_text, without_apostrophe
 
 CLASSES, SUMMARY, SHARDS = "classes.json", "summary.csv", "shards"
 
@@ -159,6 +160,24 @@ def write_case_record(path: Path, facts: Mapping[str, Any]) -> None:
     write_json(path.with_name(f"{stem}.json"), {"unia_med": __version__, **facts})
 
 
+def read_case_record(folder: Path, name: str) -> dict[str, Any]:
+    """Return what `NAME_seg.json` says of a mask; nothing where there is no such file.
+
+    Args:
+        folder: of the mask.
+        name: of its case.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    path = folder / f"{name}_seg.json"
+    record = read_json(path) if path.is_file() else {}
+    lists = ("sources", "warnings")
+    if not isinstance(record, dict) or not all(isinstance(record.get(key, []), list) for key in lists):
+        raise UserError("is no record of a mask", path, "Remove it, or predict again")
+    return record
+
+
 def source_series(folder: Path, name: str) -> list[int]:
     """Return the numbers of the DICOM series that a mask was made of, by its record; none where nothing says so.
 
@@ -166,10 +185,20 @@ def source_series(folder: Path, name: str) -> list[int]:
         folder: of the mask.
         name: of its case.
     """
-    path = folder / f"{name}_seg.json"
-    record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    found = (_DICOM_SOURCE.fullmatch(str(source)) for source in record.get("sources", ()))
+    found = (_DICOM_SOURCE.fullmatch(str(source)) for source in read_case_record(folder, name).get("sources", ()))
     return [int(match[1]) for match in found if match]
+
+
+def check_folder_records(output: Path) -> None:
+    """Make sure, before any work is done, that the rows of earlier calls can be read.
+
+    Args:
+        output: folder of the masks; may be missing.
+
+    Raises:
+        UserError: its `summary.csv` is damaged, or none of this package.
+    """
+    _rows(output / SUMMARY)
 
 
 def write_folder_records(
@@ -194,7 +223,7 @@ def write_folder_records(
         return
     tables = [output / SHARDS / f"{number + 1}_of_{piece.count}.csv" for number in range(piece.count)]
     _write_table(tables[piece.index], rows)
-    joined = [row for table in tables for row in _rows(table)]
+    joined = [{**row, "case": without_apostrophe(row["case"])} for table in tables for row in _rows(table)]
     if joined and all(table.is_file() for table in tables):
         _write_table(output / SUMMARY, joined)
 
@@ -202,7 +231,8 @@ def write_folder_records(
 def _write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows, and those of the file for other cases with the same columns."""
     head = list(dict.fromkeys(key for row in rows for key in row))  # pictures and volumes have other columns
-    new = {str(row["case"]) for row in rows}
+    rows = [{**row, "case": spreadsheet_text(str(row["case"]))} for row in rows]
+    new = {row["case"] for row in rows}
     earlier = _rows(path)
     head = head or list(earlier[0] if earlier else ["case"])
     kept = [row for row in earlier if list(row) == head and row["case"] not in new]
@@ -215,7 +245,4 @@ def _write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return read_rows(path, "case", "Move it away, or restore it from a copy") if path.is_file() else []

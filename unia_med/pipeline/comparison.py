@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unia_med.errors import UserError, suggestion
-from unia_med.files import write_text
+from unia_med.files import read_json, write_text
 from unia_med.run_files import RunFiles
 
 if TYPE_CHECKING:
@@ -111,7 +110,7 @@ class Comparison:
         if not scores.is_file():
             model = self._train(owner, seed) / entry.part
             self._score(entry, seed, model, scores)
-        table = json.loads(scores.read_text(encoding="utf-8"))
+        table = read_json(scores, "Remove it, and call again")
         dice = patient_means(table["cases"], table["classes"])
         return Result(entry, seed, self._budget(entry, owner), dice, tuple(table["classes"]))
 

@@ -174,7 +174,7 @@ class LabelStep(Step):
         listing = folder / "cases.txt"
         if not listing.is_file():
             return False
-        names = listing.read_text(encoding="utf-8").split("\n")
+        names = listing.read_text(encoding="utf-8", errors="replace").split("\n")
         return all((folder / f"{name}{LABELS_SUFFIX}.nii.gz").is_file() for name in names if name)
 
     @staticmethod

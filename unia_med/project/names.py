@@ -25,7 +25,7 @@ def names_in(texts: Iterable[Path]) -> dict[int, str]:
     names: dict[int, str] = {}
     for path in texts:
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError):
             continue
         found = _of_json(text) if path.suffix.lower() == ".json" else _of_lines(text, path.suffix.lower())
@@ -38,7 +38,7 @@ def names_in(texts: Iterable[Path]) -> dict[int, str]:
 def _of_json(text: str) -> dict[int, str]:
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     if not isinstance(found, dict):
         return {}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
@@ -18,9 +16,10 @@ from unia_med.data.io.frames import FrameSource, iterate_frames, open_volume
 from unia_med.data.io.orientation import orient, orient_array
 from unia_med.data.io.read import read_volume
 from unia_med.data.io.volume import Volume
-from unia_med.files import write_text
-from unia_med.inference.records import SUMMARY
+from unia_med.files import read_rows, write_text
+from unia_med.inference.records import SUMMARY, read_case_record
 from unia_med.inference.results import result_files
+from unia_med.names import without_apostrophe
 from unia_med.report.measured import Stated, findings, folded, nothing_stated
 from unia_med.report.page import assemble, viewer
 from unia_med.report.quantities import PatientFindings
@@ -82,8 +81,7 @@ def _rows(folder: Path) -> dict[str, dict[str, str]]:
     path = folder / SUMMARY
     if not path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        return {row["case"]: row for row in csv.DictReader(file)}
+    return {without_apostrophe(row["case"]): row for row in read_rows(path, "case")}
 
 
 def _patients(folder: Path, images: Mapping[str, Any]) -> dict[str, Patient]:
@@ -166,8 +164,7 @@ def _cells(found: PatientFindings, names: Sequence[str]) -> str:
 
 def _origin(folder: Path, case: str) -> str:
     """Return what the record of a case says of its model and source."""
-    path = folder / f"{case}_seg.json"
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    record = read_case_record(folder, case)
     source = _together([str(text) for text in record.get("sources", ())])
     said = "".join(f'<p class="note">{escape(str(text))}</p>' for text in record.get("warnings", ()))
     return f"<p>{escape(case)}: model {escape(str(record.get('model', '?')))}, {escape(source or 'image')}.</p>{said}"

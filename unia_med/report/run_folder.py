@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from typing import Any
 
 from unia_med.config.schema import RunConfig
 from unia_med.engine.calibration import Calibration, read_calibration
+from unia_med.errors import UserError
+from unia_med.files import read_json
 from unia_med.run_files import RunFiles, read_metrics
 
 Curve = list[tuple[float, float]]
@@ -106,7 +107,7 @@ def _points(events: Any) -> Curve:
 
 def _environment(path: Path) -> Mapping[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = read_json(path)
+    except UserError:
         return {}
     return found if isinstance(found, dict) else {}

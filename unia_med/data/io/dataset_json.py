@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from unia_med.errors import UserError
+from unia_med.files import read_json
 
 FILE = "dataset.json"
 _FOLDERS = ("imagesTr", "imagesTs", "imagesVal", "labelsTr", "labelsTs", "labelsVal")
@@ -43,10 +43,7 @@ def read_dataset_json(folder: Path) -> DatasetJson | None:
     path = next((place / FILE for place in places if (place / FILE).is_file()), None)
     if path is None:
         return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot be read as JSON ({error})", where=path, remedy="Correct or remove it") from error
+    found = read_json(path, "Correct or remove it")
     labels = found.get("labels") if isinstance(found, dict) else None
     if not isinstance(labels, dict):
         return None

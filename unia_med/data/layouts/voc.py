@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from unia_med.config.images import VOC_CLASSES
 from unia_med.data.checks import DataFault
 from unia_med.data.io.suffixes import IMAGE_SUFFIXES
+from unia_med.data.io.tables import decoded
 from unia_med.data.layouts.base import AnnotatedLayout, first_file, refuse_doubles
 from unia_med.data.sample import CaseFiles, Part
 from unia_med.data.splits import PARTS
@@ -55,7 +56,11 @@ class VocDataset(AnnotatedLayout):
         if not path.is_file():
             return []
         folder = self.root / IMAGES
-        lines = path.read_text(encoding="utf-8").splitlines()
+        try:
+            lines = decoded(path.read_bytes()).splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            faults.append(DataFault(path, f"no list of names ({error})", "a text file", "Copy the file again"))
+            return []
         names = [Path(words[0]).stem for line in lines if (words := line.split())]
         cases = []
         for name in names:

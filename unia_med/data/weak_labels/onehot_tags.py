@@ -109,7 +109,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    return json.loads(path.read_text(encoding="utf-8-sig"))
 
 
 def _read_npy(path: Path) -> Any:
