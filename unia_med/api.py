@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unia_med.errors import UserError, suggestion
-from unia_med.files import at_home
+from unia_med.files import at_home, require_writable
 
 if TYPE_CHECKING:
     from unia_med.config.schema import RunConfig
@@ -104,8 +104,8 @@ def predict(
     from unia_med.inference.runtime import check_runtime
 
     target = None if output is None else at_home(output)
-    if target is not None and target.exists() and not target.is_dir():
-        raise UserError("is a file, expected a folder", where=target, remedy="Choose another --output")
+    if target is not None:
+        require_writable(target, folder=True)
     if skip_existing and target is None:
         raise UserError("there is no folder to look in", where="skip_existing", remedy="Name it with output=")
     asked = {"tta": tta, "postprocess": postprocess, "uncertainty": _known_uncertainty(uncertainty)}

@@ -84,6 +84,12 @@ COMMANDS: dict[str, tuple[Callable[[Path], list[str]], str]] = {
 }
 """What is typed but for `--output`, and the name of what is written."""
 
+COMMANDS["next"] = (
+    lambda place: ["next", "cardiac-sax", str(place / "hearts"), "--count", "1", "--device", "cpu"],
+    "chosen",
+)
+COMMANDS["folds"] = (lambda place: [*train(place), "--folds", "2"], "folds")
+
 WHOLE = {"config.yaml", "data.json", "split.json", "environment.json", "metrics.csv", "train.log"}
 WHOLE |= {"tags.csv"}
 """What fits into `LIMIT`, and is there whole."""
@@ -121,6 +127,16 @@ def test_a_file_where_a_folder_is_needed_or_the_other_way_round(
         said = capsys.readouterr().err
         assert str(output) in said and words in said and "--output" in said
     assert len(list(tmp_path.rglob("*"))) == 2
+
+
+@pytest.mark.parametrize("option", ["--drawings", "--sr"])
+def test_other_options_that_name_a_place_are_looked_at_too(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("x")
+    arguments = ["cardiac", "--masks", str(tmp_path / "absent"), "--output", str(tmp_path / "a.csv")]
+    assert main([*arguments, option, str(tmp_path / "file")]) == 2
+    assert f"{tmp_path / 'file'}: is a file, expected a folder" in capsys.readouterr().err
 
 
 def limited(arguments: Sequence[str], most: int) -> tuple[int, str]:

@@ -32,7 +32,7 @@ from unia_med.config.schema import RunConfig
 from unia_med.data.io.orientation import AXIS_CODES
 from unia_med.engine.checkpoint import load_checkpoint
 from unia_med.errors import UserError
-from unia_med.files import writing_in
+from unia_med.files import require_writable, writing_in
 from unia_med.inference.onnx import INSTALL, TOLERANCE, missing_packages, run_onnx, write_onnx
 from unia_med.methods.base import Method
 from unia_med.runs import Run
@@ -106,8 +106,7 @@ def export_bundle(
 
 
 def _check_output(output: Path) -> None:
-    if output.exists() and not output.is_dir():
-        raise UserError("is a file, expected a folder", where=output, remedy="Choose another --output")
+    require_writable(output, folder=True)
     if output.is_dir() and any(output.iterdir()):
         raise UserError("the folder is not empty", where=output, remedy="Choose a new one, or empty it")
 

@@ -44,6 +44,9 @@ COMMANDS = (
 WRITE_ONE_FILE = ("evaluate", "cardiac", "inspect", "report", "init")
 """Commands whose `--output` is a file; that of the others is a folder."""
 
+MORE_PLACES = {"drawings": True, "sr": True, "markdown": False}
+"""Further options that name a result, and whether it is a folder."""
+
 EXAMPLE = """example:
   unia-med phantom --output hearts --patients 20
   unia-med train --config phantom_tiny.yaml --set data.root=hearts --output runs/first
@@ -106,6 +109,22 @@ def _at_home(value: Any) -> Any:
     return at_home(value) if isinstance(value, Path) else value
 
 
+def require_places(args: argparse.Namespace) -> None:
+    """Make sure that all results can be written, before anything is computed.
+
+    Args:
+        args: parsed.
+
+    Raises:
+        UserError: a place cannot be written.
+    """
+    if getattr(args, "output", None) is not None:
+        require_writable(args.output, folder=args.command not in WRITE_ONE_FILE)
+    for option, folder in MORE_PLACES.items():
+        if getattr(args, option, None) is not None:
+            require_writable(getattr(args, option), folder)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
@@ -118,8 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     share_cores()
     show_notes()
     try:
-        if getattr(args, "output", None) is not None:
-            require_writable(args.output, folder=args.command not in WRITE_ONE_FILE)
+        require_places(args)
         return args.run(args)
     except UserError as error:
         if args.debug:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from unia_med.build import build_dataset, resolve_device
 from unia_med.data.splits import split_cases
 from unia_med.errors import UserError
-from unia_med.files import write_text
+from unia_med.files import require_writable, write_text
 from unia_med.report.cases import Measure, choose_patients, examine, frames_of
 from unia_med.report.measured import Stated, measured, nothing_stated
 from unia_med.report.page import ReportContents, render
@@ -89,8 +89,7 @@ def make_report(
 def _check(path: Path, patients: int) -> None:
     if path.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"the suffix is {path.suffix!r}", where=path, remedy="Use .html")
-    if path.is_dir():
-        raise UserError("is a folder", where=path, remedy="Name a file")
+    require_writable(path, folder=False)
     if patients < 0:
         raise UserError(f"{patients} patients", where="--cases", remedy="Give 0 or more")
 

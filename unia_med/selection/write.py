@@ -15,7 +15,7 @@ from unia_med.config.load import dump_config, parse_config, plain
 from unia_med.config.schema import RunConfig
 from unia_med.data.io.nifti import write_like
 from unia_med.errors import UserError
-from unia_med.files import write_json, write_text
+from unia_med.files import require_writable, write_json, write_text
 from unia_med.labels import IGNORE
 from unia_med.names import spreadsheet_text
 from unia_med.selection.annotate import Choice, Pool
@@ -51,8 +51,9 @@ def require_new(folder: Path) -> None:
         folder: where a choice is to be written.
 
     Raises:
-        UserError: it is not empty.
+        UserError: it is not empty, or cannot be written.
     """
+    require_writable(folder, folder=True)
     if folder.is_dir() and any(folder.iterdir()):
         what = "is not empty, and label volumes that were corrected there would be overwritten"
         raise UserError(what, where=folder, remedy="Name another folder with --output")

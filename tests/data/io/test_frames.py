@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import gzip
 import tracemalloc
+import weakref
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from unia_med.data.io.frames import FrameWriter, NiftiFrames, iterate_frames, open_volume
+from unia_med.data.io.frames import FrameWriter, NiftiFrames, WholeFile, iterate_frames, open_volume
+from unia_med.data.io.itk import write_labels
 from unia_med.data.io.nifti import write_like
 from unia_med.data.io.read import read_volume
 from unia_med.data.io.volume import Volume
@@ -138,6 +140,32 @@ def test_a_3d_file_is_one_frame_that_is_read_when_it_is_asked_for(tmp_path: Path
     write_like(array.astype(np.uint8), read_volume(tmp_path / "a.nii.gz"), tmp_path / "c.nii.gz")
     one, other = (gzip.decompress((tmp_path / name).read_bytes()) for name in ("b.nii.gz", "c.nii.gz"))
     assert one == other
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".mgz"])
+def test_a_3d_file_of_another_format_is_read_when_it_is_asked_for_and_not_kept(tmp_path: Path, suffix: str) -> None:
+    array = np.random.default_rng(0).integers(0, 900, (5, 6, 4)).astype(np.int16)
+    affine = np.diag([-1.5, -2.0, 3.0, 1.0])
+    path = tmp_path / f"x{suffix}"
+    if suffix == ".mgz":
+        nib.save(nib.MGHImage(array, affine), path)
+    else:
+        write_labels((array % 200).astype(np.uint8), affine, path)
+    source = open_volume(path)
+    whole = read_volume(path)
+    assert isinstance(source, WholeFile) and source.shape == (5, 6, 4) and source.frames == 1
+    frame = source.frame(0)
+    np.testing.assert_array_equal(frame.array, whole.array)
+    np.testing.assert_allclose(source.affine, whole.affine)
+    voxels = weakref.ref(frame.array)
+    del frame
+    assert voxels() is None
+    for like in (source, whole):
+        with FrameWriter(like, np.uint8, tmp_path / f"{type(like).__name__}.nii.gz") as writer:
+            writer.write(np.ones(like.shape, np.uint8))
+    heads = [nib.load(tmp_path / f"{name}.nii.gz").header for name in ("WholeFile", "Volume")]
+    for key in ("dim", "pixdim", "xyzt_units", "srow_x", "srow_y", "srow_z", "qform_code", "sform_code"):
+        np.testing.assert_array_equal(heads[0][key], heads[1][key])
 
 
 @pytest.mark.parametrize("stored", [(4, 5), (4, 5, 1, 1), (4, 5, 2, 1, 1)])

@@ -6,7 +6,7 @@ import gzip
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -18,9 +18,9 @@ from unia_med.data.io.geometry import check_geometry
 from unia_med.data.io.nifti import check_finite, has_time_step, result_header, stored_shape, stored_voxels
 from unia_med.data.io.nifti_file import NiftiFile, in_header_units, open_nifti
 from unia_med.data.io.nifti_names import add_names
-from unia_med.data.io.read import read_volume
-from unia_med.data.io.suffixes import NIFTI_SUFFIXES, volume_suffix
-from unia_med.data.io.volume import Volume
+from unia_med.data.io.read import read_header, read_volume
+from unia_med.data.io.suffixes import ITK_SUFFIXES, MGH_SUFFIXES, NIFTI_SUFFIXES, volume_suffix
+from unia_med.data.io.volume import Volume, VolumeInfo
 from unia_med.files import replacing
 from unia_med.stopwatch import part
 
@@ -110,10 +110,48 @@ class NiftiFrames:
         return Volume(array, self.affine, None, self.path)
 
 
+@dataclass(frozen=True)
+class WholeFile:
+    """A 3D file of a format that is decoded whole: when its frame is asked for, and nothing is kept of it.
+
+    Attributes:
+        info: what its header says.
+    """
+
+    info: VolumeInfo
+    frames = 1
+    header = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(X, Y, Z)."""
+        return self.info.shape
+
+    @property
+    def affine(self) -> np.ndarray:
+        """4x4 matrix from voxel indices to RAS millimetres."""
+        return self.info.affine
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.info.path
+
+    def frame(self, index: int) -> Volume:
+        """Return the volume; the same numbers as in `read_volume`.
+
+        Args:
+            index: 0.
+        """
+        if index:
+            raise IndexError(f"frame {index} of a volume with 1")
+        return replace(read_volume(self.path), header=None)
+
+
 def open_volume(path: Path | str) -> FrameSource:
     """Return a volume file ready to be read frame by frame, its geometry checked.
 
-    Formats that can only be read whole come as a `Volume`.
+    A cine of a format that can only be read whole comes as a `Volume`.
 
     Args:
         path: NIfTI, NRRD or MetaImage file.
@@ -122,6 +160,10 @@ def open_volume(path: Path | str) -> FrameSource:
         UserError: as `read_volume`.
     """
     path = Path(path)
+    if path.is_file() and volume_suffix(path) in (*ITK_SUFFIXES, *MGH_SUFFIXES):
+        info = read_header(path)
+        if len(info.shape) == 3 and info.shape[2] > 1:  # a slice may be of a 2D file, which its results remember
+            return WholeFile(info)
     if path.is_dir() or not path.exists() or volume_suffix(path) not in NIFTI_SUFFIXES:
         volume = read_volume(path)
         note_time_step(volume.shape, volume.header, path)
