@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "progress": set(),
     "stopwatch": set(),
     "files": set(),
-    "run_files": set(),
+    "run_files": {"files"},
     "registry": set(),
     "distributed": set(),
     "config": {"registry", "files"},

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -80,3 +81,20 @@ def with_layout(module: ModuleType, layout: torch.memory_format) -> ModuleType:
     """
     module.to(memory_format=layout)  # type: ignore[call-overload]  # an argument that torch's overloads leave out
     return module
+
+
+@contextmanager
+def evaluating(module: torch.nn.Module) -> Iterator[None]:
+    """Put a module into eval mode without gradients, and afterwards back into the mode it was in.
+
+    Args:
+        module: a method or a network.
+    """
+    was_training = module.training
+    module.eval()
+    try:
+        # Not inference_mode: what a method caches during a call must stay usable in training.
+        with torch.no_grad():
+            yield
+    finally:
+        module.train(was_training)

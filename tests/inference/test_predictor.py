@@ -226,6 +226,9 @@ def test_details_agree_with_the_plain_prediction(shear: float) -> None:
     np.testing.assert_array_equal(detail.entropy, plain.uncertainty)
     assert detail.probabilities.shape == (4, 30, 26, 6)
     np.testing.assert_allclose(detail.probabilities.sum(0), 1, atol=1e-5)
+    plain_labels = Predictor(Identity(), config(spacing=1.2), postprocess=False).predict_volume(volume).labels
+    np.testing.assert_array_equal(detail.raw, plain_labels)
+    assert (detail.raw != detail.labels).any()
 
 
 def test_samples_are_asked_for_and_refused_where_there_are_none() -> None:

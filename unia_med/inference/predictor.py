@@ -31,7 +31,7 @@ from unia_med.inference.walker import decide_unsure
 from unia_med.localise.dense_crf import CrfSettings, dense_crf
 from unia_med.methods.base import Batch, Method, Prediction
 from unia_med.stopwatch import part
-from unia_med.tensors import with_layout
+from unia_med.tensors import evaluating, with_layout
 
 LOG = logging.getLogger(__name__)
 
@@ -194,7 +194,7 @@ class Predictor:
         raw = sliced(self._refined(probabilities, self._edges(prepared.frame)))
         doubt = torch.cat([slab.doubt[:, 1].cpu() for slab in slabs])
         entropy = normalised_entropy(probabilities).float()
-        arrays = (self._cleaned(raw), sliced(entropy), sliced(doubt.float()), raw)
+        arrays = (self._cleaned(raw.copy()), sliced(entropy), sliced(doubt.float()), raw)
         cleaned, spread, own, raw = (self._turned_back(array, stored) for array in arrays)
         return DetailedSegmentation(cleaned, self._classes_first(probabilities, stored), spread, own, raw)
 
@@ -231,7 +231,7 @@ class Predictor:
         """
         prepared = self._prepared(stored)
         parts: dict[str, list[Tensor]] = {}
-        with _evaluating(self.method):
+        with evaluating(self.method):
             for start in range(0, len(tags), self.batch_slices):
                 part = slice(start, start + self.batch_slices)
                 weak = None if labels is None else torch.from_numpy(labels[part]).long()
@@ -337,7 +337,7 @@ class Predictor:
     @part("network")
     def _predict_maps(self, slices: Tensor, network: bool) -> tuple[Tensor, Tensor]:
         """Probabilities (Z, K, H, W), and (Z, 2, H, W) 1 - U and U, or (Z, 0, H, W) where U is not asked for."""
-        with _evaluating(self.method):
+        with evaluating(self.method):
             maps = torch.cat([self._predict_batch(batch, network) for batch in slices.split(self.batch_slices)])
         classes = maps.shape[1] - (2 if network else 0)
         probabilities = maps[:, :classes]
@@ -390,16 +390,3 @@ class Predictor:
 def _described(grid: GridConfig) -> str:
     pixel = f" of {grid.spacing_mm:g} mm" if grid.spacing_mm else ""
     return f"slices of {grid.size[0]} x {grid.size[1]} pixels{pixel}"
-
-
-@contextmanager
-def _evaluating(method: Method) -> Iterator[None]:
-    """Eval mode without gradients, and afterwards the mode the method was in."""
-    was_training = method.training
-    method.eval()
-    try:
-        # Not inference_mode: what a method caches during a call must stay usable in training.
-        with torch.no_grad():
-            yield
-    finally:
-        method.train(was_training)
