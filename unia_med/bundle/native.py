@@ -17,7 +17,7 @@ from unia_med.data.grid.transforms import to_slices
 from unia_med.data.io.orientation import orient, orient_array, orient_back
 from unia_med.data.io.volume import Volume
 from unia_med.inference.native import sliced
-from unia_med.inference.postprocess import postprocess
+from unia_med.inference.postprocess import clean
 from unia_med.inference.reassemble import plane_map
 from unia_med.inference.uncertainty import normalised_entropy
 
@@ -158,7 +158,8 @@ class CleanLabelsd(MapTransform):
         return item
 
     def _cleaned(self, labels: np.ndarray, affine: np.ndarray) -> np.ndarray:
-        turned = postprocess(orient_array(labels, affine, self.slice_axis), **self.steps)
+        turned = orient_array(labels, affine, self.slice_axis)  # no copy, unless it is turned
+        clean(turned, **self.steps)
         return orient_back(turned, affine, self.slice_axis)
 
 

@@ -8,7 +8,6 @@ as channels: for a network with one image channel these are the frames of a cine
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +58,8 @@ class VolumeReader(ImageReader):
             data: its path, alone or in a sequence.
             kwargs: not used; options of other readers.
         """
-        volume = read_nifti(_one(data))
         # What LoadImaged makes of it: while it still holds the volume, a copy in another order or type takes memory.
-        return replace(volume, array=np.ascontiguousarray(volume.array, np.float32))
+        return read_nifti(_one(data), single=True)
 
     def get_data(self, img: Volume) -> tuple[np.ndarray, dict[str, Any]]:
         """Return voxels and metadata, as MONAI's readers give them.

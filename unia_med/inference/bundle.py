@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -190,12 +190,14 @@ class BundlePredictor:
         """
         from unia_med.inference.predictor import Segmentation
 
-        for frame in frames:
-            found = self._run(frame)
-            labels = np.ascontiguousarray(_first(found["pred"])).astype(np.uint8)
-            doubt = found.get("uncertainty")
-            nothing = np.full(labels.shape, np.nan, np.float32)
-            yield Segmentation(labels, nothing if doubt is None else np.ascontiguousarray(_first(doubt), np.float32))
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "image.nii"
+            for _ in map(partial(_store, path=path), frames):  # no name for a frame, which would keep its voxels
+                found = self._run(path)
+                labels = np.asarray(_first(found.pop("pred"))).astype(np.uint8, copy=False)
+                doubt = found.pop("uncertainty", None)
+                nothing = np.broadcast_to(np.float32(np.nan), labels.shape)
+                yield Segmentation(labels, nothing if doubt is None else np.asarray(_first(doubt), np.float32))
 
     def probabilities(self, frame: Volume) -> np.ndarray:
         """Class probabilities, float32 (K, X, Y, Z) on the volume's own grid.
@@ -212,26 +214,33 @@ class BundlePredictor:
             raise UserError(what, self._folder, "Export it again with this version, or leave it out")
         step.probabilities_key = "probabilities"
         try:
-            found = self._run(frame)["probabilities"]
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "image.nii"
+                _store(frame, path)
+                found = self._run(path)["probabilities"]
         finally:
             step.probabilities_key = None
         array: np.ndarray = found.as_tensor().cpu().numpy()
         return array.astype(np.float32, copy=False)
 
-    def _run(self, frame: Volume) -> Mapping[Hashable, Any]:
+    def _run(self, path: Path) -> dict[Hashable, Any]:
+        """Return what the bundle makes of an image; its file is removed."""
         import torch
 
-        with tempfile.TemporaryDirectory() as folder, torch.no_grad():
-            # NIfTI-2 holds the affine in double precision: the bundle reads exactly what was given.
-            path = Path(folder) / "image.nii"
-            # In the type of the source: nibabel makes single precision of it slice by slice, which needs no copy.
-            array = frame.array if frame.array.dtype.kind in "iuf" else np.asarray(frame.array, np.float32)
-            nib.save(nib.Nifti2Image(array, np.asarray(frame.affine, np.float64), dtype=np.float32), path)
+        with torch.no_grad():
             item = dict(self._preprocess({"image": str(path)}))
             images = item["image"].unsqueeze(0).to(self.device)
             item["pred"] = self._infer(images, self._network)[0]
-            done = self._postprocess(item)
+            done = dict(self._postprocess(item))
+        path.unlink()
         return done
+
+
+def _store(frame: Volume, path: Path) -> None:
+    """Write an image of which a bundle reads exactly what was given: NIfTI-2 holds the affine in double precision."""
+    # In the type of the source: nibabel makes single precision of it slice by slice, which needs no copy.
+    array = frame.array if frame.array.dtype.kind in "iuf" else np.asarray(frame.array, np.float32)
+    nib.save(nib.Nifti2Image(array, np.asarray(frame.affine, np.float64), dtype=np.float32), path)
 
 
 def _parser(folder: Path, device: str) -> Any:

@@ -24,14 +24,15 @@ _SLAB = 1 << 23
 WRITTEN_TYPES = (np.dtype(np.uint8), np.dtype(np.float32))
 
 
-def read_nifti(path: Path) -> Volume:
+def read_nifti(path: Path, single: bool = False) -> Volume:
     """Return a volume in stored axis order; geometry and voxels are not yet checked.
 
     Args:
         path: `.nii`, `.nii.gz`, or a file of a pair.
+        single: as float32 whatever is stored, the last axis the fastest in memory, as torch has it.
     """
     file = open_nifti(path, keep_open=True)
-    return Volume(stored_voxels(file.voxels, path), file.affine, file.header, path)
+    return Volume(stored_voxels(file.voxels, path, single=single), file.affine, file.header, path)
 
 
 def read_nifti_header(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
@@ -97,18 +98,19 @@ def stored_shape(shape: tuple[int, ...], header: Any) -> tuple[int, ...]:
     return stored if trimmed((*stored, 1, 1)[: max(3, len(stored))]) == tuple(shape) else tuple(shape)
 
 
-def stored_voxels(stored: Any, path: Path, part: Any = ...) -> np.ndarray:
+def stored_voxels(stored: Any, path: Path, part: Any = ..., single: bool = False) -> np.ndarray:
     """Return the voxels: integers as stored, anything scaled or floating as float32.
 
     Args:
         stored: What nibabel has of the voxels in the file.
         path: The file, for messages.
         part: Index of the voxels that are wanted.
+        single: As in `read_nifti`; of all voxels.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # a value past float32 becomes inf and is reported below
-            return _in_slabs(stored) if part is ... else _decoded(stored, part)
+            return _in_slabs(stored, single) if part is ... else _decoded(stored, part)
     except (*READ_ERRORS, MemoryError) as error:
         raise UserError(f"the voxels cannot be read ({first_line(error)})", where=path, remedy=COPY_AGAIN) from error
 
@@ -118,18 +120,18 @@ def _decoded(stored: Any, part: Any) -> np.ndarray:
     return array.astype(np.float32) if array.dtype.kind == "f" else np.array(array)
 
 
-def _in_slabs(stored: Any) -> np.ndarray:
+def _in_slabs(stored: Any, single: bool) -> np.ndarray:
     """Return all voxels; of a large file decoded slab by slab, since scaling is done in double precision."""
     shape = tuple(stored.shape)
     thickness = max(1, _SLAB // max(1, math.prod(shape[:-1])))
     if len(shape) < 2 or shape[-1] <= thickness:
-        return _decoded(stored, ...)
+        return np.ascontiguousarray(_decoded(stored, ...), np.float32) if single else _decoded(stored, ...)
     whole: np.ndarray | None = None
     for start in range(0, shape[-1], thickness):
         part = (..., slice(start, start + thickness))
         slab = _decoded(stored, part)
         if whole is None:
-            whole = np.empty(shape, slab.dtype, order="F")
+            whole = np.empty(shape, np.float32) if single else np.empty(shape, slab.dtype, order="F")
         whole[part] = slab
     return cast(np.ndarray, whole)
 
