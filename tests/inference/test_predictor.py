@@ -230,8 +230,8 @@ def test_details_agree_with_the_plain_prediction(shear: float) -> None:
 
 
 def test_labels_before_post_processing_are_kept() -> None:
-    array = labels_as_image((30, 26, 6)).array.copy()
-    array[:3, :3, :2] = array.max()  # a stray piece
+    array = np.full((30, 26, 6), 100, np.int16)
+    array[10:20, 10:20], array[:3, :3, :2] = 400, 400  # a structure, and a stray piece
     volume = Volume(array, np.diag([1.5, 1.5, 8.0, 1.0]))
     cleaned = config(postprocess={"largest_component": True})
     detail = Predictor(Identity(), cleaned).predict_in_detail(volume)
