@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -118,6 +119,16 @@ def test_a_named_4d_file_is_predicted(run: Path, tmp_path: Path) -> None:
     save_image(tmp_path / "p_4d.nii.gz", (20, 11, 2, 2))
     assert predict(run, tmp_path / "p_4d.nii.gz", tmp_path / "out") == 0
     assert nib.load(tmp_path / "out" / "p_4d_seg.nii.gz").shape == (20, 11, 2, 2)
+
+
+def test_debug_says_where_the_time_went(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_image(tmp_path / "p_4d.nii.gz", (20, 11, 2, 2))
+    assert predict(run, tmp_path / "p_4d.nii.gz", tmp_path / "plain") == 0
+    assert "CPU seconds" not in capsys.readouterr().err
+    assert predict(run, tmp_path / "p_4d.nii.gz", tmp_path / "out", "--debug") == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "CPU seconds" in line]
+    parts = dict(re.findall(r"(\w+) (\d+\.\d\d) \(", line))
+    assert parts.keys() == {"load", "read", "prepare", "network", "back", "clean", "write", "other"}
 
 
 def test_results_inside_the_input_folder_are_not_read_again(run: Path, tmp_path: Path) -> None:

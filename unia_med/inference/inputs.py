@@ -133,9 +133,11 @@ def result_suffix(path: Path | None) -> str:
 
 
 def _images(folder: Path, output: Path | None, pictures: bool, left: LeftOut) -> list[Path]:
-    files = []
+    files, results = [], None if output is None else output.resolve()
+    if results is not None and folder.resolve().is_relative_to(results):
+        results = None  # where images are read from the output folder, names alone distinguish them
     for file in find_volumes(folder, left, readable_suffix if pictures else volume_suffix):
-        if output is not None and _lies_in(file, output, folder):
+        if results is not None and file.resolve().is_relative_to(results):
             left.add(file, _IN_OUTPUT)
         else:
             files.append(file)
@@ -166,12 +168,6 @@ def _foreign(path: Path, pictures: bool) -> UserError:
         return UserError("this is an archive", where=path, remedy="Unpack it, and give the folder")
     what = "this is no image by its suffix" if pictures else "this is no volume by its suffix"
     return UserError(what, where=path, remedy=f"Convert it to {_PICTURES if pictures else _VOLUMES}")
-
-
-def _lies_in(path: Path, output: Path, start: Path) -> bool:
-    """Whether a file lies in the output folder; when that is where images are read, names alone distinguish them."""
-    output = output.resolve()
-    return not start.resolve().is_relative_to(output) and path.resolve().is_relative_to(output)
 
 
 def _what_instead(left: LeftOut, pictures: bool) -> str:

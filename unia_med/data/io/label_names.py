@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Set
 from pathlib import Path, PurePath
 
 from unia_med.data.io.suffixes import is_segmentation, label_stem
@@ -62,13 +62,21 @@ def is_label_name(stem: str, others: Collection[str] = ()) -> bool:
         >>> [is_label_name(name, ["p1"]) for name in ("p1_stroke", "p1_mask_liver", "p2_mask_liver")]
         [True, True, False]
     """
+    return _speaks_of_labels(stem, _with_and_without_channel(others))
+
+
+def _with_and_without_channel(names: Iterable[str]) -> set[str]:
+    return {name for other in names for name in (other, _CHANNEL.sub("", other))}
+
+
+def _speaks_of_labels(stem: str, known: Set[str]) -> bool:
+    """`is_label_name`, with what other files are called; looked up, since a folder may hold ten thousand."""
     found = [(match.start(), match[0].casefold().rstrip("0123456789") or match[0]) for match in _TOKEN.finditer(stem)]
     if not found:
         return False
     numbered = len(found) > 1 and found[-1][1].isdigit()
     if found[-1][1] in _SURE or (numbered and found[-2][1] in _SURE) or (found[0][1] in _SURE and len(found) == 2):
         return True
-    known = {name for other in others for name in (other, _CHANNEL.sub("", other))} - {stem}
     return any(
         word in LABEL_WORDS | _RESULTS and stem[:start].rstrip("_-. +") in known for start, word in found if start
     )
@@ -89,9 +97,9 @@ def split_labels(paths: Iterable[Path], root: Path) -> tuple[list[Path], list[Pa
     images: list[Path] = []
     labels: list[Path] = []
     for files in by_folder.values():
-        others = {label_stem(path) for path in files}
+        known = _with_and_without_channel(label_stem(path) for path in files)
         for path in files:
-            named = is_segmentation(path) or is_label_name(label_stem(path), others)
+            named = is_segmentation(path) or _speaks_of_labels(label_stem(path), known)
             (labels if named else images).append(path)
     outside = [path for path in images if not _in_label_folder(path, root)]
     inside = [path for path in images if outside and _in_label_folder(path, root)]
