@@ -71,6 +71,7 @@ class SliceDataset(Dataset[Sample]):
         if not cases:
             raise UserError("no case to take slices from", where="data", remedy="Check data.root and data.split")
         self._files = list(cases)
+        self._positions = {files.name: position for position, files in enumerate(self._files)}
         self._store = _store(self._files, grid, cache, cache_dir, workers, channels)
         counts = [self._store.count(position) for position in range(len(self._files))]
         _check_tags(self._files, counts, tags)
@@ -135,7 +136,7 @@ class SliceDataset(Dataset[Sample]):
 
     def rows(self, case: str) -> slice:
         """Return where the slices of a case lie among all slices."""
-        position = [files.name for files in self._files].index(case)
+        position = self._positions[case]
         return slice(int(self._starts[position]), int(self._starts[position + 1]))
 
     def volumes(self) -> Iterator[tuple[CaseFiles, Tensor]]:
