@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -108,6 +110,22 @@ class Looping(Small):
         for _ in range(int(images.sum().item())):
             images = images + 1
         return super().predict(images)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="signal stacks are looked at in Linux's form")
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_no_signal_stack_is_left_behind(runtime: str) -> None:
+    """A stack that is freed while the thread still points to it ends the process with the next signal."""
+
+    def stack() -> bytes:
+        found = ctypes.create_string_buffer(64)  # more than `stack_t` takes
+        assert ctypes.CDLL(None).sigaltstack(None, found) == 0
+        return found.raw
+
+    before = stack()
+    converted = runtimes.ConvertedMethod(Small().eval(), runtime)
+    converted.predict(torch.rand(1, 1, 16, 16))
+    assert stack() == before
 
 
 def test_what_cannot_be_done_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

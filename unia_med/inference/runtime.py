@@ -6,7 +6,10 @@ slices is free. Height and width are not: networks that pad or resize fix them w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ctypes
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
@@ -140,13 +143,38 @@ def _openvino(model: bytes) -> _Compute:
     core = openvino.Core()
     # Without the hint, CPUs with bfloat16 compute in it.
     hints = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-    compiled = core.compile_model(core.read_model(model), "CPU", hints)
+    with _same_signal_stack():
+        compiled = core.compile_model(core.read_model(model), "CPU", hints)
 
     def compute(images: np.ndarray) -> list[np.ndarray]:
         found = compiled({"image": images})
         return [np.array(found[place]) for place in range(len(compiled.outputs))]  # its memory is used again
 
     return compute
+
+
+class _SignalStack(ctypes.Structure):
+    """`stack_t` of Linux."""
+
+    _fields_ = (("pointer", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@contextmanager
+def _same_signal_stack() -> Iterator[None]:
+    """Leave the thread's alternate signal stack as it was.
+
+    OpenVINO (2026.4) sets one for each compiled model and frees it with the model, while the thread still points to it:
+    the next signal that Python handles, such as that of a child process that ended, then ends the process.
+    """
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    library, before = ctypes.CDLL(None), _SignalStack()
+    library.sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        library.sigaltstack(ctypes.byref(before), None)
 
 
 _COMPILERS: dict[str, Callable[[bytes], _Compute]] = {"onnx": _onnx, "openvino": _openvino}
