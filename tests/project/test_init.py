@@ -225,6 +225,11 @@ def test_derivatives_of_bids_belong_to_their_subject_and_session(tmp_path: Path)
     found = {image.name[:12]: label.name[:12] for image, label in plan.weak[1].items()}
     assert found == {name: name for name in ("sub-01_ses-a", "sub-01_ses-b", "sub-02_ses-a")}
     assert images_to_predict(plan) == str(tmp_path)
+    for path in list(tmp_path.rglob("*_dseg.nii.gz")):
+        save(path.with_name(path.name.replace("dseg", "label-lesion_mask")), (organ(1)[1] == 2).astype(np.uint8))
+        path.unlink()
+    (tmp_path / "derivatives/manual/dseg.tsv").unlink()
+    assert make_plan(tmp_path).classes == {1: "lesion"}
 
 
 def test_a_table_as_a_german_spreadsheet_writes_it(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -174,7 +174,7 @@ def _label_sets(
         open_to_question = any(path.parent.name == MERGED and (found.labels[path].array == IGNORE).any()
                                for path in role.values())  # fmt: skip
         ignored = nnunet.ignored if nnunet else IGNORE if open_to_question else None
-        meaning = understand(files, root, names, ignored, dense=nnunet is not None)
+        meaning = understand(files, root, names or _bids_name(role.values()), ignored, dense=nnunet is not None)
         if meaning.validates and nnunet is None and are_cut_off(files):
             for image, path in role.items():
                 role[image] = (
@@ -187,6 +187,13 @@ def _label_sets(
                          "data.volumes.labels")  # fmt: skip
         sets.append((meaning, role))
     return sorted(sets, key=lambda entry: -len(entry[1]))
+
+
+def _bids_name(labels: Iterable[Path]) -> dict[int, str]:
+    """Return the name of the class 1 of masks that BIDS calls label-NAME; none where they do not agree."""
+    found = {match[1] if (match := re.search(r"_label-([A-Za-z0-9]+)", path.name)) else "" for path in labels}
+    name = found.pop() if len(found) == 1 else ""
+    return {1: name} if name else {}
 
 
 def _one_each(
