@@ -36,6 +36,17 @@ def picture(array: np.ndarray, path: Path) -> Path:
     return path
 
 
+def test_labels_broken_by_rounding_are_scored_as_whole_numbers(tmp_path: Path) -> None:
+    truth = block(slice(2, 8), 3)
+    volume(truth, tmp_path / "t" / "a_gt.nii.gz")
+    for broken in (truth * np.float32(0.99999994), (truth + 1e-5).astype(np.float64)):
+        volume(broken, tmp_path / "p" / "a_seg.nii.gz")
+        assert evaluate(tmp_path / "p", tmp_path / "t")["mean"]["dice"]["class 3"] == 1.0
+    volume(truth + np.float32(0.3), tmp_path / "p" / "a_seg.nii.gz")
+    with pytest.raises(UserError, match="whole numbers"):
+        evaluate(tmp_path / "p", tmp_path / "t")
+
+
 @pytest.fixture
 def pair(tmp_path: Path) -> tuple[Path, Path]:
     """Two organs with the values 1 and 2; the second is predicted half."""

@@ -152,7 +152,7 @@ def measure_case(
         numbers, step = tuple(case.files), None
         frames = _frame_files(case.files.values())
     else:
-        volume = _read_mask(first)
+        volume = read_mask(first)
         step = time_step_s(volume.header) if "T" in volume.axes else None
         numbers = tuple(range(1, volume.frames + 1)) if volume.array.ndim == 4 else tuple(case.files)
         frames = (volume.frame(index) for index in range(volume.frames))
@@ -208,14 +208,19 @@ def _ending_in(files: Sequence[Path], ending: str) -> list[Path]:
     return [path for path in files if volume_stem(path).endswith(ending)]
 
 
-def _read_mask(path: Path) -> Volume:
+def read_mask(path: Path) -> Volume:
+    """Return a mask, 3D or 4D, whose labels are whole numbers also where rounding in the file changed them.
+
+    Args:
+        path: the file.
+    """
     volume = read_volume(path)
     return replace(volume, array=whole_numbers(volume.array))
 
 
 def _frame_files(paths: Iterable[Path]) -> Iterator[Volume]:
     for path in paths:
-        volume = _read_mask(path)
+        volume = read_mask(path)
         if volume.array.ndim != 3:
             raise UserError("a 4D mask among frames", path, "Keep the frames, or the 4D file under another name")
         yield volume

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unia_med.cardiac.cases import MaskCase, MeasuredCase
+from unia_med.cardiac.cases import MaskCase, MeasuredCase, read_mask
 from unia_med.cardiac.indices import VentricleIndices
 from unia_med.cardiac.segments import NAMES
 from unia_med.cardiac.terms import CODES, SEGMENT_CODES
@@ -15,7 +15,6 @@ from unia_med.data.io.dicom.label_objects import read_dicom_labels
 from unia_med.data.io.dicom.measurement_report import Coded, Group, Quantity, write_measurement_report
 from unia_med.data.io.dicom.seg import SegWriter
 from unia_med.data.io.dicom.series import DicomSeries
-from unia_med.data.io.read import read_volume
 from unia_med.data.io.regrid import nearest_on_grid
 from unia_med.data.io.suffixes import volume_stem
 from unia_med.errors import UserError
@@ -102,7 +101,7 @@ def _written(
     classes = sorted(values, key=lambda name: values[name])
     if [values[name] for name in classes] != list(range(1, len(classes) + 1)):
         raise UserError("labels that are not 1, 2, 3, ... make no SEG", where=next(iter(case.files.values())))
-    mask = read_volume(next(iter(case.files.values())))
+    mask = read_mask(next(iter(case.files.values())))
     if (*mask.array.shape[:3], mask.frames) != (*series.shape[:3], series.frames):
         raise UserError(f"masks of shape {mask.array.shape} for images of shape {series.shape}", where=series.path)
     with SegWriter(series, classes) as writer:
@@ -116,7 +115,7 @@ def _written(
 
 def _check_same(case: MaskCase, file: Path, number: int, values: Mapping[str, int]) -> None:
     """Refuse a SEG whose voxels are not those that were measured."""
-    mask = read_volume(case.files.get(number, next(iter(case.files.values()))))
+    mask = read_mask(case.files.get(number, next(iter(case.files.values()))))
     frame = mask.frame(number - 1) if mask.array.ndim == 4 else mask
     stored = read_dicom_labels(file, None)
     labels = nearest_on_grid(stored.array, stored.affine, frame.array.shape, frame.affine)

@@ -13,7 +13,7 @@ from unia_med.data.io.geometry import spacing_of
 from unia_med.data.io.image import read_mask
 from unia_med.data.io.nifti_names import names_in
 from unia_med.data.io.read import read_volume
-from unia_med.data.io.read_labels import read_label_file
+from unia_med.data.io.read_labels import read_label_file, whole_numbers
 from unia_med.data.io.suffixes import LABEL_SUFFIXES, is_image, is_segmentation, label_stem, label_suffix
 from unia_med.data.io.tables import composed
 from unia_med.data.io.volume import VolumeInfo
@@ -174,7 +174,7 @@ def read_labels(path: Path, image: VolumeInfo | None = None) -> Labels:
         file = read_label_file(path, image)
         return Labels(file.array, np.asarray(file.affine, np.float64), path, file.names)
     volume = read_volume(path)
-    return Labels(volume.array, np.asarray(volume.affine, np.float64), path, names_in(path))
+    return Labels(whole_numbers(volume.array), np.asarray(volume.affine, np.float64), path, names_in(path))
 
 
 def has_names(path: Path) -> bool:
