@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from unia_med.data.io.dicom.kind import Geometry, StackKind, expected_stack
+from unia_med.data.io.dicom.label_objects import read_dicom_labels
 from unia_med.data.io.dicom.seg import SegWriter
 from unia_med.data.io.dicom.series import DicomSeries, find_named, find_series, find_studies
 from unia_med.errors import UserError
@@ -131,6 +132,12 @@ def test_breath_holds_taken_again_elsewhere(dicom_files: ModuleType, tmp_path: P
         "2 slices were taken again; the last of each counts",
         "series 40 lie between the slices of the stack and are left out",
     )
+    for wanted in ("20-27", "22-25"):  # also those that the choice had left out
+        assert len(taken(find_series(tmp_path, wanted, KIND))) == (8 if wanted == "20-27" else 4)
+    labels = np.random.default_rng(0).integers(0, 2, CINE.shape[:3]).astype(np.uint8)
+    with SegWriter(series, ["LV"]) as writer:
+        writer.write(0, labels, tmp_path / "seg.dcm")
+    np.testing.assert_array_equal(read_dicom_labels(tmp_path / "seg.dcm", None).array, labels)  # though a little uneven
 
 
 def test_directions_and_echo_times_that_differ_a_little(dicom_files: ModuleType, tmp_path: Path) -> None:

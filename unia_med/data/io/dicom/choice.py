@@ -8,19 +8,23 @@ from pathlib import Path
 
 from unia_med.data.io.dicom.candidate import Candidate
 from unia_med.data.io.dicom.join import candidates
+from unia_med.data.io.dicom.stack import Instance
 from unia_med.errors import UserError
 
 _RANGE = re.compile(r"(\d+)(?:\s*-\s*(\d+))?")
 _LONGEST_RANGE = 10_000
 
 
-def choose(found: Sequence[Candidate], wanted: str | None, where: Path) -> Candidate:
+def choose(
+    found: Sequence[Candidate], wanted: str | None, where: Path, instances: Sequence[Instance] = ()
+) -> Candidate:
     """Return the series to read.
 
     Args:
         found: at least one.
         wanted: series number or UID, or numbers such as "40-51,60"; None when there should be one only.
         where: for messages.
+        instances: of the folder, those too that no candidate took, such as a breath-hold that was taken again later.
 
     Raises:
         UserError: there are several, or none fits; the message lists them.
@@ -28,7 +32,7 @@ def choose(found: Sequence[Candidate], wanted: str | None, where: Path) -> Candi
     if wanted is None:
         fitting = list(found)
     else:
-        fitting = [c for c in found if wanted in c.uids] or _numbered(found, wanted, where)
+        fitting = [c for c in found if wanted in c.uids] or _numbered(found, wanted, where, instances)
     if len(fitting) == 1:
         return fitting[0]
     named = choices(found)
@@ -50,19 +54,21 @@ def choices(found: Sequence[Candidate]) -> str:
     return f"{'UID' if with_uid else 'NUMBER'}:{listing}"
 
 
-def _numbered(found: Sequence[Candidate], wanted: str, where: Path) -> list[Candidate]:
+def _numbered(found: Sequence[Candidate], wanted: str, where: Path, instances: Sequence[Instance]) -> list[Candidate]:
     """Return the candidates of a series number, or the one that several numbers make together."""
     numbers = _series_numbers(wanted)
     if numbers is None:
         return []
-    if len(numbers) == 1:
-        return [candidate for candidate in found if numbers & set(candidate.numbers)]
-    instances = [item for candidate in found for item in candidate.instances if item.series_number in numbers]
-    missing = sorted(numbers - {item.series_number for item in instances})
-    if missing and "-" not in wanted:
+    whole = [candidate for candidate in found if numbers & set(candidate.numbers)] if len(numbers) == 1 else []
+    if whole:
+        return whole
+    everything = instances or [item for candidate in found for item in candidate.instances]
+    named = [item for item in everything if item.series_number in numbers]
+    missing = sorted(numbers - {item.series_number for item in named})
+    if missing and "-" not in wanted and len(numbers) > 1:
         raise UserError(f"no series {', '.join(map(str, missing))}", where, "Correct --series")
-    parts = candidates(instances)
-    return parts if len(parts) < 2 else [Candidate(tuple(instances))]
+    parts = candidates(named)
+    return parts if len(parts) < 2 or len(numbers) == 1 else [Candidate(tuple(named))]
 
 
 def _series_numbers(text: str) -> set[int] | None:

@@ -279,7 +279,7 @@ class _Search(NamedTuple):
         """Return the series that is wanted, or the only one, or the one that fits."""
         found = candidates(instances)
         if self.kind is None or wanted is not None:
-            taken = self._parts(choose(found, wanted, self.folder))[0]
+            taken = self._parts(choose(found, wanted, self.folder, instances))[0]
             return self._series(taken, len(found), name, self._doubt(taken))
         found = [part for candidate in found for part in self._parts(candidate)]
         if len(found) == 1:
