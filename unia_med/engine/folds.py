@@ -163,7 +163,7 @@ def _conclude(
         _LOG.info("cross-validated mean Dice of %d cases: %s", len(left_out), _line(scores["mean"]["dice"]))
     else:
         _LOG.info("no fold has validation masks: nothing is scored, and post-processing stays as the config says")
-    labelled = {name for k in range(len(configs)) for name in read_names(files.fold(k).labelled)}
+    labelled = {name for k in range(len(configs)) for name in read_names(RunFiles(files.fold(k)).labelled)}
     write_json(files.labelled, sorted(labelled))
     write_json(files.folds, record)
     dump_config(config, files.config)  # the last one: it makes the folder a run

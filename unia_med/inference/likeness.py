@@ -302,7 +302,7 @@ def _between(low: float, high: float) -> str:
 def _check(known: Likeness) -> None:
     """Raise an error where a field holds something else than it should."""
     single = [[number] for number in (known.limit, known.doubt, known.review) if number is not None]
-    spans = [known.spacing_mm, known.extent_mm, *known.volumes_ml.values()]
+    spans: list[Sequence] = [known.spacing_mm, known.extent_mm, *known.volumes_ml.values()]
     numbers = [*known.vectors, *known.spacing_mm, *known.extent_mm, *known.volumes_ml.values(), *single]
     arrays = [array for array in map(np.asarray, numbers) if array.size]
     if any(array.dtype.kind not in "if" or array.ndim != 1 or not np.isfinite(array).all() for array in arrays):
