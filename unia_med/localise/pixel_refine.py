@@ -24,7 +24,7 @@ BANDWIDTH = 0.3  # of a standard deviation, for intensities and for lengths
 POSITION_WEIGHT = 0.01
 ITERATIONS = 10
 DEVIATION_GUARD = 1e-8
-_TIE = 1e-6  # of a score
+_TIE = 1e-5  # of a score: above what the rounding of `ITERATIONS` sums over the neighbours adds up to, on any processor
 DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
 
 
