@@ -7,8 +7,10 @@ config names, `method: {use: mine.py:MyMethod}`; or a name, `method: {name: cust
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -77,7 +79,14 @@ def with_installed(kind_table: Mapping[str, str], group: str) -> dict[str, str]:
         kind_table: one of the tables of this module.
         group: of entry points, such as `unia_med.methods`.
     """
-    return {point.name: point.value for point in importlib.metadata.entry_points(group=group)} | dict(kind_table)
+    points = _entry_points(tuple(sys.path)).select(group=group)
+    return {point.name: point.value for point in points} | dict(kind_table)
+
+
+@functools.cache
+def _entry_points(path: tuple[str, ...]) -> importlib.metadata.EntryPoints:
+    """Return what the packages on the import path offer; looking into each of them takes tens of milliseconds."""
+    return importlib.metadata.entry_points()
 
 
 def resolve(kind_table: Mapping[str, str], name: str, kind: str = "name") -> Any:

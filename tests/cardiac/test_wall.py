@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import cdist
 
+from unia_med.cardiac import wall
 from unia_med.cardiac.wall import wall_thickness
 
 
@@ -62,3 +64,11 @@ def test_a_wall_at_the_edge_of_the_image_ends_there() -> None:
     edge = np.flatnonzero((cavity | wall).any((1, 2)))[0]
     cut = wall_thickness(cavity[edge:], wall[edge:], (1.0, 1.0))
     assert cut.mean_mm == pytest.approx(wall_thickness(cavity, wall, (1.0, 1.0)).mean_mm, abs=1e-9)
+
+
+@pytest.mark.parametrize("few", [0, 10**6])
+def test_nearest_points_are_those_of_scipy(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wall, "_FEW_PAIRS", few)
+    points, others = np.random.default_rng(0).normal(size=(2, 40, 2))
+    expected = cdist(points, others[:30]).min(1)
+    np.testing.assert_allclose(wall._nearest(points, others[:30]), expected, rtol=1e-12)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 SLOW = ("monai", "timm", "torchvision", "ignite", "skimage", "sympy", "SimpleITK", "scipy.stats", "tensorboard")
+SLOW += ("pydicom", "unia_med.report.masks")
 
 CODE = """
 import sys

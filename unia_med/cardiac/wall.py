@@ -7,13 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
-from scipy.spatial import cKDTree
 
 _SMOOTHING_PX = 0.8
 """Width of the Gaussian that takes the steps of pixels from a border. A straight border stays where it is; one of
 radius R moves inwards by about _SMOOTHING_PX ** 2 / (2 R), a hundredth of a pixel."""
 
 _MARGIN_PX = 4
+
+_FEW_PAIRS = 10**6
+"""Below so many pairs of points all distances are computed; scipy's trees take longer to import."""
 
 _NO_WALL_PX = 0.5
 """Below this distance the cavity touches the outside, as at the outflow tract: there is no wall to measure."""
@@ -66,10 +68,20 @@ def thickness_points(
     inner, outer = (border_points(ndimage.binary_fill_holes(mask[box]), spacing_mm) for mask in (cavity, heart))
     if not (len(inner) and len(outer)):  # a cavity of a pixel or two has no border
         return np.zeros((0, 2)), np.zeros(0)
-    distance, _ = cKDTree(outer).query(inner)
+    distance = _nearest(inner, outer)
     measured = distance > _NO_WALL_PX * min(spacing_mm)
     corner = np.array([side.start for side in box]) * spacing_mm
     return (inner + corner)[measured], distance[measured]
+
+
+def _nearest(points: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the distance (N,) from each point (N, 2) to the nearest of others (M, 2)."""
+    if len(points) * len(others) > _FEW_PAIRS:
+        from scipy.spatial import cKDTree
+
+        return np.asarray(cKDTree(others).query(points)[0])
+    along, across = (np.subtract.outer(points[:, axis], others[:, axis]) for axis in (0, 1))
+    return np.asarray(np.sqrt((along**2 + across**2).min(1)))
 
 
 def border_points(mask: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:

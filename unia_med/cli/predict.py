@@ -216,11 +216,14 @@ def _measure(output: Path, cases: Predictions) -> None:
 def _show(output: Path, cases: Predictions, debug: bool) -> None:
     """Write a page about the DICOM series among the images; a fault of it costs no mask."""
     from unia_med.data.io.dicom.series import DicomSeries
-    from unia_med.report.masks import report_masks
 
     series = {name: image for name, image in cases.images.items() if isinstance(image, DicomSeries)}
+    if not series:
+        return
+    from unia_med.report.masks import report_masks
+
     try:
-        if series and report_masks(output, series, cases.classes, output / "report.html"):
+        if report_masks(output, series, cases.classes, output / "report.html"):
             print(f"look at {output / 'report.html'}")
     except Exception as error:  # messages about DICOM may quote the patient's data
         if debug:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import functools
 import inspect
+import textwrap
 import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -15,6 +19,7 @@ from pydantic import BaseModel, JsonValue
 from pydantic.fields import FieldInfo
 
 from unia_med.config.schema import RunConfig
+from unia_med.config.section import Section
 from unia_med.errors import UserError, nearest
 
 _NAMES = {
@@ -92,11 +97,35 @@ def _parents(key: str) -> Iterator[str]:
 
 def _of_model(model: type[BaseModel], instance: Any, prefix: str, owner: str) -> Iterator[Setting]:
     """Yield the settings of a section; defaults come from an instance where the parent's default is one."""
+    meanings = _meanings(model)
     for name, field in model.model_fields.items():
         default = getattr(instance, name) if instance is not None else field.get_default(call_default_factory=True)
         if name == "name" and get_origin(field.annotation) is Literal:
-            field = FieldInfo.merge_field_infos(field, description=inspect.getdoc(model))
+            meanings[name] = inspect.getdoc(model) or ""
+        field = FieldInfo.merge_field_infos(field, description=meanings.get(name, field.description))
         yield from _of_field(field, default, f"{prefix}{name}", owner)
+
+
+def _meanings(model: type[BaseModel]) -> dict[str, str]:
+    """Return the string below each field of a section, by the field's name; those of a derived class win."""
+    classes = [kind for kind in reversed(model.__mro__) if issubclass(kind, Section)]
+    return {name: text for kind in classes for name, text in _strings_below(kind).items()}
+
+
+@functools.cache
+def _strings_below(kind: type) -> dict[str, str]:
+    """Return the strings below the fields that a class itself declares, as its source has them."""
+    try:
+        source = textwrap.dedent(inspect.getsource(kind))
+    except (OSError, TypeError):  # made by a call, as the model of all priors is
+        return {}
+    tree = ast.parse(source).body[0]
+    return {
+        field.target.id: below.value.value
+        for field, below in pairwise(getattr(tree, "body", []))
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant) and isinstance(below.value.value, str)
+    }
 
 
 def _of_field(field: FieldInfo, default: Any, key: str, owner: str) -> Iterator[Setting]:

@@ -13,7 +13,8 @@ from unia_med.files import at_home
 class Section(BaseModel):
     """A group of settings: typed, complete, unchangeable; unknown keys are refused.
 
-    The string below a field is its help: unit, range and what a larger value does.
+    The string below a field is its help: unit, range and what a larger value does. `config.describe` reads it from the
+    source when it is asked for; pydantic's `use_attribute_docstrings` would parse all sources at import.
     """
 
     model_config = ConfigDict(
@@ -21,7 +22,7 @@ class Section(BaseModel):
         frozen=True,
         allow_inf_nan=False,
         validate_default=True,
-        use_attribute_docstrings=True,
+        defer_build=True,
     )
 
     @field_validator("*", mode="after")
