@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -57,9 +57,28 @@ class InSlabsd(MapTransform):
             channels = plain_tensor(image).cpu()
             ranges = [percentiles_of(one.numpy(), self.percentiles) for one in channels]
             slabs = (scaled(slab.float(), ranges) for slab in channels.split(self.slices, dim=-1))
-            placed = [self.transform({key: _like(image, slab)})[key] for slab in slabs]
-            item[key] = _like(placed[0], torch.cat([plain_tensor(slab) for slab in placed], -1))
+            item[key] = _joined((self.transform({key: _like(image, slab)})[key] for slab in slabs), image.shape[-1])
         return item
+
+
+def _joined(slabs: Iterable[MetaTensor], slices: int) -> MetaTensor:
+    """Return slabs in one image, which remembers what the first one does.
+
+    Each is copied into its place when it comes: small arrays that stay between large ones that go would split memory.
+
+    Args:
+        slabs: (C, H, W, z), one after another.
+        slices: of all of them.
+    """
+    whole: MetaTensor | None = None
+    first = 0
+    for slab in slabs:
+        if whole is None:
+            whole = _like(slab, torch.empty((*slab.shape[:-1], slices)))
+        plain_tensor(whole)[..., first : first + slab.shape[-1]] = plain_tensor(slab)
+        first += slab.shape[-1]
+    assert whole is not None
+    return whole
 
 
 def _like(image: MetaTensor, voxels: Tensor) -> MetaTensor:

@@ -152,8 +152,14 @@ class SliceBatchInferer(Inferer):
     def _frame(self, frame: Tensor, network: Callable[..., Any]) -> Tensor:
         """(K, H, W, Z) of (C, H, W, Z)."""
         slices = to_slices(frame)
-        batches = (batch.contiguous(memory_format=self.layout) for batch in slices.split(self.batch_slices))
-        probabilities = torch.cat([network(batch).float() for batch in batches])
+        probabilities: Tensor | None = None
+        for first in range(0, len(slices), self.batch_slices):
+            some = slice(first, first + self.batch_slices)
+            found = network(slices[some].contiguous(memory_format=self.layout)).float()
+            if probabilities is None:
+                probabilities = found.new_empty((len(slices), *found.shape[1:]))
+            probabilities[some] = found
+        assert probabilities is not None
         if not torch.isfinite(probabilities).all():
             raise UserError("the network gives NaN", remedy="Look for voxels that are NaN or infinite in the image")
         if self.walker is not None:
