@@ -7,7 +7,15 @@ import pytest
 
 from unia_med.config.prior import WalkerConfig
 from unia_med.labels import IGNORE
-from unia_med.priors.pseudo_labels import DOUBTFUL, ShapeRules, agreed_scores, apply_tags, pseudo_scores, walked
+from unia_med.priors.pseudo_labels import (
+    DOUBTFUL,
+    Confidence,
+    ShapeRules,
+    agreed_scores,
+    apply_tags,
+    pseudo_scores,
+    walked,
+)
 
 SURE, DOUBT = 255, round(DOUBTFUL * 255)
 
@@ -25,7 +33,7 @@ def _heart() -> np.ndarray:
 
 def test_sure_pixels_keep_their_class() -> None:
     labels = _heart()
-    scores = pseudo_scores(_certain(labels), np.ones((2, 3)), 0.6)
+    scores = pseudo_scores(_certain(labels), np.ones((2, 3)), Confidence(0.6))
     np.testing.assert_array_equal(scores.argmax(1), labels)
     assert set(np.unique(scores)) == {0, SURE}
 
@@ -37,7 +45,7 @@ def test_an_absent_class_gives_its_probability_to_the_others() -> None:
 
 
 def test_an_empty_slice_is_sure_background_whatever_the_network_says() -> None:
-    scores = pseudo_scores(_certain(_heart()), np.array([[1, 1, 1], [0, 0, 0]]), 0.6)
+    scores = pseudo_scores(_certain(_heart()), np.array([[1, 1, 1], [0, 0, 0]]), Confidence(0.6))
     assert (scores[1, 0] == SURE).all()
     assert not scores[1, 1:].any()
 
@@ -54,7 +62,7 @@ def test_an_empty_slice_is_sure_background_whatever_the_network_says() -> None:
 def test_a_second_blob_is_doubtful_only_where_one_is_asked_for(rules: ShapeRules, value: int) -> None:
     labels = _heart()
     labels[0, 0, 11] = 3
-    scores = pseudo_scores(_certain(labels), None, 0.6, rules)
+    scores = pseudo_scores(_certain(labels), None, Confidence(0.6), rules)
     assert scores[0, 3, 0, 11] == value
     assert scores[0, 3, 5, 6] == SURE
 
@@ -63,12 +71,12 @@ def test_a_second_blob_is_doubtful_only_where_one_is_asked_for(rules: ShapeRules
 def test_pieces_are_looked_for_in_each_slice_and_objects_in_the_volume(rules: ShapeRules, value: int) -> None:
     labels = np.zeros((3, 9, 9), int)
     labels[1, 2:7, 2:7], labels[0, 2:4, 2:4], labels[0, 5:7, 5:8] = 3, 3, 3  # two arms that meet in the slice below
-    scores = pseudo_scores(_certain(labels), None, 0.6, rules)
+    scores = pseudo_scores(_certain(labels), None, Confidence(0.6), rules)
     assert scores[0, 3, 2, 2] == value and scores[0, 3, 6, 7] == SURE
 
 
 def test_below_the_confidence_nothing_is_sure() -> None:
-    scores = pseudo_scores(_certain(_heart(), confidence=0.55), None, 0.6)
+    scores = pseudo_scores(_certain(_heart(), confidence=0.55), None, Confidence(0.6))
     assert scores[:, 1:].max() == DOUBT
 
 
@@ -76,8 +84,8 @@ def test_a_tagged_class_that_won_nowhere_may_hide_where_it_was_likely() -> None:
     labels = np.where(_heart() == 1, 0, _heart())
     probabilities = _certain(labels)
     probabilities[:, :, 2, 2] = np.array([0.75, 0.25, 0.0, 0.0])
-    present = pseudo_scores(probabilities, np.ones((2, 3)), 0.6)
-    absent = pseudo_scores(probabilities, np.array([[0, 1, 1]] * 2), 0.6)
+    present = pseudo_scores(probabilities, np.ones((2, 3)), Confidence(0.6))
+    absent = pseudo_scores(probabilities, np.array([[0, 1, 1]] * 2), Confidence(0.6))
     assert present[0, 1, 2, 2] == DOUBT
     assert absent[0, 0, 2, 2] == SURE
 
@@ -88,18 +96,18 @@ def test_agreement_keeps_what_both_say_and_the_network_alone_elsewhere() -> None
     completed[0, 4:8, 5:7] = 2  # the walker calls half of the first cavity muscle
     completed[1] = IGNORE
     probabilities = _certain(labels, 0.5)  # below the confidence, which agreement does not ask for
-    scores = agreed_scores(probabilities, None, completed, 0.6)
+    scores = agreed_scores(probabilities, None, completed, Confidence(0.6))
     differs = (completed[0] != labels[0])[None] & np.ones((4, 1, 1), bool)
     assert (scores[0, 3][differs[0]] == DOUBT).all() and (scores[0, 0][differs[0]] == DOUBT).all()
     for label in range(4):
         assert (scores[0, label][~differs[0]] == SURE * (labels[0] == label)[~differs[0]]).all()
-    np.testing.assert_array_equal(scores[1], pseudo_scores(probabilities, None, 0.6)[1])
+    np.testing.assert_array_equal(scores[1], pseudo_scores(probabilities, None, Confidence(0.6))[1])
 
 
 def test_tags_settle_agreement() -> None:
     labels = _heart()
     completed = np.where(labels == 1, 0, labels).astype(np.uint8)
-    scores = agreed_scores(_certain(labels), np.array([[0, 1, 1]] * 2), completed, 0.6)
+    scores = agreed_scores(_certain(labels), np.array([[0, 1, 1]] * 2), completed, Confidence(0.6))
     np.testing.assert_array_equal(scores.argmax(1), completed)
     assert set(np.unique(scores)) == {0, SURE}
 
@@ -133,3 +141,13 @@ def test_a_slice_without_a_sure_class_keeps_its_probabilities() -> None:
     image = np.random.default_rng(0).random((2, 8, 8))
     found = walked(probabilities, None, image, WalkerConfig())
     np.testing.assert_allclose(found, probabilities, rtol=1e-6)
+
+
+def test_background_may_need_more_than_the_classes() -> None:
+    # Pixels from left to right: background .95, .8, .55, and class 1 .7 and .55.
+    background = np.array([0.95, 0.8, 0.55, 0.3, 0.45])
+    probabilities = np.stack((background, 1 - background))[None, :, None]
+    scores = pseudo_scores(probabilities, None, Confidence(0.6, 0.9))
+    assert np.round(scores[0, 1, 0] / 255, 2).tolist() == [0, DOUBTFUL, DOUBTFUL, 1, DOUBTFUL]
+    alike = pseudo_scores(probabilities, None, Confidence(0.6))
+    assert np.round(alike[0, 1, 0] / 255, 2).tolist() == [0, 0, DOUBTFUL, 1, DOUBTFUL]

@@ -68,6 +68,9 @@ class PriorRounds(Section):
     """false labels the slices as if no tag were known."""
     confidence: float = Field(0.6, ge=0, lt=1)
     """A class needs this probability, else its pixel is ignored."""
+    background_confidence: float | None = Field(None, ge=0, lt=1)
+    """What the background needs; null: `confidence`. The mean over views shrinks thin structures; a larger value leaves
+    their borders open, for the network to find in the image."""
     scales: list[float] = [1.0, 1.25]
     """Image scales whose probabilities are averaged when slices are labelled."""
     slice_smoothing: float = Field(0.0, ge=0)

@@ -35,7 +35,7 @@ from unia_med.labels import TAG_UNKNOWN
 from unia_med.methods.base import Method
 from unia_med.priors.base import Prior, PriorVolume, ScoringPrior, TeachingPrior, shares
 from unia_med.priors.classes import ClassMap
-from unia_med.priors.pseudo_labels import ShapeRules, agreed_scores, pseudo_scores, walked
+from unia_med.priors.pseudo_labels import Confidence, ShapeRules, agreed_scores, pseudo_scores, walked
 from unia_med.progress import tracked
 from unia_med.run_files import RunFiles
 
@@ -80,6 +80,7 @@ class SelfTraining:
         self.run_dir, self.labels_dir = run_dir, RunFiles(run_dir).labels
         self.slices = slices
         self._completed, self._annotations = slices.labels, annotations
+        self._confidence = Confidence(self.prior.confidence, self.prior.background_confidence)
         self._rules = ShapeRules(self.prior.one_object, labels_named(self.prior.one_piece, config.data))
         self._priors = [prior_type(name)(self.prior.settings_of(name)) for name in self.prior.names]
         self._teaching = next((prior for prior in self._priors if isinstance(prior, TeachingPrior)), None)
@@ -209,11 +210,11 @@ class SelfTraining:
         cases = (case.name for case, _ in self.slices.volumes())
         completed = (None if self._completed is None else self._completed.get(case) for case in cases)
         parts = zip(probabilities, self._tags(), completed, strict=True)
-        return np.concatenate([agreed_scores(p, t, c, self.prior.confidence, self._rules) for p, t, c in parts])
+        return np.concatenate([agreed_scores(p, t, c, self._confidence, self._rules) for p, t, c in parts])
 
     def _scores(self, probabilities: Iterable[np.ndarray]) -> np.ndarray:
         parts = zip(probabilities, self._tags(), strict=True)
-        return np.concatenate([pseudo_scores(p, t, self.prior.confidence, self._rules) for p, t in parts])
+        return np.concatenate([pseudo_scores(p, t, self._confidence, self._rules) for p, t in parts])
 
     def _tags(self) -> Iterator[np.ndarray | None]:
         for case, _ in self.slices.volumes():

@@ -21,6 +21,25 @@ _TRACE = 0.1  # a tagged class that won nowhere may hide where it reached this p
 _EIGHT = np.ones((3, 3), bool)
 
 
+class Confidence(NamedTuple):
+    """From which probability a pixel's likeliest class is sure.
+
+    Averages over views shrink thin structures, so that the background may need more than the classes.
+
+    Attributes:
+        classes: of the classes, in [0, 1].
+        background: of the background, in [0, 1]; None for that of the classes.
+    """
+
+    classes: float
+    background: float | None = None
+
+    def sure(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return where (Z, H, W) the likeliest class of probabilities (Z, K, H, W) is sure."""
+        background = self.classes if self.background is None else self.background
+        return probabilities.max(1) > np.where(probabilities.argmax(1) == 0, background, self.classes)
+
+
 class ShapeRules(NamedTuple):
     """Known shapes of the classes; by default nothing is known.
 
@@ -61,7 +80,7 @@ def walked(
 
 
 def pseudo_scores(
-    probabilities: np.ndarray, tags: np.ndarray | None, confidence: float, rules: ShapeRules = NO_RULES
+    probabilities: np.ndarray, tags: np.ndarray | None, confidence: Confidence, rules: ShapeRules = NO_RULES
 ) -> np.ndarray:
     """Score (Z, K, H, W) uint8, scaled by 255, of one volume's slices.
 
@@ -72,13 +91,13 @@ def pseudo_scores(
     Args:
         probabilities: (Z, K, H, W) in [0, 1]; K - 1 tag classes.
         tags: (Z, T) with 1 present, 0 absent, -1 unknown; None knows nothing.
-        confidence: Least probability of a sure pixel; a larger one labels fewer pixels more surely.
+        confidence: Least probability of a sure pixel; larger ones label fewer pixels more surely.
         rules: What is known of shapes.
     """
     tags = np.full((len(probabilities), probabilities.shape[1] - 1), TAG_UNKNOWN) if tags is None else tags
     probabilities = apply_tags(probabilities, tags)
     labels = probabilities.argmax(1)
-    sure = probabilities.max(1) > confidence
+    sure = confidence.sure(probabilities)
     if rules.one_object:
         sure &= (labels == 0) | largest_piece(labels > 0)
     for label in range(1, probabilities.shape[1]):
@@ -94,7 +113,7 @@ def agreed_scores(
     probabilities: np.ndarray,
     tags: np.ndarray | None,
     completed: np.ndarray | None,
-    confidence: float,
+    confidence: Confidence,
     rules: ShapeRules = NO_RULES,
 ) -> np.ndarray:
     """Score (Z, K, H, W) uint8, scaled by 255, where two labellings of one volume say the same.
