@@ -26,6 +26,13 @@ SHARED_FIXTURE_SECONDS = 1800
 """Time limit of a test whose fixtures are shared: the first one pays for a whole training, also on a slow machine."""
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Let workers take files in their order; by number of tests, the last files would be those of the longest tests."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give tests of fixtures shared by a module or the session a generous time limit, unless they name one."""
     for item in items:

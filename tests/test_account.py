@@ -23,6 +23,7 @@ import monai
 """
 
 
+@pytest.mark.slow
 def test_monai_can_be_imported_without_an_account() -> None:
     environment = {k: v for k, v in os.environ.items() if k not in ("LOGNAME", "USER", "LNAME", "USERNAME", "HOME")}
     environment["PYTHONPATH"] = str(Path(__file__).parents[1])

@@ -144,17 +144,19 @@ def train(
         UserError: a config, data set or folder that cannot be used.
         Interrupted: Ctrl-C or a request to stop, after a checkpoint was written.
     """
-    from unia_med.build import resolve_device
-    from unia_med.engine.session import run_training
-    from unia_med.runs import Run, read_start
+    from unia_med.build import check_root, resolve_device
 
     resolved = configured(config, set)
     if start_from is not None:
         resolved = configured(resolved, {"training.start_from": os.fspath(start_from)})
+    check_root(resolved.data)
     if fold is not None and folds is None:
         raise UserError(
             f"fold {fold} of how many?", where="--fold", remedy=f"Add --folds, as in --folds 5 --fold {fold}"
         )
+    from unia_med.engine.session import run_training
+    from unia_med.runs import Run, read_start
+
     if folds is None:
         run_training(resolved, at_home(output), resume, device, read_start)
     else:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unia_med.config.custom import FILE_MARK, CustomConfig
+from unia_med.config.data import SYNTHETIC
 from unia_med.config.schema import DataConfig, NetworkConfig, RunConfig
 from unia_med.errors import UserError
 from unia_med.files import content_digest
@@ -29,6 +30,21 @@ def build_dataset(config: DataConfig) -> CaseDataset:
     Raises:
         UserError: no folder is named, or it does not exist.
     """
+    check_root(config)
+    return resolve(DATASETS, config.name, "data.name")(config)
+
+
+def check_root(config: DataConfig) -> None:
+    """Refuse a config without its folder of data, before anything slow is imported.
+
+    Args:
+        config: the data part of a run's config.
+
+    Raises:
+        UserError: no folder is named, or it does not exist.
+    """
+    if config.name == SYNTHETIC:
+        return
     if config.root is None:
         raise UserError("no data folder given", where="data.root", remedy="Add --set data.root=DIR")
     if not config.root.is_dir():
@@ -36,7 +52,6 @@ def build_dataset(config: DataConfig) -> CaseDataset:
         raise UserError(
             f"the data folder {found}", where=f"data.root {config.root}", remedy="Correct --set data.root=DIR"
         )
-    return resolve(DATASETS, config.name, "data.name")(config)
 
 
 def build_method(config: RunConfig) -> Method:

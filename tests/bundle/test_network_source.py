@@ -146,6 +146,7 @@ def test_missing_onnx_is_a_note_or_an_error(run: Path, tmp_path: Path, monkeypat
     assert "pip install 'unia-med[onnx]'" in notes[0]
 
 
+@pytest.mark.slow
 def test_vit_exports(untrained: ModuleType, tmp_path: Path) -> None:
     network = {"backbone": "vit", "model": "vit_tiny_patch16_224", "weights": "none", "decoder": "largefov"}
     method = untrained.write_run(tmp_path / "run", network={**network, "input_size": 64})

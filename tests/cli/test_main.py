@@ -123,6 +123,7 @@ def test_train_hands_over_config_folder_and_device(monkeypatch: pytest.MonkeyPat
     calls: list[tuple] = []
     monkeypatch.setattr(session, "run_training", lambda *given: calls.append(given))
     arguments = ["train", "--config", "phantom_tiny", "--set", "seed=5", "--device", "cpu", "--resume"]
+    arguments += ["--set", f"data.root={tmp_path}"]
     assert cli.main([*arguments, "--output", str(tmp_path)]) == 0
     assert cli.main(arguments) == 0
     config, output, resume, device = calls[0][:4]

@@ -76,6 +76,7 @@ def test_the_value_that_does_not_count_is_not_scored(nnunet: Path, tmp_path: Pat
     assert scores["mean"]["dice"] == {"A": 1.0, "B": 1.0, "mean": 1.0}
 
 
+@pytest.mark.slow
 def test_a_run_on_channel_files_leaves_as_a_bundle(nnunet: Path, tmp_path: Path) -> None:
     write_run(tmp_path / "run", data=DATA)
     export(tmp_path / "run", tmp_path / "bundle", onnx=False)

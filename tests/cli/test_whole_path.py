@@ -116,6 +116,7 @@ def test_predict_and_evaluate_the_held_out_patient(run: Path) -> None:
     assert set(scores["mean"]["dice"]) == {"RV", "MYO", "LV", "mean"}
 
 
+@pytest.mark.slow
 def test_report_of_the_run(run: Path) -> None:
     page = run / "run" / "report.html"
     assert "written to" in _done("report", str(run / "run"), "--device", "cpu")
@@ -124,6 +125,7 @@ def test_report_of_the_run(run: Path) -> None:
     assert page.stat().st_size < 10_000_000
 
 
+@pytest.mark.slow
 def test_a_second_run_never_overwrites_the_first(run: Path) -> None:
     arguments = ("train", "--config", str(run / "tiny.yaml"), "--set", f"data.root={run / 'data'}")
     again = _command(*arguments, "--output", str(run / "run"))
@@ -133,6 +135,7 @@ def test_a_second_run_never_overwrites_the_first(run: Path) -> None:
     assert (run / "absent" / "checkpoints" / "best.pt").is_file()
 
 
+@pytest.mark.slow
 def test_one_bad_case_does_not_sink_the_batch(run: Path) -> None:
     inputs = run / "inputs"
     inputs.mkdir()

@@ -43,7 +43,8 @@ def _weights(run: Path) -> dict[str, torch.Tensor]:
     return load_checkpoint(run / "checkpoints" / "last.pt", ("model",))["model"]
 
 
-@pytest.mark.parametrize("stop", [pytest.param(1, marks=pytest.mark.slow), 4])
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [1, 4])
 def test_a_run_stopped_in_either_round_ends_like_the_whole(
     stop: int, tiny_acdc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,7 +65,8 @@ def test_acdc_vit_trains_and_its_labels_hold_every_class(tiny_acdc: Path, tmp_pa
     assert len(slices) > 0
 
 
-@pytest.mark.parametrize("name", [pytest.param("voc.yaml", marks=pytest.mark.slow), "voc_published.yaml"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["voc.yaml", "voc_published.yaml"])
 def test_voc_trains_and_its_labels_say_something(name: str, photographs: ModuleType, tmp_path: Path) -> None:
     root = photographs.make_voc(tmp_path)
     data = [f"data.root={root}", "data.voc.train=train", "data.voc.masks=[SegmentationClass]", "data.cache=none"]

@@ -43,6 +43,7 @@ class Knowing:
             yield Segmentation(labels, labels.astype(np.float32))
 
 
+@pytest.mark.slow
 def test_it_prints_the_phantoms_own_numbers(
     example: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

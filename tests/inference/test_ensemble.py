@@ -108,6 +108,7 @@ def test_a_dense_crf_that_all_have_follows_the_mean(folder: Path, tmp_path: Path
     assert common != np.array_equal(found, mean.argmax(0))
 
 
+@pytest.mark.slow
 def test_the_bundle_of_an_average_gives_its_masks(folder: Path, tmp_path: Path) -> None:
     # The same grid, another order of classes and another temperature: a bundle brings an image to one grid.
     values = (folder / "other" / "config.yaml").read_text("utf-8")

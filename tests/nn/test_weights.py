@@ -69,6 +69,7 @@ def test_packaged_weights_and_none_need_no_file() -> None:
     check_weights(NetworkConfig(weights="none"))
 
 
+@pytest.mark.slow
 def test_the_command_says_it_in_one_line_and_never_waits(tiny_acdc: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "unia_med.cli.main", "train", "--config", "acdc_vit.yaml", "--output"]
     command += [str(tmp_path / "run"), "--set", f"data.root={tiny_acdc}"]

@@ -62,6 +62,13 @@ def test_a_fault_in_any_stage_shows_before_anything_runs(tmp_path: Path, old: st
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(("given", "message"), [([], "no data folder"), (["data.root=nowhere"], "does not exist")])
+def test_a_missing_data_folder_leaves_nothing_behind(tmp_path: Path, given: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        run_recipe(load_recipe(_written(tmp_path, RECIPE), given), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_set_reaches_one_stage_or_all(tmp_path: Path) -> None:
     path = _written(tmp_path)
     recipe = load_recipe(path, ["stages.first.training.iterations=7", "data.root=hearts"])

@@ -33,6 +33,9 @@ class NoteStep(Step):
     def inputs(self) -> list[Path]:
         return [Path(self.data)] if self.data else []
 
+    def check(self) -> None:
+        return
+
     def run(self, folder: Path, device: str) -> int:
         RAN.append(folder.name)
         folder.mkdir(parents=True, exist_ok=True)

@@ -115,6 +115,7 @@ def test_images_outside_of_the_data_set_become_the_next_one(first: Path, tiny_ac
     assert len(Run(tmp_path / "second").labelled) == 2
 
 
+@pytest.mark.slow
 def test_a_bundle_chooses_and_is_trained_on(first: Path, tiny_acdc: Path, tmp_path: Path) -> None:
     bundle = tmp_path / "hearts_segmentation"
     assert main(["export", "--model", str(first), "--output", str(bundle), "--no-onnx"]) == 0

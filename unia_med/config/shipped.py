@@ -57,5 +57,5 @@ def find_config(name: str | Path, kind: str = "configs") -> Path:
     bare = RENAMED.get(bare, bare)
     if path.parent == Path() and bare in shipped:
         return shipped[bare]
-    remedy = f"Shipped configs: {suggestion(bare, shipped)}" if shipped else "Give the path of a YAML file"
+    remedy = suggestion(bare, shipped) if shipped else "Give the path of a YAML file"
     raise UserError("no such file, and no shipped config of that name", where=name, remedy=remedy)

@@ -74,6 +74,8 @@ def run_recipe(recipe: Recipe, output: Path, device: str = "auto") -> int:
     # All are built at once, so that a fault in the last stage shows before the first one runs.
     plan = _steps(recipe, lambda read: str(output / read))
     nameless = _steps(recipe, _NAMELESS.format)
+    for step in plan.values():
+        step.check()
     done: dict[str, Record] = {}
     for number, stage in enumerate(recipe.stages, start=1):
         folder, step = output / stage.name, plan[stage.name]

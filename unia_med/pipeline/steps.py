@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import ValidationError
 
+from unia_med.build import check_root
 from unia_med.config.load import apply_override, load_config, parse_config, plain
 from unia_med.config.pipeline import LabelStepConfig
 from unia_med.config.schema import DataConfig, RunConfig
@@ -51,6 +52,10 @@ class Step(ABC):
     @abstractmethod
     def inputs(self) -> list[Path]:
         """Return files and folders, other than outputs of stages, that affect the outcome."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Refuse what would stop the work at once, before any stage runs and any folder is made."""
 
     @abstractmethod
     def run(self, folder: Path, device: str) -> int:
@@ -96,6 +101,10 @@ class TrainStep(Step):
         paths = [data.root, data.tags.path, *(source.folder for source in data.labels)]
         return [path for path in paths if path is not None] + ([weights] if weights.is_file() else [])
 
+    def check(self) -> None:
+        """Refuse a data folder that is not named or not there."""
+        check_root(self.config.data)
+
     def run(self, folder: Path, device: str) -> int:
         """Train, or continue from the last checkpoint."""
         from unia_med.engine.session import train
@@ -137,7 +146,7 @@ class LabelStep(Step):
         values = dict(shared)
         for text in overrides:
             apply_override(values, text)
-        self.root = parse_config({"data": values.get("data", {})}, where).data.root
+        self.data = parse_config({"data": values.get("data", {})}, where).data
 
     def described(self) -> dict[str, Any]:
         """Return the stage's settings."""
@@ -145,7 +154,12 @@ class LabelStep(Step):
 
     def inputs(self) -> list[Path]:
         """Return the data folder."""
-        return [] if self.root is None else [self.root]
+        return [] if self.data.root is None else [self.data.root]
+
+    def check(self) -> None:
+        """Refuse a data folder that is not there; without one it is that of the run."""
+        if self.data.root is not None:
+            check_root(self.data)
 
     def run(self, folder: Path, device: str) -> int:
         """Label every training volume."""
@@ -187,8 +201,8 @@ class LabelStep(Step):
         """Return the run's config with the recipe's data folder and the stage's method settings."""
         stored = RunFiles(self.settings.run).config
         values = merged(plain(load_config(stored)), {"method": self.settings.method})
-        if self.root is not None:
-            values = put(values, "data.root", str(self.root))
+        if self.data.root is not None:
+            values = put(values, "data.root", str(self.data.root))
         return parse_config(values, stored)
 
     def _predictor(self, config: RunConfig, device: str) -> Predictor:
