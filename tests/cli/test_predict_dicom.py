@@ -155,7 +155,7 @@ def test_a_segmentation_object_that_fails_costs_no_mask_and_says_nothing_of_the_
     monkeypatch.setattr(dicom_seg, "read_segmentation", fail)
     assert predict(run, tmp_path / "scan", tmp_path / "out") == 0
     said = capfd.readouterr().err
-    assert "scan: no DICOM SEG is written, because of ValueError" in said
+    assert "scan: no DICOM SEG (and so no SR) is written, because of ValueError" in said
     assert not [secret for secret in dicom_files.SECRETS if secret in said]
     assert (tmp_path / "out" / "scan_seg.nii.gz").is_file() and not list((tmp_path / "out").glob("*.dcm"))
 

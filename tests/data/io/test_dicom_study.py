@@ -143,6 +143,21 @@ def test_breath_holds_taken_again_elsewhere(dicom_files: ModuleType, tmp_path: P
     np.testing.assert_array_equal(found, labels)
 
 
+def test_numbers_all_over_the_descriptions_next_to_another_stack(dicom_files: ModuleType, tmp_path: Path) -> None:
+    import pydicom
+
+    for number, folder in ((20, "rest"), (60, "stress")):
+        breath_holds(dicom_files, tmp_path / folder, number=number, description=folder)
+    for path in (tmp_path / "rest").iterdir():
+        dataset = pydicom.dcmread(path)
+        slice_number = int(dataset.SeriesNumber) - 19
+        dataset.SeriesDescription = f"{slice_number}. cine {slice_number}/8"
+        dataset.save_as(path)
+    series = find_series(tmp_path, kind=KIND)
+    assert taken(series) == set(range(60, 68)) and series.shape == CINE.shape
+    assert "fits too, but is less complete or earlier (20 to 27)" in series.stack.notes[0]
+
+
 def test_directions_and_echo_times_that_differ_a_little(dicom_files: ModuleType, tmp_path: Path) -> None:
     import pydicom
 

@@ -21,6 +21,7 @@ _MOST_PLACES = 60
 _LEAST_DISTANCE = 0.75  # of slices over their thickness
 _LEAST_PHASES, _LEAST_SHARE = 8, 0.6  # of a cine whose slices may differ in their number, of the usual one
 _LEAST_FRAMES = 5  # at one place, which are a cine and not one image taken again and again
+_NUMBERS = re.compile(r"\d+")
 _LAST_NUMBER = re.compile(r"[\W_]*\d+[\W_]*$")  # "cine_sa_7", "cine sa (7)"
 
 
@@ -38,7 +39,7 @@ def candidates(instances: Sequence[Instance]) -> list[Candidate]:
     """
     by_series: dict[tuple[str, str], list[Instance]] = defaultdict(list)
     for item in _without_copies(instances):
-        by_series[item.patient, item.series_uid].append(item)
+        by_series[item.patient, item.series_uid or str(item.series_number)].append(item)
     groups: dict[tuple, list[list[Instance]]] = defaultdict(list)
     firsts: dict[tuple, list[Instance]] = defaultdict(list)
     found = []
@@ -122,15 +123,24 @@ def _across_names(groups: dict[tuple, list[list[Instance]]]) -> list[list[list[I
         alike[numbered].append(group)
     result = []
     for some in alike.values():
-        pieces = [piece for group in some for series in group for piece in _slices_of(series)]
-        apart = sum(len(_by_place([p for series in group for p in _slices_of(series)])) for group in some)
-        places = _by_place(pieces)
-        cine = len(some) > 1 and len(pieces[0]) > 1
-        if cine and (apart == len(places) and _is_even(places) or _are_breath_holds(some, len(places))):
+        if _are_one(some):
             result.append([series for group in some for series in group])
-        else:
-            result.extend(some)
+            continue
+        by_words: dict[str, list[list[list[Instance]]]] = defaultdict(list)
+        for group in some:  # "1. cine 1/10", "2. cine 2/10", next to another stack at the same places
+            by_words[_NUMBERS.sub("", group[0][0].description)].append(group)
+        for few in by_words.values():
+            result.extend([[series for group in few for series in group]] if _are_one(few) else few)
     return result
+
+
+def _are_one(some: list[list[list[Instance]]]) -> bool:
+    """Whether groups of series that differ in description make one even stack of slices."""
+    pieces = [piece for group in some for series in group for piece in _slices_of(series)]
+    apart = sum(len(_by_place([p for series in group for p in _slices_of(series)])) for group in some)
+    places = _by_place(pieces)
+    cine = len(some) > 1 and len(pieces[0]) > 1
+    return cine and (apart == len(places) and _is_even(places) or _are_breath_holds(some, len(places)))
 
 
 def _are_breath_holds(groups: Sequence[Sequence[Sequence[Instance]]], places: int) -> bool:

@@ -12,6 +12,7 @@ from types import TracebackType
 import numpy as np
 
 from unia_med.data.io.dicom.repair import culprit
+from unia_med.data.io.dicom.scan import quiet
 from unia_med.data.io.dicom.series import DicomSeries
 from unia_med.errors import UserError
 
@@ -78,7 +79,8 @@ class ObjectWriter(AbstractContextManager["ObjectWriter"]):
         self.failed = self._series.no_segmentation or None
         if self.failed is None:
             try:
-                self._write(index, labels, path)
+                with quiet():
+                    self._write(index, labels, path)
             except (UserError, MemoryError, NameError, AssertionError):
                 raise
             except Exception as error:  # highdicom and pydicom raise whatever they like, and may quote values

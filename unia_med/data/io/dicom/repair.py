@@ -18,6 +18,10 @@ _UNICODE = "ISO_IR 192"
 _WHOLE_DATE = re.compile(r"(\d{4})\D?(\d{2})\D?(\d{2})")
 _WHOLE_TIME = re.compile(r"([01]\d|2[0-3])\D?([0-5]\d)?\D?([0-5]\d)?(\.\d{1,6})?")
 
+_TAG = re.compile(r"\(([0-9a-fA-F]{4}), ?([0-9a-fA-F]{4})\)")
+_AGE, _DECIMAL = re.compile(r"\d{3}[DWMY]"), re.compile(r" *[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)? *")
+_OPTIONAL = {"PatientAge": _AGE, "PatientSize": _DECIMAL, "PatientWeight": _DECIMAL}
+
 
 def repaired(dataset: Any) -> Any:
     """Return a source image with the attributes that a derived object copies, each of a valid value or empty.
@@ -34,6 +38,9 @@ def repaired(dataset: Any) -> Any:
         setattr(dataset, name, _date(_text(dataset, name)))
     for name in _TIMES:
         setattr(dataset, name, _time(_text(dataset, name)))
+    for name, valid in _OPTIONAL.items():
+        if name in dataset and not valid.fullmatch(_text(dataset, name)):
+            delattr(dataset, name)
     return dataset
 
 
@@ -43,8 +50,10 @@ def culprit(error: BaseException) -> str | None:
     Args:
         error: its text may quote values, which are left out.
     """
-    from pydicom.datadict import tag_for_keyword
+    from pydicom.datadict import keyword_for_tag, tag_for_keyword
 
+    if numbers := _TAG.search(str(error)):
+        return keyword_for_tag(int("".join(numbers.groups()), 16)) or None
     words = re.findall(r"[A-Z][A-Za-z]+", str(error))
     names = (word.removesuffix("Values") for word in words)
     return next((name for name in names if len(name) > 4 and tag_for_keyword(name) is not None), None)

@@ -26,6 +26,15 @@ NO_IMAGES = ("SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "SR", "PR", "KO", "DOC", "RE
 
 INSTALL = "Run: pip install pydicom highdicom"
 
+PIXEL_DEFAULTS = {
+    "SamplesPerPixel": 1,
+    "PhotometricInterpretation": "MONOCHROME2",
+    "BitsStored": None,
+    "HighBit": None,
+    "PixelRepresentation": 0,
+}
+"""What is assumed of pixels whose header does not say: one grey value without a sign, of all bits that it takes."""
+
 _MARK = b"DICM"
 _TAGS = (
     "SOPClassUID SOPInstanceUID SeriesInstanceUID StudyInstanceUID FrameOfReferenceUID SeriesNumber SeriesDescription "
@@ -33,7 +42,8 @@ _TAGS = (
     "SpacingBetweenSlices SliceThickness TriggerTime TemporalPositionIdentifier TemporalResolution FrameTime "
     "NominalInterval CardiacNumberOfImages ImageType EchoTime InversionTime DiffusionBValue SequenceVariant "
     "NumberOfFrames SamplesPerPixel PixelData FloatPixelData DoubleFloatPixelData PhotometricInterpretation "
-    "RescaleSlope RescaleIntercept PatientID SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence"
+    "RescaleSlope RescaleIntercept BitsStored HighBit PixelRepresentation PatientID SharedFunctionalGroupsSequence "
+    "PerFrameFunctionalGroupsSequence"
 ).split()
 """What is read of a header; of what identifies a person, the patient's number, which is kept as a digest alone."""
 
@@ -64,7 +74,7 @@ def scan_folder(folder: Path) -> tuple[list[Instance], int]:
         if not images:
             others += 1
         for image in images:
-            found.setdefault((image.patient, image.sop_uid, image.index), image)
+            found.setdefault((image.patient, image.sop_uid or str(path), image.index), image)
     if not found:
         what = f"{files} DICOM files, none of them an image" if files else "no DICOM file"
         more = f" ({unreadable} cannot be read)" if unreadable else ""
@@ -93,7 +103,7 @@ def _one_of(patient: str, known: list[str]) -> str:
 
 def _images(dataset: Any, path: Path) -> list[Instance]:
     """Return the images in a file, several of an enhanced object; none of reports, segmentations, plans and such."""
-    if dataset.get("Modality") in NO_IMAGES or "SeriesInstanceUID" not in dataset or "Rows" not in dataset:
+    if dataset.get("Modality") in NO_IMAGES or "Rows" not in dataset:
         return []
     instance = _instance(dataset, path)
     if dataset.get("PerFrameFunctionalGroupsSequence"):
@@ -108,11 +118,11 @@ def _instance(dataset: Any, path: Path) -> Instance:
     contrast = image_type + tuple(str(dataset.get(name)) for name in ("EchoTime", "InversionTime", "DiffusionBValue"))
     return Instance(
         path=path,
-        sop_class=str(dataset.get("SOPClassUID", "")),
-        sop_uid=str(dataset.SOPInstanceUID),
-        series_uid=str(dataset.SeriesInstanceUID),
-        study_uid=str(dataset.get("StudyInstanceUID", "")),
-        frame_of_reference=str(dataset.get("FrameOfReferenceUID") or "") or None,
+        sop_class=_uid(dataset, "SOPClassUID"),
+        sop_uid=_uid(dataset, "SOPInstanceUID"),
+        series_uid=_uid(dataset, "SeriesInstanceUID"),
+        study_uid=_uid(dataset, "StudyInstanceUID"),
+        frame_of_reference=_uid(dataset, "FrameOfReferenceUID") or None,
         series_number=whole(dataset, "SeriesNumber"),
         description=str(dataset.get("SeriesDescription") or ""),
         number=whole(dataset, "InstanceNumber"),
@@ -139,7 +149,14 @@ def _instance(dataset: Any, path: Path) -> Instance:
         derived="DERIVED" in image_type,
         image_type=image_type,
         patient=_digest(dataset),
+        assumed=tuple(name for name in PIXEL_DEFAULTS if "PixelData" in dataset and dataset.get(name) is None),
     )
+
+
+def _uid(dataset: Any, name: str) -> str:
+    """Return a UID of the header, that of the file's meta information where it has none, or an empty text."""
+    stated = dataset.get(name) or dataset.file_meta.get(f"MediaStorage{name}") or ""
+    return str(stated).strip(" \0")
 
 
 def _digest(dataset: Any) -> str:

@@ -29,6 +29,8 @@ from unia_med.registry import CODES, resolve, with_installed
 if TYPE_CHECKING:
     from highdicom.seg import SegmentDescription
 
+_MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
+
 PRIVATE_SCHEME = "99UNIAMED"
 """Coding scheme of classes for which no standard code is known here."""
 
@@ -64,7 +66,7 @@ class SegWriter(ObjectWriter):
         UserError: highdicom is not installed.
     """
 
-    kind, title = "seg", "SEG"
+    kind, title = "seg", "SEG (and so no SR)"
 
     def __init__(self, series: DicomSeries, classes: Sequence[str]) -> None:
         self._highdicom = import_highdicom(series.path)
@@ -114,6 +116,7 @@ class SegWriter(ObjectWriter):
         distance = float(np.linalg.norm(self._series.affine[:3, 2]))
         dataset = repaired(dataset)
         dataset.SeriesInstanceUID = first.series_uid
+        dataset.SOPClassUID, dataset.SOPInstanceUID = _MR_IMAGE, instance.sop_uid
         if instance.index is not None:
             dataset.SOPInstanceUID = str(self._highdicom.UID())  # until the object is made: frames share one
         dataset.ImagePositionPatient = _decimals(instance.place)

@@ -22,10 +22,20 @@ from unia_med.data.io.dicom.choice import choose
 from unia_med.data.io.dicom.enhanced import one_image
 from unia_med.data.io.dicom.join import candidates, parts
 from unia_med.data.io.dicom.kind import StackKind, fitting, no_fitting, off_plane, reasons
-from unia_med.data.io.dicom.scan import import_pydicom, quiet, scan_folder
+from unia_med.data.io.dicom.repair import culprit
+from unia_med.data.io.dicom.scan import PIXEL_DEFAULTS, import_pydicom, quiet, scan_folder
 from unia_med.data.io.dicom.stack import Instance, Stack, stack_instances
 from unia_med.data.io.volume import Volume, stacked
 from unia_med.errors import UserError
+
+_REFERRED_TO = {
+    "StudyInstanceUID": "study_uid",
+    "SeriesInstanceUID": "series_uid",
+    "FrameOfReferenceUID": "frame_of_reference",
+    "SOPClassUID": "sop_class",
+    "SOPInstanceUID": "sop_uid",
+}
+"""What an object that points to images names, and must not be empty."""
 
 _SERIES_ENDING = re.compile(r"_series(\d+|x)")
 
@@ -112,7 +122,9 @@ class DicomSeries:
     @property
     def no_segmentation(self) -> str:
         """Why no DICOM SEG can point to these images; empty where one can."""
-        return "" if self.stack.grid[0][0].frame_of_reference else "the missing attribute FrameOfReferenceUID"
+        images = [item for frame in self.stack.grid for item in frame]
+        lacking = [name for name, field in _REFERRED_TO.items() if not all(getattr(item, field) for item in images)]
+        return f"the missing attribute{'s' if len(lacking) > 1 else ''} {', '.join(lacking)}" if lacking else ""
 
     def datasets(self, index: int) -> list[Any]:
         """Pydicom datasets of a frame's slices, in order, without their pixels; each as a file of one image.
@@ -141,7 +153,9 @@ class DicomSeries:
         try:
             image = np.asarray(self._pixels(instance))
         except Exception as error:  # decoders raise whatever they like
-            what = f"the pixels of image {instance.number} cannot be decoded ({type(error).__name__})"
+            name = culprit(error)
+            why = f"because of the attribute {name}" if name else f"({type(error).__name__})"
+            what = f"the pixels of image {instance.number} cannot be decoded {why}"
             # Without `from error`: its message may quote values of the header.
             raise UserError(what, self.path, "The file is damaged or cut off; export the series again") from None
         if image.shape != instance.size:
@@ -157,6 +171,7 @@ class DicomSeries:
             dataset = pydicom.dcmread(instance.path, force=True, stop_before_pixels=instance.index is not None)
             if "TransferSyntaxUID" not in dataset.file_meta:
                 dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(instance.transfer_syntax)
+            _assume(dataset, instance.assumed)
             if instance.index is None:
                 image = dataset.pixel_array
             else:  # of the file: only the frame's bytes are read
@@ -321,6 +336,14 @@ class _Search(NamedTuple):
         stack = Stack(stack.grid, stack.affine, stack.time_step_s, tuple(notes))
         number = taken.numbers[0] if taken.numbers else "x"
         return DicomSeries(self.folder, f"{name}_series{number}" if count > 1 else name, stack)
+
+
+def _assume(dataset: Any, names: Sequence[str]) -> None:
+    """Give an image the usual values of attributes of its pixels that its header lacks."""
+    bits = int(dataset.get("BitsAllocated") or 16)
+    for name in names:
+        value = {"BitsStored": bits, "HighBit": int(dataset.get("BitsStored") or bits) - 1}.get(name)
+        setattr(dataset, name, PIXEL_DEFAULTS[name] if value is None else value)
 
 
 def _check_decoders(instances: Sequence[Instance], where: Path) -> None:

@@ -66,6 +66,7 @@ class Instance:
         inversion_ms: inversion time.
         steady: whether the sequence is one of steady state (SequenceVariant SS), as cines are.
         derived: whether it was computed of other images, such as a map or a reformatted plane.
+        assumed: attributes of its pixels that the header lacks, for which the usual value is taken.
     """
 
     path: Path
@@ -101,6 +102,7 @@ class Instance:
     inversion_ms: float | None = None
     steady: bool = False
     derived: bool = False
+    assumed: tuple[str, ...] = ()
 
     @property
     def is_magnitude(self) -> bool:
@@ -166,7 +168,7 @@ def stack_instances(instances: Sequence[Instance], where: Path) -> Stack:
     _check_counts(places, where)
     positions = np.array([place[0].place for place in places], np.float64)
     step, notes = _slice_step(positions, instances[0], where)
-    notes = (*notes, *_wide_gaps(step, instances[0], len(positions)))
+    notes = (*notes, *_wide_gaps(step, instances[0], len(positions)), *_assumptions(instances))
     places, time_step, more = _in_time(places, where)
     grid = tuple(tuple(place[frame] for place in places) for frame in range(len(places[0])))
     return Stack(grid, _affine(instances[0], positions[0], step), time_step, (*notes, *more))
@@ -288,6 +290,11 @@ def _wide_gaps(step: np.ndarray, first: Instance, slices: int) -> tuple[str, ...
     if slices < 2 or not thickness or distance <= _WIDE_GAP * thickness:
         return ()
     return (f"slices of {thickness:g} mm lie {distance:.3g} mm apart; volumes take what lies between for granted",)
+
+
+def _assumptions(instances: Sequence[Instance]) -> tuple[str, ...]:
+    names = dict.fromkeys(name for item in instances for name in item.assumed)
+    return (f"the headers lack {', '.join(names)}: the usual values are taken",) if names else ()
 
 
 def _uneven(depths: np.ndarray, gaps: np.ndarray, usual: float, odd: np.ndarray, where: Path) -> UserError:
