@@ -84,7 +84,7 @@ def with_installed(kind_table: Mapping[str, str], group: str) -> dict[str, str]:
 
 
 @functools.cache
-def _entry_points(path: tuple[str, ...]) -> importlib.metadata.EntryPoints:
+def _entry_points(path: tuple[str, ...]) -> importlib.metadata.EntryPoints | importlib.metadata.SelectableGroups:
     """Return what the packages on the import path offer; looking into each of them takes tens of milliseconds."""
     return importlib.metadata.entry_points()
 

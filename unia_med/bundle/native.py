@@ -70,7 +70,7 @@ class _OnNativeGrid(MapTransform):
         turned = self._turned(image)
         found = []
         for frame in plain_tensor(probabilities).split(self.classes):
-            whole = np.empty(turned.shape, kind, order="F")
+            whole: np.ndarray = np.empty(turned.shape, kind, order="F")
             for first, slab, _ in self._native_slabs(frame, image):
                 whole[..., first : first + len(slab)] = sliced(of_slab(slab).cpu())
             found.append(orient_back(whole, affine, self.slice_axis))
