@@ -48,7 +48,7 @@ def truths(labels: Path, scheme: LabelScheme | None, config: RunConfig | None, s
     Raises:
         UserError: There are no labels, or a case of the split has none.
     """
-    if config is not None and (split is not None or config.data.name != "acdc"):
+    if config is not None:
         cases = _cases(labels, config, split)
         if cases is not None:
             dataset, masked = cases
