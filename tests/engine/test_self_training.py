@@ -77,6 +77,14 @@ def test_the_teacher_labels_round_one_and_the_network_round_two(tiny_acdc: Path,
     assert (slices.scores[slices.tags[:, 1] == 1, 2] == 255).all()
 
 
+def test_a_run_shorter_than_its_rounds_has_fewer_of_them(tiny_acdc: Path, tmp_path: Path) -> None:
+    config = _config(tiny_acdc, names=["phantom"], rounds=3)
+    config = config.model_copy(update={"training": config.training.model_copy(update={"iterations": 2})})
+    plan = _plan(config, tmp_path, _slices(config))
+    plan.before_training(Constant(1))  # reads the labels of round 1, the only ones there are
+    assert set(plan.boundaries) == {1}
+
+
 def test_a_model_to_start_from_takes_the_teachers_place(tiny_acdc: Path, tmp_path: Path) -> None:
     config = _config(tiny_acdc, names=["phantom"])
     training = config.training.model_copy(update={"start_from": "another model"})

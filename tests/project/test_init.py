@@ -15,10 +15,12 @@ from PIL import Image
 from unia_med.cli.main import main
 from unia_med.config.load import load_config
 from unia_med.config.schema import RunConfig
+from unia_med.config.volumes import holds_pictures_alone
 from unia_med.data.io.label_file import LabelFile
 from unia_med.data.layouts.volumes import VolumesDataset
 from unia_med.data.weak_labels.load import load_weak_labels
 from unia_med.labels import IGNORE
+from unia_med.project.found import look
 from unia_med.project.merge import are_cut_off
 from unia_med.project.pairs import channel_endings
 from unia_med.project.plan import images_to_predict, make_plan
@@ -316,6 +318,27 @@ def test_a_folder_without_labels_teaches_nothing_and_no_run_is_left(
     assert "There is nothing to learn from" in " ".join(capsys.readouterr().out.split())
     assert main(["train", "--config", "project.yaml", "--output", "run"]) == 2
     assert "nothing to learn from" in capsys.readouterr().err and not Path("run").exists()
+
+
+def test_links_are_followed_once_and_what_is_left_out_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pairs(tmp_path / "a")
+    (tmp_path / "far").mkdir()
+    (tmp_path / "a/images/pat0.nii.gz").rename(tmp_path / "far/pat0.nii.gz")
+    (tmp_path / "a/images/site").symlink_to(tmp_path / "far")
+    for loop in ("one", "two"):  # two of them: without a guard their ways are counted in thousands
+        (tmp_path / "a/images" / loop).symlink_to(tmp_path / "a")
+    (tmp_path / "a/images/gone.nii.gz").symlink_to(tmp_path / "nowhere.nii.gz")
+    (tmp_path / "a/images/lonely.img").write_bytes(b"x")
+    with caplog.at_level("INFO"):
+        found = look(tmp_path / "a")
+    assert len(found.images) == len(found.labels) == CASES and not found.unread
+    (said,) = [record.getMessage() for record in caplog.records if "found 5 images" in record.getMessage()]
+    assert "1 linked to nothing" in said and "1 without its .hdr" in said
+    (tmp_path / "pictures").mkdir()
+    Image.new("L", (4, 4)).save(tmp_path / "pictures/a.png")
+    for loop in ("one", "two"):
+        (tmp_path / "pictures" / loop).symlink_to(tmp_path / "pictures")
+    assert holds_pictures_alone(tmp_path / "pictures")
 
 
 def test_endings_of_channels_are_no_frames() -> None:

@@ -91,8 +91,13 @@ def holds_pictures_alone(root: Any) -> bool:
     """
     if not isinstance(root, str | Path) or not Path(root).is_dir():
         return False
-    found = False
-    for _, _, names in os.walk(root, followlinks=True):
+    found, seen = False, set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        place = os.path.realpath(folder)
+        if place in seen:  # links may lead in circles
+            folders.clear()
+            continue
+        seen.add(place)
         for name in names:
             if name.startswith("."):
                 continue

@@ -93,7 +93,7 @@ class SelfTraining:
     @property
     def boundaries(self) -> dict[int, Callable[[Method], None]]:
         """For each step at which a new round begins, the function that labels the slices with the averaged method."""
-        return {self._start(index): self._relabeller(index) for index in range(1, self.prior.rounds)}
+        return {self._start(index): self._relabeller(index) for index in range(1, self._rounds)}
 
     def before_training(self, method: Method) -> None:
         """Give `method` the weights of the teacher where there is one, and label round 1.
@@ -113,7 +113,7 @@ class SelfTraining:
 
     def restore(self, step: int) -> None:
         """Give the data set the labels that hold from `step` on."""
-        index = max(i for i in range(self.prior.rounds) if self._start(i) <= step)
+        index = max(i for i in range(self._rounds) if self._start(i) <= step)
         labelled = index > 0 or bool(self._priors)
         if self._alongside is not None:
             self._alongside.restore(step)
@@ -123,8 +123,13 @@ class SelfTraining:
         if self.prior.trust == "agreement":
             self.slices.set_labels(self._annotations if index else self._completed)
 
+    @property
+    def _rounds(self) -> int:
+        """How many rounds there are: each has at least one step."""
+        return min(self.prior.rounds, self.config.training.iterations)
+
     def _start(self, index: int) -> int:
-        return self.config.training.iterations * index // self.prior.rounds
+        return self.config.training.iterations * index // self._rounds
 
     def _file(self, index: int) -> Path:
         return self.labels_dir / f"{self._name}_{index + 1}.npy"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +14,14 @@ from unia_med.data.io.read import read_header
 from unia_med.data.io.read_labels import read_label_file
 from unia_med.data.io.suffixes import is_image, is_segmentation, label_stem, readable_suffix
 from unia_med.data.io.volume import VolumeInfo
+from unia_med.data.io.walk import LeftOut, find_volumes
 from unia_med.errors import UserError
 
 _MOST_VALUES = 64  # distinct values of a label volume; an image has hundreds
 _RESULT_FOLDERS = {"runs", "masks_predicted"}
+_TABLES = (".csv", ".tsv")
+_TEXTS = (".json", ".txt", ".label", ".ctbl")
+_DICOM = (".dcm", ".ima", "")
 
 
 @dataclass
@@ -60,26 +63,32 @@ def look(root: Path) -> Found:
         raise UserError("no such folder", where=root, remedy="Name the folder in which your images lie")
     found = Found()
     dicom: dict[Path, list[Path]] = {}
-    for folder, names, files in os.walk(root, followlinks=True):
-        names[:] = sorted(name for name in names if not name.startswith(".") and name not in _RESULT_FOLDERS)
-        for name in sorted(files):
-            path = Path(folder) / name
-            if not name.startswith("."):
-                _sort_in(path, root, found, dicom)
+    left = LeftOut()
+    for path in find_volumes(root, left, _wanted):
+        folders = path.relative_to(root).parent.parts
+        if not any(name.startswith(".") or name in _RESULT_FOLDERS for name in folders):
+            _sort_in(path, root, found, dicom)
     _add_series(dicom, root, found)
+    left.say(len(found.images), "image", root)
     if not found.images:
         seen = f"; {len(found.unread)} files cannot be read, first {next(iter(found.unread))}" if found.unread else ""
         raise UserError(f"holds no image{seen}", where=root, remedy="Name the folder in which your images lie")
     return found
 
 
+def _wanted(path: Path) -> bool:
+    """Return whether a file is looked at, by its suffix."""
+    known = path.suffix.lower() in (*_TABLES, *_TEXTS, *_DICOM)
+    return known or readable_suffix(path) is not None or is_segmentation(path)
+
+
 def _sort_in(path: Path, root: Path, found: Found, dicom: dict[Path, list[Path]]) -> None:
     suffix = path.suffix.lower()
-    if suffix in (".csv", ".tsv"):
+    if suffix in _TABLES:
         found.tables.append(path)
-    elif suffix in (".json", ".txt", ".label", ".ctbl") and path.stat().st_size < 1 << 20:
+    elif suffix in _TEXTS and path.stat().st_size < 1 << 20:
         found.texts.append(path)
-    elif suffix in (".dcm", ".ima", ""):
+    elif suffix in _DICOM:
         dicom.setdefault(path.parent, []).append(path)
     elif readable_suffix(path) or is_segmentation(path):
         try:

@@ -52,6 +52,34 @@ def test_trailing_axes_of_one_and_no_time(tmp_path: Path, extra: tuple[int, ...]
     assert result.shape == array.shape and np.array_equal(np.asarray(result.dataobj).reshape(5, 4, 3), ARRAY > 7)
 
 
+@pytest.mark.parametrize("sizes", [(4, 0, 1, 1), (4, -1, 1, 1), (5, 0, 0, 0), (7, 0, 0, 0)])
+def test_axes_that_are_counted_and_left_empty(tmp_path: Path, sizes: tuple[int, ...]) -> None:
+    head = header()
+    head["dim"][0], head["dim"][4:] = sizes[0], [*sizes[1:], 0]
+    path = write(tmp_path / "a.nii", head)
+    assert_read(path)
+    assert open_volume(path).shape == (5, 4, 3)
+
+
+@pytest.mark.parametrize("matrix", [np.full((3, 4), np.nan), np.zeros((3, 4))])
+def test_an_sform_that_places_nothing_gives_way_to_the_qform(tmp_path: Path, matrix: np.ndarray) -> None:
+    head = header()
+    head.set_qform(AFFINE, code=1)
+    head["sform_code"] = 1
+    head["srow_x"], head["srow_y"], head["srow_z"] = matrix
+    assert_read(write(tmp_path / "a.nii", head))
+    head["qform_code"] = 0
+    with pytest.raises(UserError, match="millimetres cannot be known"):
+        read_header(write(tmp_path / "b.nii", head))
+
+
+def test_single_bits_are_refused_by_their_name(tmp_path: Path) -> None:
+    head = header()
+    head["datatype"], head["bitpix"] = 1, 1
+    with pytest.raises(UserError, match="single-bit voxels"):
+        read_header(write(tmp_path / "a.nii", head))
+
+
 def test_a_quaternion_too_long_by_rounding(tmp_path: Path) -> None:
     head = header()
     head["sform_code"], head["qform_code"] = 0, 1

@@ -213,6 +213,11 @@ def _header(raw: bytes, single: bool) -> Any | None:
 
 def _repair(header: Any, single: bool) -> None:
     """Repair, as nifti_clib does, what nibabel refuses."""
+    sizes = header["dim"]
+    if 3 < sizes[0] < 8:  # axes that some programs count and leave empty
+        sizes[4:] = np.maximum(sizes[4:], 1)
+    if header["sform_code"] > 0 and not _places(header.get_sform()) and header["qform_code"] > 0:
+        header["sform_code"] = 0
     if not np.isfinite(header["scl_inter"]):
         header["scl_inter"] = 0
     parts = [float(header[name]) for name in ("quatern_b", "quatern_c", "quatern_d")]
@@ -227,6 +232,11 @@ def _repair(header: Any, single: bool) -> None:
             header["vox_offset"] = least
 
 
+def _places(affine: np.ndarray) -> bool:
+    """Return whether an affine can place voxels: finite, and none of its axes without length."""
+    return bool(np.isfinite(affine).all() and np.linalg.norm(affine[:3, :3], axis=0).all())
+
+
 def _analyze(path: Path) -> NiftiFile:
     image: Any = nib.load(path)
     _check_real(image.get_data_dtype(), path)
@@ -234,9 +244,9 @@ def _analyze(path: Path) -> NiftiFile:
 
 
 def _check_real(dtype: np.dtype, path: Path) -> None:
-    if dtype.names is None and dtype.kind != "c":
+    if dtype.kind in "iuf":
         return
-    found = "colour (RGB)" if dtype.names is not None else "complex"
+    found = "colour (RGB)" if dtype.names is not None else "complex" if dtype.kind == "c" else "single-bit"
     remedy = "Convert it to a grey-value volume, e.g. the magnitude"
     raise UserError(f"{found} voxels, expected one real number per voxel", where=path, remedy=remedy)
 
