@@ -53,6 +53,7 @@ def test_page(folder: Path) -> None:
         "frame 1, ED",
         "frame 7, ES",
     ]
+    assert [one["marked"] for one in data["patients"]] == [[0], [0, 1]]
     for frame, pool in zip(patient["frames"], (10, 6), strict=True):
         layers = np.frombuffer(zlib.decompress(base64.b64decode(frame["data"])), np.uint8)
         prediction = layers.reshape(2, len(patient["slices"]), patient["height"], patient["width"])[1]

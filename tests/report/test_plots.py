@@ -61,3 +61,10 @@ def test_bars_of_the_reliability_diagram_are_as_high_as_the_accuracy() -> None:
 def test_bar_cells() -> None:
     assert re.search(r"width:25\.0%.*0\.250.*<small>&lt;1</small>", bar_cell(0.25, "#000", "<1"))
     assert "–" in bar_cell(None, "#000") and "–" in bar_cell(float("nan"), "#000")
+
+
+def test_words_of_marks_stay_inside() -> None:
+    root = _parsed(line_chart("volume", {"LV": [(1, 9.0), (8, 5.0)]}, "frame", marks={1.0: "ED", 8.0: "ES"}))
+    first, last = (next(text for text in root.iter("text") if text.text == word) for word in ("ED", "ES"))
+    assert (first.get("text-anchor"), last.get("text-anchor")) == ("start", "end")
+    assert 0 < float(first.get("x")) < float(last.get("x")) < WIDTH

@@ -205,6 +205,7 @@ second labelling to compare it with. Zoom with the slider, two fingers, or the w
     <label>Patient <select data-control="patient">{patients}</select></label>
     {_slider("Slice", "slice", "0", "0", "1")}
     {_slider("Frame", "frame", "0", "0", "1")}
+    <div class="marks" role="group" aria-label="Marked frames" data-part="marks"></div>
     <label>Overlay <select data-control="overlay"></select></label>
     {_slider("Opacity", "opacity", "0", "100", "5")}
     <label>Outline <select data-control="outline"></select></label>

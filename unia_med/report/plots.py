@@ -18,6 +18,7 @@ _BARS, _IDEAL = COLOURS[5], COLOURS[3]
 
 WIDTH, HEIGHT = 420, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 18, 10, 36
+_WORD = 60  # room of a word to the right of its mark
 _HEADROOM = 1.15  # above the data, for the words of marks
 _DASHES = ("", "7 3", "2 3", "9 3 2 3")
 
@@ -129,10 +130,14 @@ class _Axes:
 
     def marks(self, words: Mapping[float, str]) -> str:
         """Lines from top to bottom, with a word at the top."""
-        return "".join(
+        return "".join(self._mark(self.x(place), word) for place, word in words.items())
+
+    def _mark(self, x: float, word: str) -> str:
+        ends = x > WIDTH - _WORD
+        anchor, gap = ("end", -4) if ends else ("start", 4)
+        return (
             f'<path class="mark" d="M{x:.1f} {_TOP}V{HEIGHT - _BOTTOM}"/>'
-            f'<text x="{x + 4:.1f}" y="{_TOP + 11}">{escape(word)}</text>'
-            for x, word in ((self.x(place), word) for place, word in words.items())
+            f'<text x="{x + gap:.1f}" y="{_TOP + 11}" text-anchor="{anchor}">{escape(word)}</text>'
         )
 
 

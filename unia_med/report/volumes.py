@@ -177,6 +177,7 @@ def _pack(patient: str, frames: Sequence[Layers], most_slices: int) -> dict[str,
         "labels": list(first.labels),
         "maps": list(first.maps),
         "ranges": list(ranges.values()),
+        "marked": [index for index, frame in enumerate(chosen) if frame.kept],
         "note": "; ".join(_thinned(len(shown), depth, len(chosen), len(frames), step)),
         "frames": packed,
     }

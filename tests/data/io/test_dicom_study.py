@@ -177,6 +177,13 @@ def test_directions_and_echo_times_that_differ_a_little(dicom_files: ModuleType,
     assert writer.failed is None and (tmp_path / "out" / "seg.dcm").is_file()
 
 
+def test_a_mosaic_in_a_study_is_called_so(dicom_files: ModuleType, tmp_path: Path) -> None:
+    breath_holds(dicom_files, tmp_path / "m", CINE[:, :, :1], ImageType=["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"])
+    breath_holds(dicom_files, tmp_path / "l", CINE[:, :, :1], number=40)
+    with pytest.raises(UserError, match=r"mosaics, which dcm2niix takes apart \(20\)"):
+        find_series(tmp_path, kind=KIND)
+
+
 def test_a_series_that_mixes_planes(dicom_files: ModuleType, tmp_path: Path) -> None:
     breath_holds(dicom_files, tmp_path / "a", series_per_slice=False, SeriesInstanceUID="1.5")
     across = dicom_files.plane_of(np.cross(dicom_files.SHORT_AXIS, (0, 0, 1)))

@@ -28,6 +28,7 @@
   const layers = () => ["image", ...patient().labels, ...patient().maps];
   const isMap = (name) => patient().maps.includes(name);
   const clamp = (value, most, least = 0) => Math.max(least, Math.min(most, value));
+  const isNumbered = (frame) => frame.title.startsWith("frame ");
   const short = (value) => String(Number(value.toPrecision(3)));
 
   async function decode(text) {
@@ -199,7 +200,7 @@
     const one = patient();
     const frame = one.frames[state.frame];
     const parts = [frame.title, `slice ${one.slices[state.slice]} of ${one.depth}`];
-    if (one.frames.length > 1) parts.push(`frame ${state.frame + 1} of ${one.frames.length}`);
+    if (one.frames.length > 1 && !isNumbered(frame)) parts.push(`frame ${state.frame + 1} of ${one.frames.length}`);
     const painted = state.overlay === "none" ? "image alone" : `${state.overlay} at ${state.opacity} %`;
     const lined = state.outline === "none" ? "no outline" : `outline: ${state.outline}`;
     const zoomed = state.zoom > 1 ? `; zoom ${state.zoom}` : "";
@@ -234,6 +235,19 @@
     select.replaceChildren(...names.map((name) => new Option(name, name, false, name === chosen)));
   }
 
+  // Buttons that go to the frames that are marked, such as ED and ES.
+  function marks(one) {
+    const place = root.querySelector('[data-part="marks"]');
+    place.replaceChildren(...(one.frames.length < 2 ? [] : one.marked).map((index) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = one.frames[index].title;
+      button.setAttribute("aria-pressed", String(index === state.frame));
+      button.addEventListener("click", () => show({ frame: index }));
+      return button;
+    }));
+  }
+
   function syncControls() {
     const one = patient();
     const names = ["none", ...one.labels, ...one.maps];
@@ -248,7 +262,9 @@
     }
     const span = one.window[1] - one.window[0];
     number("slice", `${one.slices[state.slice]} of ${one.depth}`);
-    number("frame", `${state.frame + 1} of ${one.frames.length}`);
+    const frame = one.frames[state.frame];
+    const place = `${state.frame + 1} of ${one.frames.length}`;
+    number("frame", isNumbered(frame) ? frame.title.slice("frame ".length) : place); // not all frames may be here
     number("opacity", `${state.opacity} %`);
     number("zoom", `${state.zoom} x`);
     number("level", short(intensity(state.level)));
@@ -257,6 +273,7 @@
       control(name).setAttribute("aria-valuetext", root.querySelector(`[data-number="${name}"]`).textContent);
     }
     root.querySelector('[data-part="frame"]').hidden = one.frames.length < 2;
+    marks(one);
     canvas.classList.toggle("zoomed", state.zoom > 1);
   }
 

@@ -143,6 +143,8 @@ def misfit(candidate: Candidate, kind: StackKind) -> str:
         return plane
     if shape is None:
         return "no parallel slices with a place"
+    if "MOSAIC" in first.contrast:
+        return "mosaics, which dcm2niix takes apart"
     if shape.slices < kind.least_slices or shape.cover_mm < kind.least_cover_mm:
         return "too few slices"
     if shape.gap_mm > kind.most_gap_mm:
