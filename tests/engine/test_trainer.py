@@ -155,6 +155,16 @@ def test_validation_chooses_the_best_only_when_asked(
     assert (state["step"], state["best"]) == (step, best)
 
 
+def test_damaged_best_weights_of_a_finished_run_are_written_again(tiny: ModuleType, tmp_path: Path) -> None:
+    tiny.tiny_trainer(tmp_path).run()
+    path, whole = tmp_path / "checkpoints/best.pt", _state(tmp_path, "best.pt")["ema"]
+    for damaged in (path.read_bytes()[:-1000], b"foreign"):
+        path.write_bytes(damaged)
+        tiny.tiny_trainer(tmp_path).run()
+        again = _state(tmp_path, "best.pt")["ema"]
+        assert whole.keys() == again.keys() and all(torch.equal(whole[key], again[key]) for key in whole)
+
+
 def test_without_masks_the_best_is_the_last(tiny: ModuleType, tmp_path: Path) -> None:
     training = tiny.settings(keep_best_by="dice")
     trainer = tiny.tiny_trainer(tmp_path, training=training, validation=lambda m, s: {})

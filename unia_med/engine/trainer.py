@@ -38,6 +38,8 @@ from unia_med.methods.base import Batch, Method
 from unia_med.run_files import RunFiles
 from unia_med.tensors import with_layout
 
+_LOG = logging.getLogger(__name__)
+
 _STATE_KEYS = ("model", "ema", "ema_updates", "optimizer", "scheduler", "scaler", "step", "best", "means")
 _LOOK_EVERY = 2  # loggings from one look at the predicted classes to the next; each costs a prediction of the batch
 _MEMORY_REMEDY = "Lower training.batch_size (now {}), data.grid.size or network.input_size"
@@ -137,6 +139,8 @@ class Trainer:
             Interrupted: after SIGINT or SIGTERM, with the checkpoint written.
             UserError: bad data, a loss that is not finite, too little memory.
         """
+        if self.step > 0:
+            self._replace_damaged_best()
         if self.step == self.training.iterations:
             return
         if distributed.is_main():
@@ -348,6 +352,18 @@ class Trainer:
             what = f"the state of the training in it cannot be used ({type(error).__name__}: {error})"
             raise UserError(what, self.last_path, "Train again with another --output") from error
         self.step, self.best = state["step"], state["best"]
+
+    def _replace_damaged_best(self) -> None:
+        """Go on without the best weights so far where their file is damaged; those of a finished run are the last."""
+        if not self.best_path.is_file():
+            return
+        try:
+            load_checkpoint(self.best_path, ("model", "ema"))
+        except UserError as error:
+            _LOG.warning("%s; it is written again from last.pt, or from what is trained now", error)
+            self.best = None
+            if self.step == self.training.iterations:
+                self._save(self.best_path)
 
     def _memory_error(self, error: BaseException) -> UserError:
         what = f"out of memory on {self.device} at step {self.step}: {str(error).splitlines()[0] if str(error) else ''}"
