@@ -45,7 +45,7 @@ def test_each_row_adds_what_its_name_says_and_nothing_else(name: str) -> None:
     found = [(config.method.mask, last_plan(config)) for config in configs(name)]
     base = {"classification", "auxiliary", "segmentation"}
     terms = [set(plan.weights) for _, plan in found]
-    assert terms[0] == base
+    assert terms[0] - {"dense_energy"} == base  # of the decoder's learning, no module: in all rows or in none
     assert [sorted(now - before) for before, now in zip(terms, terms[1:], strict=False)] == [
         ["distribution"], [], [], [], [], ["affinity"], ["token_contrast"],
     ]  # fmt: skip
