@@ -33,6 +33,11 @@ RUNTIMES = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNIA_MED_CACHE", str(tmp_path_factory.getbasetemp() / "converted_by_tests"))
+
+
 class Backbone(nn.Module):
     """Features at a quarter of the image's resolution."""
 

@@ -107,7 +107,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         choices=("torch", "onnx", "openvino"),
         default="torch",
         help="what computes the network (default: torch); onnx and openvino, extras of these names, compute on the CPU "
-        "and convert the network first, which takes 10 to 20 s: for hundreds of images",
+        "and convert the network at its first use, which takes 10 to 20 s, and keep it in ~/.cache/unia_med/converted, "
+        "or in converted/ of $UNIA_MED_CACHE (delete the folder to clear it)",
     )
     parser.add_argument("--rtstruct", action="store_true", help="write DICOM RTSTRUCT (contours) next to each SEG")
     add_device(parser)

@@ -1,7 +1,8 @@
 """A method's prediction computed by another runtime than torch: ONNX Runtime or OpenVINO, on the CPU.
 
-The prediction is converted to ONNX once for each size of slices, when the first of that size comes; the number of
-slices is free. Height and width are not: networks that pad or resize fix them while they are converted.
+The prediction is converted to ONNX once for each size of slices, when the first of that size comes, and kept for later
+calls (`converted_models`); the number of slices is free. Height and width are not: networks that pad or resize fix them
+while they are converted.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from unia_med.errors import UserError, suggestion
+from unia_med.inference.converted_models import keep_model, name_of, read_model
 from unia_med.inference.likeness import backbone_of
 from unia_med.inference.onnx import converted, onnx_session
 from unia_med.methods.base import Method, Prediction
@@ -88,18 +90,26 @@ class ConvertedMethod:
         return Prediction(probabilities, uncertainty), features[0] if features else None
 
     def _converted(self, size: tuple[int, ...]) -> _Compute:
-        names = ("probabilities", "uncertainty", "features")
-        network, example = _Flat(self._method).eval(), torch.rand(_EXAMPLE_SLICES, *size)
+        network = _Flat(self._method).eval()
+        name = name_of(network, size)
+        content = read_model(name)
+        if content is None:
+            content = self._convert(network, size)
+            keep_model(name, content)
+        return _COMPILERS[self._runtime](content)
+
+    def _convert(self, network: nn.Module, size: tuple[int, ...]) -> bytes:
+        names, example = ("probabilities", "uncertainty", "features"), torch.rand(_EXAMPLE_SLICES, *size)
         try:
             with torch.no_grad():
                 results = network(example)
                 program = converted(network, example, names[: len(results)])
             content: bytes = program.model_proto.SerializeToString()
+            return content
         except Exception as error:  # torch.onnx raises dozens of types, most of them its own
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             what = f"the prediction of {type(self._method).__name__} cannot be converted to ONNX ({reason})"
             raise UserError(what, where=_WHERE, remedy="Use --runtime torch") from error
-        return _COMPILERS[self._runtime](content)
 
 
 class _Flat(nn.Module):
