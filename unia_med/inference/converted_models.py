@@ -126,7 +126,7 @@ def _text_of(value: Any) -> str:
 @cache
 def _code_digest() -> bytes:
     digest = hashlib.sha256()
-    for path in sorted(_PACKAGE.rglob("*.py")):
+    for path in sorted(_PACKAGE.glob("**/*.py")):
         digest.update(path.read_bytes())
     return digest.digest()
 
