@@ -17,7 +17,8 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
-    "name", ["pixel_refine", "affinity_pairs", "affinity_loss", "sinkhorn", "bfloat16", "percentiles", "hd95"]
+    "name",
+    ["pixel_refine", "affinity_pairs", "affinity_loss", "sinkhorn", "bfloat16", "percentiles", "hd95", "training_step"],
 )
 def test_forms_agree(name: str) -> None:
     torch.manual_seed(1)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unia_med.bench.timing import Form
 from unia_med.losses.dense_energy import smoothed_scores
 from unia_med.nn.hybrid import HybridLite0
-from unia_med.tensors import with_layout
+from unia_med.nn.lite0 import Lite0
+from unia_med.nn.unet import SkipDecoder
+from unia_med.tensors import size_of, with_layout
 
 
 def dense_energy_grey(device: torch.device) -> tuple[Form, Form]:
@@ -51,6 +53,35 @@ def memory_layout(device: torch.device) -> tuple[Form, Form]:
     images = torch.rand(8, 1, 128, 128, device=device)
     forms = [_training_pass(images, layout) for layout in (torch.channels_last, torch.contiguous_format)]
     return forms[0], forms[1]
+
+
+def training_step(device: torch.device) -> tuple[Form, Form]:
+    """Return steps of the CPU network: channels last with fused AdamW, and as torch's defaults go, tensor by tensor."""
+    images, labels = torch.rand(4, 1, 128, 128, device=device), torch.randint(0, 4, (4, 128, 128), device=device)
+    return _whole_step(images, labels, fast=True), _whole_step(images, labels, fast=False)
+
+
+def _whole_step(images: Tensor, labels: Tensor, fast: bool) -> Form:
+    """Forward, backward and update of backbone and decoder; the loss of the first step is the same in every call."""
+    torch.manual_seed(0)
+    backbone = Lite0(weights="none")
+    decoder = SkipDecoder(backbone.width, backbone.skip_channels, 4, (96, 64, 32, 24))
+    layout = torch.channels_last if fast else torch.contiguous_format
+    network = with_layout(nn.ModuleList([backbone, decoder]).to(images.device), layout)
+    slices = images.to(memory_format=layout)
+    # The rate is 0, so that each call computes the same: the update takes as long with any rate.
+    optimiser = torch.optim.AdamW(network.parameters(), lr=0.0, fused=fast, foreach=False)
+
+    def step() -> Tensor:
+        optimiser.zero_grad(set_to_none=True)
+        features = backbone(slices)
+        logits = decoder(features.tokens, features.skips, size_of(slices))
+        loss = F.cross_entropy(logits, labels)
+        loss.backward()
+        optimiser.step()
+        return loss.detach()
+
+    return step
 
 
 def _training_pass(images: Tensor, layout: torch.memory_format) -> Form:

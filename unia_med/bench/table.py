@@ -74,6 +74,10 @@ BENCHMARKS: dict[str, Benchmark] = {
     "dense_energy_colour": Benchmark(
         "dense energy's gradient, 96 x 96, 3 channels: bilateral grid / all pairs", pixels.dense_energy_colour, 0, 0.99
     ),
+    "training_step": Benchmark(
+        "step of the CPU network: channels last, fused AdamW / channels first, AdamW tensor by tensor",
+        pixels.training_step,
+    ),
     "memory_layout": Benchmark(
         "training pass of the CPU backbone: channels last / channels first", pixels.memory_layout
     ),
