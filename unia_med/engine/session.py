@@ -162,7 +162,8 @@ def _prepared(
         write_json(RunFiles(output).labelled, sorted(known))
     _LOG.info("%d training slices of %d volumes", len(slices), len(parts["train"]))
     if config.training.keep_best_by == "none":
-        _LOG.info("best.pt will be the last state: validation masks are looked at, but choose nothing")
+        looked = "; validation masks are looked at, but choose nothing" if parts["val"] else ""
+        _LOG.info("best.pt will be the last state%s", looked)
     validation = Validation(config, dataset, parts["val"], device)
     validation.prepare()
     method = build_method(config)
