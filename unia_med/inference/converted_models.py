@@ -55,7 +55,7 @@ def name_of(network: nn.Module, size: tuple[int, ...]) -> str:
         digest.update(text.encode() + b"\0")
     for name, value in chain(network.named_parameters(), network.named_buffers()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\0".encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
