@@ -114,6 +114,13 @@ def test_a_case_in_a_sub_folder_is_found_by_its_own_name_where_that_is_unique() 
     }
 
 
+def test_a_case_whose_name_was_made_safe_finds_its_prediction() -> None:
+    files = {"a_b": [Path("a_b_seg.nii.gz")], "x": [Path("x_seg.nii.gz")]}
+    assert predictions_of(["a\tb", "x"], files) == {"a\tb": files["a_b"], "x": files["x"]}
+    assert predictions_of(["a\tb", "a\nb"], files) == {"a\tb": [], "a\nb": []}  # whose it is cannot be known
+    assert predictions_of(["a\tb", "a_b"], files) == {"a\tb": [], "a_b": files["a_b"]}
+
+
 def test_pictures_have_both_kinds_of_scores_in_pixels(tmp_path: Path) -> None:
     """Two masks in sub-folders: pixels are counted together, distances are those of outlines."""
     whole = block(slice(2, 12), 1, (16, 12))

@@ -20,6 +20,7 @@ from unia_med.data.io.volume import VolumeInfo
 from unia_med.data.io.walk import LeftOut, find_volumes
 from unia_med.errors import UserError
 from unia_med.metrics.table import LengthUnit
+from unia_med.names import safe_name
 
 PREDICTION_ENDINGS = ("_seg", "_pred", "")
 """Endings of a prediction's name, in order of preference; the empty one is a file named like its case."""
@@ -129,17 +130,22 @@ def find_predictions(folder: Path) -> dict[str, list[Path]]:
 
 
 def predictions_of(cases: Sequence[str], predictions: Mapping[str, list[Path]]) -> dict[str, list[Path]]:
-    """Return the predictions of each case, by its name or, of a case "site/scan" without one, by "scan" alone.
+    """Return the predictions of each case, by its name or that of its results, which is safe as a path.
+
+    Of a case "site/scan" without any it is that of "scan" alone.
 
     Args:
         cases: Names of all cases; a last part that several of them share stands for none.
         predictions: As `find_predictions` gives them.
     """
     last = Counter(case.rpartition("/")[2] for case in cases)
+    safe = Counter(map(safe_name, cases))
     found = {}
     for case in cases:
         short = case.rpartition("/")[2]
         own = predictions.get(composed(case), [])
+        if not own and safe[safe_name(case)] == 1:
+            own = predictions.get(composed(safe_name(case)), [])
         found[case] = own or (predictions.get(composed(short), []) if last[short] == 1 else [])
     return found
 
