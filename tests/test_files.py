@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -87,3 +89,23 @@ def test_a_full_disk_that_torch_hides_is_reported_with_the_place(tmp_path: Path)
     with pytest.raises(RuntimeError, match="of its own"), writing_in(tmp_path / "bundle"):
         raise RuntimeError("of its own")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_process_left_goes_with_the_next_file_and_what_others_write_stays(tmp_path: Path) -> None:
+    program = "import os, sys; from pathlib import Path; from unia_med.files import replacing\n"
+    program += "with replacing(Path(sys.argv[1]) / 'a.txt') as part: os.kill(os.getpid(), 9)"
+    killed = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
+    (left,) = tmp_path.iterdir()
+    assert killed.returncode == -9 and left.name.startswith(".writing_")
+    with replacing(tmp_path / "new" / "b.txt"):  # another folder is looked at when it is written to
+        assert left.exists()
+    with replacing(tmp_path / "b.txt") as part:
+        assert not left.exists() and part.exists()
+        folder = tmp_path / "shared"
+        folder.mkdir()
+        alive = folder / part.name
+        elsewhere = folder / ".writing_another-computer_1_x"
+        for file in (alive, elsewhere):
+            file.touch()
+        write_text(folder / "c.txt", "c")
+        assert alive.exists() and elsewhere.exists()

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import csv
 import errno
+import glob
 import hashlib
 import json
 import os
+import re
 import shutil
+import socket
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -44,7 +48,8 @@ def replacing(path: Path, suffix: str = "", remedy: str = _WRITABLE) -> Iterator
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=_PREFIX, suffix=suffix)
+        _remove_abandoned(path.parent)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{_own_prefix()}{os.getpid()}_", suffix=suffix)
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -257,6 +262,31 @@ def remove_leftovers(folder: Path) -> None:
     """
     for part in folder.glob(f"{_PREFIX}*"):
         part.unlink(missing_ok=True)
+
+
+@lru_cache(maxsize=1000)  # once in each folder
+def _remove_abandoned(folder: Path) -> None:
+    """Delete what processes of this computer that are no more left in a folder, and leave what others write now."""
+    for part in folder.glob(f"{glob.escape(_own_prefix())}*"):
+        writer = part.name[len(_own_prefix()) :].partition("_")[0]
+        if writer.isdecimal() and not _runs(int(writer)):
+            with suppress(OSError):
+                part.unlink()
+
+
+def _own_prefix() -> str:
+    """Return how names of files in the making begin on this computer; folders may be shared with others."""
+    return f"{_PREFIX}{re.sub('[^A-Za-z0-9.-]', '', socket.gethostname())}_"
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True  # of another user
+    return True
 
 
 def unwritable(path: Path, error: OSError, remedy: str = _WRITABLE) -> UserError:

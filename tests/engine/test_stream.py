@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from types import ModuleType
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from unia_med.data.sample import CaseFiles
+from unia_med.engine.session import classes_without_example
 from unia_med.engine.stream import BatchStream, item_name, steps_from
 from unia_med.errors import UserError
+from unia_med.labels import IGNORE, TAG_UNKNOWN
 
 
 def test_order_from_any_step_is_the_tail_of_the_whole_order(tiny: ModuleType) -> None:
@@ -80,3 +85,16 @@ def test_a_failing_item_names_its_case(workers: int, error: Exception, tiny: Mod
 
 def test_names_of_items_without_cases() -> None:
     assert item_name(object(), 3) == "item 3"
+
+
+def test_an_item_is_called_by_its_case_and_slice(tmp_path: Path) -> None:
+    case = CaseFiles("patient7_frame01", "patient7", tmp_path / "a.nii.gz")
+    assert item_name(SimpleNamespace(cases=[(case, 4)]), 0) == "patient7_frame01 slice 4"
+
+
+def test_classes_that_nothing_shows() -> None:
+    names, tags = ["RV", "MYO", "LV"], np.array([[0, 0, 1], [0, 0, 0]])
+    assert classes_without_example(names, None, tags) == ["RV", "MYO"]
+    assert classes_without_example(names, {"a": np.array([IGNORE, 0, 2])}, tags) == ["RV"]
+    assert classes_without_example(names, {"a": np.array([IGNORE, 0])}, tags * 0) == names
+    assert classes_without_example(names, None, np.full((2, 3), TAG_UNKNOWN)) == []

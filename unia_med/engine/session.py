@@ -37,7 +37,7 @@ from unia_med.engine.training_images import note_images
 from unia_med.engine.validation import Validation
 from unia_med.errors import UserError
 from unia_med.files import remove_leftovers, write_atomically, write_json
-from unia_med.labels import IGNORE
+from unia_med.labels import IGNORE, TAG_UNKNOWN
 from unia_med.run_files import RunFiles
 
 _LOG = logging.getLogger(__name__)
@@ -161,6 +161,8 @@ def _prepared(
         known = [name for name, found in (labels or {}).items() if (found != IGNORE).any()]
         write_json(RunFiles(output).labelled, sorted(known))
     _LOG.info("%d training slices of %d volumes", len(slices), len(parts["train"]))
+    if missing := classes_without_example(config.data.target_classes, labels, slices.tags):
+        _LOG.warning("no label and no tag of the training cases holds %s", ", ".join(missing))
     if config.training.keep_best_by == "none":
         looked = "; validation masks are looked at, but choose nothing" if parts["val"] else ""
         _LOG.info("best.pt will be the last state%s", looked)
@@ -220,6 +222,24 @@ def _train(
     calibrate(*best, parts["val"], output, validation.kept)
     note_images(*best, parts["train"], parts["val"], output)
     _LOG.info("done: %s", output)
+
+
+def classes_without_example(
+    classes: Sequence[str], labels: Mapping[str, np.ndarray] | None, tags: np.ndarray
+) -> list[str]:
+    """Return the classes that no training label and no tag holds; none where there are neither.
+
+    Args:
+        classes: names of the labels 1, 2, 3, ...
+        labels: weak labels by case, IGNORE where nothing is annotated.
+        tags: (N, K) of the slices, 1 where a class is present.
+    """
+    if labels is None and bool((np.asarray(tags) == TAG_UNKNOWN).all()):
+        return []
+    seen = set((1 + np.flatnonzero((np.asarray(tags) == 1).any(0))).tolist())
+    for found in (labels or {}).values():
+        seen.update(np.unique(found).tolist())
+    return [name for value, name in enumerate(classes, start=1) if value not in seen]
 
 
 def _annotations(config: RunConfig, dataset: CaseDataset, cases: Sequence[CaseFiles]) -> dict[str, np.ndarray] | None:

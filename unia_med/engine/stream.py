@@ -158,7 +158,7 @@ def item_name(dataset: object, index: int) -> str:
     if cases is None or not 0 <= index < len(cases):
         return f"item {index}"
     case, position = cases[index][:2]
-    return f"{getattr(case, 'case', case)} slice {position}"
+    return f"{getattr(case, 'name', case)} slice {position}"
 
 
 def collate(items: Sequence[dict[str, Any] | Failure]) -> dict[str, Any] | Failure:
