@@ -353,6 +353,18 @@ def test_compressed_pixels_are_decoded(dicom_files: ModuleType, tmp_path: Path) 
     np.testing.assert_array_equal(voxels(find_series(tmp_path)), array)
 
 
+def test_compressed_pixels_that_no_package_decodes(dicom_files: ModuleType, tmp_path: Path) -> None:
+    import pydicom
+
+    for path in dicom_files.write_series(tmp_path, numbers(16, 15, 2)).values():
+        dataset = pydicom.dcmread(path)
+        dataset.compress(pydicom.uid.RLELossless)
+        dataset.file_meta.TransferSyntaxUID = pydicom.uid.JPEGExtended12Bit
+        dataset.save_as(path)
+    with pytest.raises(UserError, match=r"cannot be decoded: JPEG Extended .*pip install pylibjpeg pylibjpeg-libjpeg"):
+        find_series(tmp_path).frame(0)
+
+
 def test_a_cut_off_file_is_named_by_number(dicom_files: ModuleType, tmp_path: Path) -> None:
     path = dicom_files.write_series(tmp_path, numbers(40, 30, 3))[0, 0]
     path.write_bytes(path.read_bytes()[:-900])

@@ -156,8 +156,13 @@ class DicomSeries:
             name = culprit(error)
             why = f"because of the attribute {name}" if name else f"({type(error).__name__})"
             what = f"the pixels of image {instance.number} cannot be decoded {why}"
+            remedy = "The file is damaged or cut off; export the series again"
+            if packages := DECODERS.get(instance.transfer_syntax):
+                syntax = import_pydicom(self.path).uid.UID(instance.transfer_syntax).name
+                what = f"the pixels of image {instance.number} cannot be decoded: {syntax}"
+                remedy = f"Try with: pip install {packages}. Without success, the file is damaged: export it again"
             # Without `from error`: its message may quote values of the header.
-            raise UserError(what, self.path, "The file is damaged or cut off; export the series again") from None
+            raise UserError(what, self.path, remedy) from None
         if image.shape != instance.size:
             raise UserError(f"image {instance.number} has pixels of shape {image.shape}", self.path, "Export it again")
         if image.dtype.kind == "f" or (instance.slope, instance.intercept) != (1.0, 0.0):
