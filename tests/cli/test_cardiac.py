@@ -234,3 +234,18 @@ def test_segments_and_drawings_of_phantoms(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "svg").iterdir()) == [
         f"patient00{number}_{phase}.svg" for number in (1, 2) for phase in ("ed", "es")
     ]
+
+
+def test_frames_that_were_named_before_are_not_lost_in_silence(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    masks = tmp_path / "masks"
+    save(masks / "p_4d_seg.nii.gz", np.stack([block(n) for n in (250, 100, 120)], -1))
+    assert cardiac(masks, masks / "indices.csv", "--es", "3") == 0
+    said = capfd.readouterr()
+    assert "ES is frame 3" in said.out and "to keep it" not in said.err
+    assert cardiac(masks, tmp_path / "again" / "indices.csv") == 0
+    said = capfd.readouterr()
+    assert "ES is frame 2, and frame 3 in" in said.err and "add --es 3" in said.err and "ED is frame" not in said.err
+    assert cardiac(masks, tmp_path / "again" / "indices.csv", "--es", "3") == 0
+    assert "to keep it" not in capfd.readouterr().err

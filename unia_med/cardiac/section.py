@@ -7,14 +7,12 @@ from html import escape
 from pathlib import Path
 
 from unia_med.cardiac.bulls_eye import bulls_eye, common_limits
-from unia_med.cardiac.cases import NOTHING_STATED, PHASES
+from unia_med.cardiac.cases import NOTHING_STATED
 from unia_med.cardiac.indices import FOUND, CardiacIndices, PhaseChoice, measure
 from unia_med.cardiac.plausible import refuse_impossible, unusual
-from unia_med.cardiac.table import TABLE
+from unia_med.cardiac.table import phases_in_table
 from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
-from unia_med.files import read_rows
-from unia_med.names import without_apostrophe
 from unia_med.report.plots import colour_of, line_chart
 from unia_med.report.quantities import PatientFindings, Quantity
 
@@ -76,19 +74,9 @@ def _phases(found: CardiacIndices) -> dict[str, int]:
 
 def _choice(patient: str, numbers: Sequence[int], folder: Path | None, stated: Mapping[str, int]) -> PhaseChoice:
     """Return the phases that are stated, else those of the table next to the masks; others are found."""
-    known = {**_in_table(patient, folder), **stated}
+    known = {**phases_in_table(patient, folder), **stated}
     places = {phase: numbers.index(number) for phase, number in known.items() if number in numbers}
     return PhaseChoice(places.get("ED"), places.get("ES"))
-
-
-def _in_table(patient: str, folder: Path | None) -> dict[str, int]:
-    table = None if folder is None else folder / TABLE
-    if table is None or not table.is_file():
-        return {}
-    rows = read_rows(table, remedy="Remove it, or measure again with `unia-med cardiac`")
-    row = next((row for row in rows if without_apostrophe(row.get("case", "")) == patient), {})
-    cells = {phase: row.get(f"{phase.lower()}_frame") or "" for phase in PHASES}
-    return {phase: int(text) for phase, text in cells.items() if text.isdigit()}
 
 
 def _measured(frames: Mapping[int, Volume], values: Mapping[str, int], choice: PhaseChoice = FOUND) -> CardiacIndices:

@@ -7,10 +7,10 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from unia_med.cardiac.cases import MeasuredCase
+from unia_med.cardiac.cases import PHASES, MeasuredCase
 from unia_med.cardiac.segments import NAMES
-from unia_med.files import write_text
-from unia_med.names import spreadsheet_text
+from unia_med.files import read_rows, write_text
+from unia_med.names import spreadsheet_text, without_apostrophe
 
 TABLE = "indices.csv"
 """Name of the first file next to predicted masks."""
@@ -120,3 +120,19 @@ def _text(value: Cell) -> str:
         if isinstance(value, str)
         else str(value)
     )
+
+
+def phases_in_table(patient: str, folder: Path | None) -> dict[str, int]:
+    """Return the frame numbers at "ED" and "ES" that the table next to masks has; empty where it has none.
+
+    Args:
+        patient: name of the case.
+        folder: of the masks; None where they lie in none.
+    """
+    table = None if folder is None else folder / TABLE
+    if table is None or not table.is_file():
+        return {}
+    rows = read_rows(table, remedy="Remove it, or measure again with `unia-med cardiac`")
+    row = next((row for row in rows if without_apostrophe(row.get("case", "")) == patient), {})
+    cells = {phase: row.get(f"{phase.lower()}_frame") or "" for phase in PHASES}
+    return {phase: int(text) for phase, text in cells.items() if text.isdigit()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: bad arguments, no mask, or no case that could be measured. Nothing is written then.
     """
+    from unia_med.cardiac.results import summary
     from unia_med.cardiac.table import write_tables
 
     if args.output.suffix.lower() != ".csv":
@@ -85,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output.is_dir():
         raise UserError("is a folder, expected a file", where=args.output, remedy="Choose another --output")
     measured, faults, origins = _measure_all(args)
+    changed = list(_other_phases(measured, args))  # read before the table may be replaced
     listing = "".join(f"\n  {name}: {reason}" for name, reason in faults.items())
     if not measured:
         raise UserError(f"no case could be measured:{listing}", where=args.masks)
@@ -96,6 +98,10 @@ def run(args: argparse.Namespace) -> int:
     listing = "".join(f"\n  {name}: {reason}" for name, reason in faults.items())
     total = len(origins)
     print(f"{len(measured)} of {total} cases measured, written to {', '.join(map(str, written[:3]))}")
+    if len(measured) == 1 and (text := summary(measured[0])):
+        print(text)
+    for note in changed:
+        print(f"unia-med: note: {note}", file=sys.stderr)
     for case in measured:
         if case.warnings:
             print(f"unia-med: warning: {case.name}: look again: {'; '.join(case.warnings)}", file=sys.stderr)
@@ -129,6 +135,21 @@ def _measure_all(args: argparse.Namespace) -> tuple[list[MeasuredCase], dict[str
         except UserError as error:
             faults[case.name] = str(error)
     return measured, faults, origins
+
+
+def _other_phases(measured: Sequence[MeasuredCase], args: argparse.Namespace) -> Iterator[str]:
+    """Yield which phases are others than in the table next to the masks, where nobody has named them."""
+    from unia_med.cardiac.table import TABLE, phases_in_table
+
+    stated = StatedPhases.read(args)
+    for case in measured if args.info is None else ():
+        known, phases = phases_in_table(case.name, args.masks), case.indices.phases
+        for phase, index in (("ED", phases.diastole), ("ES", phases.systole)):
+            before = known.get(phase)
+            if index is None or before is None or phase in stated.of(case.name) or case.numbers[index] == before:
+                continue
+            found = f"{phase} is frame {case.numbers[index]}, and frame {before} in {args.masks / TABLE}"
+            yield f"{case.name}: {found}; to keep it, add --{phase.lower()} {before}"
 
 
 def _write_reports(
