@@ -60,6 +60,29 @@ def test_finished_images_are_left_out(run: Path, tmp_path: Path, capsys: pytest.
     assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 6
 
 
+def test_a_mask_that_is_removed_meanwhile_is_a_failure(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from unia_med.inference import batch
+
+    for name in ("a", "b"):
+        array = np.random.default_rng(0).integers(0, 90, (20, 24, 2)).astype(np.int16)
+        (tmp_path / "in").mkdir(exist_ok=True)
+        nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / "in" / f"{name}.nii.gz")
+    first = tmp_path / "out" / "a_seg.nii.gz"
+    write = batch.write_case_record
+
+    def remove_then_write(labels: Path, facts: object) -> None:
+        if labels != first:
+            first.unlink()
+        write(labels, facts)
+
+    monkeypatch.setattr(batch, "write_case_record", remove_then_write)
+    call = ["predict", "--model", str(run), "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
+    assert main([*call, "--device", "cpu"]) == 1
+    assert f"{first}: was written, and is gone" in capsys.readouterr().err
+
+
 def test_one_name_in_two_folders_gives_two_results(run: Path, tmp_path: Path) -> None:
     for name in ("in/site1/scan", "in/site2/scan", "in/other"):
         write_image(tmp_path / f"{name}.nii.gz", seed=len(name))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from unia_med.cli.options import add_device, new_command
+from unia_med.errors import UserError
 
 if TYPE_CHECKING:
     from unia_med.inference.batch import Case, Predictions
@@ -188,8 +189,16 @@ class _Outcome(NamedTuple):
     def of(cls, cases: Iterable[Case]) -> _Outcome:
         """Return the outcome of the cases of this process."""
         seen = list(cases)
-        failures = [(str(case.error), list(case.files.values())) for case in seen if case.error]
+        failures = [(str(error), list(case.files.values())) for case in seen if (error := case.error or _gone(case))]
         return cls(failures, sum(case.skipped for case in seen), len(seen))
+
+
+def _gone(case: Case) -> UserError | None:
+    """Return the fault that a mask is not there any more, as where its folder was removed meanwhile."""
+    mask = case.files.get("labels")
+    if mask is None or mask.exists():
+        return None
+    return UserError("was written, and is gone", mask, "Predict again, and leave the folder alone until the end")
 
 
 def _announce(cases: Predictions) -> None:
