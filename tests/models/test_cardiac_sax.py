@@ -15,6 +15,7 @@ import torch
 import unia_med
 from unia_med.cardiac.phantom.dataset import patient_of
 from unia_med.cardiac.phantom.render import frame_image, frame_labels
+from unia_med.cli.main import main
 from unia_med.data.io.nifti import write_like
 from unia_med.data.io.read import read_volume
 from unia_med.data.io.volume import Volume
@@ -138,3 +139,8 @@ def test_the_floor_on_patients_that_it_has_never_seen(predictor: Predictor, real
             assert labels.any(), path.name
             found.append(_dice(labels, np.asarray(truth.array)))
     assert np.mean(found) > 0.78
+
+
+def test_a_report_of_it_names_the_commands_instead(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "cardiac-sax"]) == 2
+    assert "unia-med report masks" in capsys.readouterr().err

@@ -72,8 +72,16 @@ def run(args: argparse.Namespace) -> int:
     from unia_med.runs import Run
 
     stated = StatedPhases.read(args)
+    opened = Run.open(args.run_dir)
+    if opened.shipped is not None:
+        steps = (
+            f"unia-med predict --model {opened.shipped} --input SCANS --output masks",
+            "unia-med report masks --data SCANS",
+        )
+        remedy = "Report masks of it: `{}`, then `{}`".format(*steps)
+        raise UserError("a shipped model has no training to report", str(args.run_dir), remedy)
     made = make_report(
-        Run.open(args.run_dir),
+        opened,
         args.output,
         data=args.data,
         split=args.split,
