@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from unia_med.bundle.card import read_scores
-from unia_med.cardiac.section import _in_table
+from unia_med.cardiac.table import phases_in_table
 from unia_med.data.io.dataset_json import read_dataset_json
 from unia_med.engine.calibration import read_calibration
 from unia_med.engine.data_record import check_record
@@ -34,7 +34,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "summary": ("summary.csv", lambda path: check_folder_records(path.parent)),
     "summary of a report": ("summary.csv", lambda path: _rows(path.parent)),
     "record of a mask": ("a_seg.json", lambda path: _origin(path.parent, "a")),
-    "indices": ("indices.csv", lambda path: _in_table("a", path.parent)),
+    "indices": ("indices.csv", lambda path: phases_in_table("a", path.parent)),
     "calibration": ("calibration.json", lambda path: read_calibration(path.parent)),
     "data": ("data.json", lambda path: check_record(path, {"a": "0"})),
     "classes": ("classes.json", lambda path: classes_next_to(path.parent)),
