@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SLOW = ("monai", "timm", "torchvision", "ignite", "skimage", "sympy", "SimpleITK", "scipy.stats", "tensorboard")
 SLOW += ("pydicom", "unia_med.report.masks")
 
@@ -30,3 +32,21 @@ def test_predict_evaluate_cardiac_and_inspect_import_nothing_slow(tiny_acdc: Pat
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "codes [0, 0, 0, 0]" in done.stderr, done.stderr
     assert done.stdout.splitlines()[-1] == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("train", "--config", "phantom_tiny.yaml"),
+        ("train", "--config", "phantom_tiny.yaml", "--set", "data.root=nowhere"),
+        ("pipeline", "affinitynet_phantom.yaml", "--output", "out"),
+    ],
+)
+def test_a_missing_data_folder_is_refused_before_torch_is_imported(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    program = "import sys; from unia_med.cli.main import main; code = main(sys.argv[1:]); "
+    program += "sys.exit(code + 10 * ('torch' in sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert list(tmp_path.iterdir()) == []
