@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from unia_med.errors import UserError
+from unia_med.names import without_apostrophe
 
 _PREFIX = ".writing_"
 _STAGING = ".partial-"
@@ -179,7 +180,7 @@ def read_json(path: Path, remedy: str = _RESTORE) -> Any:
 
 
 def read_rows(path: Path, needed: str = "", remedy: str = _RESTORE) -> list[dict[str, str]]:
-    """Return the rows of a table that this package wrote.
+    """Return the rows of a table that this package wrote; names of columns without the apostrophe of a formula.
 
     Args:
         path: the file.
@@ -190,8 +191,9 @@ def read_rows(path: Path, needed: str = "", remedy: str = _RESTORE) -> list[dict
         UserError: there is no such file, or it is no such table.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file, restval=""))
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            head = [without_apostrophe(name) for name in next(csv.reader(file), [])]
+            rows = list(csv.DictReader(file, head, restval=""))
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"cannot be read as a table ({error})", path, remedy) from error
     if any(None in row or needed and not row.get(needed) for row in rows):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -50,6 +51,27 @@ def test_volumes_lie_on_the_image_and_a_run_reads_what_was_made(
         found.append(load_weak_labels(dataset, dataset.cases()[:4], config, 4))
     assert found[0].keys() == found[1].keys()
     assert all(np.array_equal(found[0][case], found[1][case]) for case in found[0])
+
+
+def test_a_folder_that_is_removed_meanwhile_is_told(
+    tiny_acdc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from unia_med.data.weak_labels import write
+
+    made = []
+
+    def removing(*arguments: object) -> object:
+        if len(made) == 2:
+            shutil.rmtree(tmp_path / "weak")
+        made.append(write_case(*arguments))
+        return made[-1]
+
+    write_case = write.weaken_case
+    monkeypatch.setattr(write, "weaken_case", removing)
+    assert weaken(tiny_acdc, tmp_path / "weak", "points") == 1
+    said = capsys.readouterr()
+    assert "points of 2 of 4 cases" in said.out and "2 of 4 cases failed" in said.err
+    assert f"{tmp_path / 'weak' / 'patient001_frame01_points.nii.gz'}: was written, and is gone" in said.err
 
 
 def test_tags_and_their_table(tiny_acdc: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable
@@ -77,6 +78,31 @@ def test_a_killed_run_resumes_from_its_checkpoint(run_program: Program, tmp_path
     assert _state(tmp_path / "parts")["step"] == 6
     assert run_program(tmp_path / "parts", 0, -1).returncode == 0
     _assert_same(whole, tmp_path / "parts")
+
+
+def test_a_run_folder_that_is_removed_meanwhile_stops_the_training(
+    tiny: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text("{}")
+    trainer = tiny.tiny_trainer(run)
+    _at_step(trainer, 4, lambda: shutil.rmtree(run))
+    with pytest.raises(UserError, match="was removed while the training ran"):
+        trainer.run()
+    assert trainer.step == 5 and not list(run.rglob("*"))
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_diverged_training_is_no_result_also_after_a_resume(tiny: ModuleType, tmp_path: Path) -> None:
+    def trainer() -> Trainer:
+        return tiny.tiny_trainer(tmp_path, training=tiny.settings(learning_rate=1e4))
+
+    with pytest.raises(UserError, match="the training diverged"):
+        trainer().run()
+    assert not (tmp_path / "checkpoints" / "best.pt").exists() and _state(tmp_path)["step"] == 10
+    with pytest.raises(UserError, match="the training diverged"):
+        trainer().run()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from unia_med.engine.watch import LossWatch, RunningMeans
+from unia_med.engine.watch import Divergence, LossWatch, RunningMeans
 from unia_med.errors import UserError
 
 
@@ -46,6 +46,23 @@ def test_on_a_cpu_the_step_itself_fails_and_names_bad_weights() -> None:
         method.weight.fill_(float("nan"))
     with pytest.raises(UserError, match="weights were bad before this step, first weight"):
         watch.record(1, _losses(loss=float("nan")), [0])
+
+
+def test_a_loss_that_grows_far_beyond_its_start_is_told_once_and_refused_at_the_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    divergence = Divergence()
+    with caplog.at_level("WARNING", "unia_med"):
+        divergence.look([{"loss": 3.0}, {"loss": 170.0}], 2)  # a mean of 86.5: less than thirty times 3
+        divergence.check()
+        assert not caplog.records
+        divergence.look([{"loss": 400.0}, {"loss": 400.0}], 4)
+        divergence.look([{"loss": 500.0}], 5)
+    assert len(caplog.records) == 1 and "step 4: the training diverges: the loss is 400" in caplog.text
+    with pytest.raises(UserError, match=r"diverged: the loss is 500, at the first step it was 3.*learning_rate"):
+        divergence.check()
+    divergence.look([{"loss": 2.0}], 6)
+    divergence.check()
 
 
 def test_means_survive_a_checkpoint() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unia_med.metrics.table import CaseScores, score_case, summarise, write_table
+from unia_med.metrics.table import CaseScores, score_case, summarise, to_csv, write_table
 
 CLASSES = ("RV", "MYO")
 SPACING = (1.0, 1.0, 10.0)
@@ -35,6 +35,12 @@ def test_values_of_one_case() -> None:
     assert scores.dice == {"RV": pytest.approx(5 / 6), "MYO": 1.0}
     assert scores.hd95 == {"RV": pytest.approx(1.0), "MYO": 0.0}
     assert not scores.failed("RV")
+
+
+def test_a_class_called_like_a_formula_is_text() -> None:
+    scores = [score_case("=a", GOOD, GOOD, ("=1+1", "MYO"), SPACING)]
+    head, row, *_ = csv.reader(to_csv(summarise(("=1+1", "MYO"), scores)).splitlines())
+    assert head[:2] == ["case", "'=1+1 dice"] and row[0] == "'=a"
 
 
 def test_absent_in_both_has_no_score_and_is_no_failure() -> None:

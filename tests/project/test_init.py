@@ -19,6 +19,7 @@ from unia_med.config.volumes import holds_pictures_alone
 from unia_med.data.io.label_file import LabelFile
 from unia_med.data.layouts.volumes import VolumesDataset
 from unia_med.data.weak_labels.load import load_weak_labels
+from unia_med.errors import UserError
 from unia_med.labels import IGNORE
 from unia_med.project.found import look
 from unia_med.project.merge import are_cut_off
@@ -242,6 +243,29 @@ def test_a_table_as_a_german_spreadsheet_writes_it(tmp_path: Path) -> None:
     tags = make_plan(tmp_path).tags
     assert tags is not None and tags.classes == ["Leber", "Zyste"] and not tags.as_it_is
     assert tags.rows[1:] == [["p0", "1", "0"], ["p1", "0", "1"], ["p2", "1", ""]]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "separator", "start"),
+    [("cp1252", ";", ""), ("utf-16", "\t", ""), ("utf-8", "|", ""), ("utf-8-sig", ";", "sep=;\r\n")],
+)
+def test_a_table_in_other_encodings(tmp_path: Path, encoding: str, separator: str, start: str) -> None:
+    for name in ("Müller 1", "=p2", "P3"):
+        save(tmp_path / f"{name}.nii.gz", organ(len(name))[0])
+    rows = [["Fall", "Leber", "Zyste", "Notiz"], ["Mu\u0308ller 1", "WAHR", "FALSCH", ""], ["'=p2", "0", "NA", ""]]
+    text = "\r\n".join(separator.join(row) for row in [*rows, ["p3.nii.gz", "1", "1", ""]])
+    text = text if encoding != "cp1252" else text.replace("u\u0308", "ü")
+    (tmp_path / "befund.csv").write_bytes((start + text + "\r\n\r\n").encode(encoding))
+    tags = make_plan(tmp_path).tags
+    assert tags is not None and tags.classes == ["Leber", "Zyste"] and not tags.as_it_is
+    assert tags.rows[1:] == [["Müller 1", "1", "0"], ["=p2", "0", ""], ["P3", "1", "1"]]
+
+
+def test_a_table_with_a_column_twice_is_refused(tmp_path: Path) -> None:
+    save(tmp_path / "p0.nii.gz", organ(0)[0])
+    (tmp_path / "tags.csv").write_text("image,liver,liver\np0,1,0\n")
+    with pytest.raises(UserError, match="has several columns 'liver'"):
+        make_plan(tmp_path)
 
 
 def test_masks_of_some_slices_leave_the_others_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
         written += _draw(measured, args.drawings)
     if args.sr is not None:
         faults |= _write_reports(measured, origins, args.sr, args.images)
+    faults |= {str(file): "was written, and is gone: its folder was removed" for file in written if not file.exists()}
     listing = "".join(f"\n  {name}: {reason}" for name, reason in faults.items())
     total = len(origins)
     print(f"{len(measured)} of {total} cases measured, written to {', '.join(map(str, written[:3]))}")

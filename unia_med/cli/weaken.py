@@ -68,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     from unia_med.build import build_dataset
     from unia_med.config.load import load_config
     from unia_med.data.splits import split_cases
+    from unia_med.data.weak_labels.write import volume_file
 
     if args.output.exists() and not args.output.is_dir():
         raise UserError("is a file, expected a folder", where=args.output, remedy="Choose another --output")
@@ -80,7 +81,9 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"the split leaves no {args.split} case", where="data.split", remedy="Choose another --split")
     made, failures = _make_all(args, config, dataset, cases)
     _write_tables(args, config.data.classes, made)
-    return _report(args, len(made), failures)
+    gone = [file for name in made if (file := volume_file(args.output, name, args.kind)) and not file.exists()]
+    failures += [f"{file}: was written, and is gone. Run it again, and leave the folder alone" for file in gone]
+    return _report(args, len(made) - len(gone), failures)
 
 
 def _make_all(

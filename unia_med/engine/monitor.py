@@ -8,9 +8,10 @@ import logging
 import math
 import os
 import platform
+import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from io import StringIO
 from pathlib import Path
@@ -84,9 +85,13 @@ class Monitor:
         self._begun, self._pace = step, Pace()
         self._show_progress(step)
         try:
-            yield
-        finally:
-            self._close()
+            with _silent_writer():
+                yield
+        except BaseException:
+            with suppress(OSError):  # where the folder is gone, its error must not hide the first one
+                self._close()
+            raise
+        self._close()
 
     def advance(self, step: int) -> None:
         """Move the progress bar, at most a few times per second; without one, say now and then how far it is.
@@ -150,6 +155,22 @@ class Monitor:
         if self._board is not None:
             self._board.close()
             self._board = None
+
+
+@contextmanager
+def _silent_writer() -> Iterator[None]:
+    """Keep back the traceback of TensorBoard's thread; its next call raises the same error once more."""
+    earlier = threading.excepthook
+
+    def said(args: threading.ExceptHookArgs) -> None:
+        if type(args.thread).__name__ != "_AsyncWriterThread":
+            earlier(args)
+
+    threading.excepthook = said
+    try:
+        yield
+    finally:
+        threading.excepthook = earlier
 
 
 class MetricsTable:

@@ -31,7 +31,7 @@ from unia_med.engine.precision import half_precision, type_name
 from unia_med.engine.randomness import seed_everything, step_seed
 from unia_med.engine.schedule import rate_scheduler, restarted_factor
 from unia_med.engine.stream import BatchStream, SliceSource, item_name
-from unia_med.engine.watch import LossWatch, RunningMeans
+from unia_med.engine.watch import Divergence, LossWatch, RunningMeans
 from unia_med.errors import UserError
 from unia_med.files import remove_leftovers
 from unia_med.methods.base import Batch, Method
@@ -105,10 +105,11 @@ class Trainer:
         self._monitor = Monitor(run_dir, training.iterations, title)
         self._watch = LossWatch(method, lambda index: item_name(dataset, index), self.device.type == "cpu")
         self._collapse = CollapseWatch(self._metadata["classes"], training.iterations)
-        self._means, self._stop = RunningMeans(), StopRequest()
+        self._means, self._stop, self._divergence = RunningMeans(), StopRequest(), Divergence()
         self._prepare_optimiser()
         self.average = WeightAverage(self.method, training.ema)
         self.step = 0
+        self._begun_in_run = RunFiles(run_dir).config.is_file()  # a teacher's folder has no config
         self.best: float | None = None
         if self.last_path.is_file():
             self._load()
@@ -243,8 +244,13 @@ class Trainer:
         validates = last or self.step % settings.validate_every == 0
         crosses = self.step in self._boundaries and not last
         stops = self._stops(last)
+        saves = validates or crosses or stops or self.step % settings.checkpoint_every == 0
+        if saves:
+            self._check_folder()
         if validates or stops or self.step % settings.log_every == 0:
             self._log()
+        if last:
+            self._divergence.check()
         if validates:
             self._validate()
         if crosses:
@@ -254,10 +260,15 @@ class Trainer:
         if last and not (settings.keep_best_by == "dice" and self.best is not None):
             self._save(self.best_path)
         # After a boundary, so that the labels of the checkpoint's step are always on disk before it is.
-        if validates or crosses or stops or self.step % settings.checkpoint_every == 0:
+        if saves:
             self._save(self.last_path)
         if stops:
             raise Interrupted(self.step, int(self._stop.signal_number or 0))
+
+    def _check_folder(self) -> None:
+        """Stop where the run folder was removed meanwhile: what is written now would be no run."""
+        if self._begun_in_run and not RunFiles(self.run_dir).config.is_file():
+            raise UserError("was removed while the training ran", self.run_dir, "Train again, and leave it alone")
 
     def _stops(self, last: bool) -> bool:
         if last:
@@ -275,6 +286,7 @@ class Trainer:
     def _log(self) -> None:
         rows = self._watch.read()
         self._means.add(rows)
+        self._divergence.look(rows, self.step)
         if rows:
             interval = RunningMeans()
             interval.add(rows)
@@ -331,6 +343,7 @@ class Trainer:
             "step": self.step,
             "best": self.best,
             "means": self._means.state(),
+            "first_loss": self._divergence.first,
             "precision": type_name(self._half),
         }
         save_checkpoint({**state, **self._metadata}, path)
@@ -348,6 +361,7 @@ class Trainer:
             self.scheduler.load_state_dict(state["scheduler"])
             self.scaler.load_state_dict(state["scaler"])
             self._means.load(state["means"])
+            self._divergence.first = state.get("first_loss")  # not in checkpoints of earlier versions
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
             what = f"the state of the training in it cannot be used ({type(error).__name__}: {error})"
             raise UserError(what, self.last_path, "Train again with another --output") from error

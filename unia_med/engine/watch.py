@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from unia_med.errors import UserError
+
+_LOG = logging.getLogger(__name__)
+
+_DIVERGED = 30.0
+"""Times the loss of the first step, or 1 where that is smaller; terms that join later add less than ten times it."""
 
 _REMEDY = "Lower training.learning_rate or set training.amp to false; look at the named cases"
 
@@ -83,6 +89,55 @@ class LossWatch:
         if not bad or not self._every_step:
             return ""
         return f"; weights were bad before this step, first {bad[0]}, so a gradient overflowed one step earlier"
+
+
+class Divergence:
+    """Notice a loss that has grown far beyond that of the first step, although all its values are finite.
+
+    Attributes:
+        first: loss of the first step of the run, before any update; None until one was seen.
+        latest: mean loss of the latest interval.
+    """
+
+    def __init__(self) -> None:
+        self.first: float | None = None
+        self.latest = 0.0
+        self._told = False
+
+    def look(self, rows: Sequence[Mapping[str, float]], step: int) -> None:
+        """Take in the losses of an interval, and warn once where they are far too large.
+
+        Args:
+            rows: as `LossWatch.read` gives them.
+            step: iterations done.
+        """
+        losses = [abs(row["loss"]) for row in rows if "loss" in row]
+        if not losses:
+            return
+        self.first = losses[0] if self.first is None else self.first
+        self.latest = sum(losses) / len(losses)
+        if self.diverged and not self._told:
+            self._told = True
+            _LOG.warning("step %d: the training diverges: %s. %s", step, self._growth, _REMEDY)
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the latest losses are far too large."""
+        return self.latest > _DIVERGED * max(self.first or 0.0, 1.0)
+
+    def check(self) -> None:
+        """Refuse the result of a training that ends so.
+
+        Raises:
+            UserError: the latest losses are far too large.
+        """
+        if self.diverged:
+            what = f"the training diverged: {self._growth}; its model would be of no use and is not written"
+            raise UserError(what, remedy=_REMEDY)
+
+    @property
+    def _growth(self) -> str:
+        return f"the loss is {self.latest:.4g}, at the first step it was {self.first:.4g}"
 
 
 class RunningMeans:

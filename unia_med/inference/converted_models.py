@@ -14,6 +14,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -68,9 +69,10 @@ def read_model(name: str) -> bytes | None:
     path = cache_folder() / f"{name}.onnx"
     try:
         content = path.read_bytes()
-        os.utime(path)  # used just now
     except OSError:
         return None
+    with suppress(OSError):  # of another user
+        os.utime(path)  # used just now
     model = content[_DIGEST:]
     if content[:_DIGEST] != hashlib.sha256(model).digest():
         _log.info("%s is damaged; the network is converted again", path)

@@ -238,7 +238,7 @@ def _write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     kept = [row for row in earlier if list(row) == head and row["case"] not in new]
     text = io.StringIO()
     table = csv.DictWriter(text, head, lineterminator="\n", restval="")
-    table.writeheader()
+    table.writerow({name: spreadsheet_text(name) for name in head})
     table.writerows(sorted([*kept, *rows], key=lambda row: str(row["case"])))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, text.getvalue())

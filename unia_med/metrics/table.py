@@ -170,7 +170,7 @@ def to_csv(table: Mapping[str, Any]) -> str:
     columns = list(dict.fromkeys(name for row in rows for name in row))
     stream = io.StringIO()
     writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
-    writer.writeheader()
+    writer.writerow({name: spreadsheet_text(name) for name in columns})  # classes may be called like formulas, too
     writer.writerows(rows)
     return stream.getvalue()
 

@@ -20,6 +20,7 @@ from unia_med.data.io.volume import Volume
 from unia_med.data.layouts.volumes import VolumesDataset
 from unia_med.errors import UserError
 from unia_med.files import write_text
+from unia_med.names import spreadsheet_text
 from unia_med.notes import notes_hidden
 from unia_med.project.meaning import Meaning
 from unia_med.project.plan import FEW, MERGED, Plan, pattern_of
@@ -188,7 +189,7 @@ def _cell(path: Path | None, root: Path) -> str:
 
 def _csv(rows: list[list[str]]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows([spreadsheet_text(cell) for cell in row] for row in rows)
     return text.getvalue()
 
 
@@ -204,6 +205,7 @@ def _text(plan: Plan, values: dict[str, Any]) -> str:
     if plan.tags is not None:
         lines.append(f"# Tags to learn from: {plan.tags.path.name}, classes {', '.join(plan.tags.classes)}.")
     lines += [f"# Note: {note}" for note in plan.notes]
+    lines = [" ".join(line.splitlines()) for line in lines]  # names of files may hold line breaks
     lines += [_comment(plan)] if _comment(plan) else []
     body = yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
     return "\n".join(lines) + "\n" + body

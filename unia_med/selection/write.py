@@ -126,5 +126,6 @@ def _table(choices: Sequence[Choice], files: Sequence[Path], folder: Path) -> st
         slices = " ".join(map(str, choice.slices))
         distance = f"{choice.distance:.3f}" if math.isfinite(choice.distance) else ""
         name, place = spreadsheet_text(choice.case.name), path.relative_to(folder).as_posix()
-        table.writerow([rank, name, slices, f"{choice.doubt:.4f}", distance, choice.case.image, place])
+        image = spreadsheet_text(str(choice.case.image))
+        table.writerow([rank, name, slices, f"{choice.doubt:.4f}", distance, image, spreadsheet_text(place)])
     return text.getvalue()

@@ -293,6 +293,25 @@ def test_what_is_no_image_stack(dicom_files: ModuleType, tmp_path: Path, tags: d
     assert said in refusal(tmp_path)
 
 
+@pytest.mark.parametrize("implicit", [False, True])
+@pytest.mark.parametrize(("tiles", "refused"), [(36, True), (1, False)])
+def test_a_mosaic_is_known_by_the_private_tag_alone(
+    dicom_files: ModuleType, tmp_path: Path, tiles: int, refused: bool, implicit: bool
+) -> None:
+    import pydicom
+
+    for path in dicom_files.write_series(tmp_path, numbers(6, 5, 2)).values():
+        dataset = pydicom.dcmread(path)
+        dataset.private_block(0x0019, "SIEMENS MR HEADER", create=True).add_new(0x0A, "US", tiles)
+        syntax = pydicom.uid.ImplicitVRLittleEndian if implicit else pydicom.uid.ExplicitVRLittleEndian
+        dataset.file_meta.TransferSyntaxUID = syntax
+        dataset.save_as(path, implicit_vr=implicit, little_endian=True)
+    if refused:
+        assert "2 of 2 images are mosaics" in refusal(tmp_path)
+    else:
+        assert find_series(tmp_path).shape == (6, 5, 2)
+
+
 def test_folders_without_dicom(tmp_path: Path) -> None:
     pytest.importorskip("pydicom")
     (tmp_path / "a.dcm").write_bytes(b"x" * 500)

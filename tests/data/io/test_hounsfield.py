@@ -57,6 +57,8 @@ def test_air_makes_a_ct(array: np.ndarray, known: bool) -> None:
         (ct(), "", True, None),
         (mr(), "", False, None),
         (mr(), "MR", False, None),
+        (mr(), "PT", False, "PT by its header; look whether the model learned from such images"),
+        (mr(), "PT", True, "PT by its header; the model learned from CT"),
         (ct(), "", None, None),
     ],
 )

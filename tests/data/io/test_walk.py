@@ -12,6 +12,7 @@ from unia_med.data.io.walk import (
     DANGLING,
     HIDDEN,
     LOOP,
+    NO_FILE,
     NO_HEADER,
     UNREAD,
     LeftOut,
@@ -54,6 +55,25 @@ def test_a_link_to_a_file_is_a_file_and_a_dangling_one_is_counted(tmp_path: Path
     left = LeftOut()
     assert find_volumes(tmp_path / "data", left) == [tmp_path / "data" / "x.nii.gz"]
     assert left.by_reason == {DANGLING: [tmp_path / "data" / "y.nii.gz"]}
+
+
+def test_pipes_are_no_images_and_what_a_closed_folder_hides_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _touch(tmp_path, "1.nii.gz", "2.nii.gz")
+    os.mkfifo(tmp_path / "pipe.nii.gz")  # whoever opens it waits for ever
+    os.mkfifo(tmp_path / "pipe")
+    stat = Path.stat
+
+    def refusing(path: Path, **options: bool) -> os.stat_result:
+        if path.name == "2.nii.gz":  # as a link into a folder of another user
+            raise PermissionError(13, "Permission denied")
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refusing)
+    left = LeftOut()
+    assert find_volumes(tmp_path, left) == [tmp_path / "1.nii.gz"]
+    assert left.by_reason == {CLOSED: [tmp_path / "2.nii.gz"], NO_FILE: [tmp_path / "pipe.nii.gz"]}
 
 
 def test_a_pair_is_one_volume_and_other_formats_are_told(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Whether an image is CT, by its values: air at -1000 HU is in every one of them and in no other modality."""
+"""Whether an image is of the kind that a model learned from: CT by its values (air at -1000 HU) or its header."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ _LOG = logging.getLogger(__name__)
 _AIR = -900
 _LEAST_AIR = 0.01
 """Share of voxels below `_AIR` from which an image is CT."""
+_USUAL = ("MR", "CT")
+"""Modalities of DICOM that models learn from as a rule; of others (PT, NM, US, ...) is said what they are."""
 _EVERY = 4
 """One voxel in so many is looked at along each axis within slices."""
 
@@ -60,5 +62,7 @@ def _compare(frame: Volume, ct: bool, path: Path | None, modality: str) -> None:
     where = path or "the image"
     if found and not ct:
         _LOG.warning("%s: %s; the model learned from images that are no CT. Do not trust its mask", where, said)
+    elif modality and modality.upper() not in _USUAL and not ct:
+        _LOG.warning("%s: %s; look whether the model learned from such images before you trust its mask", where, said)
     elif ct and not found:
         _LOG.warning("%s: %s; the model learned from CT in Hounsfield units. Do not trust its mask", where, said)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from unia_med.data.checks import DataFault
 from unia_med.errors import UserError
+from unia_med.names import without_apostrophe
 
 _SEPARATORS = (",", ";", "\t", "|")
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
@@ -48,7 +49,7 @@ class Record(NamedTuple):
 
     Attributes:
         line: where it ends in the file, from 1.
-        cells: text by column, without blanks around it, composed (NFC).
+        cells: text by column, without blanks around it and the apostrophe of `spreadsheet_text`, composed (NFC).
     """
 
     line: int
@@ -78,12 +79,13 @@ def read_table(path: Path, remedy: str = _REMEDY) -> Table:
         reader = csv.reader(
             io.StringIO("".join(lines[skipped:]), newline=""), delimiter=separator, skipinitialspace=True
         )
-        rows = [(reader.line_num + skipped, [cell.strip() for cell in row]) for row in reader]
+        rows = [(reader.line_num + skipped, [without_apostrophe(cell.strip()) for cell in row]) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         what = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read as CSV ({error})"
         raise UserError(what, where=path, remedy=remedy) from error
+    rows = [(line, cells) for line, cells in rows if any(cells)]
     columns = rows[0][1] if rows else []
-    filled = ((line, cells + [""] * (len(columns) - len(cells))) for line, cells in rows[1:] if any(cells))
+    filled = ((line, cells + [""] * (len(columns) - len(cells))) for line, cells in rows[1:])
     return Table(columns, [Record(line, dict(zip(columns, cells, strict=False))) for line, cells in filled])
 
 
@@ -166,7 +168,7 @@ def decoded(content: bytes) -> str:
 
 def _separator(lines: list[str]) -> tuple[int, str]:
     """Return how many lines come before the head, and what separates its cells."""
-    head = lines[0].strip() if lines else ""
+    head = next((line.strip("\r\n \f") for line in lines if line.strip()), "")
     if head.lower().startswith("sep=") and len(head) == 5:  # a note of Excel to itself
         return 1, head[4]
     if lines and lines[0].strip("\r\n").lower() == "sep=\t":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ _SHOWN = 3
 DANGLING = "linked to nothing"
 LOOP = "linked to a folder that is searched anyway"
 CLOSED = "in a folder that may not be read"
+NO_FILE = "a pipe, socket or device and no file"
 UNREAD = "in a format that is not read"
 HIDDEN = "hidden, with a dot before the name"
 NO_HEADER = "without its .hdr"
@@ -107,12 +109,15 @@ def walk(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
             continue
         for entry in _entries(place, left):
             path = place / entry.name
-            if entry.is_symlink() and not path.exists():
-                left.add(path, DANGLING)
-            elif path.is_dir():
+            fault, mode = _looked_at(path)
+            if fault:
+                left.add(path, fault)
+            elif stat.S_ISDIR(mode):
                 (links if entry.is_symlink() else waiting).append(path)
-            else:
+            elif stat.S_ISREG(mode):
                 files.append(path)
+            else:
+                left.add(path, NO_FILE)
     return sorted(files)
 
 
@@ -131,7 +136,7 @@ def find_volumes(
     files = walk(folder, dangling)
     for why, paths in dangling.by_reason.items():
         for path in paths:
-            if why != DANGLING or wanted(path):
+            if why not in (DANGLING, NO_FILE) or wanted(path):
                 left.add(path, why)
     present = set(files)
     return [path for path in files if _is_taken(path, present, left, wanted)]
@@ -191,6 +196,16 @@ def _first_visit(folder: Path, seen: set[tuple[int, int]]) -> bool:
         return False
     seen.add(identity)
     return True
+
+
+def _looked_at(path: Path) -> tuple[str, int]:
+    """Return why an entry of a folder leads nowhere, or nothing, and the mode of what it leads to."""
+    try:
+        return "", path.stat().st_mode
+    except PermissionError:
+        return CLOSED, 0
+    except OSError:
+        return DANGLING, 0
 
 
 def _entries(folder: Path, left: LeftOut) -> list[os.DirEntry[str]]:

@@ -11,7 +11,6 @@ from unia_med.data.io.tables import read_table
 from unia_med.data.sample import Part
 from unia_med.data.splits import PARTS
 from unia_med.errors import nearest
-from unia_med.names import without_apostrophe
 
 _FILE_REMEDY = "Save the table as CSV in UTF-8; data.volumes.table is looked for below data.root"
 _REMEDY = "The table needs the column image, and may have mask, patient, split, scribbles, points, boxes, blocks"
@@ -64,7 +63,7 @@ def read_rows(path: Path, kinds: Sequence[str], faults: list[DataFault]) -> list
 
 
 def _row(where: str, record: Mapping[str, str], kinds: Sequence[str], faults: list[DataFault]) -> Row | None:
-    files = {c: without_apostrophe(record[c]) for c in ("image", "mask", *kinds) if record.get(c)}
+    files = {c: record[c] for c in ("image", "mask", *kinds) if record.get(c)}
     if "image" not in files:
         faults.append(DataFault(where, "no image", "the path of a volume below data.root", "Fill the cell"))
         return None

@@ -16,7 +16,7 @@ from unia_med.data.io.tables import FALSE, TRUE, UNKNOWN, Record, TableFaults, c
 from unia_med.errors import UserError, nearest
 from unia_med.files import write_text
 from unia_med.labels import TAG_ABSENT, TAG_PRESENT, TAG_UNKNOWN
-from unia_med.names import safe_name, spreadsheet_text, without_apostrophe
+from unia_med.names import safe_name, spreadsheet_text
 
 
 def tags_from_mask(mask: np.ndarray, class_values: Sequence[int]) -> np.ndarray:
@@ -127,7 +127,7 @@ def write_tags_csv(path: Path | str, tags: Mapping[str, np.ndarray], classes: Se
     names = {TAG_ABSENT: "0", TAG_PRESENT: "1", TAG_UNKNOWN: ""}
     text = io.StringIO()
     table = csv.writer(text)
-    table.writerow(["image", "slice", *classes])
+    table.writerow(["image", "slice", *map(spreadsheet_text, classes)])
     for case, volume in tags.items():
         table.writerows([spreadsheet_text(case), z, *(names[int(tag)] for tag in row)] for z, row in enumerate(volume))
     write_text(Path(path), text.getvalue())
@@ -212,7 +212,6 @@ def _tag(cell: str) -> int | None:
 
 def _case_name(text: str, known: Mapping[str, str]) -> str:
     """Return the case that a cell names: by its full name, by its path, or by its file name alone."""
-    text = without_apostrophe(text)
     suffix = readable_suffix(text)
     path = text[: -len(suffix)] if suffix else text
     return next((name for name in (text, path, safe_name(path)) if name in known), volume_stem(text))

@@ -79,8 +79,21 @@ def weaken_case(
         rows = _point_rows(case.name, labels, config.classes) if kind == "points" else []
     image = read_volume(case.image)
     # An image of several channels has an axis more than its labels.
-    write_like(volume, image if image.array.ndim == 3 else image.frame(0), folder / f"{case.name}_{kind}.nii.gz")
+    file = volume_file(folder, case.name, kind)
+    assert file is not None
+    write_like(volume, image if image.array.ndim == 3 else image.frame(0), file)
     return Weakened(tags, rows)
+
+
+def volume_file(folder: Path, case: str, kind: WeakKind) -> Path | None:
+    """Return the volume that `weaken_case` writes, or None, of tags.
+
+    Args:
+        folder: of the volumes.
+        case: its name.
+        kind: what is made.
+    """
+    return None if kind == "tags" else folder / f"{case}_{kind}.nii.gz"
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Sequence[tuple]) -> None:

@@ -143,7 +143,7 @@ def misfit(candidate: Candidate, kind: StackKind) -> str:
         return plane
     if shape is None:
         return "no parallel slices with a place"
-    if "MOSAIC" in first.contrast:
+    if first.mosaic:
         return "mosaics, which dcm2niix takes apart"
     if shape.slices < kind.least_slices or shape.cover_mm < kind.least_cover_mm:
         return "too few slices"

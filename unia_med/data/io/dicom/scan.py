@@ -47,6 +47,9 @@ _TAGS = (
 ).split()
 """What is read of a header; of what identifies a person, the patient's number, which is kept as a digest alone."""
 
+_SIEMENS = _SIEMENS_OWNER, _SIEMENS_TILES = 0x00190010, 0x0019100A
+"""Private tags of Siemens: the owner of the block, and how many slices one picture shows side by side (a mosaic)."""
+
 
 def scan_folder(folder: Path) -> tuple[list[Instance], int]:
     """Return image instances, each once, and the number of DICOM files that cannot be read.
@@ -66,7 +69,9 @@ def scan_folder(folder: Path) -> tuple[list[Instance], int]:
         files += 1
         try:
             with quiet():
-                dataset = pydicom.dcmread(path, force=True, defer_size=1024, specific_tags=_TAGS)
+                dataset = pydicom.dcmread(
+                    path, force=True, defer_size=1024, specific_tags=[*_TAGS, _SIEMENS_OWNER, _SIEMENS_TILES]
+                )
                 images = _images(dataset, path)
         except Exception:  # a damaged file; pydicom raises whatever it likes
             unreadable += 1
@@ -147,6 +152,7 @@ def _instance(dataset: Any, path: Path) -> Instance:
         inversion_ms=number(dataset, "InversionTime"),
         steady="SS" in _texts(dataset, "SequenceVariant"),
         derived="DERIVED" in image_type,
+        mosaic="MOSAIC" in image_type or _tiles(dataset) > 1,
         image_type=image_type,
         patient=_digest(dataset),
         assumed=tuple(name for name in PIXEL_DEFAULTS if "PixelData" in dataset and dataset.get(name) is None),
@@ -168,6 +174,17 @@ def _digest(dataset: Any) -> str:
 def _texts(dataset: Any, name: str) -> tuple[str, ...]:
     found = dataset.get(name) or ()
     return (str(found),) if isinstance(found, str) else tuple(map(str, found))
+
+
+def _tiles(dataset: Any) -> int:
+    """Return how many slices one picture of a Siemens scanner shows; 0 where its header does not say."""
+    if _SIEMENS_TILES not in dataset or "SIEMENS" not in str(dataset.get(_SIEMENS_OWNER, "")).upper():
+        return 0
+    value = dataset[_SIEMENS_TILES].value
+    if isinstance(value, bytes):  # of unknown type: an unsigned short, or digits
+        digits = value.strip(b" \0")
+        return int(digits) if digits.isdigit() else int.from_bytes(value[:2], "little")
+    return int(value or 0)
 
 
 def _transfer_syntax(dataset: Any) -> str:

@@ -67,6 +67,7 @@ class Instance:
         steady: whether the sequence is one of steady state (SequenceVariant SS), as cines are.
         derived: whether it was computed of other images, such as a map or a reformatted plane.
         assumed: attributes of its pixels that the header lacks, for which the usual value is taken.
+        mosaic: whether it shows all slices of a volume side by side.
     """
 
     path: Path
@@ -103,6 +104,7 @@ class Instance:
     steady: bool = False
     derived: bool = False
     assumed: tuple[str, ...] = ()
+    mosaic: bool = False
 
     @property
     def is_magnitude(self) -> bool:
@@ -195,7 +197,7 @@ def _check_each(instances: Sequence[Instance], where: Path) -> None:
     if many := [item for item in instances if item.frames > 1 and item.index is None]:
         what = f"{len(many)} of {total} files are multi-frame objects that do not say where each frame lies"
         raise UserError(what, where, "Export the original images; ultrasound clips and captures have no place")
-    if tiled := [item for item in instances if "MOSAIC" in item.contrast]:
+    if tiled := [item for item in instances if item.mosaic]:
         what = f"{len(tiled)} of {total} images are mosaics, all slices of a volume side by side in one picture"
         raise UserError(what, where, "Convert the series to NIfTI with dcm2niix, which takes them apart, and give that")
     if colour := [item for item in instances if item.samples != 1]:
