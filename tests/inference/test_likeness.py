@@ -11,10 +11,10 @@ from unia_med.inference.predictor import Segmentation
 from unia_med.inference.records import DOUBTFUL, Tally, judged
 
 
-def _seen(level=0.0, spacing=(1.0, 1.0, 5.0), array=None, seed=0, features=None):
+def _seen(level=0.0, spacing=(1.0, 1.0, 5.0), array=None, seed=0, features=None, header=""):
     """Notes of an image whose network features lie around a level."""
     generator = np.random.default_rng(seed)
-    seen = Seen()
+    seen = Seen(header)
     stored = Volume(generator.random((8, 8, 2), np.float32) if array is None else array, np.diag([*spacing, 1.0]))
     seen.image(torch.linspace(0, 1, 64).reshape(1, 8, 8, 1), stored)
     tokens = generator.normal(level, 1, (1, 20, 1, 1)) if features is None else features
@@ -50,6 +50,23 @@ def test_modality_and_spacing_are_said():
         "1 mm from slice to slice, trained on 5 mm",
         "an image of 32 mm along x, trained on 8 to 9.6 mm",
     ]
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("MR", []),  # stored with a sign, far below 0
+        ("CT", ["CT by its header, trained on none"]),
+        ("", ["intensities of a CT, trained on none"]),
+        ("OT", ["intensities of a CT, trained on none"]),
+    ],
+)
+def test_a_header_says_more_than_intensities(header, said):
+    likeness = Likeness.of([_seen(seed=i) for i in range(3)])
+    low = np.full((8, 8, 2), -1000, np.int16)
+    assert likeness.differences(_seen(array=low, header=header)) == said
+    high = np.full((8, 8, 2), 900, np.int16)
+    assert likeness.differences(_seen(array=high, header=header)) == (said if header == "CT" else [])
 
 
 def _with_result(seen, doubt, **volumes):

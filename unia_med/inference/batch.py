@@ -174,7 +174,7 @@ class Predictions(Iterator[Case]):
         with part("read"):
             given = self._model.read(image, spacing)
         tally = Tally()
-        with self._model.watching() as seen:
+        with self._model.watching(given) as seen:
             frames = tally.watched(self._model.frames(given))
             with part("write"):
                 missing = write_results(given.source, frames, case.files, case.classes, self._rtstruct)

@@ -160,10 +160,14 @@ class EnsemblePredictor:
         return self.members[0].open(path)
 
     @contextmanager
-    def watching(self) -> Iterator[Seen | None]:
-        """Give what notes the image that is predicted meanwhile, as its first member sees it."""
+    def watching(self, modality: str = "") -> Iterator[Seen | None]:
+        """Give what notes the image that is predicted meanwhile, as its first member sees it.
+
+        Args:
+            modality: of its DICOM header; empty where there is none.
+        """
         watch = getattr(self.members[0], "watching", None)
-        with nullcontext() if watch is None else watch() as seen:
+        with nullcontext() if watch is None else watch(modality) as seen:
             self._seen = seen
             try:
                 yield seen

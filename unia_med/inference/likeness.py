@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unia_med.data.io.hounsfield import ct_by_header
 from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
 from unia_med.files import read_json, write_json
@@ -57,10 +58,16 @@ class Seen:
         extent_mm: of the image along its stored axes.
         volumes_ml: of each class, by name, mean over frames; empty where nobody counted, as of pictures.
         doubt: mean uncertainty inside the mask; None where it is empty, or nobody looked.
-        modality: `CT` where intensities reach far below 0, as Hounsfield units do; else `other`.
+        modality: `CT` by the header or, where it does not say, where intensities reach far below 0, as Hounsfield units
+            do; else `other`.
+        ct_by_header: what a DICOM header says; None where there is none.
+
+    Args:
+        modality: of a DICOM header; empty where there is none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, modality: str = "") -> None:
+        self.ct_by_header = ct_by_header(modality)
         self.found = self.removed = 0
         self.spacing_mm: tuple[float, ...] = ()
         self.extent_mm: tuple[float, ...] = ()
@@ -81,8 +88,12 @@ class Seen:
         self._levels.append(np.quantile(shown.float().cpu().numpy(), _LEVELS))
         self.spacing_mm = tuple(float(mm) for mm in stored.spacing_mm)
         self.extent_mm = tuple(mm * size for mm, size in zip(self.spacing_mm, stored.shape[:3], strict=False))
-        low = float(np.percentile(stored.array[::4, ::4], 1)) if stored.array.size else 0.0
-        self.modality = "CT" if low < _HOUNSFIELD_AIR else "other"
+        self.modality = "CT" if self._is_ct(stored.array) else "other"
+
+    def _is_ct(self, array: np.ndarray) -> bool:
+        if self.ct_by_header is not None:  # some MR is stored with a sign, far below 0
+            return self.ct_by_header
+        return bool(array.size and np.percentile(array[::4, ::4], 1) < _HOUNSFIELD_AIR)
 
     def features(self, module: Any, inputs: Any, output: Any) -> None:
         """Note the features of a batch; a forward hook of a backbone.
@@ -233,8 +244,8 @@ class Likeness:
         if score is not None and score > UNLIKE:
             found.append(f"{score:.1f} times as far from the training images as the farthest of them")
         if self.modalities and seen.modality not in self.modalities:
-            is_ct = seen.modality == "CT"
-            found.append("intensities of a CT, trained on none" if is_ct else "no CT, trained on nothing else")
+            what = "intensities of a CT" if seen.ct_by_header is None else "CT by its header"
+            found.append(f"{what}, trained on none" if seen.modality == "CT" else "no CT, trained on nothing else")
         for axis, mm, low, high in zip(_AXES, seen.spacing_mm, *(self.spacing_mm or ([], [])), strict=False):
             if not low / _SPACING_FACTOR <= mm <= high * _SPACING_FACTOR:
                 found.append(f"{mm:.3g} mm {axis}, trained on {_between(low, high)} mm")

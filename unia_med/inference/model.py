@@ -13,7 +13,7 @@ import numpy as np
 
 from unia_med.data.io.dicom.kind import expected_stack
 from unia_med.data.io.frames import iterate_frames
-from unia_med.data.io.hounsfield import compared
+from unia_med.data.io.hounsfield import compared, ct_by_header
 from unia_med.data.io.volume import Volume
 from unia_med.files import at_home
 from unia_med.inference.images import GivenImage, read_given
@@ -179,18 +179,21 @@ class Model:
         Args:
             given: what `read` returned.
         """
-        path = getattr(given.source, "path", None)
-        stack = getattr(given.source, "stack", None)  # of a DICOM series
-        modality = "" if stack is None else stack.modality
+        path, modality = getattr(given.source, "path", None), _modality(given)
         # Where the training images are known, their comparison looks at values; a header says more than they do.
-        ct = self.trained.ct if modality or self.trained.likeness is None else None
+        known = ct_by_header(modality) is not None
+        ct = self.trained.ct if known or self.trained.likeness is None else None
         frames = compared(iterate_frames(given.source), ct, path, modality)
         return self.predictor.predict_frames(frames)
 
-    def watching(self) -> AbstractContextManager[Seen | None]:
-        """Give what notes the image that is predicted meanwhile; nothing where a bundle's own code predicts."""
+    def watching(self, given: GivenImage) -> AbstractContextManager[Seen | None]:
+        """Give what notes the image that is predicted meanwhile; nothing where a bundle's own code predicts.
+
+        Args:
+            given: what `read` returned.
+        """
         watch = getattr(self.predictor, "watching", None)
-        return nullcontext() if watch is None else watch()
+        return nullcontext() if watch is None else watch(_modality(given))
 
     def __call__(self, image: Any, spacing_mm: Sequence[float] | None = None, *, series: str | None = None) -> Result:
         """Segment an image; the voxels are those that `unia-med predict` writes.
@@ -212,6 +215,12 @@ class Model:
         """Return kind, name, classes and spacing."""
         spacing = "stored pixels" if self.spacing_mm is None else f"{self.spacing_mm:g} mm in plane"
         return f"Model({self.trained.kind} {self.trained.name}, classes {', '.join(self.classes)}, {spacing})"
+
+
+def _modality(given: GivenImage) -> str:
+    """Return what the header of a DICOM series says; empty of every other image."""
+    stack = getattr(given.source, "stack", None)
+    return "" if stack is None else str(stack.modality)
 
 
 class Result:

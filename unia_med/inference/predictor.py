@@ -129,9 +129,13 @@ class Predictor:
         return open_volume(path) if plain else self._files.read(path)
 
     @contextmanager
-    def watching(self) -> Iterator[Seen]:
-        """Give what notes the image that is predicted meanwhile: one image, of one frame or more."""
-        self._seen = seen = Seen()
+    def watching(self, modality: str = "") -> Iterator[Seen]:
+        """Give what notes the image that is predicted meanwhile: one image, of one frame or more.
+
+        Args:
+            modality: of its DICOM header; empty where there is none.
+        """
+        self._seen = seen = Seen(modality)
         handle = watch_features(self.method, seen) if self._converted is None else None
         try:
             yield seen

@@ -59,6 +59,9 @@ def test_air_makes_a_ct(array: np.ndarray, known: bool) -> None:
         (mr(), "MR", False, None),
         (mr(), "PT", False, "PT by its header; look whether the model learned from such images"),
         (mr(), "PT", True, "PT by its header; the model learned from CT"),
+        (ct(), "MR", False, None),  # stored with a sign, far below 0
+        (ct(), "OT", False, "CT by its values"),  # a secondary capture says nothing of the kind
+        (ct(), "OT", True, None),
         (ct(), "", None, None),
     ],
 )

@@ -21,6 +21,24 @@ _EVERY = 4
 """One voxel in so many is looked at along each axis within slices."""
 
 
+_NO_KIND = ("", "OT", "SC")
+"""Modalities that do not say what an image shows: other, and secondary capture."""
+
+
+def ct_by_header(modality: str) -> bool | None:
+    """Return whether a DICOM header says that an image is CT; None where it says nothing of the kind.
+
+    Args:
+        modality: (0008,0060), or empty.
+
+    Example:
+        >>> ct_by_header("CT"), ct_by_header("MR"), ct_by_header("OT")
+        (True, False, None)
+    """
+    stated = modality.strip().upper()
+    return None if stated in _NO_KIND else stated == "CT"
+
+
 def looks_like_ct(array: np.ndarray) -> bool:
     """Return whether values are in Hounsfield units, with air in the image.
 
@@ -57,12 +75,13 @@ def compared(frames: Iterable[Volume], ct: bool | None, path: Path | None, modal
 def _compare(frame: Volume, ct: bool, path: Path | None, modality: str) -> None:
     lowest = float(frame.array.min())
     by_values = f"by its values, down to {lowest:g}"
-    found = modality.upper() == "CT" if modality else looks_like_ct(frame.array)
-    said = f"{modality.upper()} by its header" if modality else f"{'CT' if found else 'no CT'} {by_values}"
+    stated = ct_by_header(modality)
+    found = looks_like_ct(frame.array) if stated is None else stated
+    said = f"{'CT' if found else 'no CT'} {by_values}" if stated is None else f"{modality.upper()} by its header"
     where = path or "the image"
     if found and not ct:
         _LOG.warning("%s: %s; the model learned from images that are no CT. Do not trust its mask", where, said)
-    elif modality and modality.upper() not in _USUAL and not ct:
+    elif stated is not None and modality.upper() not in _USUAL and not ct:
         _LOG.warning("%s: %s; look whether the model learned from such images before you trust its mask", where, said)
     elif ct and not found:
         _LOG.warning("%s: %s; the model learned from CT in Hounsfield units. Do not trust its mask", where, said)
