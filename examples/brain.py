@@ -19,6 +19,9 @@ from scipy.cluster.vq import kmeans2
 import unia_med
 
 ROWS = ("k-means", "masks", "scribbles", "boxes", "points")
+# Points of a tissue that lies between the others say too little for a walk along edges: its intensities say more.
+POINTS = {"data.labels": [{"kind": "points", "source": "files", "fill": "rule"}]}
+TEMPLATES = {"points": ("volumes_scribbles.yaml", POINTS)}
 
 
 def settings(data: Path, seed: int) -> dict[str, object]:
@@ -53,7 +56,8 @@ def score(row: str, folder: Path, seed: int) -> list[float]:
     if row == "k-means":
         cluster(data, run / "masks", seed)
     elif not (run / "masks" / "summary.csv").is_file():
-        trained = unia_med.train(f"volumes_{row}.yaml", run, set=settings(data, seed), resume=True)
+        template, changes = TEMPLATES.get(row, (f"volumes_{row}.yaml", {}))
+        trained = unia_med.train(template, run, set=settings(data, seed) | changes, resume=True)
         list(unia_med.predict(trained, data, run / "masks", split="val"))
     dice = unia_med.evaluate(run / "masks", data, classes=CLASSES)
     return [dice["mean"]["dice"][name] for name in (*CLASSES, "mean")]

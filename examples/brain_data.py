@@ -23,6 +23,7 @@ from unia_med.config.weak_labels import MakeConfig
 from unia_med.data.weak_labels.write import weaken_case
 
 CLASSES = ["CSF", "GM", "WM"]
+DRAWN = MakeConfig(background_distance_px=3.0, points=5, background_points=8)  # a loop 6 mm round the brain
 TRAIN, VAL = [f"brain{i:02d}" for i in range(12)], [f"brain{i:02d}" for i in range(12, 16)]
 
 
@@ -59,7 +60,7 @@ def write_labels(folder: Path) -> None:
     dataset = build_dataset(config)
     for case in dataset.cases():
         for kind in ("scribbles", "points", "boxes") if case.name in TRAIN else ():
-            weaken_case(dataset, case, config, kind, seed=0, settings=MakeConfig(), folder=folder)
+            weaken_case(dataset, case, config, kind, seed=0, settings=DRAWN, folder=folder)
 
 
 def write_all(folder: Path) -> None:

@@ -79,6 +79,26 @@ def test_classes_that_always_occur_together_are_named_with_what_helps(tmp_path: 
     assert not any("cannot separate" in text for text in inspected(tmp_path, **merged)[2])
 
 
+def test_tags_of_whole_volumes_are_answered_with_the_rows_that_teach_more(tmp_path: Path) -> None:
+    for number in range(6):
+        save(tmp_path / f"p{number}.nii.gz", image(number))
+    settings = {"tags": {"source": "csv", "path": "tags.csv"}, "split": {"fractions": [1.0, 0.0, 0.0]}}
+    rows = [f"p{n},{n % 2},1" for n in range(6)]
+    (tmp_path / "tags.csv").write_text("image,A,B\n" + "\n".join(rows))
+    _, statistics, advice = inspected(tmp_path, **settings)
+    assert statistics["tags"]["whole_volumes"] == [f"p{n}" for n in range(6)]
+    text = next(text for text in advice if "names no slice of 6 training volumes" in text)
+    assert "image,slice,A,B" in text and "p0,0,1,0" in text
+    head, row = "image,slice,A,B", "p0,0,1,0"  # what the advice says can be typed as it is
+    (tmp_path / "tags.csv").write_text("\n".join([head, row, *(f"p{n},,0,1" for n in range(1, 6))]))
+    found, statistics, advice = inspected(tmp_path, **settings)
+    assert not found.faults and statistics["tags"]["whole_volumes"] == [f"p{n}" for n in range(1, 6)]
+    assert statistics["tags"]["present"]["A"] == 1
+    lines = [f"p{n},{z},0,1" for n in range(6) for z in range(3)]
+    (tmp_path / "tags.csv").write_text("\n".join([head, *lines]))
+    assert not any("names no slice" in text for text in inspected(tmp_path, **settings)[2])
+
+
 def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
     for number in range(6):
         save(tmp_path / f"p{number}.nii.gz", image(number))

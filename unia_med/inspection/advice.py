@@ -16,6 +16,7 @@ _FEW_SLICES = 10
 _FEW_PATIENTS = 5
 _SPACING_RATIO = 1.5  # largest over smallest pixel size that one network still sees as one scale
 _FAR = 0.3  # share of pixels far from any label that is worth a word
+_SHOWN = 3  # names of cases in a sentence
 _SCARCE = 0.1  # share of background below which completing it is worth a word
 
 
@@ -30,6 +31,7 @@ def advise(report: dict[str, Any], config: RunConfig) -> list[str]:
     found = [
         *_nothing(config),
         *([] if dense else _separation(report["tags"], config)),
+        *([] if dense else _whole_volumes(report["tags"], config)),
         *([] if dense else _tags(report["tags"], config.data.tags.source)),
         *_labels(report["labels"]),
         *_patients(report["cases"]),
@@ -77,6 +79,28 @@ def _remedies(first: str, second: str, config: RunConfig) -> str:
     return ", or ".join((", ".join(options[:-1]), options[-1])) if len(options) > 1 else options[0]
 
 
+def _whole_volumes(tags: dict[str, Any], config: RunConfig) -> Iterator[str]:
+    """Yield what tags without a slice teach, and the rows that would teach more."""
+    whole = tags["whole_volumes"]
+    if not whole:
+        return
+    names, first = config.data.classes, whole[0]
+    table = config.data.tags.path.name if config.data.tags.path else "the table of tags"
+    row = ",".join([first, "0", "1", *["0"] * (len(names) - 1)])
+    yield (
+        f"{table} names no slice of {_count(len(whole), 'training volume')} ({_some(whole)}). For the whole volume, 0 "
+        "says that no slice shows the class; 1 says that some slice does, not which one, and a network that learns "
+        "from slices learns nothing from it. Tags of slices teach more: give the table a column slice, and a row for "
+        f"each slice that you look at, in a few volumes first. The head is then image,slice,{','.join(names)}, and a "
+        f"row {row} says that slice 0 (the first along the stored axis) shows {names[0]}"
+        f"{' and nothing else' if len(names) > 1 else ''}. Or draw scribbles, points or boxes in a few volumes."
+    )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+
+
 def _tags(tags: dict[str, Any], source: str) -> Iterator[str]:
     total = tags["slices"]
     if not total and source in ("labels", "none"):
@@ -89,7 +113,7 @@ def _tags(tags: dict[str, Any], source: str) -> Iterator[str]:
         if unknown == total:
             yield f"Nothing is known of {name}: no slice has a tag for it."
         elif not present:
-            yield f"{name} is tagged in no slice, so it cannot be learnt from tags."
+            yield f"No slice is known to show {name}, so it cannot be learnt from tags."
         elif present < _FEW_SLICES:
             yield f"{name} is tagged in only {_count(present, 'slice')}; expect little of it, or annotate more."
         elif not absent:
@@ -100,10 +124,10 @@ def _tags(tags: dict[str, Any], source: str) -> Iterator[str]:
                 f"{name} is absent in {_count(negatives, 'slice') if negatives else 'no slice'} with another class. "
                 "Slices that are empty altogether are easy, so they teach little about where it is."
             )
-    if tags["untagged_slices"] > total / 2:
+    if tags["untagged_slices"] > total / 2 and not tags["whole_volumes"]:
         yield (
-            f"{tags['untagged_slices']} of {total} slices have no tag at all. Tags of whole volumes say only what is "
-            "absent; tags of slices (column slice) say much more."
+            f"{tags['untagged_slices']} of {total} slices have no tag at all: add rows for them (column slice), or "
+            "labels on pixels in some of them (data.labels)."
         )
 
 

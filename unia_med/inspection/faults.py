@@ -18,7 +18,7 @@ from unia_med.data.splits import PARTS, split_cases
 from unia_med.data.weak_labels.case_tags import tags_table
 from unia_med.data.weak_labels.meaning import unsaid_background
 from unia_med.data.weak_labels.read import find_files
-from unia_med.data.weak_labels.tags import read_tags_csv
+from unia_med.data.weak_labels.tags import read_tags_csv, tagged_as_a_whole
 from unia_med.errors import UserError
 from unia_med.inspection.case_facts import CaseFacts, gather
 from unia_med.labels import TAG_UNKNOWN
@@ -40,12 +40,14 @@ class Walk:
         parts: "train", "val" or "test" by case; cases that no part uses are missing.
         tags: int8 (Z, T) by case, before any merging of classes; empty where they could not be had.
         faults: all that is wrong.
+        whole: training cases whose table of tags names no slice of them, though they have several.
     """
 
     facts: list[CaseFacts]
     parts: dict[str, str]
     tags: dict[str, np.ndarray]
     faults: list[DataFault]
+    whole: Sequence[str] = ()
 
 
 def walk(dataset: CaseDataset, config: RunConfig, progress: Progress = lambda done, total: None) -> Walk:
@@ -71,7 +73,7 @@ def walk(dataset: CaseDataset, config: RunConfig, progress: Progress = lambda do
     faults.extend(_unsaid(facts, config.data, files))
     tags = _tags(facts, parts, config.data, faults)
     faults.extend(_shared_images(facts, parts))
-    return Walk(facts, parts, tags, _without_repeats(faults))
+    return Walk(facts, parts, tags, _without_repeats(faults), _tagged_as_a_whole(facts, tags, config.data))
 
 
 def _gather_all(
@@ -154,6 +156,16 @@ def _table_tags(
                 remedy = "Add a row, leave the case out, or set data.tags.missing to unknown"
                 faults.append(DataFault(one.files.image, f"no tag in {path.name}", "a row for it", remedy))
     return found
+
+
+def _tagged_as_a_whole(
+    facts: Sequence[CaseFacts], tags: dict[str, np.ndarray], config: DataConfig
+) -> Sequence[str]:
+    """Return the training cases that a table tags without naming slices; none where the table has faults."""
+    if config.tags.source != "csv" or not tags:
+        return []
+    counts = {one.files.name: one.slices for one in facts if one.shape is not None}
+    return [name for name in tagged_as_a_whole(tags_table(config), config.classes, counts) if name in tags]
 
 
 def _shared_images(facts: Sequence[CaseFacts], parts: dict[str, str]) -> list[DataFault]:

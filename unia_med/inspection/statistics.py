@@ -35,7 +35,7 @@ def describe(found: Walk, config: DataConfig) -> dict[str, Any]:
     return {
         "cases": _counts(found),
         "images": image_statistics(found.facts),
-        "tags": tag_statistics(list(tags.values()), config.target_classes),
+        "tags": {**tag_statistics(list(tags.values()), config.target_classes), "whole_volumes": list(found.whole)},
         "labels": label_statistics(training, config),
         "copies": _copies(found.facts),
     }

@@ -122,6 +122,19 @@ def read_tags_csv(
     return tags
 
 
+def tagged_as_a_whole(path: Path | str, classes: Sequence[str], slices_per_case: Mapping[str, int]) -> list[str]:
+    """Return the cases of several slices for which a table has rows, but none that names a slice.
+
+    Args:
+        path: As for `read_tags_csv`, which reports its faults; rows with faults are left out here.
+        classes: As for `read_tags_csv`.
+        slices_per_case: As for `read_tags_csv`.
+    """
+    rows = _read_rows(Path(path), classes, slices_per_case, TableFaults(Path(path)))
+    by_slice = {row.case for row in rows if row.slice_index is not None}
+    return list(dict.fromkeys(row.case for row in rows if row.case not in by_slice and slices_per_case[row.case] > 1))
+
+
 def write_tags_csv(path: Path | str, tags: Mapping[str, np.ndarray], classes: Sequence[str]) -> None:
     """Write tags (Z, T) per case as a table that `read_tags_csv` reads back; it appears whole or not at all."""
     names = {TAG_ABSENT: "0", TAG_PRESENT: "1", TAG_UNKNOWN: ""}
