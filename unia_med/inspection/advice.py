@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from unia_med.config.prior import priors_that_know
 from unia_med.data.weak_labels.meaning import DRAWN_KINDS
-from unia_med.labels import BACKGROUND
 
 if TYPE_CHECKING:
     from unia_med.config.schema import RunConfig
@@ -143,9 +142,14 @@ def _labels(entries: list[dict[str, Any]]) -> Iterator[str]:
         if missing:
             yield f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} never marked by the {kind}."
         if not entry["background_pixels"] and kind != "boxes":
+            mark = (
+                "Draw some with a value of its own, and set background_value to it in data.labels"
+                if entry["background_value"] is None
+                else f"Mark some background (value {entry['background_value']})"
+            )
             yield (
                 f"Background is never marked by the {kind}: a network that calls everything a class makes no mistake. "
-                f"Mark some background (value {BACKGROUND}), or complete the labels (fill in data.labels)."
+                f"{mark}; strokes close to the structures teach most."
             )
         yield from _coverage(entry)
         if entry["slices_without_label"] > entry["slices"] / 2:

@@ -158,9 +158,7 @@ def _table_tags(
     return found
 
 
-def _tagged_as_a_whole(
-    facts: Sequence[CaseFacts], tags: dict[str, np.ndarray], config: DataConfig
-) -> Sequence[str]:
+def _tagged_as_a_whole(facts: Sequence[CaseFacts], tags: dict[str, np.ndarray], config: DataConfig) -> Sequence[str]:
     """Return the training cases that a table tags without naming slices; none where the table has faults."""
     if config.tags.source != "csv" or not tags:
         return []

@@ -106,6 +106,7 @@ def label_statistics(training: Sequence[CaseFacts], config: DataConfig) -> list[
             slices = sum(one.slices for one in training)
             entry |= {
                 "fill": source.fill,
+                "background_value": source.background_value,
                 "cases": len(facts),
                 "training_cases": len(training),
                 "background_pixels": int(pixels[0]),

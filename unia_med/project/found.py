@@ -71,7 +71,8 @@ def look(root: Path) -> Found:
     _add_series(dicom, root, found)
     left.say(len(found.images), "image", root)
     if not found.images:
-        seen = f"; {len(found.unread)} files cannot be read, first {next(iter(found.unread))}" if found.unread else ""
+        first = next(iter(found.unread.items()), None)
+        seen = f"; {len(found.unread)} files cannot be read, first {first[0]}: {first[1]}" if first else ""
         raise UserError(f"holds no image{seen}", where=root, remedy="Name the folder in which your images lie")
     return found
 
@@ -119,7 +120,12 @@ def _as_labels(path: Path, patient: bool, named: bool) -> LabelFile | None:
         patient: its path indicates labels, so that constant or finely divided ones are accepted too.
         named: its own name does, so that many values are believed.
     """
-    file = read_label_file(path)
+    try:
+        file = read_label_file(path)
+    except UserError:
+        if is_image(path) and not named:  # such as an X-ray of 16 bits
+            return None
+        raise
     array = file.array
     if array.dtype.kind == "f" and not np.array_equal(array, np.rint(array)):
         return None

@@ -33,6 +33,7 @@ class Meaning:
         share: of each value among the pixels of slices that show a class.
         files: in how many files each value is.
         why: of each value, in words.
+        as_bits: boxes are bits of a voxel, so that they may overlap; else it has the value of one class.
     """
 
     kind: LabelKind
@@ -42,6 +43,7 @@ class Meaning:
     share: dict[int, float]
     files: dict[int, int]
     why: dict[int, str] = field(default_factory=dict)
+    as_bits: bool = False
 
     @property
     def validates(self) -> bool:
@@ -79,6 +81,8 @@ def understand(
     classes = {value: _class_name(value, named) for value in share if value not in (nothing, background, 0)}
     meaning = Meaning(kind, _unlike(classes), nothing, background, share, dict(seen))
     meaning.why = {value: _why(value, meaning) for value in share}
+    if ignored is not None and ignored not in share:
+        meaning.why[ignored] = "declared as the label to ignore: read as *not annotated*"
     if around in classes:
         meaning.why[around] += (
             f", which lies around all others: if it means background, set background_value: {around} and "

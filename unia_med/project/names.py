@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from unia_med.data.io.suffixes import readable_suffix
+from unia_med.data.io.tables import composed
+from unia_med.names import without_apostrophe
 
 _SNAP = re.compile(r'^\s*(\d+)\s+\d+\s+\d+\s+\d+\s+[\d.]+\s+\d+\s+\d+\s+"(.*)"\s*$')
 _SLICER = re.compile(r"^\s*(\d+)\s+(\S+)\s+\d+\s+\d+\s+\d+\s+\d+\s*$")
@@ -33,6 +38,32 @@ def names_in(texts: Iterable[Path]) -> dict[int, str]:
             if name.strip().casefold() not in _NOTHING:
                 names.setdefault(value, name.strip())
     return names
+
+
+def cases_by_name(cases: Mapping[str, Path]) -> dict[str, Path]:
+    """Return images by all names under which a table may list them, in lower case: by path, and by file name alone.
+
+    A file name that two images share names neither.
+
+    Args:
+        cases: images by the names of their cases.
+    """
+    plain = {composed(case).casefold(): image for case, image in cases.items()}
+    short = Counter(case.rpartition("/")[2] for case in plain)
+    return {name: image for case, image in plain.items() if short[name := case.rpartition("/")[2]] == 1} | plain
+
+
+def case_of(cell: str, names: Mapping[str, Path]) -> Path | None:
+    """Return the image that a cell of a table names, with or without folders and suffix.
+
+    Args:
+        cell: of the table.
+        names: of `cases_by_name`.
+    """
+    text = without_apostrophe(composed(cell).strip()).replace("\\", "/").casefold()
+    bare = text[: len(text) - len(readable_suffix(text) or "")]
+    known = (bare, text, bare.rpartition("/")[2], text.rpartition("/")[2])
+    return next((names[name] for name in known if name in names), None)
 
 
 def _of_json(text: str) -> dict[int, str]:

@@ -21,6 +21,7 @@ from unia_med.data.io.label_names import split_labels
 from unia_med.data.io.suffixes import label_stem, volume_stem
 from unia_med.data.io.volume import VolumeInfo
 from unia_med.labels import IGNORE
+from unia_med.project.coordinates import read_coordinates
 from unia_med.project.found import Found, in_pixels, look, words_of
 from unia_med.project.meaning import Meaning, drawn_axis, understand
 from unia_med.project.merge import (
@@ -32,7 +33,7 @@ from unia_med.project.merge import (
     part_names,
     without_empty_slices,
 )
-from unia_med.project.names import names_in
+from unia_med.project.names import cases_by_name, names_in
 from unia_med.project.pairs import Pairs, pair
 from unia_med.project.tags import TagTable, read_tag_table
 
@@ -108,8 +109,13 @@ def make_plan(root: Path) -> Plan:
     notes += [f"{path}: labels without an image, left out" for path in pairs.unpaired[:5]]
     sets = _label_sets(found, pairs, root, names, nnunet, notes)
     cases = [case_name(image, root, pairs) for image in pairs.images]
-    table = next((tags for path in found.tables if (tags := read_tag_table(path, cases))), None)
     weak = next((entry for entry in sets if entry[0].kind != "masks"), None)
+    by_name = dict(zip(cases, pairs.images, strict=True))
+    weak = weak or _listed(found, by_name, root)
+    table = next((tags for path in found.tables if (tags := read_tag_table(path, by_name))), None)
+    if weak is None and table is not None and table.strangers:
+        notes.append(f"{table.path.name} has {len(table.strangers)} rows of images that are not here, such as "
+                     f"{table.strangers[0]}: left out")  # fmt: skip
     masks = next((entry for entry in sets if entry[0].kind == "masks"), None)
     if weak is None and table is None:
         weak, masks = masks, None
@@ -157,6 +163,17 @@ def pattern_of(label: Path, image: Path, root: Path, pairs: Pairs) -> str:
     if folder != "." and text.startswith(f"{folder}/"):
         return "{folder}" + text[len(folder) :]
     return text if "/" in text else "{folder}/" + text
+
+
+def _listed(found: Found, cases: Mapping[str, Path], root: Path) -> tuple[Meaning, dict[Path, Path]] | None:
+    """Return the points or boxes of the first table that lists some; `write_project` writes their volumes."""
+    names = cases_by_name(cases)
+    for table in found.tables:
+        listed = read_coordinates(table, found.images, names, root / MERGED)
+        if listed is not None:
+            found.labels.update({file.path: file for file in listed.files.values()})
+            return listed.meaning, {image: file.path for image, file in listed.files.items()}
+    return None
 
 
 def _label_sets(

@@ -122,6 +122,8 @@ def _label_entry(meaning: Meaning) -> dict[str, Any]:
         return {"kind": "masks", "source": "masks"}
     entry: dict[str, Any] = {"kind": meaning.kind, "source": "files", "fill": _FILL.get(meaning.kind, "none")}
     if meaning.kind == "boxes":
+        if meaning.as_bits:
+            return entry
         entry["values"] = {name: value for value, name in meaning.classes.items()}
         return entry
     entry["background_value"] = meaning.background

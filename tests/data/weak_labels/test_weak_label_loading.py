@@ -100,6 +100,24 @@ def test_background_with_a_value_of_its_own_leaves_0_as_not_drawn(tiny_acdc: Pat
         assert np.array_equal(labels, expected)
 
 
+def test_a_segment_called_background_marks_it_in_a_file_of_bytes(tiny_acdc: Path) -> None:
+    drawn = np.zeros((40, 36, 4), np.uint8)
+    drawn[5, 5:30, :3], drawn[18:20, 20, :3] = 2, 1
+    lines = [f"Segment{n}_Name:={name}\nSegment{n}_LabelValue:={n + 1}\nSegment{n}_Layer:=0"
+             for n, name in enumerate(("LV", "Hintergrund"))]  # fmt: skip
+    for path in sorted(tiny_acdc.rglob("patient001_frame*_gt.nii.gz")):
+        affine = np.diag([-1, -1, 1, 1]) @ nib.load(path).affine  # a viewer's file counts to the left and to the back
+        vectors = ["({},{},{})".format(*affine[:3, axis]) for axis in range(4)]
+        head = ["NRRD0004", "type: unsigned char", "dimension: 3", "space: left-posterior-superior", "sizes: 40 36 4",
+                f"space directions: {' '.join(vectors[:3])}", "kinds: domain domain domain", "encoding: raw",
+                f"space origin: {vectors[3]}", *lines]  # fmt: skip
+        target = path.with_name(path.name.replace("_gt.nii.gz", "_scribbles.seg.nrrd"))
+        target.write_bytes(("\n".join(head) + "\n\n").encode() + drawn.tobytes("F"))
+    expected = np.select([drawn == 1, drawn == 2], [3, 0], IGNORE).transpose(2, 0, 1)
+    for labels in load(tiny_acdc, SCRIBBLES).values():
+        assert np.array_equal(labels, expected)
+
+
 def test_boxes_of_a_viewer_hold_one_value_per_class(tiny_acdc: Path) -> None:
     drawn = np.zeros((40, 36, 4))
     drawn[4:20, 6:20, 1], drawn[21:30, 8:14, 1] = 3, 1  # as bits, 3 would be both RV and MYO

@@ -125,7 +125,8 @@ def by_class_values(file: LabelFile, classes: Sequence[str], values: Sequence[in
     named = {stored: wanted[_plain(name)] for stored, name in file.names.items() if _plain(name) in wanted}
     if not named:
         return file.array
-    array, taken = file.array.copy(), set(values)
+    # The value that stands for a class may not fit into the bytes of the file.
+    array, taken = file.array.astype(np.result_type(file.array, np.int32)), set(values)
     free = iter(v for v in range(1, 1 << 15) if v not in taken)
     for stored in np.unique(file.array[file.array != 0]).tolist():
         unnamed = stored not in file.names and stored not in taken  # such as 255, not annotated
