@@ -89,6 +89,32 @@ def test_volumes_are_scored_one_by_one_and_labels_all_together(hearts: Path) -> 
     assert scores["label_dice_silent"] == 0.0
 
 
+def test_the_table_is_logged_and_names_of_columns_have_no_spaces(
+    hearts: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    method = Bright()
+    method.label_maps = lambda batch: {"aux CAM": torch.full(batch.images[:, 0].shape, 3)}
+    with caplog.at_level("INFO"):
+        scores = _validation(_config(hearts))(method, 7)
+    masks = [mask for _, mask in _truth(hearts)]
+    inside, whole = sum((mask == 3).sum() for mask in masks), sum(mask.size for mask in masks)
+    expected = 2 * inside / (whole + inside)
+    assert scores["label_dice_aux_CAM"] == pytest.approx(expected / 3, rel=1e-6)
+    (text,) = [record.getMessage() for record in caplog.records if "validation at step" in record.getMessage()]
+    rows = [line.split() for line in text.splitlines()]
+    assert rows[0] == ["validation", "at", "step", "7"] and rows[1] == ["class", "volume", "aux", "CAM"]
+    assert rows[-1] == ["LV", f"{scores['val_dice_LV']:.3f}", f"{expected:.3f}"] and rows[2] == ["RV", "0.000", "0.000"]
+
+
+def test_a_class_that_no_case_has_is_left_out_of_the_mean(hearts: Path) -> None:
+    """Nothing is predicted of RV, and the masks hold none; of the others the mean is over two."""
+    validation = _validation(_config(hearts))
+    validation._grouped = lambda labels: np.where(labels == 1, 0, labels)
+    scores = validation(Bright(), 7)
+    assert np.isnan(scores["val_dice_RV"]) and scores["val_dice_MYO"] == 0
+    assert scores["val_dice"] == pytest.approx(scores["val_dice_LV"] / 2)
+
+
 def test_label_columns_get_the_tags_of_their_slices(hearts: Path) -> None:
     scores = _validation(_config(hearts))(Bright(), 7)
     cases = [mask for _, mask in _truth(hearts)]

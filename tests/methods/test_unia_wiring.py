@@ -260,11 +260,13 @@ def test_the_variances_wait_until_the_decoder_learns() -> None:
     assert float(heads[1].abs().sum()) > 0
 
 
-@pytest.mark.parametrize(("agreement", "trust"), [(1.0, 1.0), (0.5, 1.0), (1.0, 0.5), (0.5, 0.5)])
-def test_fused_labels_are_the_complement_of_the_three(agreement: float, trust: float) -> None:
+@pytest.mark.parametrize(
+    ("agreement", "trust", "pull"), [(1.0, 1.0, 0.6), (0.5, 1.0, 0.6), (1.0, 0.5, 0.6), (0.5, 0.5, 0.9)]
+)
+def test_fused_labels_are_the_complement_of_the_three(agreement: float, trust: float, pull: float) -> None:
     """P1 by thresholds, P2 and P3 by refinement, rows 1 and 2 by their gates."""
-    thresholds = {"high": 0.62, "low": 0.41}
-    method = _method(gates={"agreement": agreement, "trust_cam": trust}, thresholds=thresholds, radius=2)
+    gates, thresholds = {"agreement": agreement, "trust_cam": trust}, {"high": 0.62, "low": 0.41}
+    method = _method(gates=gates, thresholds=thresholds, radius=2, refine_pull=pull)
     batch, (cam, auxiliary) = _batch(), (_smooth(3, 5).sigmoid(), _smooth(3, 6).sigmoid())
     affinity = torch.rand(2, 48, 48, generator=torch.Generator().manual_seed(7))
     affinity = affinity + affinity.transpose(1, 2)
@@ -276,8 +278,10 @@ def test_fused_labels_are_the_complement_of_the_three(agreement: float, trust: f
     reduction, dilations = grid_of(SIZE)
     matrix = normalise_affinity(affinity, radius_mask(*GRID, 2, torch.device("cpu")))
     kernel = pixel_kernel(batch.images, dilations, reduction)
-    pair = pixel_and_affinity_labels(kernel, cam, batch.tags, matrix, GRID, 0.62, 0.41, 0.6, 0.1, keep_detail=True)
+    pair = pixel_and_affinity_labels(kernel, cam, batch.tags, matrix, GRID, 0.62, 0.41, pull, 0.1, keep_detail=True)
     assert torch.equal(made["P2"], pair[0])
+    alone = method.labels.make(batch, lambda: (cam, auxiliary), GRID, None, plan, frozenset(("P2",)))
+    assert torch.equal(alone["P2"], pair[0])
     expected = complement(first, *pair, trust_cam=trust == 0.5, agreement=agreement == 0.5)
     assert torch.equal(made["F"], expected)
     others = [complement(first, *pair, a, b) for a in (False, True) for b in (False, True)]
@@ -360,6 +364,7 @@ def test_a_prediction_is_the_decoders_softmax_with_the_networks_own_map() -> Non
 def test_scores_are_read_by_their_own_thresholds_and_unknown_classes_may_win() -> None:
     """0.55 and 0.45, whatever those of activation maps are; in every label, not in P1 alone."""
     method, batch = _method(thresholds={"high": 0.9, "low": 0.1}, label_source="F"), _batch()
+    plain = _method(label_source="F", refine_pull=1.0)
     batch.tags = torch.tensor([[1, -1, 1], [0, -1, 1]], dtype=torch.int8)
     scores = torch.zeros(2, 4, *SIZE)
     scores[:, 2, 8:40, 8:32], scores[:, 1, 8:40, 40:60] = 0.56, 0.54
@@ -375,6 +380,8 @@ def test_scores_are_read_by_their_own_thresholds_and_unknown_classes_may_win() -
     for source in ("P2", "F"):
         assert (made[source][:, 16:32, 14:26] == 2).float().mean() > 0.5  # so near the threshold, noise decides some
     assert (made["auxiliary"][:, 2:4, 2:3] == 2).all()
+    again = plain.labels.make(batch, refuse, GRID, affinity, plan, frozenset(("P2", "F")))
+    assert all(torch.equal(made[source], again[source]) for source in made)  # nor is the pull that of maps
 
 
 def test_predictions_are_not_squeezed_and_scales_are_seen() -> None:

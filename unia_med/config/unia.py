@@ -70,11 +70,14 @@ PUBLISHED: dict[str, Any] = {
     "affinity_loss": "infonce_all",
     "affinity_norm": "none",
     "label_source": "P2",
+    "refine_pull": 1.0,
     "mask": "multiplicative",
     "segmentation_dice": False,
     "gates": {"segmentation": 0.10, "agreement": 0.30, "final_labels": 0.40},
 }
 """[R]: what the public VOC script computes, as far as it is a setting."""
+SCORE_PULL = 0.6
+"""`refine_pull` for scores of a prior or of a round, and where nothing else is set."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,6 @@ class UniaForm:
         token_purity: tokens of whose pixels a smaller share has one label are ignored [B3].
         relative_reach: dilations are shares of the image, and small images are refined at full size; otherwise
             dilations are pixels of the halved image.
-        refine_pull: share of the neighbours in each step of the refinement; the rest are a pixel's own scores.
         refine_temperature: of the softmax before the refinement.
         keep_detail: P3 keeps what is finer than a token.
         whole_cells: border tokens that fill no cell of 4 x 4 take part in the spatial branch [A24].
@@ -102,7 +104,6 @@ class UniaForm:
     draw_samples: bool = False
     token_purity: float = 0.6
     relative_reach: bool = True
-    refine_pull: float = 0.6
     refine_temperature: float = 0.1
     keep_detail: bool = True
     whole_cells: bool = True
@@ -119,7 +120,6 @@ FORMS = {
         draw_samples=True,
         token_purity=0.0,
         relative_reach=False,
-        refine_pull=1.0,
         refine_temperature=1.0,
         keep_detail=False,
         whole_cells=False,
@@ -166,6 +166,10 @@ class UniaConfig(Section):
     divided by their sum + 0.1, or not at all, as published [10]."""
     radius: int = Field(7, ge=1, description="neighbourhood of the affinity in tokens, Chebyshev [9]")
     label_source: Literal["P1", "P2", "F"] = Field("F", description="label of the decoder after `final_labels`")
+    refine_pull: float = Field(SCORE_PULL, gt=0, le=1)
+    """Share of the neighbours in each step of the refinement of activation maps by pixels [8]; the rest is a pixel's own
+    score. 1, as published, leaves borders to the image alone, which suits even objects with a clear edge; less keeps
+    thin and textured ones. Scores of a prior always have 0.6."""
     dense_energy_grid: int = Field(64, ge=8, description="longest side in pixels; above 64 a CPU approximates [A16]")
     segmentation_loss: Literal["balanced", "plain"] = Field(
         "balanced", description="cross-entropy of background and of foreground, as published [14], or of all pixels"

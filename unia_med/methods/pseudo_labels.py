@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unia_med.config.unia import FORMS, UniaConfig, UniaForm
+from unia_med.config.unia import FORMS, SCORE_PULL, UniaConfig, UniaForm
 from unia_med.localise.affinity_refine import normalise_affinity, pixel_and_affinity_labels, radius_mask
 from unia_med.localise.complement import complement
 from unia_med.localise.pixel_refine import DILATIONS, PixelKernel, grid_of, pixel_kernel, refine_labels
@@ -35,6 +35,7 @@ class _Start:
         tags: (B, T) to read the maps with.
         thresholds: high and low.
         form: of the refinement.
+        pull: of the refinement by pixels.
     """
 
     first: Tensor
@@ -43,6 +44,7 @@ class _Start:
     tags: Tensor
     thresholds: tuple[float, float]
     form: UniaForm
+    pull: float
 
 
 class PseudoLabels:
@@ -83,7 +85,7 @@ class PseudoLabels:
         if not wanted & {"P2", "F"}:
             return labels
         kernel, form, (high, low) = self.kernel(batch.images, start.form), start.form, start.thresholds
-        how = (form.refine_pull, form.refine_temperature)
+        how = (start.pull, form.refine_temperature)
         if "F" not in wanted:
             second = refine_labels(kernel, start.maps, start.tags, high, low, *how)
             return {**labels, "P2": with_given(second, batch)}
@@ -118,9 +120,10 @@ class PseudoLabels:
             first = given_labels(batch, *SCORE_THRESHOLDS)
             # The publication knows no scores, so its form of the refinement has no say here.
             form, tags = FORMS["default"], possible_tags(batch.tags)
-            return _Start(first, self.on_tokens(first, grid), batch.scores[:, 1:], tags, SCORE_THRESHOLDS, form)
+            on_tokens, maps_of_scores = self.on_tokens(first, grid), batch.scores[:, 1:]
+            return _Start(first, on_tokens, maps_of_scores, tags, SCORE_THRESHOLDS, form, SCORE_PULL)
         high, low = self.settings.thresholds.high, self.settings.thresholds.low
         cam, auxiliary = maps()
         first = with_drawn(three_valued(cam, batch.tags, high, low), batch)
         on_tokens = token_labels(auxiliary, batch.tags, grid, high, low)
-        return _Start(first, on_tokens, cam, batch.tags, (high, low), self.settings.form)
+        return _Start(first, on_tokens, cam, batch.tags, (high, low), self.settings.form, self.settings.refine_pull)
