@@ -65,6 +65,15 @@ def test_a_folder_of_something_else_is_not_touched(calls: list[Path], tmp_path: 
     assert calls == []
 
 
+def test_a_run_without_its_config_is_named(calls: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.pt").write_bytes(b"x")
+    for resume in (False, True):
+        with pytest.raises(UserError, match=r"config.yaml is missing. Put its config.yaml back"):
+            session.train(_config(), tmp_path, resume)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"] and not calls
+
+
 def test_resuming_nothing_begins(calls: list[Path], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for name in ("absent", "empty"):

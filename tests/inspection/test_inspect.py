@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import nibabel as nib
@@ -146,6 +147,32 @@ def test_leaks_between_the_parts(tmp_path: Path) -> None:
     assert statistics["copies"] == [["a", "b"]]
     (tmp_path / "t.csv").write_text(table.format("P1"))
     assert "patients in both train and val: P1" in str(inspected(tmp_path, **settings)[0].faults[0])
+
+
+@pytest.mark.parametrize("source", ["annotations", "onehot"])
+def test_faults_of_annotations_and_of_lists_of_tags_are_told(
+    tmp_path: Path, photographs: ModuleType, source: str
+) -> None:
+    from unia_med.data.layouts.voc import VocDataset
+
+    year = photographs.make_voc(tmp_path)
+    names = photographs.VOC_PARTS["train"]
+    (year / "tags.json").write_text(json.dumps({name: [1, 0] for name in names}))
+    tags = {"source": source} | ({"path": "tags.json"} if source == "onehot" else {})
+    values = {"name": "voc", "root": year, "classes": ["cat", "dog"], "tags": tags}
+    run = parse_config({"data": values})
+    found = walk(VocDataset(run.data), run)
+    assert not found.faults and list(found.tags) == list(names)
+    if source == "onehot":
+        assert all(tags.tolist() == [[1, 0]] for tags in found.tags.values())
+        (year / "tags.json").write_text(json.dumps({name: [[1], [0, 1]] for name in names}))
+    else:
+        broken = year / "Annotations" / f"{names[0]}.xml"
+        broken.write_text(f'<?xml version="1.0" encoding="klingon"?>{broken.read_text()}')
+    found = walk(VocDataset(run.data), run)
+    assert [Path(fault.file).suffix for fault in found.faults] == (
+        [".xml"] if source == "annotations" else [".json"] * len(names)
+    )
 
 
 def test_sparse_labels_are_counted(tmp_path: Path) -> None:

@@ -290,6 +290,9 @@ def _check_room(output: Path) -> None:
     """Refuse a folder that holds other things than the first records of a run that was killed at its start."""
     if output.exists() and not output.is_dir():
         raise UserError("is a file, and no run either", output, "Name another --output")
+    if RunFiles(output).last.is_file():
+        what = "holds the checkpoints of a run whose config.yaml is missing"
+        raise UserError(what, output, "Put its config.yaml back, or name another --output")
     remove_leftovers(output)
     known = {RunFiles(output).environment, RunFiles(output).data, RunFiles(output).split, RunFiles(output).method}
     if output.is_dir() and not set(output.iterdir()) <= known:

@@ -15,7 +15,7 @@ import numpy as np
 from unia_med.data.checks import DataFault, faults_of
 from unia_med.data.sample import CaseFiles
 from unia_med.data.splits import PARTS, split_cases
-from unia_med.data.weak_labels.case_tags import tags_table
+from unia_med.data.weak_labels.case_tags import load_tags, tags_table
 from unia_med.data.weak_labels.meaning import unsaid_background
 from unia_med.data.weak_labels.read import find_files
 from unia_med.data.weak_labels.tags import read_tags_csv, tagged_as_a_whole
@@ -71,7 +71,7 @@ def walk(dataset: CaseDataset, config: RunConfig, progress: Progress = lambda do
     facts = _gather_all(dataset, cases, config.data, files, progress)
     faults.extend(fault for one in facts for fault in one.faults)
     faults.extend(_unsaid(facts, config.data, files))
-    tags = _tags(facts, parts, config.data, faults)
+    tags = _tags(dataset, facts, parts, config.data, faults)
     faults.extend(_shared_images(facts, parts))
     return Walk(facts, parts, tags, _without_repeats(faults), _tagged_as_a_whole(facts, tags, config.data))
 
@@ -125,17 +125,34 @@ def _unsaid(facts: Sequence[CaseFacts], config: DataConfig, files: dict[int, dic
 
 
 def _tags(
-    facts: Sequence[CaseFacts], parts: dict[str, str], config: DataConfig, faults: list[DataFault]
+    dataset: CaseDataset,
+    facts: Sequence[CaseFacts],
+    parts: dict[str, str],
+    config: DataConfig,
+    faults: list[DataFault],
 ) -> dict[str, np.ndarray]:
     training = [one for one in facts if parts.get(one.files.name) == "train"]
     if config.tags.source == "csv":
         return _table_tags(facts, training, config, faults)
+    if config.tags.source in ("annotations", "onehot"):
+        return _stated_tags(dataset, [one.files for one in training if one.shape is not None], config, faults)
     if config.tags.source == "masks":
         for one in training:
             if one.files.mask is None:
                 remedy = "Add the mask, or give tags by a table (data.tags.source: csv)"
                 faults.append(DataFault(one.files.image, "no mask", "one to derive tags from", remedy))
     return {one.files.name: one.mask_tags for one in training if one.mask_tags is not None}
+
+
+def _stated_tags(
+    dataset: CaseDataset, cases: Sequence[CaseFiles], config: DataConfig, faults: list[DataFault]
+) -> dict[str, np.ndarray]:
+    """Return the tags that annotations of objects or a list give, before any merging of classes."""
+    try:
+        return load_tags(dataset, cases, config.model_copy(update={"groups": None}))
+    except UserError as error:
+        faults.extend(faults_of(error, dataset.root))
+        return {}
 
 
 def _table_tags(

@@ -46,6 +46,12 @@ def test_truth_values_as_spreadsheets_write_them(tmp_path: Path, present: str, a
     assert found["x"].tolist() == [[1, 0, -1], [0, -1, -1]]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_its_mark_and_blank_lines_before_the_head(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "t.csv").write_bytes("\r\n;;\r\nimage;Ä\r\na;1\r\n".encode(encoding))
+    assert read_table(tmp_path / "t.csv") == (["image", "Ä"], [(4, {"image": "a", "Ä": "1"})])
+
+
 def test_a_note_of_excel_and_quoted_separators(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text('sep=;\n"image";"a, b";"c"\n"x; y";"1";"0"\n')
     table = read_table(tmp_path / "t.csv")

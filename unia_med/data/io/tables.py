@@ -67,7 +67,7 @@ def read_table(path: Path, remedy: str = _REMEDY) -> Table:
     """Return a table with a head.
 
     Args:
-        path: separated by commas, semicolons, tabs or bars; UTF-8, UTF-16 with its mark, or a Windows code page.
+        path: separated by commas, semicolons, tabs or bars; UTF-8, UTF-16, or a Windows code page.
         remedy: what the user can do where there is no such file, or no text in it.
 
     Raises:
@@ -147,7 +147,7 @@ def _some(values: Iterable[object]) -> str:
 
 
 def decoded(content: bytes) -> str:
-    """Return a text in UTF-8, in UTF-16 with its mark, or in a Windows code page, without the mark.
+    """Return a text in UTF-8, in UTF-16 with or without its mark, or in a Windows code page, without the mark.
 
     Args:
         content: of the file.
@@ -157,6 +157,10 @@ def decoded(content: bytes) -> str:
     """
     for mark, encoding in _MARKS:
         if content.startswith(mark):
+            return content.decode(encoding)
+    for start, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):  # of Latin letters, every other byte is 0
+        others = content[1 - start :: 2]
+        if content and len(content) % 2 == 0 and not any(content[start::2]) and all(others):
             return content.decode(encoding)
     if b"\0" in content:
         raise UnicodeDecodeError("utf-8", content, content.index(b"\0"), content.index(b"\0") + 1, "no text")
