@@ -36,6 +36,22 @@ def picture(array: np.ndarray, path: Path) -> Path:
     return path
 
 
+def test_a_data_set_of_nnunet_is_scored_by_its_labels_alone(tmp_path: Path) -> None:
+    for case in ("a", "b"):
+        truth, ignored = block(slice(2, 8)), block(slice(2, 8))
+        ignored[:, :, 1] = 7
+        volume(truth, tmp_path / "set" / "imagesTr" / f"{case}_0000.nii.gz")
+        volume(ignored, tmp_path / "set" / "labelsTr" / f"{case}.nii.gz")
+        wrong = truth.copy()
+        wrong[:, :, 1] = 0  # where nothing is annotated
+        volume(wrong, tmp_path / "p" / f"{case}_seg.nii.gz")
+    described = {"labels": {"background": 0, "liver": 1, "ignore": 7}, "file_ending": ".nii.gz"}
+    (tmp_path / "set" / "dataset.json").write_text(json.dumps(described))
+    found = evaluate(tmp_path / "p", tmp_path / "set")
+    assert [row["case"] for row in found["cases"]] == ["a", "b"] and not found.faults
+    assert found["mean"]["dice"]["liver"] == 1.0
+
+
 def test_labels_broken_by_rounding_are_scored_as_whole_numbers(tmp_path: Path) -> None:
     truth = block(slice(2, 8), 3)
     volume(truth, tmp_path / "t" / "a_gt.nii.gz")

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import nibabel as nib
 import numpy as np
 import pytest
 
+from unia_med.config.load import parse_config
+from unia_med.errors import UserError
+from unia_med.selection.annotate import find_pool
 from unia_med.selection.choose import choose_cases, choose_slices, distances
 from unia_med.selection.doubt import Look, look, slice_doubts
 
@@ -74,3 +80,26 @@ def test_a_look_scales_intensities_and_counts_classes() -> None:
     np.testing.assert_allclose(found.image, again.image, atol=1e-5)
     mask = found.mask.reshape(2, 8, 8)
     assert (mask[0, :4] == 0.5).all() and (mask[0, 4:] == 0).all() and (mask[1] == 0).all()
+
+
+def test_a_folder_of_the_data_set_without_its_cases_is_a_folder_of_its_own(tmp_path: Path) -> None:
+    for place in ("imagesTr/a_0000", "imagesTr/b_0000", "imagesTr/c_0000", "imagesTs/d_0000", "imagesTs/e_0000"):
+        path = tmp_path / f"{place}.nii.gz"
+        path.parent.mkdir(exist_ok=True)
+        nib.save(nib.Nifti1Image(np.zeros((8, 8, 2), np.int16), np.eye(4)), path)
+    volumes = {"images": "imagesTr/*", "channel_endings": ["_0000"]}
+    split = {"kind": "lists", "train": ["imagesTr/a", "imagesTr/b"], "val": ["imagesTr/c"]}
+    data = {"name": "volumes", "root": str(tmp_path), "classes": ["X"], "volumes": volumes, "split": split,
+            "tags": {"source": "none"}, "labels": [{"kind": "points"}]}  # fmt: skip
+    config = parse_config({"data": data, "method": {"name": "partial"}})
+    assert [case.name for case in find_pool(config, tmp_path, ["imagesTr/a"]).cases] == ["imagesTr/b"]
+    assert [case.name for case in find_pool(config, tmp_path / "imagesTr", []).cases] == ["imagesTr/a", "imagesTr/b"]
+    pool = find_pool(config, tmp_path / "imagesTs", ["imagesTr/a"])
+    assert [case.name for case in pool.cases] == ["d", "e"] and [case.name for case in pool.labelled] == ["imagesTr/a"]
+    assert pool.data.root == (tmp_path / "imagesTs").resolve()
+    (tmp_path / "validation").mkdir()
+    volumes["images"] = "**/*"
+    (tmp_path / "imagesTr" / "c_0000.nii.gz").rename(tmp_path / "validation" / "c_0000.nii.gz")
+    split["val"] = ["validation/c"]
+    with pytest.raises(UserError, match="no training case without labels"):
+        find_pool(parse_config({"data": data, "method": {"name": "partial"}}), tmp_path / "validation", [])

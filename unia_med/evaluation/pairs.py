@@ -11,6 +11,7 @@ import numpy as np
 
 from unia_med.data.io.geometry import spacing_of
 from unia_med.data.io.image import read_mask
+from unia_med.data.io.label_names import in_label_folders
 from unia_med.data.io.nifti_names import names_in
 from unia_med.data.io.read import read_volume
 from unia_med.data.io.read_labels import read_label_file, whole_numbers
@@ -67,7 +68,8 @@ def find_labels(folder: Path, quiet: bool = False) -> dict[str, Path]:
     Where any file is called `X_gt`, the `X_gt` are the labels (of cases X) and all other files are not, as in ACDC's
     folders, where images lie next to them. Otherwise every volume and every PNG or TIFF is a label, but for results and
     weak labels; where all are called `X_seg`, they are the labels. A case is called by its file's name, or, where names
-    occur twice, by its path below the folder.
+    occur twice, by its path below the folder. Where some lie in a folder that is called as labels are, as `labelsTr` of
+    nnU-Net is, the others are not labels.
 
     Args:
         folder: Folder of labels, or one label file.
@@ -83,6 +85,9 @@ def find_labels(folder: Path, quiet: bool = False) -> dict[str, Path]:
         raise UserError(f"holds no label, only {len(found)} results or weak labels", where=folder, remedy=remedy)
     why = f"not ending in {LABEL_ENDING} as others do" if marked else "named like a result or weak label"
     left.add_all(set(found) - set(chosen), why)
+    if not marked and folder.is_dir():
+        outside = set(chosen) - set(chosen := in_label_folders(chosen, folder))
+        left.add_all(outside, "outside of the folder of labels")
     if not quiet:
         left.say(len(chosen), "label", folder)
     by_stem = defaultdict(list)

@@ -71,7 +71,8 @@ class Pool:
 def find_pool(config: RunConfig, folder: Path, labelled: Sequence[str]) -> Pool:
     """Return the candidates in a folder: training cases of the run's own data set, or all images of another folder.
 
-    Cases that validate or test a run are not chosen from: their labels would change what its scores mean.
+    A folder inside the data set that holds none of its cases, such as nnU-Net's `imagesTs`, is another folder. Cases
+    that validate or test a run are not chosen from: their labels would change what its scores mean.
 
     Args:
         config: of the run.
@@ -84,17 +85,22 @@ def find_pool(config: RunConfig, folder: Path, labelled: Sequence[str]) -> Pool:
     if not folder.is_dir():
         raise UserError("no such folder", where=folder, remedy="Name the folder of the images to choose from")
     root = config.data.root
-    own = _own_cases(config) if root is not None and root.is_dir() else []
+    parts = _own_cases(config) if root is not None and root.is_dir() else {}
+    own = parts.get("train", [])
     known = [case for case in own if case.name in set(labelled)]
-    if root is not None and root.is_dir() and folder.resolve().is_relative_to(root.resolve()):
-        inside = [case for case in own if case.image.resolve().is_relative_to(folder.resolve())]
-        pool = Pool(config.data, [case for case in inside if case not in known], known)
+    inside = [case for cases in parts.values() for case in cases if _lies_in(case.image, folder)]
+    if inside or (root is not None and folder.resolve() == root.resolve()):
+        there, drawn = ({case.name for case in cases} for cases in (inside, known))
+        pool = Pool(config.data, [case for case in own if case.name in there - drawn], known)
     else:
         data = _as_volumes(config, folder)
         pool = Pool(data, build_dataset(data).cases(), known)
     if not pool.cases:
         what = f"holds no training case without labels ({len(known)} have some)"
-        raise UserError(what, where=folder, remedy="Name a folder of images that nobody has annotated")
+        remedy = (
+            "Name a folder of images that nobody has annotated; those that validate or test the run are never chosen"
+        )
+        raise UserError(what, where=folder, remedy=remedy)
     return pool
 
 
@@ -120,14 +126,20 @@ def choose(model: Model, pool: Pool, count: int, slices: int, track: Track = lam
     return [_prefilled(model, cases[i], chosen_slices[i], doubts[i], d, pool.data) for i, d in found]
 
 
-def _own_cases(config: RunConfig) -> list[CaseFiles]:
-    """Training cases of the run; one that learned without a data set has none."""
+def _lies_in(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def _own_cases(config: RunConfig) -> dict[str, list[CaseFiles]]:
+    """Cases of the run by part; one that learned without a data set has none."""
     try:
-        parts = split_cases(build_dataset(config.data).cases(), config.data.split, config.seed)
+        parts: dict[str, list[CaseFiles]] = split_cases(
+            build_dataset(config.data).cases(), config.data.split, config.seed
+        )
     except UserError as error:
         LOG.warning("the cases that the run learned from cannot be read, so nothing is compared with them: %s", error)
-        return []
-    return parts["train"]
+        return {}
+    return parts
 
 
 def _as_volumes(config: RunConfig, folder: Path) -> DataConfig:

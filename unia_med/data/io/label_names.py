@@ -106,6 +106,17 @@ def split_labels(paths: Iterable[Path], root: Path) -> tuple[list[Path], list[Pa
     return sorted(outside or images), sorted([*labels, *inside])
 
 
+def in_label_folders(paths: Iterable[Path], root: Path) -> list[Path]:
+    """Return the files in folders that are called as labels are, such as `labelsTr`, if there are others; else all.
+
+    Args:
+        paths: files of labels, and perhaps of images, below a folder.
+        root: the folder that is searched.
+    """
+    files = list(paths)
+    return [path for path in files if _in_label_folder(path, root)] or files
+
+
 def _in_label_folder(path: Path, root: Path) -> bool:
     folders = path.parent.relative_to(root).parts if path.is_relative_to(root) else ()
     return any(folder.casefold() in _FOLDERS for folder in folders)
