@@ -167,7 +167,7 @@ class UniaConfig(Section):
     radius: int = Field(7, ge=1, description="neighbourhood of the affinity in tokens, Chebyshev [9]")
     label_source: Literal["P1", "P2", "F"] = Field("F", description="label of the decoder after `final_labels`")
     refine_pull: float = Field(SCORE_PULL, gt=0, le=1)
-    """Share of the neighbours in each step of the refinement of activation maps by pixels [8]; the rest is a pixel's own
+    """Share of the neighbours in each step of the refinement of activation maps by pixels [8], the rest being its own
     score. 1, as published, leaves borders to the image alone, which suits even objects with a clear edge; less keeps
     thin and textured ones. Scores of a prior always have 0.6."""
     dense_energy_grid: int = Field(64, ge=8, description="longest side in pixels; above 64 a CPU approximates [A16]")
