@@ -13,7 +13,9 @@ import pytest
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
+from pydicom.uid import generate_uid
 
+from unia_med.data.io.dicom.label_objects import read_dicom_labels
 from unia_med.data.io.dicom.rtstruct import RtStructWriter
 from unia_med.data.io.dicom.seg import SegWriter
 from unia_med.data.io.dicom.series import find_series
@@ -109,3 +111,101 @@ def test_odd_values_of_the_patient(dicom_files: ModuleType, tmp_path: Path, name
     assert writer.failed is None
     written = pydicom.dcmread(tmp_path / "seg.dcm")
     assert (name in written) is (name == "AccessionNumber")
+
+
+def stored_as(folder: Path, name: str, kind: str, raw: bytes) -> None:
+    """Put bytes into the files as the value of an attribute, which pydicom would not write."""
+    tag, mark = Tag(name), b"\xde\xad\xbe\xef\xca\xfe"
+    for path in folder.iterdir():
+        dataset = pydicom.dcmread(path)
+        if tag in dataset:
+            del dataset[tag]
+        dataset.add_new(tag, "OB", mark)
+        dataset.save_as(path)
+        place = tag.group.to_bytes(2, "little") + tag.element.to_bytes(2, "little")
+        old = place + b"OB\0\0" + len(mark).to_bytes(4, "little") + mark
+        content = path.read_bytes()
+        assert content.count(old) == 1
+        path.write_bytes(content.replace(old, place + kind.encode() + len(raw).to_bytes(2, "little") + raw))
+
+
+def segmented(folder: Path, path: Path) -> pydicom.Dataset:
+    """The SEG of a series, written without a word."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with SegWriter(find_series(folder), ["LV"]) as writer:
+            writer.write(0, LABELS, path)
+    assert writer.failed is None
+    return pydicom.dcmread(path)
+
+
+@pytest.mark.parametrize(("name", "raw"), [("DiffusionBValue", b"\0" * 4), ("AcquisitionDuration", b"\0" * 2)])
+def test_numbers_of_another_length(dicom_files: ModuleType, tmp_path: Path, name: str, raw: bytes) -> None:
+    dicom_files.write_series(tmp_path / "s", ARRAY)
+    stored_as(tmp_path / "s", name, "FD", raw)
+    np.testing.assert_array_equal(find_series(tmp_path / "s").frame(0).array, ARRAY)
+    assert name not in segmented(tmp_path / "s", tmp_path / "seg.dcm")
+
+
+@pytest.mark.parametrize("name", ["PixelSpacing", "ImagerPixelSpacing"])
+def test_pixels_with_decimal_commas_or_another_attribute(dicom_files: ModuleType, tmp_path: Path, name: str) -> None:
+    dicom_files.write_series(tmp_path, ARRAY, PixelSpacing=None)
+    stored_as(tmp_path, name, "DS", b"1,4\\1,25")
+    series = find_series(tmp_path)
+    assert np.linalg.norm(series.affine[:3, :2], axis=0) == pytest.approx([1.25, 1.4])
+    noted = ("the headers lack PixelSpacing: ImagerPixelSpacing is taken for it",)
+    assert series.stack.notes == (() if name == "PixelSpacing" else noted)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "raw", "kept"),
+    [
+        ("PatientBirthDate", "DA", b"19600231", ""),
+        ("StudyDate", "DA", b"20210229", ""),
+        ("PatientBirthDate", "DA", b"1960-02-29", "19600229"),
+        ("PatientName", "PN", b"Doe^A\\Doe^B ", "Doe^A"),
+        ("PatientID", "LO", b"12\\34 ", "12"),
+        ("PatientName", "PN", b"Do\r\ne^A\0", "Doe^A"),
+        ("SeriesNumber", "IS", b"99999999999 ", 1000),
+    ],
+)
+def test_values_that_are_not_allowed(
+    dicom_files: ModuleType, tmp_path: Path, name: str, kind: str, raw: bytes, kept: str | int
+) -> None:
+    dicom_files.write_series(tmp_path / "s", ARRAY)
+    stored_as(tmp_path / "s", name, kind, raw)
+    assert segmented(tmp_path / "s", tmp_path / "seg.dcm")[name].value == kept
+
+
+@pytest.mark.parametrize("digits", [2, 3, 4])
+def test_directions_that_were_rounded(dicom_files: ModuleType, tmp_path: Path, digits: int) -> None:
+    turn = np.array([[0.8138, 0.4698, -0.342], [-0.4410, 0.8826, 0.1632]])  # nothing of it ends in zeros
+    row = turn[0] / np.linalg.norm(turn[0])
+    column = turn[1] - (turn[1] @ row) * row
+    column /= np.linalg.norm(column)
+    rounded = [f"{value:.{digits}f}" for value in (*row, *column)]
+    dicom_files.write_series(tmp_path / "s", ARRAY, plane=(row, column), ImageOrientationPatient=rounded)
+    found = find_series(tmp_path / "s").stack.grid[0][0].directions
+    np.testing.assert_allclose(found @ found.T, np.eye(2), atol=1e-9)
+    np.testing.assert_allclose(found, [row, column], atol=10**-digits)
+    segmented(tmp_path / "s", tmp_path / "seg.dcm")
+    np.testing.assert_array_equal(read_dicom_labels(tmp_path / "seg.dcm", None).array, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("SOPInstanceUID", "the attribute SOPInstanceUID, which several images share"),
+        ("FrameOfReferenceUID", "the attribute FrameOfReferenceUID, which should be one for all images"),
+    ],
+)
+def test_careless_anonymisation(dicom_files: ModuleType, tmp_path: Path, name: str, why: str) -> None:
+    """One UID for all images where each should have its own, or the other way round: they are read all the same."""
+    dicom_files.write_series(tmp_path / "s", ARRAY)
+    fresh = generate_uid() if name == "SOPInstanceUID" else None
+    changed(tmp_path / "s", lambda d: setattr(d, name, fresh or generate_uid()))
+    series = find_series(tmp_path / "s")
+    np.testing.assert_array_equal(series.frame(0).array, ARRAY)
+    with SegWriter(series, ["LV"]) as writer:
+        writer.write(0, LABELS, tmp_path / "seg.dcm")
+    assert writer.failed == why and not (tmp_path / "seg.dcm").exists()

@@ -27,7 +27,8 @@ LABEL_SUFFIXES = (*SEGMENTATION_SUFFIXES, *VOLUME_SUFFIXES, *MASK_IMAGE_SUFFIXES
 UNREAD_SUFFIXES = (
     *(f".nii.{ending}" for ending in ("bz2", "xz", "zst", "zip", "7z")),
     *(".mnc", ".minc", ".mif", ".mif.gz", ".mih", ".par", ".rec", ".vtk", ".vti", ".vhd", ".ima", ".dcm", ".gipl"),
-    *(".bmp", ".gif", ".webp", ".jp2", ".npy", ".npz", ".mat", ".h5", ".hdf5", ".zip"),
+    *(".bmp", ".gif", ".webp", ".jp2", ".npy", ".npz", ".mat", ".h5", ".hdf5"),
+    *(".dcm.gz", ".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar"),
 )
 """Files that may hold images in formats that are not read here; a search says that it passed over them."""
 

@@ -31,6 +31,20 @@ def object_names(series: DicomSeries, kind: str) -> list[str]:
     return [f"{series.name}_frame{index + 1:02d}_{kind}.dcm" for index in range(series.frames)]
 
 
+_LARGEST = 2**31 - 10_000  # of an integer string, with room for what is added
+
+
+def number_of_objects(series: DicomSeries, added: int) -> int:
+    """Return the number of the new series: that of the source, and a thousand or more.
+
+    Args:
+        series: the source.
+        added: to its number; to 0 where it has none, or one that is no DICOM number.
+    """
+    number = series.stack.grid[0][0].series_number or 0
+    return added + (number if abs(number) < _LARGEST else 0)
+
+
 class ObjectWriter(AbstractContextManager["ObjectWriter"]):
     """Write the objects of one source series, in a `with` block; they form one new series.
 

@@ -6,6 +6,7 @@ Values are changed in memory, for the copy in the derived object; no value gets 
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import Any
 
 _DATES = ("PatientBirthDate", "StudyDate")
@@ -18,6 +19,7 @@ _UNICODE = "ISO_IR 192"
 _WHOLE_DATE = re.compile(r"(\d{4})\D?(\d{2})\D?(\d{2})")
 _WHOLE_TIME = re.compile(r"([01]\d|2[0-3])\D?([0-5]\d)?\D?([0-5]\d)?(\.\d{1,6})?")
 
+_TEXTS, _CONTROL = ("PN", "LO", "SH", "CS", "AS", "DA", "TM", "UI"), re.compile(r"[\x00-\x1f]")
 _TAG = re.compile(r"\(([0-9a-fA-F]{4}), ?([0-9a-fA-F]{4})\)")
 _AGE, _DECIMAL = re.compile(r"\d{3}[DWMY]"), re.compile(r" *[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)? *")
 _OPTIONAL = {"PatientAge": _AGE, "PatientSize": _DECIMAL, "PatientWeight": _DECIMAL}
@@ -33,6 +35,7 @@ def repaired(dataset: Any) -> Any:
     for name in _MAY_BE_EMPTY:
         if name not in dataset:
             setattr(dataset, name, "")
+    _tidy_texts(dataset)
     dataset.PatientSex = _SEXES.get(_text(dataset, "PatientSex").upper(), "")
     for name in _DATES:
         setattr(dataset, name, _date(_text(dataset, name)))
@@ -69,12 +72,38 @@ def _decode(dataset: Any) -> None:
         dataset.SpecificCharacterSet = "ISO_IR 100"
     elif not any(names):
         dataset.SpecificCharacterSet = "ISO_IR 100"
+    _drop_unreadable(dataset)
     try:
         dataset.decode()
     except (LookupError, UnicodeError, ValueError):
         dataset.SpecificCharacterSet = "ISO_IR 100"
         dataset.decode()
     dataset.SpecificCharacterSet = _UNICODE
+
+
+def _drop_unreadable(dataset: Any) -> None:
+    """Delete attributes whose bytes are no value of their type, such as a number of two bytes where it takes eight."""
+    for tag in list(dataset.keys()):
+        try:
+            element = dataset[tag]
+            for item in element.value if element.VR == "SQ" else ():
+                list(item.iterall())
+        except Exception:  # pydicom raises whatever it likes
+            del dataset[tag]
+
+
+def _tidy_texts(dataset: Any) -> None:
+    """Leave one value where several are not allowed, the first, and no control characters."""
+    from pydicom.datadict import dictionary_has_tag, dictionary_VM
+
+    for element in dataset:
+        if element.VR not in _TEXTS or not dictionary_has_tag(element.tag):
+            continue
+        several = not isinstance(element.value, str) and element.VM > 1
+        if several and dictionary_VM(element.tag) == "1":
+            element.value = element.value[0]
+        if element.VM == 1 and _CONTROL.search(str(element.value)):
+            element.value = _CONTROL.sub("", str(element.value))
 
 
 def _text(dataset: Any, name: str) -> str:
@@ -87,9 +116,12 @@ def _text(dataset: Any, name: str) -> str:
 
 def _date(text: str) -> str:
     found = _WHOLE_DATE.fullmatch(text)
-    if not found or not ("01" <= found[2] <= "12" and "01" <= found[3] <= "31"):
+    digits = "".join(found.groups()) if found else ""
+    try:
+        datetime.strptime(digits, "%Y%m%d")
+    except ValueError:  # no date, or one that no calendar has
         return ""
-    return "".join(found.groups())
+    return digits
 
 
 def _time(text: str) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from unia_med import __version__
 from unia_med.data.io.dicom.contours import contours
 from unia_med.data.io.dicom.label_objects import read_dicom_labels
-from unia_med.data.io.dicom.objects import ObjectWriter
+from unia_med.data.io.dicom.objects import ObjectWriter, number_of_objects
 from unia_med.data.io.dicom.repair import repaired
 from unia_med.data.io.dicom.scan import import_pydicom, quiet
 from unia_med.data.io.dicom.seg import COLOURS, known_codes
@@ -71,7 +71,7 @@ class RtStructWriter(ObjectWriter):
         now = datetime.now()
         dataset.SOPClassUID, dataset.SOPInstanceUID = _CLASS, pydicom.uid.generate_uid()
         dataset.Modality, dataset.SeriesInstanceUID, dataset.OperatorsName = "RTSTRUCT", self._uid, ""
-        dataset.SeriesNumber = (self._series.stack.grid[0][0].series_number or 0) + 3000
+        dataset.SeriesNumber = number_of_objects(self._series, 3000)
         dataset.SeriesDescription, dataset.InstanceNumber = "Automatic contours", index + 1
         dataset.Manufacturer = dataset.ManufacturerModelName = "unia_med"
         dataset.SoftwareVersions, dataset.DeviceSerialNumber = __version__, "none"

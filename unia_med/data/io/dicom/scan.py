@@ -15,9 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from unia_med.data.io.dicom.enhanced import enhanced_images
+from unia_med.data.io.dicom.enhanced import enhanced_images, timed_images
 from unia_med.data.io.dicom.stack import Instance
-from unia_med.data.io.dicom.values import number, vector, whole
+from unia_med.data.io.dicom.values import directions, number, stated, vector, whole
 from unia_med.data.io.walk import walk
 from unia_med.errors import UserError
 
@@ -41,6 +41,7 @@ _TAGS = (
     "Modality InstanceNumber Rows Columns ImagePositionPatient ImageOrientationPatient PixelSpacing "
     "SpacingBetweenSlices SliceThickness TriggerTime TemporalPositionIdentifier TemporalResolution FrameTime "
     "NominalInterval CardiacNumberOfImages ImageType EchoTime InversionTime DiffusionBValue SequenceVariant "
+    "ImagerPixelSpacing NominalScannedPixelSpacing FrameTimeVector CineRate RecommendedDisplayFrameRate "
     "NumberOfFrames SamplesPerPixel PixelData FloatPixelData DoubleFloatPixelData PhotometricInterpretation "
     "RescaleSlope RescaleIntercept BitsStored HighBit PixelRepresentation PatientID SharedFunctionalGroupsSequence "
     "PerFrameFunctionalGroupsSequence"
@@ -63,7 +64,7 @@ def scan_folder(folder: Path) -> tuple[list[Instance], int]:
     pydicom = import_pydicom(folder)
     if not folder.exists():
         raise UserError("no such folder", folder, "Give the folder of a DICOM series")
-    found: dict[tuple[str, str, int | None], Instance] = {}
+    found: dict[tuple, Instance] = {}
     files = others = unreadable = 0
     for path in filter(is_dicom, [folder] if folder.is_file() else walk(folder)):
         files += 1
@@ -79,12 +80,18 @@ def scan_folder(folder: Path) -> tuple[list[Instance], int]:
         if not images:
             others += 1
         for image in images:
-            found.setdefault((image.patient, image.sop_uid or str(path), image.index), image)
+            found.setdefault(_identity(image), image)
     if not found:
         what = f"{files} DICOM files, none of them an image" if files else "no DICOM file"
         more = f" ({unreadable} cannot be read)" if unreadable else ""
         raise UserError(f"holds {what}{more}", folder, "Give the folder of an image series")
     return _by_patient(list(found.values())), unreadable
+
+
+def _identity(image: Instance) -> tuple:
+    """Return what copies of an image share; a UID alone is not enough, since careless programs give many one."""
+    place = image.position, image.orientation, image.trigger_ms, image.temporal_position, image.number
+    return image.patient, image.sop_uid or str(image.path), image.index, place, image.contrast
 
 
 def _by_patient(instances: list[Instance]) -> list[Instance]:
@@ -108,19 +115,20 @@ def _one_of(patient: str, known: list[str]) -> str:
 
 def _images(dataset: Any, path: Path) -> list[Instance]:
     """Return the images in a file, several of an enhanced object; none of reports, segmentations, plans and such."""
-    if dataset.get("Modality") in NO_IMAGES or "Rows" not in dataset:
+    if stated(dataset, "Modality") in NO_IMAGES or "Rows" not in dataset:
         return []
     instance = _instance(dataset, path)
     if dataset.get("PerFrameFunctionalGroupsSequence"):
         return enhanced_images(dataset, instance)
-    return [instance]
+    return timed_images(dataset, instance) if instance.frames > 1 else [instance]
 
 
 def _instance(dataset: Any, path: Path) -> Instance:
     """Return the header of a file as that of one image."""
     spacing = number(dataset, "SpacingBetweenSlices") or number(dataset, "SliceThickness")
     image_type = _texts(dataset, "ImageType")
-    contrast = image_type + tuple(str(dataset.get(name)) for name in ("EchoTime", "InversionTime", "DiffusionBValue"))
+    contrast = image_type + tuple(str(stated(dataset, name)) for name in _CONTRAST)
+    pixel_mm, pixel_attribute = _pixel_spacing(dataset)
     return Instance(
         path=path,
         sop_class=_uid(dataset, "SOPClassUID"),
@@ -129,12 +137,13 @@ def _instance(dataset: Any, path: Path) -> Instance:
         study_uid=_uid(dataset, "StudyInstanceUID"),
         frame_of_reference=_uid(dataset, "FrameOfReferenceUID") or None,
         series_number=whole(dataset, "SeriesNumber"),
-        description=str(dataset.get("SeriesDescription") or ""),
+        description=str(stated(dataset, "SeriesDescription") or ""),
         number=whole(dataset, "InstanceNumber"),
         size=(int(dataset.Rows), int(dataset.Columns)),
         position=vector(dataset, "ImagePositionPatient", 3),
-        orientation=vector(dataset, "ImageOrientationPatient", 6),
-        pixel_spacing_mm=vector(dataset, "PixelSpacing", 2),
+        orientation=directions(dataset),
+        pixel_spacing_mm=pixel_mm,
+        pixel_attribute=pixel_attribute,
         slice_spacing_mm=spacing if spacing and spacing > 0 else None,
         trigger_ms=number(dataset, "TriggerTime"),
         temporal_position=number(dataset, "TemporalPositionIdentifier"),
@@ -145,34 +154,44 @@ def _instance(dataset: Any, path: Path) -> Instance:
         pixels=any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")),
         transfer_syntax=_transfer_syntax(dataset),
         thickness_mm=number(dataset, "SliceThickness"),
-        inverted=dataset.get("PhotometricInterpretation") == "MONOCHROME1",
+        inverted=stated(dataset, "PhotometricInterpretation") == "MONOCHROME1",
         slope=number(dataset, "RescaleSlope") or 1.0,
         intercept=number(dataset, "RescaleIntercept") or 0.0,
-        modality=str(dataset.get("Modality") or ""),
+        modality=(_texts(dataset, "Modality") or ("",))[0],
         inversion_ms=number(dataset, "InversionTime"),
         steady="SS" in _texts(dataset, "SequenceVariant"),
         derived="DERIVED" in image_type,
         mosaic="MOSAIC" in image_type or _tiles(dataset) > 1,
         image_type=image_type,
         patient=_digest(dataset),
-        assumed=tuple(name for name in PIXEL_DEFAULTS if "PixelData" in dataset and dataset.get(name) is None),
+        assumed=tuple(name for name in PIXEL_DEFAULTS if "PixelData" in dataset and stated(dataset, name) is None),
     )
+
+
+_CONTRAST = ("EchoTime", "InversionTime", "DiffusionBValue")
+_PIXEL_SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+
+
+def _pixel_spacing(dataset: Any) -> tuple[tuple[float, ...] | None, str]:
+    """Return the distances between rows and columns, and the attribute that they are from."""
+    found = ((vector(dataset, name, 2), name) for name in _PIXEL_SPACINGS)
+    return next(((mm, name) for mm, name in found if mm is not None), (None, _PIXEL_SPACINGS[0]))
 
 
 def _uid(dataset: Any, name: str) -> str:
     """Return a UID of the header, that of the file's meta information where it has none, or an empty text."""
-    stated = dataset.get(name) or dataset.file_meta.get(f"MediaStorage{name}") or ""
-    return str(stated).strip(" \0")
+    found = stated(dataset, name) or dataset.file_meta.get(f"MediaStorage{name}") or ""
+    return str(found).strip(" \0")
 
 
 def _digest(dataset: Any) -> str:
     """Return a digest of the patient's number: exports may give several patients one study."""
-    stated = str(dataset.get("PatientID") or "").strip()
-    return hashlib.sha256(stated.encode()).hexdigest()[:16] if stated else ""
+    number_of = str(stated(dataset, "PatientID") or "").strip()
+    return hashlib.sha256(number_of.encode()).hexdigest()[:16] if number_of else ""
 
 
 def _texts(dataset: Any, name: str) -> tuple[str, ...]:
-    found = dataset.get(name) or ()
+    found = stated(dataset, name) or ()
     return (str(found),) if isinstance(found, str) else tuple(map(str, found))
 
 
@@ -188,18 +207,18 @@ def _tiles(dataset: Any) -> int:
 
 
 def _transfer_syntax(dataset: Any) -> str:
-    stated = dataset.file_meta.get("TransferSyntaxUID")
-    if stated:
-        return str(stated)
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if syntax:
+        return str(syntax)
     implicit, little = dataset.original_encoding  # without meta information, as pydicom read it
     return "1.2.840.10008.1.2" if implicit or not little else "1.2.840.10008.1.2.1"
 
 
 def _interval_ms(dataset: Any) -> float | None:
     """Time from phase to phase: stated, or the period of a cycle over the number of its phases."""
-    stated = number(dataset, "TemporalResolution") or number(dataset, "FrameTime")
+    step = number(dataset, "TemporalResolution") or number(dataset, "FrameTime")
     period, phases = number(dataset, "NominalInterval"), number(dataset, "CardiacNumberOfImages")
-    found = stated or (period / phases if period and phases else None)
+    found = step or (period / phases if period and phases else None)
     return found if found and found > 0 else None
 
 
@@ -213,19 +232,17 @@ def has_dicom(folder: Path) -> bool:
 
 
 def holds_frames(path: Path) -> bool:
-    """Whether a DICOM file holds several frames, each with its place, as enhanced objects do.
+    """Whether a DICOM file holds several frames, each with its place or time, as enhanced objects do.
 
     Args:
         path: of a file.
     """
     try:
         with quiet():
-            tags = ["NumberOfFrames", "PerFrameFunctionalGroupsSequence", "Modality"]
-            dataset = import_pydicom(path).dcmread(path, force=True, defer_size=1024, specific_tags=tags)
-            frames = bool(dataset.get("PerFrameFunctionalGroupsSequence"))
+            dataset = import_pydicom(path).dcmread(path, force=True, defer_size=1024, specific_tags=_TAGS)
+            return any(image.index is not None for image in _images(dataset, path))
     except Exception:  # pydicom raises whatever it likes
         return False
-    return frames and dataset.get("Modality") not in NO_IMAGES
 
 
 def is_dicom(path: Path) -> bool:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unia_med import __version__
-from unia_med.data.io.dicom.objects import ObjectWriter, object_names
+from unia_med.data.io.dicom.objects import ObjectWriter, number_of_objects, object_names
 from unia_med.data.io.dicom.repair import repaired
 from unia_med.data.io.dicom.scan import INSTALL, quiet
 from unia_med.data.io.dicom.series import DicomSeries
@@ -90,14 +90,13 @@ class SegWriter(ObjectWriter):
     def _build(self, sources: list[Any], planes: np.ndarray, index: int) -> Any:
         from highdicom.seg import Segmentation
 
-        number = self._series.stack.grid[0][0].series_number or 0
         return Segmentation(
             source_images=sources,
             pixel_array=planes,
             segmentation_type="BINARY",
             segment_descriptions=[_describe(i, name) for i, name in enumerate(self._classes, start=1)],
             series_instance_uid=self._uid,
-            series_number=number + 1000,
+            series_number=number_of_objects(self._series, 1000),
             sop_instance_uid=str(self._highdicom.UID()),
             instance_number=index + 1,
             manufacturer="unia_med",

@@ -124,7 +124,13 @@ class DicomSeries:
         """Why no DICOM SEG can point to these images; empty where one can."""
         images = [item for frame in self.stack.grid for item in frame]
         lacking = [name for name, field in _REFERRED_TO.items() if not all(getattr(item, field) for item in images)]
-        return f"the missing attribute{'s' if len(lacking) > 1 else ''} {', '.join(lacking)}" if lacking else ""
+        if lacking:
+            return f"the missing attribute{'s' if len(lacking) > 1 else ''} {', '.join(lacking)}"
+        for name in ("StudyInstanceUID", "FrameOfReferenceUID"):
+            if len({getattr(item, _REFERRED_TO[name]) for item in images}) > 1:
+                return f"the attribute {name}, which should be one for all images"
+        shared = len({(item.sop_uid, item.index) for item in images}) < len(images)
+        return "the attribute SOPInstanceUID, which several images share" if shared else ""
 
     def datasets(self, index: int) -> list[Any]:
         """Pydicom datasets of a frame's slices, in order, without their pixels; each as a file of one image.

@@ -24,6 +24,7 @@ SHIFT_TOLERANCE_PX = 0.5
 """Largest in-plane shift of a slice against the straight line through all, in pixels."""
 
 _ANGLE_TOLERANCE = 1e-3
+_FEW = 3
 _WIDE_GAP = 2.0  # distance of slices over their thickness
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -66,6 +67,7 @@ class Instance:
         inversion_ms: inversion time.
         steady: whether the sequence is one of steady state (SequenceVariant SS), as cines are.
         derived: whether it was computed of other images, such as a map or a reformatted plane.
+        pixel_attribute: keyword of the attribute that the pixel spacing is from.
         assumed: attributes of its pixels that the header lacks, for which the usual value is taken.
         mosaic: whether it shows all slices of a volume side by side.
     """
@@ -103,6 +105,7 @@ class Instance:
     inversion_ms: float | None = None
     steady: bool = False
     derived: bool = False
+    pixel_attribute: str = "PixelSpacing"
     assumed: tuple[str, ...] = ()
     mosaic: bool = False
 
@@ -208,7 +211,7 @@ def _check_each(instances: Sequence[Instance], where: Path) -> None:
     lacking = {tag: [i for i in instances if getattr(i, field) is None] for tag, field in needed.items()}
     if found := [f"{tag} ({len(which)} of {total} images)" for tag, which in lacking.items() if which]:
         remedy = "Export the original images; screenshots and secondary captures have no place in the patient"
-        raise UserError(f"geometry is missing: {', '.join(found)}", where, remedy)
+        raise UserError(f"geometry is missing or no numbers: {', '.join(found)}", where, remedy)
     for item in instances:
         directions = item.directions
         if np.abs(directions @ directions.T - np.eye(2)).max() > _ANGLE_TOLERANCE or min(item.pixel_mm) <= 0:
@@ -231,8 +234,17 @@ def _check_alike(instances: Sequence[Instance], where: Path) -> None:
     if turned:
         what = f"slices in different directions in one series (e.g. a localiser): {len(turned)} differ from the first"
         raise UserError(what, where, _SPLIT)
-    if len({item.frame_of_reference for item in instances}) > 1:
+    if len(_frames_of_reference(instances)) > 1 and not _is_careless(instances):
         raise UserError("the images have different Frames of Reference, so their places do not compare", where, _SPLIT)
+
+
+def _frames_of_reference(instances: Sequence[Instance]) -> set[str]:
+    return {item.frame_of_reference for item in instances if item.frame_of_reference}
+
+
+def _is_careless(instances: Sequence[Instance]) -> bool:
+    """Whether each image or slice has a Frame of Reference of its own, as careless anonymisation leaves them."""
+    return len(_frames_of_reference(instances)) >= max(_FEW, len(_places(instances)))
 
 
 _SPLIT = "Export each stack of parallel slices as a series of its own"
@@ -295,8 +307,14 @@ def _wide_gaps(step: np.ndarray, first: Instance, slices: int) -> tuple[str, ...
 
 
 def _assumptions(instances: Sequence[Instance]) -> tuple[str, ...]:
-    names = dict.fromkeys(name for item in instances for name in item.assumed)
-    return (f"the headers lack {', '.join(names)}: the usual values are taken",) if names else ()
+    notes = []
+    if names := dict.fromkeys(name for item in instances for name in item.assumed):
+        notes.append(f"the headers lack {', '.join(names)}: the usual values are taken")
+    if others := {item.pixel_attribute for item in instances} - {"PixelSpacing"}:
+        notes.append(f"the headers lack PixelSpacing: {', '.join(sorted(others))} is taken for it")
+    if _is_careless(instances):
+        notes.append("each image has a Frame of Reference of its own; their places are compared all the same")
+    return tuple(notes)
 
 
 def _uneven(depths: np.ndarray, gaps: np.ndarray, usual: float, odd: np.ndarray, where: Path) -> UserError:
