@@ -18,7 +18,7 @@ from pydicom.uid import generate_uid
 from unia_med.data.io.dicom.label_objects import read_dicom_labels
 from unia_med.data.io.dicom.rtstruct import RtStructWriter
 from unia_med.data.io.dicom.seg import SegWriter
-from unia_med.data.io.dicom.series import find_series
+from unia_med.data.io.dicom.series import find_series, find_studies
 from unia_med.errors import UserError
 
 ARRAY = np.random.default_rng(0).integers(0, 4000, (8, 7, 3)).astype(np.uint16)
@@ -209,3 +209,26 @@ def test_careless_anonymisation(dicom_files: ModuleType, tmp_path: Path, name: s
     with SegWriter(series, ["LV"]) as writer:
         writer.write(0, LABELS, tmp_path / "seg.dcm")
     assert writer.failed == why and not (tmp_path / "seg.dcm").exists()
+
+
+@pytest.mark.parametrize(
+    "names", [["StudyInstanceUID"], ["SeriesInstanceUID"], ["PatientID"], ["StudyInstanceUID", "SeriesInstanceUID"]]
+)
+def test_each_image_has_its_own(dicom_files: ModuleType, tmp_path: Path, names: list[str]) -> None:
+    """As where a program makes identities per file: one cine all the same, called by its folder."""
+    cine = np.random.default_rng(1).integers(0, 4000, (8, 7, 3, 2)).astype(np.uint16)
+    dicom_files.write_series(tmp_path / "s", cine)
+    changed(tmp_path / "s", lambda d: [setattr(d, name, generate_uid()) for name in names])
+    ((name, series),) = find_studies(tmp_path / "s").items()
+    assert name == "s"
+    np.testing.assert_array_equal(np.stack([series.frame(t).array for t in range(2)], -1), cine)
+    missing = [name for name in ("StudyInstanceUID", "SeriesInstanceUID") if name in names]
+    assert all(name in series.no_segmentation for name in missing)
+    assert bool(series.no_segmentation) is bool(missing)
+
+
+def test_single_images_of_several_patients_stay_apart(dicom_files: ModuleType, tmp_path: Path) -> None:
+    for number in range(4):
+        dicom_files.write_series(tmp_path / str(number), ARRAY[..., :1], PatientID=f"P{number}")
+    found = find_studies(tmp_path)
+    assert len(found) == 4 and not any(series.no_segmentation for series in found.values())

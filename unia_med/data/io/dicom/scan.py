@@ -48,6 +48,9 @@ _TAGS = (
 ).split()
 """What is read of a header; of what identifies a person, the patient's number, which is kept as a digest alone."""
 
+_FEW = 3
+"""Images from which on it is no chance that all differ."""
+
 _SIEMENS = _SIEMENS_OWNER, _SIEMENS_TILES = 0x00190010, 0x0019100A
 """Private tags of Siemens: the owner of the block, and how many slices one picture shows side by side (a mosaic)."""
 
@@ -85,7 +88,27 @@ def scan_folder(folder: Path) -> tuple[list[Instance], int]:
         what = f"{files} DICOM files, none of them an image" if files else "no DICOM file"
         more = f" ({unreadable} cannot be read)" if unreadable else ""
         raise UserError(f"holds {what}{more}", folder, "Give the folder of an image series")
-    return _by_patient(list(found.values())), unreadable
+    return _by_patient(_without_own(list(found.values()))), unreadable
+
+
+def _without_own(instances: list[Instance]) -> list[Instance]:
+    """Forget what each image has for itself where all should share it, as careless anonymisation leaves it."""
+
+    def own(name: str) -> bool:
+        return len({getattr(item, name) for item in instances}) == len(instances)
+
+    if len(instances) < _FEW:
+        return instances
+    patients, numbers = ({getattr(item, name) for item in instances} for name in ("patient", "series_number"))
+    forgotten = []
+    if own("patient") and not own("series_uid"):
+        forgotten.append("patient")
+    if own("study_uid") and (not own("series_uid") or (len(patients) == 1 and "" not in patients)):
+        forgotten.append("study_uid")
+    one_study = "study_uid" in forgotten or not own("study_uid")
+    if own("series_uid") and one_study and 2 * len(numbers) <= len(instances):
+        forgotten.append("series_uid")
+    return [replace(item, **dict.fromkeys(forgotten, "")) for item in instances]
 
 
 def _identity(image: Instance) -> tuple:

@@ -211,7 +211,7 @@ def _check_each(instances: Sequence[Instance], where: Path) -> None:
     lacking = {tag: [i for i in instances if getattr(i, field) is None] for tag, field in needed.items()}
     if found := [f"{tag} ({len(which)} of {total} images)" for tag, which in lacking.items() if which]:
         remedy = "Export the original images; screenshots and secondary captures have no place in the patient"
-        raise UserError(f"geometry is missing or no numbers: {', '.join(found)}", where, remedy)
+        raise UserError(f"geometry is missing: {', '.join(found)}", where, remedy)
     for item in instances:
         directions = item.directions
         if np.abs(directions @ directions.T - np.eye(2)).max() > _ANGLE_TOLERANCE or min(item.pixel_mm) <= 0:
