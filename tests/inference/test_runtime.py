@@ -151,6 +151,20 @@ def test_a_prediction_without_a_graph_is_refused(runtime: str) -> None:
         Predictor(Looping(), config(), runtime=runtime).predict_volume(noise())
 
 
+def test_packages_that_do_not_fit_together_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from unia_med.inference import onnx
+
+    def broken(*arguments: object) -> object:
+        raise ModuleNotFoundError("No module named 'onnxscript._framework_apis.torch_2_11'")
+
+    monkeypatch.setattr(onnx, "missing_packages", list)
+    monkeypatch.setattr(onnx, "converted", broken)
+    with pytest.raises(UserError, match=r"ModuleNotFoundError.*pip install 'unia-med\[onnx\]' --upgrade.*--no-onnx"):
+        onnx.write_onnx(nn.Identity(), torch.zeros(2, 1, 4, 4), tmp_path / "model.onnx")
+    with pytest.raises(UserError, match="ONNX Runtime cannot load the network"):
+        onnx.onnx_session(b"damaged")
+
+
 def test_the_command_refuses_a_missing_package_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -127,7 +127,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
             raise UserError("larger than 1 MiB, so not a config", where=path)
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)
     except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})", where=path) from None
+        raise UserError(
+            f"cannot be read ({error.strerror})", where=path, remedy="Check the rights of the file and its folder"
+        ) from None
     except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
         remedy = "A config holds plain values only: keys, text, numbers, lists"
         raise UserError(f"not valid YAML: {_one_line(error)}", where=path, remedy=remedy) from None

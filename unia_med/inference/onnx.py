@@ -66,12 +66,16 @@ def write_onnx(network: nn.Module, example: Tensor, path: Path) -> None:
         path: the file, weights included.
 
     Raises:
-        UserError: packages are missing.
+        UserError: packages are missing, or do not fit together.
     """
     missing = missing_packages()
     if missing:
         raise UserError(f"ONNX needs {', '.join(missing)}", where="--onnx", remedy=INSTALL)
-    converted(network, example).save(str(path), external_data=False)
+    try:
+        program = converted(network, example)
+    except Exception as error:  # torch.onnx raises dozens of types; installations may be broken
+        raise _failed("the network cannot be converted to ONNX", error) from error
+    program.save(str(path), external_data=False)
 
 
 def onnx_session(model: str | bytes) -> Any:
@@ -79,12 +83,24 @@ def onnx_session(model: str | bytes) -> Any:
 
     Args:
         model: its file, or its bytes.
-    """
-    import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    Raises:
+        UserError: it cannot be loaded.
+    """
+    try:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # of a model that is damaged, or newer than this version, and of broken installations
+        raise _failed("ONNX Runtime cannot load the network", error) from error
+
+
+def _failed(what: str, error: Exception) -> UserError:
+    said = str(error).splitlines()[0] if str(error) else ""
+    remedy = f"Run: {INSTALL} --upgrade, or do without ONNX (export --no-onnx, predict --runtime torch)"
+    return UserError(f"{what} ({type(error).__name__}: {said})", "onnx", remedy)
 
 
 def run_onnx(path: Path, images: Tensor) -> Tensor:
