@@ -221,8 +221,7 @@ def _check_each(instances: Sequence[Instance], where: Path) -> None:
 
 def _check_alike(instances: Sequence[Instance], where: Path) -> None:
     """Faults between files: all slices of a volume share size, pixel spacing, directions and frame of reference."""
-    sizes = sorted({item.size for item in instances})
-    if len(sizes) > 1:
+    if len(sizes := sorted({item.size for item in instances})) > 1:
         found = ", ".join(f"{rows} x {columns}" for rows, columns in sizes)
         raise UserError(f"images of different sizes in one series: {found} (rows x columns)", where, _SPLIT)
     spacings = sorted({tuple(round(float(mm), 4) for mm in item.pixel_mm) for item in instances})
@@ -230,8 +229,7 @@ def _check_alike(instances: Sequence[Instance], where: Path) -> None:
         found = ", ".join(f"{a:g} x {b:g}" for a, b in spacings)
         raise UserError(f"mixed pixel spacing in one series: {found} mm", where, _SPLIT)
     first = instances[0].directions
-    turned = [i for i in instances if np.abs(i.directions - first).max() > _ANGLE_TOLERANCE]
-    if turned:
+    if turned := [i for i in instances if np.abs(i.directions - first).max() > _ANGLE_TOLERANCE]:
         what = f"slices in different directions in one series (e.g. a localiser): {len(turned)} differ from the first"
         raise UserError(what, where, _SPLIT)
     if len(_frames_of_reference(instances)) > 1 and not _is_careless(instances):
@@ -265,8 +263,7 @@ def _places(instances: Sequence[Instance]) -> list[list[Instance]]:
 
 def _check_counts(places: Sequence[Sequence[Instance]], where: Path) -> None:
     counts = np.array([len(place) for place in places])
-    usual = int(np.bincount(counts).argmax())
-    if (counts == usual).all():
+    if (counts == (usual := int(np.bincount(counts).argmax()))).all():
         return
     odd = ", ".join(f"slice {z + 1} has {counts[z]}" for z in np.flatnonzero(counts != usual)[:6])
     raise UserError(
