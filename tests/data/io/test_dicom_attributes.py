@@ -232,3 +232,20 @@ def test_single_images_of_several_patients_stay_apart(dicom_files: ModuleType, t
         dicom_files.write_series(tmp_path / str(number), ARRAY[..., :1], PatientID=f"P{number}")
     found = find_studies(tmp_path)
     assert len(found) == 4 and not any(series.no_segmentation for series in found.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "uid", "odd"),
+    [
+        ("StudyInstanceUID", "ANON-STUDY-0001", True),
+        ("FrameOfReferenceUID", "1.2.03.4", True),
+        ("SeriesInstanceUID", "1." + "2" * 70, True),
+        ("StudyInstanceUID", "2.25.0.17", False),
+    ],
+)
+def test_identities_that_are_no_uids(dicom_files: ModuleType, tmp_path: Path, name: str, uid: str, odd: bool) -> None:
+    dicom_files.write_series(tmp_path / "s", ARRAY)
+    changed(tmp_path / "s", lambda d: setattr(d, name, uid))
+    noted = (f"no valid UID in {name}: DICOM objects repeat it as it is",)
+    series = find_series(tmp_path / "s")
+    assert series.stack.notes == (noted if odd else ()) and series.no_segmentation == ""

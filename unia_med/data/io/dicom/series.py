@@ -37,6 +37,7 @@ _REFERRED_TO = {
 }
 """What an object that points to images names, and must not be empty."""
 
+_UID = re.compile(r"(?=.{1,64}$)\d+(\.(0|[1-9]\d*))+")
 _SERIES_ENDING = re.compile(r"_series(\d+|x)")
 
 DECODERS = {
@@ -341,12 +342,20 @@ class _Search(NamedTuple):
     def _series(self, taken: Candidate, count: int, name: str, why: tuple[str, ...]) -> DicomSeries:
         _check_decoders(taken.instances, self.folder)
         stack = stack_instances(taken.instances, self.folder)
-        notes = [*why, *taken.notes, *stack.notes]
+        notes = [*why, *taken.notes, *stack.notes, *_odd_uids(stack)]
         if self.unreadable:
             notes.append(f"{self.unreadable} DICOM files cannot be read and were left out")
         stack = Stack(stack.grid, stack.affine, stack.time_step_s, tuple(notes))
         number = taken.numbers[0] if taken.numbers else "x"
         return DicomSeries(self.folder, f"{name}_series{number}" if count > 1 else name, stack)
+
+
+def _odd_uids(stack: Stack) -> tuple[str, ...]:
+    """Return a note of attributes that identify images and are no UIDs; objects have to repeat them."""
+    images = [item for frame in stack.grid for item in frame]
+    values = {name: {str(getattr(item, field) or "0.0") for item in images} for name, field in _REFERRED_TO.items()}
+    odd = [name for name, stated in values.items() if not all(map(_UID.fullmatch, stated))]
+    return (f"no valid UID in {', '.join(odd)}: DICOM objects repeat it as it is",) if odd else ()
 
 
 def _assume(dataset: Any, names: Sequence[str]) -> None:
