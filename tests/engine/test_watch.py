@@ -65,6 +65,16 @@ def test_a_loss_that_grows_far_beyond_its_start_is_told_once_and_refused_at_the_
     divergence.check()
 
 
+def test_a_small_first_loss_counts_as_one_and_a_sign_does_not_matter() -> None:
+    divergence = Divergence()
+    divergence.look([{"loss": -0.01}, {"loss": 59.0}], 2)  # a mean of 29.505
+    assert not divergence.diverged and divergence.first == 0.01
+    divergence.look([{"segmentation": 1e9}], 3)  # no loss, nothing new
+    assert divergence.latest == pytest.approx(29.505)
+    divergence.look([{"loss": -31.0}], 4)
+    assert divergence.diverged
+
+
 def test_means_survive_a_checkpoint() -> None:
     one, other = RunningMeans(), RunningMeans()
     one.add([{"loss": 1.0}, {"loss": 2.0}])

@@ -99,3 +99,7 @@ def test_shares_of_a_mean() -> None:
     assert shares(pair) == [0.75, 0.25]
     assert shares(pair[:1]) == shares(pair[1:]) == [1.0]
     assert shares([pair[1], pair[1]]) == [0.5, 0.5]
+    assert shares([pair[0], pair[1], pair[0]]) == [0.375, 0.25, 0.375]  # the rest in equal parts
+    light, heavy = (ring(ring.settings_type(weight=weight)) for weight in (0.2, 0.6))
+    assert shares([light, heavy]) == pytest.approx([0.25, 0.75])
+    assert shares([light, heavy, pair[0]]) == pytest.approx([0.2, 0.6, 0.2])
