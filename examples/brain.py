@@ -13,15 +13,15 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-from brain_data import CLASSES, TRAIN, VAL, write_all
-from scipy.cluster.vq import kmeans2
+from brain_data import CLASSES, TRAIN, VAL, sort_by_intensity, write_all
 
 import unia_med
 
 ROWS = ("k-means", "masks", "scribbles", "boxes", "points")
-# Points of a tissue that lies between the others say too little for a walk along edges: its intensities say more.
-POINTS = {"data.labels": [{"kind": "points", "source": "files", "fill": "rule"}]}
-TEMPLATES = {"points": ("volumes_scribbles.yaml", POINTS)}
+# A tissue lies between the others: its box holds all of them, and a walk from its points is lost. Intensities say more.
+POINTS = {"kind": "points", "source": "files", "fill": "rule"}
+SORTED = {"kind": "masks", "source": "files", "suffix": "_sorted"}
+TEMPLATES = {"points": ("volumes_scribbles.yaml", POINTS), "boxes": ("volumes_masks.yaml", SORTED)}
 
 
 def settings(data: Path, seed: int) -> dict[str, object]:
@@ -44,9 +44,8 @@ def cluster(data: Path, masks: Path, seed: int) -> None:
     for name in VAL:
         image, truth = (unia_med.read_volume(data / f"{name}{ending}.nii.gz") for ending in ("", "_gt"))
         inside = truth.array > 0
-        centres, found = kmeans2(image.array[inside].astype(float), 3, minit="++", rng=seed)
         labels = inside.astype(np.uint8)
-        labels[inside] = 1 + np.argsort(np.argsort(centres))[found]
+        labels[inside] = sort_by_intensity(image.array[inside], seed)
         nibabel.save(nibabel.Nifti1Image(labels, image.affine), masks / f"{name}_seg.nii.gz")
 
 
@@ -56,8 +55,9 @@ def score(row: str, folder: Path, seed: int) -> list[float]:
     if row == "k-means":
         cluster(data, run / "masks", seed)
     elif not (run / "masks" / "summary.csv").is_file():
-        template, changes = TEMPLATES.get(row, (f"volumes_{row}.yaml", {}))
-        trained = unia_med.train(template, run, set=settings(data, seed) | changes, resume=True)
+        template, labels = TEMPLATES.get(row, (f"volumes_{row}.yaml", None))
+        chosen = {"data.labels": [labels]} if labels else {}
+        trained = unia_med.train(template, run, set=settings(data, seed) | chosen, resume=True)
         list(unia_med.predict(trained, data, run / "masks", split="val"))
     dice = unia_med.evaluate(run / "masks", data, classes=CLASSES)
     return [dice["mean"]["dice"][name] for name in (*CLASSES, "mean")]
@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=ROWS, default=ROWS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     args = parser.parse_args()
-    if not (args.folder / "data" / f"{TRAIN[-1]}_boxes.nii.gz").is_file():
+    if not (args.folder / "data" / f"{TRAIN[-1]}_sorted.nii.gz").is_file():
         write_all(args.folder / "data")
     print(f"| learns from | {' | '.join(CLASSES)} | mean | seeds |\n|{' --- |' * (len(CLASSES) + 3)}")
     for row in args.only:

@@ -135,3 +135,14 @@ def test_xrays_of_16_bits_with_a_table_of_boxes(tmp_path: Path, monkeypatch: pyt
         expected = np.zeros((1, 24, 50, 1), bool)
         expected[0, 4:10, 30 + n : 42 + n] = True
         assert np.array_equal(read_boxes(files[case.name], case, dataset, source), expected)
+
+
+def test_masks_in_colours_are_no_images_and_said(tmp_path: Path) -> None:
+    for n in range(3):
+        for folder, shape in (("images", (20, 24)), ("masks", (20, 24, 3))):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            pixels = np.random.default_rng(n).integers(0, 255, shape).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / folder / f"i{n}.png")
+    plan = make_plan(tmp_path)
+    assert [image.parent.name for image in plan.pairs.images] == ["images"] * 3
+    assert any("masks/i0.png: a mask in colours" in note and "grey values" in note for note in plan.notes)

@@ -18,6 +18,8 @@ from unia_med.data.io.walk import LeftOut, find_volumes
 from unia_med.errors import UserError
 
 _MOST_VALUES = 64  # distinct values of a label volume; an image has hundreds
+_SHOWN = 3  # files in a message
+_COLOURED = ("masks", "mask", "labels", "label", "gt", "groundtruth", "segmentation", "segmentations", "seg")
 _RESULT_FOLDERS = {"runs", "masks_predicted"}
 _TABLES = (".csv", ".tsv")
 _TEXTS = (".json", ".txt", ".label", ".ctbl")
@@ -69,10 +71,10 @@ def look(root: Path) -> Found:
         if not any(name.startswith(".") or name in _RESULT_FOLDERS for name in folders):
             _sort_in(path, root, found, dicom)
     _add_series(dicom, root, found)
+    _leave_out_colours(found, root)
     left.say(len(found.images), "image", root)
     if not found.images:
-        first = next(iter(found.unread.items()), None)
-        seen = f"; {len(found.unread)} files cannot be read, first {first[0]}: {first[1]}" if first else ""
+        seen = "".join(f"; {path}: {reason}" for path, reason in list(found.unread.items())[:_SHOWN])
         raise UserError(f"holds no image{seen}", where=root, remedy="Name the folder in which your images lie")
     return found
 
@@ -138,6 +140,19 @@ def _as_labels(path: Path, patient: bool, named: bool) -> LabelFile | None:
     return LabelFile(array.astype(np.int64), file.affine, path, file.names, file.cropped) if smooth else None
 
 
+def _leave_out_colours(found: Found, root: Path) -> None:
+    """Take pictures in colours out of the images whose names or folders say masks, if there are other images."""
+    coloured = [
+        path
+        for path, header in found.images.items()
+        if is_image(path) and len(header.shape) == 4 and set(words_of(path, root)) & set(_COLOURED)
+    ]
+    if len(coloured) < len(found.images):
+        for path in coloured:
+            del found.images[path]
+            found.unread[path] = "a mask in colours: save it with class numbers as grey values, or with a palette"
+
+
 def _changes(array: np.ndarray) -> float:
     """Return the share of neighbouring pixels that differ: little in labels, much in images with noise."""
     return float(np.mean(array[1:] != array[:-1])) if len(array) > 1 else 0.0
@@ -165,7 +180,8 @@ def _add_series(dicom: Mapping[Path, list[Path]], root: Path, found: Found) -> N
                 series = find_series(folder)
                 found.images[folder] = VolumeInfo(series.shape, series.affine, folder)
         except UserError as error:
-            found.unread[folder] = error.what
+            several = "; one folder is one series here: give each a folder of its own" if "series" in error.what else ""
+            found.unread[folder] = f"{error.what}{several}"
         for path in objects:
             header = found.images.get(folder) or next(iter(found.images.values()), None)
             try:
