@@ -90,14 +90,19 @@ def test_a_run_folder_that_is_removed_meanwhile_stops_the_training(
     _at_step(trainer, 4, lambda: shutil.rmtree(run))
     with pytest.raises(UserError, match="was removed while the training ran"):
         trainer.run()
-    assert trainer.step == 5 and not list(run.rglob("*"))
+    assert trainer.step == 4 and not list(run.rglob("*"))
     assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_diverged_training_is_no_result_also_after_a_resume(tiny: ModuleType, tmp_path: Path) -> None:
-    def trainer() -> Trainer:
-        return tiny.tiny_trainer(tmp_path, training=tiny.settings(learning_rate=1e4))
+    def trainer(**more: Any) -> Trainer:
+        return tiny.tiny_trainer(tmp_path, training=tiny.settings(learning_rate=1e4), **more)
 
+    def infinite(method: Any, step: int) -> dict[str, float]:
+        raise UserError("the network gives NaN or infinite probabilities")
+
+    with pytest.raises(UserError, match="the training diverged"):  # and not what validation makes of it
+        trainer(validation=infinite).run()
     with pytest.raises(UserError, match="the training diverged"):
         trainer().run()
     assert not (tmp_path / "checkpoints" / "best.pt").exists() and _state(tmp_path)["step"] == 10

@@ -54,10 +54,19 @@ def test_the_record_next_to_a_mask_names_its_run(folders: Path, record: dict) ->
     assert "1 of 4 scored cases" in note and "(p01_b)" in note
 
 
-def test_damaged_records_are_no_fault_of_the_evaluation(folders: Path) -> None:
+@pytest.mark.parametrize("split", ["[]", "{", '{"train": {"p01_a": 5}}', '{"train": "x"}'])
+def test_damaged_records_are_no_fault_of_the_evaluation_and_are_told(folders: Path, split: str) -> None:
+    long_name = json.dumps({"run": "x" * 5000})
+    (folders / "masks" / "p01_b_seg.json").write_text(long_name)
+    (folders / "run" / "split.json").write_text(split)
+    (note,) = warned(folders, config=folders / "run" / "config.yaml")
+    assert f"{folders / 'run' / 'split.json'} " in note and "is not known" in note
+
+
+def test_a_damaged_record_of_a_mask_is_told(folders: Path) -> None:
     (folders / "masks" / "p01_b_seg.json").write_text('["run"')
-    (folders / "run" / "split.json").write_text("[]")
-    assert warned(folders, config=folders / "run" / "config.yaml") == []
+    (note,) = warned(folders)
+    assert f"{folders / 'masks' / 'p01_b_seg.json'} cannot be read as JSON" in note and "is not known" in note
 
 
 def test_cases_of_sub_folders(folders: Path) -> None:

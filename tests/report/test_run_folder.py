@@ -36,6 +36,8 @@ def test_a_run_without_environment_or_calibration_is_read(run_dir: Path) -> None
     (run_dir / "calibration.json").unlink()
     run = read_run(run_dir, Run.open(run_dir).config)
     assert run.environment == {} and run.calibration is None and run.config.inference.temperature is None
+    (run_dir / "environment.json").write_text('{"packages": ["torch"], "python": "3.11"}')
+    assert read_run(run_dir, Run.open(run_dir).config).environment == {"python": "3.11"}
 
 
 @pytest.mark.parametrize(

@@ -245,9 +245,10 @@ class Trainer:
         crosses = self.step in self._boundaries and not last
         stops = self._stops(last)
         saves = validates or crosses or stops or self.step % settings.checkpoint_every == 0
-        if saves:
+        logs = validates or stops or self.step % settings.log_every == 0
+        if saves or logs:
             self._check_folder()
-        if validates or stops or self.step % settings.log_every == 0:
+        if logs:
             self._log()
         if last:
             self._divergence.check()
@@ -294,7 +295,11 @@ class Trainer:
 
     def _validate(self) -> None:
         distributed.broadcast_buffers(self.ema_method)  # each process has its own batch-norm statistics
-        scores = dict(self._validation(self.ema_method, self.step)) if self._validation is not None else {}
+        try:
+            scores = dict(self._validation(self.ema_method, self.step)) if self._validation is not None else {}
+        except UserError:  # such as probabilities that are not finite
+            self._divergence.check()
+            raise
         row: dict[str, float | int | None] = dict(self._means.means())
         row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         self._monitor.row(self.step, {**row, **scores})

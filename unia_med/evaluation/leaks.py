@@ -16,21 +16,25 @@ _RUN_KEYS = ("model", "models", "run", "runs")
 """Where the record next to a mask names its run folder, at any depth below."""
 
 
-def trained_on(predictions: Mapping[str, Path], config: Path | None) -> dict[Path, list[str]]:
+def trained_on(
+    predictions: Mapping[str, Path], config: Path | None, damaged: list[str] | None = None
+) -> dict[Path, list[str]]:
     """Return the scored cases that trained a run, by its folder; runs that are not here cannot be asked.
 
     Args:
         predictions: Mask by scored case. A record `NAME_seg.json` next to `NAME_seg.nii.gz` names its run.
         config: Config of the evaluation; in a run folder it is that of the run.
+        damaged: Gets why records that are there say nothing.
     """
+    damaged = [] if damaged is None else damaged
     suspects: dict[Path, list[str]] = {}
     own = [] if config is None else [config.parent]
     for case, mask in predictions.items():
-        for run in dict.fromkeys((*own, *_runs_of(mask))):
+        for run in dict.fromkeys((*own, *_runs_of(mask, damaged))):
             suspects.setdefault(run, []).append(case)
     found = {}
     for run, cases in suspects.items():
-        trained = _training_part(run)
+        trained = _training_part(run, damaged)
         leaked = [case for case in cases if _is_among(case, trained)]
         if leaked:
             found[run] = leaked
@@ -44,21 +48,30 @@ def warnings(predictions: Mapping[str, Path], config: Path | None) -> Iterator[s
         predictions: As in `trained_on`.
         config: As in `trained_on`.
     """
-    for run, cases in trained_on(predictions, config).items():
+    damaged: list[str] = []
+    for run, cases in trained_on(predictions, config, damaged).items():
         shown = ", ".join(cases[:3]) + (", ..." if len(cases) > 3 else "")
         yield (
             f"warning: {len(cases)} of {len(predictions)} scored cases are of patients that trained {run} ({shown}): "
             "their scores say nothing about new patients"
         )
+    if damaged:
+        more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+        yield f"warning: {damaged[0]}{more}: whether scored cases trained the model is not known"
 
 
-def _training_part(run: Path) -> Mapping[str, str]:
-    """Return patient by training case; nothing where the run has no record of its split.
+def _training_part(run: Path, damaged: list[str]) -> Mapping[str, str]:
+    """Return patient by training case; nothing where the run has no record of its split, or a damaged one.
 
     Cases "site/scan" are there as "scan", too, where no other case of the run is called so.
     """
-    found = _json(RunFiles(run).split)
-    if not isinstance(found, dict) or not all(isinstance(part, dict) for part in found.values()):
+    path = RunFiles(run).split
+    found = _json(path, damaged)
+    if found is None:
+        return {}
+    parts = list(found.values()) if isinstance(found, dict) else [None]
+    if not all(isinstance(part, dict) and all(isinstance(name, str) for name in part.values()) for part in parts):
+        damaged.append(f"{path} is no record of a split")
         return {}
     last = Counter(case.rpartition("/")[2] for part in found.values() for case in part)
     trained = found.get("train", {})
@@ -66,17 +79,24 @@ def _training_part(run: Path) -> Mapping[str, str]:
     return {**{case: patient for case, patient in short.items() if last[case] == 1}, **trained}
 
 
-def _runs_of(mask: Path) -> Iterator[Path]:
+def _runs_of(mask: Path, damaged: list[str]) -> Iterator[Path]:
     """Yield the run folders that the record next to a mask names."""
     stem = mask.name.split(".")[0] if mask.suffix == ".gz" else mask.stem
-    record = _json(mask.with_name(f"{stem}.json"))
+    record = _json(mask.with_name(f"{stem}.json"), damaged)
     if not isinstance(record, dict):
         return
     for key in _RUN_KEYS:
         for text in _texts(record.get(key)):
             for folder in (Path(text), mask.parent / text):
-                if RunFiles(folder).split.is_file():
+                if _is_run(folder):
                     yield folder.resolve()
+
+
+def _is_run(folder: Path) -> bool:
+    try:
+        return RunFiles(folder).split.is_file()
+    except (OSError, ValueError):  # a text that is no path, or one where nobody may look
+        return False
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -96,8 +116,12 @@ def _is_among(case: str, trained: Mapping[str, str]) -> bool:
     )
 
 
-def _json(path: Path) -> Any:
+def _json(path: Path, damaged: list[str]) -> Any:
+    """Return a record; None where there is none, which is no fault, or a damaged one, which is noted."""
+    if not path.is_file():
+        return None
     try:
         return read_json(path)
-    except UserError:
-        return None  # a record is a help, and its absence no fault
+    except UserError as error:
+        damaged.append(f"{error.where} {error.what}")
+        return None

@@ -110,4 +110,5 @@ def _environment(path: Path) -> Mapping[str, Any]:
         found = read_json(path)
     except UserError:
         return {}
-    return found if isinstance(found, dict) else {}
+    known = found if isinstance(found, dict) else {}
+    return {name: value for name, value in known.items() if name != "packages" or isinstance(value, dict)}

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from unia_med.data.checks import DataFault
 from unia_med.data.io.tables import read_table
+from unia_med.data.layouts.volumes_table import read_rows
 from unia_med.data.weak_labels.tags import read_tags_csv, write_tags_csv
 from unia_med.errors import UserError
 
@@ -80,3 +82,12 @@ def test_a_name_like_a_formula_comes_back(tmp_path: Path) -> None:
     assert "\n'=cmd" in (tmp_path / "t.csv").read_text().replace("\r", "")
     found = read_tags_csv(tmp_path / "t.csv", ["A", "B"], dict.fromkeys(tags, 1))
     assert np.array_equal(found["=cmd|' /C calc'!A0"], [[1, 0]])
+
+
+def test_columns_that_are_there_twice_are_faults(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("image,slice,slice,mask,mask,A\nb,0,0,x,y,1\n")
+    with pytest.raises(UserError, match="2 columns 'slice'"):
+        read_tags_csv(tmp_path / "t.csv", ["A"], {"b": 1})
+    faults: list[DataFault] = []
+    read_rows(tmp_path / "t.csv", ["points"], faults)
+    assert [fault.found for fault in faults] == ["2 columns 'slice'", "2 columns 'mask'"]

@@ -44,6 +44,11 @@ def read_rows(path: Path, kinds: Sequence[str], faults: list[DataFault]) -> list
         remedy = f"Rename {close!r}, if that is the one" if close else _REMEDY
         faults.append(DataFault(path, found, "one column image", remedy))
         return []
+    for name in ("slice", "mask", "patient", "split", *kinds):
+        if columns.count(name) > 1:
+            faults.append(
+                DataFault(path, f"{columns.count(name)} columns {name!r}", "one", "Rename or remove the others")
+            )
     rows: dict[str, Row] = {}
     for line, record in records:
         row = _row(f"{path} line {line}", record, kinds, faults)

@@ -186,6 +186,10 @@ def _records(path: Path, classes: Sequence[str]) -> list[Record]:
             remedy = f"Rename {close!r}, if that is the one" if close else f"The columns are {columns}"
             found = f"{columns.count(name) or 'no'} column {shown!r}"
             faults.append(DataFault(path, found, "image, optionally slice, and one column per class", remedy))
+    if columns.count("slice") > 1:
+        faults.append(
+            DataFault(path, f"{columns.count('slice')} columns 'slice'", "one", "Rename or remove the others")
+        )
     raise_faults(faults, path)
     return [Record(line, {wanted.get(name, name): cell for name, cell in cells.items()}) for line, cells in records]
 
