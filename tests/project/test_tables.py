@@ -137,6 +137,19 @@ def test_xrays_of_16_bits_with_a_table_of_boxes(tmp_path: Path, monkeypatch: pyt
         assert np.array_equal(read_boxes(files[case.name], case, dataset, source), expected)
 
 
+def test_a_table_of_sizes_next_to_masks_is_no_table_of_points(here: Path) -> None:
+    for n in range(5):
+        mask = np.zeros(SHAPE, np.uint8)
+        mask[8:20, 6:20] = 1
+        nib.save(nib.Nifti1Image(mask, np.diag([-1.5, 1.5, 5, 1])), here / f"scan{n}_mask.nii.gz")
+    plan = plan_of(here, "\n".join(["image,x,y,z", *(f"scan{n},20,16,2" for n in range(5))]))
+    assert plan.method == "masks" and plan.tags is None
+    plan = plan_of(here, "\n".join(["image,x,y,z,class", *(f"scan{n},512,16,2,liver" for n in range(5))]))
+    assert plan.method == "masks" and any("x = 512 lies outside scan0.nii.gz" in note for note in plan.notes)
+    plan = plan_of(here, "\n".join(["image,x,y,z,class", *(f"scan{n},10,16,2,liver" for n in range(5))]))
+    assert plan.method == "points" and plan.masks is not None  # the masks validate
+
+
 def test_masks_in_colours_are_no_images_and_said(tmp_path: Path) -> None:
     for n in range(3):
         for folder, shape in (("images", (20, 24)), ("masks", (20, 24, 3))):

@@ -58,7 +58,7 @@ class Coordinates(NamedTuple):
 
 
 def read_coordinates(
-    path: Path, images: Mapping[Path, VolumeInfo], names: Mapping[str, Path], folder: Path
+    path: Path, images: Mapping[Path, VolumeInfo], names: Mapping[str, Path], folder: Path, needs_class: bool = False
 ) -> Coordinates | None:
     """Return the points or boxes that a table lists, or None where it is something else.
 
@@ -70,6 +70,7 @@ def read_coordinates(
         images: headers.
         names: of `cases_by_name`.
         folder: in which the volumes will lie.
+        needs_class: a table without a column for the class is something else, such as one of sizes.
 
     Raises:
         UserError: it is such a table, and a row cannot be placed.
@@ -79,7 +80,7 @@ def read_coordinates(
     except UserError:
         return None
     columns = _columns(heads, records, names)
-    if columns is None:
+    if columns is None or (needs_class and columns.named is None):
         return None
     rows = [(record, image) for record in records if (image := case_of(record.cells[columns.image], names))]
     named = [record.cells[columns.named].strip() if columns.named else _ONE_CLASS for record in records]

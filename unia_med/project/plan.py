@@ -20,6 +20,7 @@ from unia_med.data.io.label_file import LabelFile
 from unia_med.data.io.label_names import split_labels
 from unia_med.data.io.suffixes import label_stem, volume_stem
 from unia_med.data.io.volume import VolumeInfo
+from unia_med.errors import UserError
 from unia_med.labels import IGNORE
 from unia_med.project.coordinates import read_coordinates
 from unia_med.project.found import Found, in_pixels, look, words_of
@@ -111,7 +112,7 @@ def make_plan(root: Path) -> Plan:
     cases = [case_name(image, root, pairs) for image in pairs.images]
     weak = next((entry for entry in sets if entry[0].kind != "masks"), None)
     by_name = dict(zip(cases, pairs.images, strict=True))
-    weak = weak or _listed(found, by_name, root)
+    weak = weak or _listed(found, by_name, root, bool(sets), notes)
     table = next((tags for path in found.tables if (tags := read_tag_table(path, by_name))), None)
     if weak is None and table is not None and table.strangers:
         notes.append(f"{table.path.name} has {len(table.strangers)} rows of images that are not here, such as "
@@ -165,11 +166,22 @@ def pattern_of(label: Path, image: Path, root: Path, pairs: Pairs) -> str:
     return text if "/" in text else "{folder}/" + text
 
 
-def _listed(found: Found, cases: Mapping[str, Path], root: Path) -> tuple[Meaning, dict[Path, Path]] | None:
-    """Return the points or boxes of the first table that lists some; `write_project` writes their volumes."""
+def _listed(
+    found: Found, cases: Mapping[str, Path], root: Path, others: bool, notes: list[str]
+) -> tuple[Meaning, dict[Path, Path]] | None:
+    """Return the points or boxes of the first table that lists some; `write_project` writes their volumes.
+
+    Where there are other labels, a table that cannot be placed is noted in place of refused.
+    """
     names = cases_by_name(cases)
     for table in found.tables:
-        listed = read_coordinates(table, found.images, names, root / MERGED)
+        try:
+            listed = read_coordinates(table, found.images, names, root / MERGED, needs_class=others)
+        except UserError as error:
+            if not others:
+                raise
+            notes.append(f"{error.where}: {error.what}; this table is left out")
+            continue
         if listed is not None:
             found.labels.update({file.path: file for file in listed.files.values()})
             return listed.meaning, {image: file.path for image, file in listed.files.items()}
