@@ -37,6 +37,7 @@ def test_centres_equal_the_means_of_enlarged_features() -> None:
             expected = large[b][:, mask].mean(1) if mask.any() else torch.zeros(E, dtype=torch.float64)
             torch.testing.assert_close(mixture.centres[b, k], expected)
             assert bool(mixture.exists[b, k]) is bool(mask.any())
+            assert bool(mixture.present[b, k]) is bool(mixture.labelled[b, k]) is bool(mask.any())
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 11), (4, 6), (3, 5)])
@@ -201,6 +202,19 @@ def test_background_clusters_find_separate_modes() -> None:
     assert sorted(nearest.argmin(1).tolist()) == [0, 1, 2, 3]
     assert nearest.min(1).values.max() < 0.3
     assert (mixture.posterior((8, 8)).argmax(1) == labels).all()
+
+
+def test_a_cluster_that_runs_empty_stays_where_it_was() -> None:
+    """Starts are -3.1, 3.1 and -1; the last loses -1 to the left and 1 to the right after one round, for good.
+
+    Put to 0 instead, it would take -1 back: the left cluster's mean is then -2.08.
+    """
+    points = [-3.1, *[-2.1] * 3, -1.0, *[1.0] * 3, *[1.1] * 5, 3.1]
+    features, labels = torch.tensor(points).view(1, 1, 1, -1), torch.zeros(1, 1, len(points), dtype=torch.long)
+    probabilities = torch.full((1, 2, 1, len(points)), 0.5)
+    mixture = MixtureFit(2, (3, 1), "fixed")(features, labels, probabilities, torch.ones(1, 1))
+    assert mixture.exists.tolist() == [[True, True, False, False]]
+    torch.testing.assert_close(mixture.centres[0, :2, 0], torch.tensor([-10.4 / 5, 11.6 / 9]))
 
 
 def test_fewer_labelled_pixels_than_clusters_leave_empty_gaussians_out() -> None:
