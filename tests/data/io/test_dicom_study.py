@@ -208,6 +208,7 @@ def test_images_sent_twice_and_a_slice_with_fewer_phases(dicom_files: ModuleType
             path.unlink()
     series = find_series(tmp_path, kind=KIND)
     assert series.shape == CINE.shape and "slice 1 has 8" in series.stack.notes[0]
+    assert series.no_segmentation == ""  # an image that stands for two phases is no shared identity
 
 
 def test_patients_who_share_a_study_are_apart(dicom_files: ModuleType, tmp_path: Path) -> None:

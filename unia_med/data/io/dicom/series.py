@@ -130,7 +130,8 @@ class DicomSeries:
         for name in ("StudyInstanceUID", "FrameOfReferenceUID"):
             if len({getattr(item, _REFERRED_TO[name]) for item in images}) > 1:
                 return f"the attribute {name}, which should be one for all images"
-        shared = len({(item.sop_uid, item.index) for item in images}) < len(images)
+        # An image may well stand for two phases of a slice that has fewer than the others.
+        shared = len({(item.sop_uid, item.index) for item in images}) < len({(i.path, i.index) for i in images})
         return "the attribute SOPInstanceUID, which several images share" if shared else ""
 
     def datasets(self, index: int) -> list[Any]:
