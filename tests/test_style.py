@@ -57,3 +57,28 @@ def test_the_check_itself() -> None:
     assert faults('"""Doc."""\ndef f(a, *b: int):\n    pass') == ["f: no type for a, return"]
     assert faults('"""Doc."""\ntry:\n    pass\nexcept:\n    pass') == ["bare except in line 4"]
     assert faults("x = 1") == ["no module docstring"]
+
+
+EXTRAS = {"pydicom", "highdicom", "gdcm", "pycocotools", "onnx", "onnxruntime", "onnxscript", "openvino"}
+"""Packages of extras: the tests are collected without them, too."""
+
+
+def unguarded(source: str) -> list[str]:
+    """Packages of extras that a module imports at its top, with no `pytest.importorskip` of them before."""
+    skipped: set[str] = set()
+    found = []
+    for node in ast.parse(source).body:
+        for call in (inner for inner in ast.walk(node) if isinstance(inner, ast.Call)):
+            if isinstance(call.func, ast.Attribute) and call.func.attr == "importorskip":
+                skipped |= {argument.value for argument in call.args if isinstance(argument, ast.Constant)}
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        found += [name for name in names if (top := name.partition(".")[0]) in EXTRAS and top not in skipped]
+    return found
+
+
+def test_no_test_needs_an_extra_to_be_collected() -> None:
+    files = sorted([*Path(__file__).parent.rglob("test_*.py"), *Path(__file__).parent.rglob("conftest.py")])
+    assert {file.name: names for file in files if (names := unguarded(file.read_text(encoding="utf-8")))} == {}
+    assert unguarded("import onnx.helper\nfrom pydicom import x\n") == ["onnx.helper", "pydicom"]
+    assert unguarded("import pytest\npydicom = pytest.importorskip('pydicom')\nfrom pydicom import x\n") == []

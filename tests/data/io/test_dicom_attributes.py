@@ -8,18 +8,21 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import pydicom
 import pytest
-from pydicom.datadict import dictionary_VR
-from pydicom.dataelem import RawDataElement
-from pydicom.tag import Tag
-from pydicom.uid import generate_uid
 
 from unia_med.data.io.dicom.label_objects import read_dicom_labels
 from unia_med.data.io.dicom.rtstruct import RtStructWriter
 from unia_med.data.io.dicom.seg import SegWriter
 from unia_med.data.io.dicom.series import find_series, find_studies
 from unia_med.errors import UserError
+
+pydicom = pytest.importorskip("pydicom")
+pytest.importorskip("highdicom")
+
+from pydicom.datadict import dictionary_VR  # noqa: E402
+from pydicom.dataelem import RawDataElement  # noqa: E402
+from pydicom.tag import Tag  # noqa: E402
+from pydicom.uid import generate_uid  # noqa: E402
 
 ARRAY = np.random.default_rng(0).integers(0, 4000, (8, 7, 3)).astype(np.uint16)
 LABELS = np.ones(ARRAY.shape, np.uint8)

@@ -6,14 +6,17 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-import pydicom
 import pytest
-from pydicom.dataset import Dataset
 
 from unia_med.data.io.dicom.seg import SegWriter
 from unia_med.data.io.dicom.series import find_series
 from unia_med.errors import UserError
 from unia_med.inference.inputs import find_inputs
+
+pydicom = pytest.importorskip("pydicom")
+pytest.importorskip("highdicom")
+
+from pydicom.dataset import Dataset  # noqa: E402
 
 
 def numbers(*shape: int, dtype: type = np.uint16) -> np.ndarray:
