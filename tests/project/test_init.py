@@ -19,6 +19,7 @@ from unia_med.config.volumes import holds_pictures_alone
 from unia_med.data.io.label_file import LabelFile
 from unia_med.data.layouts.volumes import VolumesDataset
 from unia_med.data.weak_labels.load import load_weak_labels
+from unia_med.evaluation.pairs import find_labels
 from unia_med.errors import UserError
 from unia_med.labels import IGNORE
 from unia_med.project.found import look
@@ -213,6 +214,9 @@ def test_dicom_series_with_segmentations(
     dataset = VolumesDataset(data)
     for i, case in enumerate(dataset.cases()):
         assert np.array_equal(dataset.labels(case), organ(i)[1])
+    # Results by the names of the cases, which say whose labels they are; studies alone have numbers.
+    assert images_to_predict(make_plan(tmp_path / "data")) == f"{tmp_path / 'data'} --split val"
+    assert sorted(find_labels(tmp_path / "data", quiet=True)) == [f"P{i}/seg/seg" for i in range(CASES)]
 
 
 def test_derivatives_of_bids_belong_to_their_subject_and_session(tmp_path: Path) -> None:

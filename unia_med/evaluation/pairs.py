@@ -200,7 +200,8 @@ def _mask_files(folder: Path, what: str, left: LeftOut) -> list[Path]:
         raise UserError("no such folder", where=folder, remedy=f"Check --{what}")
     found = find_volumes(folder, left, lambda path: label_suffix(path) not in (None, _DICOM))
     # DICOM objects lie next to the volumes of the same masks, or are alone.
-    found = found or find_volumes(folder, None, lambda path: label_suffix(path) == _DICOM)
+    if not found and (found := find_volumes(folder, None, lambda path: label_suffix(path) == _DICOM)):
+        left.by_reason.clear()
     if not found:
         told = f": {left.line(0, 'mask')}" if left.by_reason else ""
         raise UserError(f"holds no mask ({_FORMATS}){told}", where=folder, remedy=f"Check --{what}")

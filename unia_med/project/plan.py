@@ -134,12 +134,13 @@ def make_plan(root: Path) -> Plan:
 def images_to_predict(plan: Plan) -> str:
     """Return what `predict --input` takes for the images of a plan: their folder, with a split where labels lie there.
 
-    Labels whose names do not say so would be taken for images.
+    Labels whose names do not say so would be taken for images; results of DICOM series get the names of the cases, by
+    which `evaluate` finds their labels.
     """
     folder = Path(os.path.commonpath([image.parent for image in plan.pairs.images]))
     inside = [path for path in plan.drawn if path.is_relative_to(folder) and path.parent.name != MERGED]
     taken, _ = split_labels([*plan.pairs.images, *inside], folder)
-    mixed = not set(taken).isdisjoint(inside)
+    mixed = not set(taken).isdisjoint(inside) or any(image.is_dir() for image in plan.pairs.images)
     part = "train" if len(plan.pairs.images) < FEW else "val"
     return f"{shlex.quote(str(plan.root))} --split {part}" if mixed else shlex.quote(str(folder))
 
