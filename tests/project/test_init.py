@@ -19,8 +19,8 @@ from unia_med.config.volumes import holds_pictures_alone
 from unia_med.data.io.label_file import LabelFile
 from unia_med.data.layouts.volumes import VolumesDataset
 from unia_med.data.weak_labels.load import load_weak_labels
-from unia_med.evaluation.pairs import find_labels
 from unia_med.errors import UserError
+from unia_med.evaluation.pairs import find_labels
 from unia_med.labels import IGNORE
 from unia_med.project.found import look
 from unia_med.project.merge import are_cut_off
