@@ -40,8 +40,9 @@ def test_values_that_are_no_class_are_named_with_those_that_are() -> None:
     with pytest.raises(UserError) as told:
         scheme.labels(_labels(1, 2, 4, affine=np.eye(4)))
     assert told.value.what == "the label holds the values 1, 2, expected 0, 4, 7"
-    with pytest.raises(UserError, match="values 1, 2, expected 0, 4, 7"):
+    with pytest.raises(UserError) as told:
         scheme.labels(_labels(1, 2, 4, 255))  # of a picture, in which 255 is no class to name
+    assert told.value.what == "the label holds the values 1, 2, expected 0, 4, 7"
     assert told.value.remedy == _NAME_THEM
     with pytest.raises(UserError) as told:
         scheme.prediction(_labels(*range(1, 12), affine=np.eye(4)))
