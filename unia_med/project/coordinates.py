@@ -115,7 +115,8 @@ def _columns(heads: Sequence[str], records: Sequence[Record], names: Mapping[str
     if box is None and point is None:
         return None
     named = next((plain[name] for name in _CLASS if name in plain and plain[name] != image), None)
-    slices = ("zmin", "zmax") if {"zmin", "zmax"} <= plain.keys() else next(((s,) for s in _SLICE if s in plain), ())
+    slices: tuple[str, ...] = next(((name,) for name in _SLICE if name in plain), ())
+    slices = ("zmin", "zmax") if {"zmin", "zmax"} <= plain.keys() else slices
     low, high, sides = box or (point or ("", ""), None, False)
     at = (plain[low[0]], plain[low[1]])
     return _Columns(
