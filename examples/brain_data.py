@@ -19,6 +19,7 @@ import numpy as np
 from scipy.cluster.vq import kmeans2
 from scipy.ndimage import gaussian_filter, map_coordinates
 
+import unia_med
 from unia_med.api import configured
 from unia_med.build import build_dataset
 from unia_med.config.weak_labels import MakeConfig
@@ -83,8 +84,8 @@ def sort_in_boxes(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 def write_sorted(folder: Path) -> None:
     """Write what image and boxes of a patient say of its tissues."""
     for name in TRAIN:
-        image, boxes = (nibabel.load(folder / f"{name}{ending}.nii.gz") for ending in ("", "_boxes"))
-        labels = sort_in_boxes(np.asarray(image.dataobj), np.asarray(boxes.dataobj))
+        image, boxes = (unia_med.read_volume(folder / f"{name}{ending}.nii.gz") for ending in ("", "_boxes"))
+        labels = sort_in_boxes(image.array, boxes.array.astype(np.uint8))
         nibabel.save(nibabel.Nifti1Image(labels, image.affine), folder / f"{name}_sorted.nii.gz")
 
 

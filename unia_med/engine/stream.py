@@ -126,7 +126,7 @@ class _NamedItems:
             return Failure(item_name(self._dataset, index), str(error), None, traceback.format_exc())
         except Exception as error:  # whatever a reader throws, the user needs the case first
             reason = f"{type(error).__name__}: {error}"
-            return Failure(item_name(self._dataset, index), reason, "Mend or remove the file", traceback.format_exc())
+            return Failure(item_name(self._dataset, index), reason, "Repair or remove the file", traceback.format_exc())
 
 
 def steps_from(dataset: SliceSource, seed: int, batch_size: int, start: int) -> Iterator[list[int]]:

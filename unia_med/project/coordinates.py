@@ -93,7 +93,8 @@ def read_coordinates(
         header = images[image]
         canvas = drawn.setdefault(image, np.zeros((len(classes) + 1, *header.shape[:3]), bool))
         if name:
-            canvas[(classes.index(name) + 1 if name in classes else 0, *_place(record, columns, header, path))] = True
+            place = _place(record, columns, header, path)
+            canvas[classes.index(name) + 1 if name in classes else 0][place] = True
     files = {}
     for number, (image, canvas) in enumerate(drawn.items()):
         stem = re.sub(r"\W+", "_", image.name.split(".")[0])

@@ -223,5 +223,5 @@ def _drawn(found: Mapping[str, Any], height: int, width: int, path: Path) -> np.
         number = f"annotation {found.get('id')}"
         expected = f"polygons or run lengths of an image of {height} x {width}"
         text = f"{number}, whose outline cannot be drawn ({error})"
-        raise_faults([DataFault(path, text, expected, "Mend or remove it")])
+        raise_faults([DataFault(path, text, expected, "Repair or remove it")])
     return inside

@@ -100,7 +100,7 @@ def _without_own(instances: list[Instance]) -> list[Instance]:
     if len(instances) < _FEW:
         return instances
     patients, numbers = ({getattr(item, name) for item in instances} for name in ("patient", "series_number"))
-    forgotten = []
+    forgotten: list[str] = []
     if own("patient") and not own("series_uid"):
         forgotten.append("patient")
     if own("study_uid") and (not own("series_uid") or (len(patients) == 1 and "" not in patients)):
@@ -108,7 +108,8 @@ def _without_own(instances: list[Instance]) -> list[Instance]:
     one_study = "study_uid" in forgotten or not own("study_uid")
     if own("series_uid") and one_study and 2 * len(numbers) <= len(instances):
         forgotten.append("series_uid")
-    return [replace(item, **dict.fromkeys(forgotten, "")) for item in instances]
+    blank: dict[str, Any] = dict.fromkeys(forgotten, "")
+    return [replace(item, **blank) for item in instances]
 
 
 def _identity(image: Instance) -> tuple:
