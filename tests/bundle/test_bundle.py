@@ -181,6 +181,7 @@ def test_postprocessing_of_the_run_is_that_of_the_bundle(
     assert len(np.unique(_voxels(tmp_path / "found" / "flipped_seg.nii.gz"))) > 1
 
 
+@pytest.mark.slow
 def test_the_walk_of_the_run_is_that_of_the_bundle(untrained: ModuleType, images: Path, tmp_path: Path) -> None:
     # The random network gives all classes together 0.69 to 0.80: these thresholds make some pixels sure, either way.
     walker = {"foreground": 0.755, "background": 0.745, "beta": 500}

@@ -72,6 +72,7 @@ def _at_step(trainer: Trainer, step: int, act: Callable[[], None]) -> None:
     trainer.method.losses = acting
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_from_its_checkpoint(run_program: Program, tmp_path: Path, whole: Path) -> None:
     killed = run_program(tmp_path / "parts", int(signal.SIGKILL), 7)
     assert killed.returncode == -signal.SIGKILL
