@@ -32,7 +32,7 @@ def settings(data: Path, seed: int) -> dict[str, object]:
         "data.classes": CLASSES,
         "data.split": {"kind": "lists", "train": TRAIN, "val": VAL},
         "data.grid": {"spacing_mm": 2.0, "size": [96, 112], "percentiles": [1, 99]},
-        "training.iterations": 200,
+        "training.iterations": 400,
         "training.batch_size": 8,
         "training.ema": 0.95,
     }

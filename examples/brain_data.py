@@ -26,7 +26,7 @@ from unia_med.config.weak_labels import MakeConfig
 from unia_med.data.weak_labels.write import weaken_case
 
 CLASSES = ["CSF", "GM", "WM"]
-DRAWN = MakeConfig(background_distance_px=3.0, points=5, background_points=8)  # a loop 6 mm round the brain
+DRAWN = MakeConfig(background_distance_px=2.0, points=5, background_points=8)  # a loop 4 mm round the brain
 NEAR = (8.0, 8.0, 2.0)  # voxels over which a bias field is averaged: 16 mm
 TRAIN, VAL = [f"brain{i:02d}" for i in range(12)], [f"brain{i:02d}" for i in range(12, 16)]
 
