@@ -73,9 +73,7 @@ def scan_folder(folder: Path) -> tuple[list[Instance], int]:
         files += 1
         try:
             with quiet():
-                dataset = pydicom.dcmread(
-                    path, force=True, defer_size=1024, specific_tags=[*_TAGS, _SIEMENS_OWNER, _SIEMENS_TILES]
-                )
+                dataset = pydicom.dcmread(path, force=True, defer_size=1024, specific_tags=[*_TAGS, *_SIEMENS])
                 images = _images(dataset, path)
         except Exception:  # a damaged file; pydicom raises whatever it likes
             unreadable += 1
