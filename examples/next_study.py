@@ -21,10 +21,10 @@ from unia_med.data.io.read import read_volume
 from unia_med.selection.annotate import Choice, Pool, find_pool
 from unia_med.selection.write import write_choice
 
-ITERATIONS, CASES, SLICES = {"first": 150, "round": 80}, 5, 3
+ITERATIONS, CASES, SLICES = {"first": 500, "round": 150}, 5, 3
 SCRIBBLES = {"kind": "scribbles", "source": "files", "patients": 5, "fill": "walker"}
 SPLIT = {"kind": "modulo", "val": [13, 14, 15], "test": [0, *range(7, 13), *range(16, 20)]}
-GRID = {"spacing_mm": 2.5, "size": [96, 96]}
+GRID = {"spacing_mm": 2.5, "size": [80, 80]}
 CONFIG = {
     "data": {"name": "acdc", "split": SPLIT, "tags": {"source": "none"}, "labels": [SCRIBBLES], "grid": GRID},
     "network": {"backbone": "lite0"},

@@ -83,6 +83,23 @@ def test_wrong_usage_ends_with_2(arguments: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        (("train", "--config", "a", "--set", "a=b", "c=d", "--output", "x"), "--set a=b --set c=d"),
+        (("train", "--config", "a", "--form", "b", "--output", "x"), "Did you mean --from?"),
+        (("evaluate", "--predictions", "a", "--labels", "b", "more"), "See unia-med evaluate --help"),
+    ],
+)
+def test_what_no_option_takes_is_answered_with_the_next_thing_to_type(
+    arguments: tuple[str, ...], remedy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as raised:
+        cli.main(arguments)
+    assert raised.value.code == 2
+    assert remedy in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("raised", "code", "message"),
     [(UserError("broken", "a.nii"), 2, "unia-med: error: a.nii: broken\n"), (KeyboardInterrupt(), 130, "interrupted")],
 )

@@ -10,6 +10,7 @@ import argparse
 import importlib
 import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from unia_med import __version__
-from unia_med.errors import UserError
+from unia_med.errors import UserError, nearest
 from unia_med.files import at_home, require_writable
 from unia_med.notes import show_notes
 
@@ -70,9 +71,31 @@ def build_parser() -> argparse.ArgumentParser:
         module = importlib.import_module(f"unia_med.cli.{name}")
         module.add_parser(subparsers)
         command = subparsers.choices[name]
-        command.set_defaults(run=module.run, command=name)
+        command.set_defaults(run=module.run, command=name, usage=command.format_usage)
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the parsed command line, or exit with 2 and, for what no option takes, the nearest that would have.
+
+    Args:
+        arguments: without the program's name; those of the process by default.
+    """
+    parser = build_parser()
+    args, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}. {_what_was_meant(unknown[0], args)}")
+    return args
+
+
+def _what_was_meant(argument: str, args: argparse.Namespace) -> str:
+    changes = getattr(args, "set", None)
+    if changes and "=" in argument and not argument.startswith("-"):
+        return f"Write --set before each setting: --set {changes[-1]} --set {argument}"
+    options = re.findall(r"--[a-z0-9-]+", args.usage())
+    guess = nearest(argument.partition("=")[0], options) if argument.startswith("-") else None
+    return f"Did you mean {guess}?" if guess else f"See unia-med {args.command} --help"
 
 
 def share_cores() -> None:
@@ -149,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; those of the process by default.
     """
     prepare_terminal()
-    args = build_parser().parse_args(arguments)
+    args = parse(arguments)
     expand_homes(args)
     share_cores()
     show_notes()
