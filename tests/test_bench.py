@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 
+from unia_med.bench import pixels
 from unia_med.bench.table import BENCHMARKS, as_json, run_benchmarks
 from unia_med.bench.timing import Benchmark, Timing, agreement_of, time_benchmark
 from unia_med.cli.main import main
@@ -26,15 +28,35 @@ def test_forms_agree(name: str) -> None:
     assert agreement_of(BENCHMARKS[name], used(), plain())
 
 
+def test_the_dense_energy_by_a_grid_is_close_to_that_of_all_pairs() -> None:
+    torch.manual_seed(1)
+    used, plain = pixels.dense_energy(channels=1, side=48)(CPU)
+    words = agreement_of(BENCHMARKS["dense_energy_64"], used(), plain())
+    assert words.startswith(("value +0.", "value -0.")) and "cosine 0.9999" in words
+
+
 def test_the_ratio_tells_how_much_faster() -> None:
-    assert Timing(used=0.1, plain=0.4).ratio == pytest.approx(4)
+    assert Timing(used=(0.1, 0.1, 0.1), plain=(0.4, 0.5, 90.0)).ratio == pytest.approx(5)  # the median
 
     def slow() -> torch.Tensor:
-        time.sleep(0.06)
+        end = time.process_time() + 0.06
+        while time.process_time() < end:
+            pass
         return torch.ones(2)
 
-    timing = time_benchmark(Benchmark("sleep", lambda device: (lambda: torch.ones(2), slow)), CPU, rounds=1)
-    assert timing.plain >= 0.06 and timing.ratio > 10
+    timing = time_benchmark(Benchmark("busy", lambda device: (lambda: torch.ones(2), slow), rounds=1), CPU)
+    assert timing.plain[0] >= 0.06 and timing.ratio > 10
+
+
+def test_the_number_of_threads_is_as_before() -> None:
+    before, seen = torch.get_num_threads(), []
+    torch.set_num_threads(2)
+    try:
+        form = lambda: torch.tensor(seen.append(torch.get_num_threads()) or 1.0)  # noqa: E731
+        time_benchmark(Benchmark("threads", lambda device: (form, form), rounds=1), CPU)
+        assert set(seen) == {1} and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_forms_that_disagree_are_not_timed() -> None:
@@ -65,6 +87,9 @@ def test_a_line_for_each_benchmark(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 
 def test_an_approximation_says_how_far_it_is_from_the_exact_form() -> None:
     near = Benchmark("near", lambda device: (lambda: torch.ones(1), lambda: torch.ones(1)), least_cosine=0.99)
+    valued = replace(near, value_first=True)
+    words = agreement_of(valued, torch.tensor([101.0, 3.0, 4.0]), torch.tensor([100.0, 3.0, 4.5]))
+    assert words == "value +1.000%, gradient: cosine 0.99846, error 9.25%"
     assert agreement_of(near, torch.tensor([1.0, 1.01]), torch.ones(2)).startswith("cosine 0.99")
     with pytest.raises(RuntimeError, match=r"too far apart: cosine 0\.7"):
         agreement_of(near, torch.tensor([1.0, 0.0]), torch.ones(2))

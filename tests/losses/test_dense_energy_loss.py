@@ -96,6 +96,25 @@ def test_the_grid_comes_close_to_the_sum_over_all_pairs(channels: int, size: tup
     assert F.cosine_similarity(near.flatten(1), exact.flatten(1)).min() > 0.998
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_grid_is_a_symmetric_operator_so_that_a_gradient_is_the_same_filtering(channels: int) -> None:
+    generator = torch.Generator().manual_seed(2)
+    images = torch.rand(1, channels, 20, 28, generator=generator).double()
+    one, other = torch.randn(2, 1, 2, 20, 28, generator=generator).double()
+    there = (one.flatten(2) * smoothed_scores(images, other, exact=False)).sum()
+    back = (other.flatten(2) * smoothed_scores(images, one, exact=False)).sum()
+    assert torch.allclose(there, back, rtol=1e-9)
+
+
+def test_pairs_that_are_far_apart_add_nothing() -> None:
+    images = torch.zeros(1, 1, 6, 6)
+    images[..., 3:] = 1  # exp(-0.5 * (255 / 8.66)^2) is below what float32 holds
+    scores = torch.rand(1, 2, 6, 6, generator=torch.Generator().manual_seed(3))
+    scores[:, 0, :, 3:] = 0
+    found = smoothed_scores(images, scores, exact=True).view(1, 2, 6, 6)
+    assert found[:, 0, :, 3:].max() < 1e-30 and found[:, 1].min() > 0.1
+
+
 def test_classes_that_are_not_active_are_left_out_of_the_grid() -> None:
     images, scores = torch.rand(2, 1, 16, 16), torch.rand(2, 3, 16, 16)
     active = torch.tensor([[1, 0, 1], [1, 1, 0]]) > 0

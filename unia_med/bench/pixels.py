@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,31 +17,30 @@ from unia_med.nn.unet import SkipDecoder
 from unia_med.tensors import size_of, with_layout
 
 
-def dense_energy_grey(device: torch.device) -> tuple[Form, Form]:
-    """Return what the dense energy of a slice follows downhill, and summed over all pairs."""
-    return _dense_energy(device, channels=1)
+def dense_energy(channels: int, side: int) -> Callable[[torch.device], tuple[Form, Form]]:
+    """Return what makes two forms of the dense energy, followed by its gradient: by a grid, and over all pairs.
+
+    Args:
+        channels: of the image, 1 or 3.
+        side: of the square grid of pixels.
+    """
+
+    def forms(device: torch.device) -> tuple[Form, Form]:
+        coarse = torch.rand(1, channels, 12, 12) * torch.tensor([1.0, 0.4, 0.2])[:channels, None, None]
+        images = F.interpolate(coarse, (side, side), mode="bilinear") + 0.02 * torch.rand(1, channels, side, side)
+        logits = 3 * F.interpolate(torch.randn(1, 4, 8, 8), (side, side), mode="bilinear")
+        images, logits = images.clamp(0, 1).to(device), logits.to(device)
+        return partial(_energy_and_slope, images, logits, False), partial(_energy_and_slope, images, logits, True)
+
+    return forms
 
 
-def dense_energy_colour(device: torch.device) -> tuple[Form, Form]:
-    """Return what the dense energy of a picture follows downhill, and summed over all pairs."""
-    return _dense_energy(device, channels=3)
-
-
-def _dense_energy(device: torch.device, channels: int, side: int = 96) -> tuple[Form, Form]:
-    coarse = torch.rand(1, channels, 12, 12) * torch.tensor([1.0, 0.4, 0.2])[:channels, None, None]
-    images = F.interpolate(coarse, (side, side), mode="bilinear") + 0.02 * torch.rand(1, channels, side, side)
-    logits = 3 * F.interpolate(torch.randn(1, 4, 8, 8), (side, side), mode="bilinear")
-    images, logits = images.clamp(0, 1).to(device), logits.to(device)
-
-    def form(exact: bool) -> Tensor:
-        given = logits.clone().requires_grad_()
-        scores = given.softmax(1)
-        (slope,) = torch.autograd.grad(
-            (scores.flatten(2) * smoothed_scores(images, scores.detach(), exact=exact)).sum(), given
-        )
-        return slope
-
-    return lambda: form(exact=False), lambda: form(exact=True)
+def _energy_and_slope(images: Tensor, logits: Tensor, exact: bool) -> Tensor:
+    given = logits.clone().requires_grad_()
+    scores = given.softmax(1)
+    energy = -(scores.flatten(2) * smoothed_scores(images, scores.detach(), exact=exact)).sum()
+    (slope,) = torch.autograd.grad(energy, given)
+    return torch.cat((energy.detach().view(1), slope.flatten()))
 
 
 def half_precision_product(device: torch.device) -> tuple[Form, Form]:

@@ -170,7 +170,7 @@ class UniaConfig(Section):
     """Share of the neighbours in each step of the refinement of activation maps by pixels [8], the rest being its own
     score. 1, as published, leaves borders to the image alone, which suits even objects with a clear edge; less keeps
     thin and textured ones. Scores of a prior always have 0.6."""
-    dense_energy_grid: int = Field(64, ge=8, description="longest side in pixels; above 64 a CPU approximates [A16]")
+    dense_energy_grid: int = Field(64, ge=8, description="longest side in pixels; above 40 a CPU approximates [A16]")
     segmentation_loss: Literal["balanced", "plain"] = Field(
         "balanced", description="cross-entropy of background and of foreground, as published [14], or of all pixels"
     )

@@ -9,9 +9,7 @@ of least squares, and not by the Gaussian itself.
 from __future__ import annotations
 
 import functools
-import itertools
 import math
-from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +41,7 @@ def gaussian_sums(image: Tensor, values: Tensor, spatial_sigma: float, colour_si
     axes = [_Axis(row / spatial_sigma, per_position) for row in places]
     axes += [_Axis(row / colour_sigma, per_colour) for row in _principal(image.flatten(1))]
     corners = _Corners(axes)
-    return corners.read(_blurred(corners.spread(values.flatten(1).T), axes)).T
+    return corners.read(_blurred(corners.spread(values.flatten(1)), axes)).T
 
 
 def _principal(colours: Tensor) -> Tensor:
@@ -95,36 +93,30 @@ class _Corners:
 
     def __init__(self, axes: list[_Axis]) -> None:
         self._cells = math.prod(axis.cells for axis in axes)
-        self._shares = [axis.shares for axis in axes]
-        self._steps = [math.prod(axis.cells for axis in axes[position + 1 :]) for position in range(len(axes))]
-        lowest = (axis.low.long() * step for axis, step in zip(axes, self._steps, strict=True))
-        self._first = torch.stack(list(lowest)).sum(0)
+        places, weights = axes[0].low.new_zeros(1, 1, dtype=torch.long), axes[0].low.new_ones(1, 1)
+        for axis in axes:  # sides of the axes so far, times two sides
+            sides = torch.stack((axis.low.long(), axis.low.long() + 1), 1)
+            places = (places[:, :, None] * axis.cells + sides[:, None]).flatten(1)
+            weights = (weights[:, :, None] * torch.stack(axis.shares, 1)[:, None]).flatten(1)
+        self._places, self._weights = places, weights  # (n, 2^D)
 
     def spread(self, values: Tensor) -> Tensor:
-        """(cells, K) sums of values (n, K)."""
-        grid = values.new_zeros(self._cells, values.shape[1])
-        for places, weight in self._all():
-            grid.index_add_(0, places, values * weight)
+        """(K, cells) sums of values (K, n)."""
+        grid = values.new_zeros(len(values), self._cells)
+        places = self._places.flatten()
+        for row, own in zip(grid, values, strict=True):  # rows of numbers: sums of small vectors would take far longer
+            row.index_add_(0, places, (self._weights * own[:, None]).flatten())
         return grid
 
     def read(self, grid: Tensor) -> Tensor:
         """(n, K) of a grid (cells, K), interpolated."""
-        total = grid.new_zeros(len(self._first), grid.shape[1])
-        for places, weight in self._all():
-            total.addcmul_(grid[places], weight)
-        return total
-
-    def _all(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for sides in itertools.product((0, 1), repeat=len(self._steps)):
-            offset = sum(side * step for side, step in zip(sides, self._steps, strict=True))
-            weight = functools.reduce(torch.mul, (share[side] for share, side in zip(self._shares, sides, strict=True)))
-            yield self._first + offset, weight[:, None]
+        return F.embedding_bag(self._places, grid, per_sample_weights=self._weights, mode="sum")
 
 
 def _blurred(grid: Tensor, axes: list[_Axis]) -> Tensor:
-    """Return a grid (cells, K) blurred along each axis."""
-    classes = grid.shape[1]
-    for axis in axes:
-        # One large product; the blurred axis goes to the end, so that the next one comes first.
-        grid = grid.reshape(axis.cells, -1).T @ axis.blur(grid)
-    return grid.reshape(classes, -1).T.contiguous()
+    """Return a grid (K, cells) blurred along each axis, as (cells, K)."""
+    classes = len(grid)
+    for axis in reversed(axes):
+        # One large product; the blurred axis goes to the front, so that the next one comes last.
+        grid = axis.blur(grid) @ grid.reshape(-1, axis.cells).T
+    return grid.reshape(-1, classes)
