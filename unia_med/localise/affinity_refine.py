@@ -71,10 +71,19 @@ def _doubly_stochastic(matrix: torch.Tensor) -> torch.Tensor:
     tiny = torch.finfo(matrix.dtype).tiny
     row_factors = torch.ones_like(matrix[:, :, :1])
     for _ in range(SINKHORN_ROUNDS):
-        column_factors = 1 / torch.bmm(matrix.transpose(1, 2), row_factors).clamp(min=tiny)
-        row_factors = 1 / torch.bmm(matrix, column_factors).clamp(min=tiny)
-    scaled = matrix * row_factors * column_factors.transpose(1, 2)
-    return (scaled + scaled.transpose(1, 2)) / 2
+        column_factors = 1 / _times(matrix.transpose(1, 2), row_factors).clamp(min=tiny)
+        row_factors = 1 / _times(matrix, column_factors).clamp(min=tiny)
+    scaled = (matrix * row_factors).mul_(column_factors.transpose(1, 2))
+    return (scaled + scaled.transpose(1, 2)).div_(2)
+
+
+def _times(matrix: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+    """(B, N, 1) products of matrices (B, N, N) and vectors (B, N, 1)."""
+    if matrix.device.type != "cpu":
+        return torch.bmm(matrix, vectors)
+    # A product of a batch whose columns are single takes a CPU three times as long.
+    pairs = zip(matrix, vectors.squeeze(2), strict=True)
+    return torch.stack([torch.mv(one, vector) for one, vector in pairs]).unsqueeze(2)
 
 
 @detached

@@ -29,7 +29,7 @@ def pair_labels(
     Pairs with an ignored token are neither. Background pairs and a token with itself count as positive.
 
     Args:
-        labels: (B, h, w), integers on the token grid.
+        labels: (B, h, w), 0..254 or `ignore_index` on the token grid.
         near: (N, N), true for pairs within the radius, as from `localise.affinity_refine.radius_mask`; None for all.
         ignore_index: the label of tokens that say nothing.
 
@@ -37,12 +37,19 @@ def pair_labels(
     >>> positive.sum().item(), negative.sum().item()
     (2, 2)
     """
-    flat = labels.flatten(1).to(torch.int16)  # in eight bytes a label, most of the time would go into reading them
-    labelled = flat != ignore_index
-    columns = labelled.unsqueeze(1) if near is None else labelled.unsqueeze(1) & near
-    usable = columns & labelled.unsqueeze(2)
-    positive = (flat.unsqueeze(2) == flat.unsqueeze(1)).logical_and_(usable)
-    return positive, usable.logical_xor_(positive)
+    flat = labels.flatten(1)
+    labelled = _bytes(flat != ignore_index)
+    # Bytes and not truth values: a CPU takes 32 at once of these, and one of those.
+    usable = labelled.unsqueeze(2) & (labelled.unsqueeze(1) if near is None else _bytes(near))
+    usable &= labelled.unsqueeze(1)
+    flat = flat.to(torch.uint8)
+    alike = torch.eq(flat.unsqueeze(2), flat.unsqueeze(1), out=torch.empty_like(usable)).bitwise_and_(usable)
+    return alike.view(torch.bool), usable.bitwise_xor_(alike).view(torch.bool)
+
+
+def _bytes(truth: torch.Tensor) -> torch.Tensor:
+    """Truth values as 0 and 1, in the same memory."""
+    return truth.view(torch.uint8)
 
 
 @full_precision
@@ -100,14 +107,16 @@ class _InfoNCE(torch.autograd.Function):
 
     @staticmethod
     def forward(context: Any, affinity: torch.Tensor, positive: torch.Tensor, temperature: float) -> torch.Tensor:
-        scale = 1 / ((positive.sum() + 1) * 2 * len(affinity))
-        sums, slopes = [], affinity / temperature
-        for weights, pairs in zip(slopes, positive, strict=True):
-            chosen = pairs.to(weights.dtype)
+        slopes, sums, pairs = torch.empty_like(affinity), [], []
+        for given, weights, alike in zip(affinity, slopes, positive, strict=True):
+            torch.div(given, temperature, out=weights)
+            chosen = _bytes(alike).to(weights.dtype)
             counts, chosen_sum = chosen.sum(1, keepdim=True), torch.dot(weights.flatten(), chosen.flatten())
             total = weights.exp_().sum(1, keepdim=True) + DENOMINATOR_GUARD
             sums.append((counts * total.log()).sum() - chosen_sum)
+            pairs.append(counts.sum())
             weights.mul_(counts / total).sub_(chosen)
+        scale = 1 / ((torch.stack(pairs).sum() + 1) * 2 * len(affinity))
         context.save_for_backward(slopes, scale / temperature)
         return torch.stack(sums).sum() * scale
 
@@ -129,25 +138,26 @@ class _Contrastive(torch.autograd.Function):
     def forward(
         context: Any, affinity: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor, temperature: float
     ) -> torch.Tensor:
-        sums, slopes, anchors = [], affinity / temperature, affinity.new_zeros(())
+        slopes, sums, anchors = torch.empty_like(affinity), [], []
         smallest = torch.finfo(affinity.dtype).tiny
-        for weights, alike, unlike in zip(slopes, positive, negative, strict=True):
+        for given, weights, alike, unlike in zip(affinity, slopes, positive, negative, strict=True):
+            torch.div(given, temperature, out=weights)
             # Ratios alone count; so the largest exponential is 1, whatever the temperature.
             weights.sub_(weights.amax(1, keepdim=True)).exp_().clamp_(min=smallest)
-            against, others = unlike.to(weights.dtype), alike.to(weights.dtype)
+            against, others = (_bytes(pairs).to(weights.dtype) for pairs in (unlike, alike))
             others.diagonal().zero_()
             counts = others.sum(1, keepdim=True)
-            counted = (counts > 0) & unlike.any(1, keepdim=True)
-            others *= counted / counts.clamp(min=1)
             total = against.mul_(weights).sum(1, keepdim=True)
+            counted = (counts > 0) & (total > 0)
+            others *= counted / counts.clamp(min=1)
             ratio = total / weights
             sums.append(torch.dot(ratio.log1p().flatten(), others.flatten()))
             pull = others.mul_(ratio).div_(ratio.add_(1))
             torch.mul(against, pull.sum(1, keepdim=True) / total.clamp(min=smallest), out=weights).sub_(pull)
-            anchors = anchors + counted.sum()
-        anchors = anchors.clamp(min=1)
-        context.save_for_backward(slopes, 1 / (anchors * temperature))
-        return torch.stack(sums).sum() / anchors
+            anchors.append(counted.sum())
+        count = torch.stack(anchors).sum().clamp(min=1)
+        context.save_for_backward(slopes, 1 / (count * temperature))
+        return torch.stack(sums).sum() / count
 
     @staticmethod
     @once_differentiable
