@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unia_med.data.io.hounsfield import ct_by_header
+from unia_med.data.io.hounsfield import ct_by_header, looks_like_ct
 from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
 from unia_med.files import read_json, write_json
@@ -28,7 +28,6 @@ UNLIKE = 1.5
 
 _FEWEST = 5  # training images from which distances say something
 _LEVELS = np.linspace(0.02, 0.98, 13)
-_HOUNSFIELD_AIR = -300.0
 _SPACING_FACTOR = 1.5
 _EXTENT_FACTOR = 2.0
 _VOLUME_FACTOR = 2.0  # below the smallest, or above the largest: a score of 1
@@ -58,8 +57,7 @@ class Seen:
         extent_mm: of the image along its stored axes.
         volumes_ml: of each class, by name, mean over frames; empty where nobody counted, as of pictures.
         doubt: mean uncertainty inside the mask; None where it is empty, or nobody looked.
-        modality: `CT` by the header or, where it does not say, where intensities reach far below 0, as Hounsfield units
-            do; else `other`.
+        modality: `CT` by the header or, where it does not say, by intensities as Hounsfield units are; else `other`.
         ct_by_header: what a DICOM header says; None where there is none.
 
     Args:
@@ -93,7 +91,7 @@ class Seen:
     def _is_ct(self, array: np.ndarray) -> bool:
         if self.ct_by_header is not None:  # some MR is stored with a sign, far below 0
             return self.ct_by_header
-        return bool(array.size and np.percentile(array[::4, ::4], 1) < _HOUNSFIELD_AIR)
+        return looks_like_ct(array)
 
     def features(self, module: Any, inputs: Any, output: Any) -> None:
         """Note the features of a batch; a forward hook of a backbone.

@@ -35,9 +35,15 @@ def test_a_frame_is_not_kept_after_it_was_looked_at() -> None:
     [
         (ct(), True),
         (ct().astype(np.int16), True),
-        (ct() + 1024, False),  # without its intercept, it cannot be told
+        (ct() + 1024, True),  # stored without its intercept, from 0
+        ((ct() + 1000).clip(0).astype(np.uint16), True),
+        (np.where(ct() < 0, -3024, np.where(mr() < 700, -1000, ct())), True),  # padded outside of the field of view
         (mr(), False),
         (mr() - 700, False),
+        (mr() * 3 - 2100, False),  # with a sign, far below 0
+        (mr().astype(np.float32) * 1.5 - 1024, False),
+        (np.where(ct() < 0, -400, mr() / 7 - 100), False),  # normalised, a background of -400
+        (np.where(ct() < 0, 0, mr() / 2 + 100), False),  # a body of 100 to 800 before a background of 0
         (np.full((9, 9, 1), -1000), False),  # nothing but air, or a constant
         (np.where(np.arange(1600).reshape(40, 40, 1) == 5, -2000, 30), False),  # one odd voxel
     ],
@@ -52,6 +58,8 @@ def test_air_makes_a_ct(array: np.ndarray, known: bool) -> None:
         (ct(), "", False, "a.nii.gz: CT by its values, down to -1024"),
         (ct(), "CT", False, "CT by its header"),
         (ct() + 1024, "CT", False, "CT by its header"),
+        (ct() + 1024, "", False, "a.nii.gz: CT by its values, down to 0"),
+        (ct() + 1024, "", True, "a CT in which water is about 1024, so without its intercept of -1024"),
         (mr(), "", True, "no CT by its values, down to 0"),
         (mr(), "MR", True, "MR by its header"),
         (ct(), "", True, None),
