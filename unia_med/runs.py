@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unia_med.config.load import load_config, parse_config, read_yaml
+from unia_med.config.load import differences, load_config, parse_config, plain, read_yaml
 from unia_med.config.schema import RunConfig
 from unia_med.errors import UserError, suggestion
 from unia_med.files import at_home, content_digest
@@ -28,6 +30,14 @@ _MODELS = Path(__file__).resolve().parent / "models"
 _SECTIONS = ("data", "network", "method", "training", "inference")
 _FIRST = "members.0."
 """Before the names of the weights of the first network of an average, in a bundle."""
+
+_DECIDES = ("data.grid.", "data.channels", "data.volumes.channel_endings", "network.", "method.")
+"""Settings that decide what is predicted, and should be those of the training."""
+_MASKS = "validation masks"
+"""In what is noted of a run that was calibrated."""
+_MAY_CHANGE = ("network.weights", "method.use")
+
+_LOG = logging.getLogger(__name__)
 
 _TRAINED = "Give the folder that `unia-med train --output` named"
 
@@ -94,6 +104,8 @@ class Run:
             what = "holds no checkpoints/best.pt and no checkpoints/last.pt"
             remedy = f"{_TRAINED}; one that was interrupted goes on with --resume"
             raise UserError(what, where=self.folder, remedy=remedy)
+        if found == self.files.last:
+            _LOG.warning("%s: is missing, so last.pt predicts, the state with which training goes on", self.files.best)
         return found
 
     @property
@@ -117,7 +129,14 @@ class Run:
 
         config = _whole_config(self.files.config) if self.files.config.is_file() else self._stored_config()
         fitted = None if config.inference.temperature is not None else read_temperature(self.folder)
+        if fitted is None and config.inference.temperature is None and self._was_calibrated:
+            _LOG.warning("%s: is missing, so the uncertainty is as the network gives it", self.files.calibration)
         return config if fitted is None else _with_inference(config, temperature=fitted)
+
+    @property
+    def _was_calibrated(self) -> bool:
+        """Whether validation masks, to which a temperature is fitted, were looked at after training."""
+        return self.shipped is None and self.likeness is not None and _MASKS in str(self.likeness.review_reason)
 
     @cached_property
     def labelled(self) -> list[str]:
@@ -258,6 +277,7 @@ class Run:
 
         state = load_checkpoint(self.checkpoint, keys=("config", "classes"))
         _check_classes(list(state["classes"]), self.config, self.checkpoint)
+        _note_changes(self.config, state["config"], self.files.config)
         # The weights are about to be replaced: pre-trained ones need not be there, and are not looked for.
         own = self.config.network.backbone != "vit" and self.config.method.name != "custom"
         weights = FROM_RUN if own else "none"
@@ -337,6 +357,18 @@ def _check_classes(stored: list[str], config: RunConfig, path: Path) -> None:
             where=path,
             remedy="Put back the config.yaml with which the run was trained",
         )
+
+
+def _note_changes(config: RunConfig, stored: Mapping[str, Any], path: Path) -> None:
+    """Say which settings of a `config.yaml` are not those of the training, as after an edit or a damage."""
+    try:
+        trained = plain(parse_config(stored))
+    except UserError:  # of an earlier version; whether the weights fit shows in a moment
+        return
+    names = [name for name in differences(plain(config), trained) if name.startswith(_DECIDES)]
+    changed = [name for name in names if name not in _MAY_CHANGE]
+    if changed:
+        _LOG.warning("%s: other settings than those of the training: %s. Masks may be wrong", path, ", ".join(changed))
 
 
 def _weights(state: dict[str, Any], path: Path) -> dict[str, Any]:

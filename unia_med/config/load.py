@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -251,6 +251,26 @@ def _alternatives(annotation: Any) -> list[Any]:
 def _is_model(kind: Any) -> bool:
     # Python 3.10 calls list[int] a type and then refuses it in issubclass.
     return get_origin(kind) is None and isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def differences(mine: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Dotted names of the settings in which two configs differ.
+
+    Args:
+        mine: nested plain values.
+        other: the same.
+        prefix: of the names.
+
+    Example:
+        >>> list(differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}}))
+        ['a.c']
+    """
+    for key in sorted(mine.keys() | other.keys()):
+        a, b = mine.get(key), other.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            yield from differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            yield f"{prefix}{key}"
 
 
 def _as_user_error(error: ValidationError, origin: str | Path | None) -> UserError:

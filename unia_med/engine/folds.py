@@ -13,7 +13,7 @@ import numpy as np
 
 from unia_med import distributed
 from unia_med.build import build_dataset
-from unia_med.config.load import dump_config, load_config, plain
+from unia_med.config.load import differences, dump_config, load_config, plain
 from unia_med.config.schema import PostprocessConfig, RunConfig, SplitConfig
 from unia_med.data.io.orientation import orient, orient_array
 from unia_med.data.sample import CaseFiles
@@ -21,7 +21,7 @@ from unia_med.data.splits import fold_lists
 from unia_med.engine.calibration import true_labels
 from unia_med.engine.cleaning import choose_cleaning
 from unia_med.engine.monitor import log_to
-from unia_med.engine.session import FREE_ON_RESUME, ReadStart, differences, run_training
+from unia_med.engine.session import FREE_ON_RESUME, ReadStart, run_training
 from unia_med.errors import UserError
 from unia_med.evaluation.volumes import CaseAccumulator
 from unia_med.files import read_json, write_json, write_text

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from unia_med.build import build_dataset, build_method, check_weights, method_fi
 from unia_med.config.custom import CustomConfig
 from unia_med.config.data import SYNTHETIC
 from unia_med.config.device import described, for_device
-from unia_med.config.load import dump_config, load_config, plain
+from unia_med.config.load import differences, dump_config, load_config, plain
 from unia_med.config.schema import RunConfig
 from unia_med.data.dataset import CaseDataset
 from unia_med.data.sample import CaseFiles
@@ -307,23 +306,3 @@ def _check_resumable(config: RunConfig, stored: Path) -> None:
     if changed:
         what = f"the run that is there has other settings: {', '.join(changed)}"
         raise UserError(what, stored, f"Resume it with --config {stored}")
-
-
-def differences(mine: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Dotted names of the settings in which two configs differ.
-
-    Args:
-        mine: nested plain values.
-        other: the same.
-        prefix: of the names.
-
-    Example:
-        >>> list(differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}}))
-        ['a.c']
-    """
-    for key in sorted(mine.keys() | other.keys()):
-        a, b = mine.get(key), other.get(key)
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            yield from differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            yield f"{prefix}{key}"
