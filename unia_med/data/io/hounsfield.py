@@ -62,7 +62,7 @@ def looks_like_ct(array: np.ndarray) -> bool:
         array: (X, Y, Z), as stored and rescaled.
 
     Example:
-        >>> looks_like_ct(np.array([[[-1000.0], [40.0]]])), looks_like_ct(np.array([[[0], [1200]]]))
+        >>> looks_like_ct(np.array([[[-1000.0], [40.0]]])), looks_like_ct(np.array([[[0], [400]]]))
         (True, False)
     """
     return water_of_ct(array) is not None
