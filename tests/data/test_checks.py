@@ -23,4 +23,4 @@ def test_all_faults_are_listed_with_found_expected_and_remedy() -> None:
     lines = str(caught.value).splitlines()
     assert lines[0] == "root: 70 faults in the data:"
     assert lines[1:71] == [f"  - file{i}: found found{i}, expected expected{i}. remedy{i}" for i in range(70)]
-    assert lines[71:] == ["Mend all of these, then start again."]
+    assert lines[71:] == ["Correct all of these, then start again."]

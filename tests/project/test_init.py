@@ -371,3 +371,22 @@ def test_links_are_followed_once_and_what_is_left_out_is_said(tmp_path: Path, ca
 
 def test_endings_of_channels_are_no_frames() -> None:
     assert channel_endings([Path(f"p{i}_frame{f:02d}.nii") for i in range(3) for f in (1, 9)]) == []
+
+
+@pytest.mark.parametrize("drawn", [True, False])
+def test_pictures_among_scans_are_learned_from_where_they_have_labels(tmp_path: Path, drawn: bool) -> None:
+    folder = tmp_path / "scans"
+    for case in range(3):
+        image, mask = organ(case)
+        save(folder / f"case{case}.nii.gz", image)
+        save(folder / f"case{case}_gt.nii.gz", mask)
+    image, mask = organ(9)
+    Image.fromarray(np.clip(image[..., 3], 0, 255).astype(np.uint8)).save(folder / "screen.png")
+    if drawn:
+        Image.fromarray(mask[..., 3]).save(folder / "screen_gt.png")
+    assert main(["init", str(folder), "--output", str(tmp_path / "project.yaml")]) == 0
+    config = load_config(tmp_path / "project.yaml")
+    names = {case.name for case in VolumesDataset(config.data).cases()}
+    assert names == {"case0", "case1", "case2", *(["screen"] if drawn else [])}
+    assert config.data.grid.units == ("pixels" if drawn else "mm")
+    assert main(["inspect", "--config", str(tmp_path / "project.yaml")]) == 0

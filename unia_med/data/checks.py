@@ -60,7 +60,7 @@ def raise_faults(faults: Sequence[DataFault], where: Path | str | None = None) -
     else:
         lines = "".join(f"\n  - {fault}" for fault in faults)
         # The remedy is part of the text, since it belongs on a line of its own below the list.
-        what = f"{len(faults)} faults in the data:{lines}\nMend all of these, then start again."
+        what = f"{len(faults)} faults in the data:{lines}\nCorrect all of these, then start again."
         error = FaultsError(what, where=where)
     error.faults = tuple(faults)
     raise error

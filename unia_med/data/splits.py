@@ -103,7 +103,7 @@ def _by_modulo(patients: list[str], split: SplitConfig, seed: int) -> tuple[set[
                 raise UserError(
                     f"remainder {remainder!r}, expected a whole number from 0 to {split.modulus - 1}",
                     where=f"data.split.{part}",
-                    remedy="Mend the list or data.split.modulus",
+                    remedy="Correct the list or data.split.modulus",
                 )
     remainders = {patient: patient_number(patient) % split.modulus for patient in patients}
     val = {patient for patient, remainder in remainders.items() if remainder in (split.val or ())}

@@ -20,14 +20,14 @@ _SCARCE = 0.1  # share of background below which completing it is worth a word
 
 
 def advise(report: dict[str, Any], config: RunConfig) -> list[str]:
-    """Return advice, the most important first; never empty.
+    """Return advice, the most important first; empty where nothing stands out.
 
     Args:
         report: What `describe` gives.
         config: The run that is planned.
     """
     dense = config.data.tags.source == "none" and any(source.kind == "masks" for source in config.data.labels)
-    found = [
+    return [
         *_nothing(config),
         *([] if dense else _separation(report["tags"], config)),
         *([] if dense else _whole_volumes(report["tags"], config)),
@@ -37,7 +37,6 @@ def advise(report: dict[str, Any], config: RunConfig) -> list[str]:
         *_copies(report["copies"]),
         *_images(report["images"], config),
     ]
-    return found or ["Nothing stands out: labels and images look fit for training."]
 
 
 def _nothing(config: RunConfig) -> Iterator[str]:

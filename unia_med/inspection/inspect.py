@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from unia_med.config.schema import RunConfig
     from unia_med.data.dataset import CaseDataset
 
+_FIT = "Nothing stands out: labels and images look fit for training."
+
 
 @dataclass(frozen=True, repr=False)
 class Inspection:
@@ -75,7 +77,9 @@ def inspect_data(
     """
     found = walk(dataset, config, progress or (lambda done, total: None))
     statistics = describe(found, config.data)
-    advice = list(advise(statistics, config))
+    advice = advise(statistics, config)
+    if not advice:
+        advice = ["Correct the faults first." if found.faults else _FIT]
     return Inspection(
         f"Inspection of {config.data.root}", as_plain(statistics, found.faults, advice), found.faults, advice
     )

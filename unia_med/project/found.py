@@ -188,8 +188,3 @@ def _add_series(dicom: Mapping[Path, list[Path]], root: Path, found: Found) -> N
                 found.labels[path] = read_label_file(path, header)
             except UserError as error:
                 found.unread[path] = error.what
-
-
-def in_pixels(found: Found) -> bool:
-    """Return whether the images are pictures, which have no millimetres."""
-    return all(is_image(path) for path in found.images)

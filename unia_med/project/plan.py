@@ -18,12 +18,12 @@ from unia_med.data.io.dataset_json import DatasetJson, read_dataset_json
 from unia_med.data.io.geometry import spacing_of
 from unia_med.data.io.label_file import LabelFile
 from unia_med.data.io.label_names import split_labels
-from unia_med.data.io.suffixes import label_stem, volume_stem
+from unia_med.data.io.suffixes import is_image, label_stem, volume_stem
 from unia_med.data.io.volume import VolumeInfo
 from unia_med.errors import UserError
 from unia_med.labels import IGNORE
 from unia_med.project.coordinates import read_coordinates
-from unia_med.project.found import Found, in_pixels, look, words_of
+from unia_med.project.found import Found, look, words_of
 from unia_med.project.meaning import Meaning, drawn_axis, understand
 from unia_med.project.merge import (
     NO_CLASS,
@@ -108,6 +108,7 @@ def make_plan(root: Path) -> Plan:
     names = dict(nnunet.names) if nnunet else names_in([*found.texts, *tables])
     notes = [f"{path}: {reason}" for path, reason in list(found.unread.items())[:5]]
     notes += [f"{path}: labels without an image, left out" for path in pairs.unpaired[:5]]
+    pixels = _in_pixels(pairs, notes)
     sets = _label_sets(found, pairs, root, names, nnunet, notes)
     cases = [case_name(image, root, pairs) for image in pairs.images]
     weak = next((entry for entry in sets if entry[0].kind != "masks"), None)
@@ -121,7 +122,6 @@ def make_plan(root: Path) -> Plan:
     if weak is None and table is None:
         weak, masks = masks, None
     headers = [found.images[image] for image in pairs.images]
-    pixels = in_pixels(found)
     channels = len(pairs.channel_endings) or (headers[0].shape[3] if len(headers[0].shape) == 4 else 1)
     if weak is None and table is None:
         notes.append("no labels and no table of tags were found: draw some, or name them below")
@@ -224,6 +224,25 @@ def _bids_name(labels: Iterable[Path]) -> dict[int, str]:
     found = {match[1] if (match := re.search(r"_label-([A-Za-z0-9]+)", path.name)) else "" for path in labels}
     name = found.pop() if len(found) == 1 else ""
     return {1: name} if name else {}
+
+
+def _in_pixels(pairs: Pairs, notes: list[str]) -> bool:
+    """Return whether images are taken as stored pixels, since pictures, which have no millimetres, are learned from.
+
+    Pictures among scans that have no label, unlike the scans, are no images to learn from: screenshots, as a rule.
+    """
+    pictures = [image for image in pairs.images if is_image(image)]
+    scans = len(pairs.images) - len(pictures)
+    if not pictures or not scans:
+        return bool(pictures)
+    if pairs.labels and not any(pairs.labels.get(picture) for picture in pictures):
+        pairs.images = [image for image in pairs.images if not is_image(image)]
+        notes.append(f"{len(pictures)} pictures without labels among {scans} scans, such as {pictures[0]}: left out")
+        return False
+    notes.append(
+        f"{len(pictures)} pictures, which have no millimetres, and {scans} scans: all are read as stored pixels"
+    )
+    return True
 
 
 def _one_each(

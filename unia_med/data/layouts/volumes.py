@@ -134,7 +134,7 @@ class VolumesDataset(Layout):
         name = self.channels.name(image)
         if name is None:
             expected = f"the file of the first channel, ending in {self.channels.endings[0]}"
-            faults.append(DataFault(row.where, image.name, expected, "Mend the row or data.volumes.channel_endings"))
+            faults.append(DataFault(row.where, image.name, expected, "Correct the row or data.volumes.channel_endings"))
             return None
         folder = Path(self._inside(image)).parent
         case = name if str(folder) == "." else f"{folder.as_posix()}/{name}"

@@ -54,7 +54,10 @@ def read_onehot_tags(path: Path, cases: Sequence[CaseFiles], classes: Sequence[s
             expected = f"{len(classes)} numbers, 0 or 1, one per class of data.classes"
             faults.append(
                 DataFault(
-                    path, f"for {case.name}: {_short(found if vector is None else vector)}", expected, "Mend the entry"
+                    path,
+                    f"for {case.name}: {_short(found if vector is None else vector)}",
+                    expected,
+                    "Correct the entry",
                 )
             )
             continue
