@@ -55,8 +55,11 @@ def test_published_form_at_a_constant_affinity(batch: int, expected: float) -> N
     assert math.isclose(value, math.log(784) / (2 * batch), rel_tol=1e-4)
 
 
-def test_contrastive_by_brute_force(labels: Tensor, affinity: Tensor) -> None:
-    positive, negative = pair_labels(labels)
+@pytest.mark.parametrize("radius", [None, 1])
+def test_contrastive_by_brute_force(labels: Tensor, affinity: Tensor, radius: int | None) -> None:
+    """Within a radius, some tokens have neighbours of one kind only: these are no anchors."""
+    labels[0, :2, :2] = 1
+    positive, negative = pair_labels(labels, None if radius is None else radius_mask(4, 5, radius, labels.device))
     anchors = []
     for image in range(2):
         for i in range(20):
@@ -104,3 +107,20 @@ def test_closed_form_gradients_are_those_of_the_plain_formula(
     assert found.item() == pytest.approx(expected.item(), rel=1e-9)
     (gradient,) = torch.autograd.grad(3 * found, ours)
     torch.testing.assert_close(gradient, torch.autograd.grad(3 * expected, plain)[0], rtol=1e-7, atol=1e-12)
+
+
+def test_a_small_temperature_overflows_nowhere(labels: Tensor, affinity: Tensor) -> None:
+    """exp(100) is no number of single precision, the ratios of such numbers are."""
+    positive, negative = pair_labels(labels)
+    close = 0.9 + 0.1 * affinity
+    double = contrastive(close.double(), positive, negative, 0.01)
+    assert contrastive(close, positive, negative, 0.01).item() == pytest.approx(double.item(), rel=1e-4)
+
+
+def test_the_published_denominator_counts_one_pair_more(affinity: Tensor) -> None:
+    """Pairs + 1 below, so that a batch of few positive pairs weighs less."""
+    positive = torch.zeros(2, 20, 20, dtype=torch.bool)
+    positive[0, 3, 5] = True
+    share = (affinity[0, 3] / 0.5).exp()
+    expected = -math.log(float(share[5]) / (float(share.sum()) + 1e-4)) / (2 * 2 * (1 + 1))
+    assert infonce_all(affinity, positive, ~positive).item() == pytest.approx(expected, rel=1e-5)

@@ -100,6 +100,21 @@ def test_the_error_is_that_of_the_decoder_and_takes_no_gradient() -> None:
         assert float(error[0, row, column]) == pytest.approx(sum(values) / len(values), rel=1e-5)
 
 
+def test_errors_are_fitted_and_never_taught() -> None:
+    """The error that variances are to say is the decoder's own; through it, variances would teach the decoder."""
+    error = torch.full((1, 1, 1), 0.2, requires_grad=True)
+    parts = torch.zeros(1, 3, 1, 1, requires_grad=True), torch.zeros(1, 3, 1, 1), torch.zeros(1, 1, 1)
+    heteroscedastic(*parts, error, torch.tensor(7.0)).backward()
+    assert error.grad is None
+
+
+def test_an_image_of_which_nothing_is_known_leaves_the_mean_of_the_others() -> None:
+    values, target = torch.randn(2, 2, 2, generator=torch.Generator().manual_seed(0)), torch.rand(2, 2, 2)
+    known = torch.tensor([True, False]).view(2, 1, 1).expand(2, 2, 2)
+    alone = foreground_divergence(values[:1], target[:1])
+    torch.testing.assert_close(foreground_divergence(values, target, known), alone)
+
+
 def test_variance_aware_is_close_to_the_sampled_cross_entropy() -> None:
     """Independent truth: sigmoid(k (m + sqrt(v) noise)) averaged over samples, then binary cross-entropy."""
     mean, log_variance = torch.full((1, 4, 1, 1), 0.4), torch.full((1, 4, 1, 1), math.log(0.25))
@@ -113,6 +128,7 @@ def test_variance_aware_is_close_to_the_sampled_cross_entropy() -> None:
 
 def test_the_last_two_forms_have_a_parameter_and_one_needs_an_error() -> None:
     forms = ("kl", "vae", "variance_aware", "heteroscedastic")
-    assert [len(list(DistributionLoss(form).parameters())) for form in forms] == [0, 0, 1, 1]
+    gains = [[float(gain) for gain in DistributionLoss(form).parameters()] for form in forms]
+    assert gains == [[], [], [10.0], [10.0]]  # at 1, the small mean of many channels would leave every chance at half
     with pytest.raises(ValueError, match="error"):
         DistributionLoss("heteroscedastic")(torch.zeros(1, 2, 2), *[torch.zeros(1, 3, 2, 2)] * 2, torch.zeros(1, 2, 2))

@@ -32,7 +32,6 @@ def adaptive_affinity(
     margin: float = 3.0,
     gate: float = 0.2,
     weighting: Weighting = "max",
-    hinge: Literal["ordered", "symmetric"] = "ordered",
 ) -> Tensor:
     """Mean loss of background pairs and of object pairs, plus twice that of unlike object and of border pairs.
 
@@ -47,7 +46,6 @@ def adaptive_affinity(
         margin: divergence that unlike, fully trusted pairs should have; published 3.
         gate: pairs of a smaller weight are dropped.
         weighting: w of a pair from the confidence of its ends; `none` is 1 for all.
-        hinge: on each ordered divergence, as published, or on the mean of the two.
     """
     values, logarithms = _bernoullis(logits)
     confidence = confidence.detach()
@@ -55,7 +53,7 @@ def adaptive_affinity(
     for offset in offsets:
         sums, counts = zip(
             *(
-                _shift_sums(values, logarithms, labels, confidence, shift, margin, gate, weighting, hinge)
+                _shift_sums(values, logarithms, labels, confidence, shift, margin, gate, weighting)
                 for shift in half_neighbours(offset)
             ),
             strict=True,
@@ -106,7 +104,6 @@ def _shift_sums(
     margin: float,
     gate: float,
     weighting: Weighting,
-    hinge: str,
 ) -> tuple[Tensor, Tensor]:
     """(4,) summed loss and (4,) number of ordered pairs of each group, for one shift and both orders."""
     (p, q), (log_p, log_q) = _pair(values, shift), _pair(logarithms, shift)
@@ -115,10 +112,7 @@ def _shift_sums(
     weight = _pair_weight(*_pair(confidence, shift), weighting)
     kinds = _groups(*_pair(labels, shift)) & (weight >= gate)
     like = weight * (forth + back)
-    if hinge == "ordered":
-        unlike = (margin * weight - forth).relu() + (margin * weight - back).relu()
-    else:
-        unlike = 2 * (margin * weight - 0.5 * (forth + back)).relu()
+    unlike = (margin * weight - forth).relu() + (margin * weight - back).relu()  # of each ordered divergence
     costs = torch.stack((like, like, unlike, unlike))
     chosen = kinds.to(costs.dtype)
     return (costs * chosen).flatten(1).sum(1), 2 * chosen.flatten(1).sum(1)

@@ -19,5 +19,5 @@ def tag_classification(logits: torch.Tensor, tags: torch.Tensor) -> torch.Tensor
         tags: (B, T), 1 present, 0 absent, -1 unknown; unknown tags are left out of the mean.
     """
     known = tags != TAG_UNKNOWN
-    targets = (known * tags).to(logits.dtype)
-    return masked_mean(F.binary_cross_entropy_with_logits(logits, targets, reduction="none"), known)
+    losses = F.binary_cross_entropy_with_logits(logits, tags.to(logits.dtype), reduction="none")
+    return masked_mean(losses, known)
