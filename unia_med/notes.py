@@ -15,15 +15,22 @@ LOGGER = logging.getLogger("unia_med")
 class _Notes(logging.Handler):
     """Log handler that prints lines with the command's name; looks up stderr each time, since it may be redirected."""
 
+    last: str | None = None
+
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a record."""
-        print(f"unia-med: note: {record.getMessage()}", file=sys.stderr)
+        """Print a record, unless it repeats the one before, as when a folder is searched twice."""
+        message = record.getMessage()
+        if message != self.last:
+            print(f"unia-med: note: {message}", file=sys.stderr)
+        self.last = message
 
 
 def show_notes() -> None:
     """Show notes on stderr from now on; of several processes under torchrun the first one prints."""
-    if os.environ.get("RANK", "0") != "0" or any(isinstance(handler, _Notes) for handler in LOGGER.handlers):
+    if os.environ.get("RANK", "0") != "0":
         return
+    for handler in [handler for handler in LOGGER.handlers if isinstance(handler, _Notes)]:
+        LOGGER.removeHandler(handler)
     LOGGER.addHandler(_Notes())
     LOGGER.setLevel(logging.INFO)
 

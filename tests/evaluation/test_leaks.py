@@ -74,3 +74,12 @@ def test_cases_of_sub_folders(folders: Path) -> None:
     (folders / "run" / "split.json").write_text(json.dumps(split))
     (note,) = warned(folders, config=folders / "run" / "config.yaml")
     assert "1 of 4 scored cases" in note and "(p02_a)" in note
+
+
+def test_a_run_that_config_and_record_spell_differently_is_warned_of_once(
+    folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folders / "masks" / "p01_b_seg.json").write_text(json.dumps({"run": str(folders / "run")}))
+    monkeypatch.chdir(folders)
+    (note,) = warned(folders, config=Path("run/config.yaml"))
+    assert "2 of 4 scored cases" in note

@@ -28,7 +28,7 @@ def trained_on(
     """
     damaged = [] if damaged is None else damaged
     suspects: dict[Path, list[str]] = {}
-    own = [] if config is None else [config.parent]
+    own = [] if config is None else [config.parent.resolve()]
     for case, mask in predictions.items():
         for run in dict.fromkeys((*own, *_runs_of(mask, damaged))):
             suspects.setdefault(run, []).append(case)
