@@ -2,8 +2,8 @@
 
     python examples/brain.py brain --only scribbles --seeds 0 1
 
-The patients are those of `brain_data.py`: 12 train, 4 others are scored. The templates `volumes_*.yaml` train for a few
-steps. k-means sorts the intensities of a scored image into three, inside the true mask of the brain.
+The patients are those of `brain_data.py`: 12 train, 4 others are scored. The template `volumes_masks.yaml` trains for a few
+steps on masks, or on what `fill: intensity` makes of weak labels. k-means sorts the intensities of a scored image into three, inside the true mask of the brain.
 """
 
 from __future__ import annotations
@@ -19,9 +19,13 @@ import unia_med
 
 ROWS = ("k-means", "masks", "scribbles", "boxes", "points")
 # A tissue lies between the others: its box holds all of them, and a walk from its points is lost. Intensities say more.
-POINTS = {"kind": "points", "source": "files", "fill": "rule"}
-SORTED = {"kind": "masks", "source": "files", "suffix": "_sorted"}
-TEMPLATES = {"points": ("volumes_scribbles.yaml", POINTS), "boxes": ("volumes_masks.yaml", SORTED)}
+SEPARATE = {"source": "files", "fill": "intensity"}
+DARKEST_FIRST = {"complete": {"brightness": CLASSES}}  # in T1; k-means uses that, too
+LABELS = {
+    "scribbles": {"kind": "scribbles", **SEPARATE},
+    "points": {"kind": "points", **SEPARATE},
+    "boxes": {"kind": "boxes", **SEPARATE, **DARKEST_FIRST},
+}
 
 
 def settings(data: Path, seed: int) -> dict[str, object]:
@@ -55,9 +59,8 @@ def score(row: str, folder: Path, seed: int) -> list[float]:
     if row == "k-means":
         cluster(data, run / "masks", seed)
     elif not (run / "masks" / "summary.csv").is_file():
-        template, labels = TEMPLATES.get(row, (f"volumes_{row}.yaml", None))
-        chosen = {"data.labels": [labels]} if labels else {}
-        trained = unia_med.train(template, run, set=settings(data, seed) | chosen, resume=True)
+        chosen = {"data.labels": [LABELS[row]]} if row in LABELS else {}
+        trained = unia_med.train("volumes_masks.yaml", run, set=settings(data, seed) | chosen, resume=True)
         list(unia_med.predict(trained, data, run / "masks", split="val"))
     dice = unia_med.evaluate(run / "masks", data, classes=CLASSES)
     return [dice["mean"]["dice"][name] for name in (*CLASSES, "mean")]

@@ -19,6 +19,7 @@ COMPLETED = {
     "rule": ("scribbles", "points"),
     "walker": ("scribbles", "points", "blocks"),
     "ellipse": ("boxes",),
+    "intensity": ("scribbles", "points", "blocks", "boxes"),
 }
 """Kinds that each way of completing takes."""
 
@@ -63,6 +64,10 @@ class CompleteConfig(Section):
     """`walker`, `ellipse`: what is known of the shape of the classes, a name of `unia_med.registry.SHAPES`: knowledge
     of anatomy beyond the labels. Null: nothing is."""
 
+    brightness: list[str] | None = None
+    """`intensity` from boxes of several classes: their names from the darkest to the brightest in the images, which
+    boxes do not say."""
+
     @field_validator("shape")
     @classmethod
     def _known(cls, shape: str | None) -> str | None:
@@ -96,10 +101,11 @@ class LabelSource(Section):
     patients: Annotated[int, Field(ge=1)] | list[str] | None = None
     """Training patients that have these labels: null all of those with a file or a mask; a number that many, drawn
     with the run's seed so that a larger number contains the smaller; or names."""
-    fill: Literal["none", "rule", "walker", "ellipse"] = "none"
+    fill: Literal["none", "rule", "walker", "ellipse", "intensity"] = "none"
     """`none`: as drawn; `rule`: scribbles with the background outside their loop, points with that beyond them;
     `walker`: the rule and then a random walker, for dense labels from scribbles, points or blocks; `ellipse`: dense
-    labels from boxes."""
+    labels from boxes; `intensity`: the rule and then a Gaussian per class under a smooth bias field, for classes that
+    differ in intensity, such as tissues of the brain; doubtful pixels stay open."""
     marks_every_class: bool | None = None
     """Whether each class that is there is marked in an annotated slice, so that a class without a mark is absent. Null:
     yes for the classes that are drawn somewhere in the case; a class that is drawn nowhere in it is unknown."""
@@ -113,6 +119,8 @@ class LabelSource(Section):
             raise ValueError(f"fill '{self.fill}' does not go with {self.kind}; use {' or '.join(fits)}")
         if self.complete.shape is not None and self.fill not in ("walker", "ellipse"):
             raise ValueError(f"complete.shape belongs to fill 'walker' and 'ellipse', not to '{self.fill}'")
+        if self.complete.brightness is not None and (self.fill, self.kind) != ("intensity", "boxes"):
+            raise ValueError("complete.brightness belongs to fill 'intensity' from boxes")
         if self.source == "masks":
             given = [name for name in ("folder", "suffix", "values", "ignore_value") if getattr(self, name) is not None]
             if given:

@@ -21,6 +21,7 @@ from unia_med.data.io.volume import Volume
 from unia_med.data.masks import sliced_labels
 from unia_med.data.sample import CaseFiles
 from unia_med.data.weak_labels.boxes import boxes_on_grid, fill_boxes
+from unia_med.data.weak_labels.by_intensity import Completed, boxes_by_intensity, complete_by_intensity
 from unia_med.data.weak_labels.complete import fill_background, fill_beyond_points
 from unia_med.data.weak_labels.make import box_masks, make_labels, outside_boxes
 from unia_med.data.weak_labels.meaning import Background, count_background, unsaid_background
@@ -226,6 +227,10 @@ def _on_grid(case: CaseFiles, drawing: Drawing, config: DataConfig, source: Labe
     if source.fill == "rule":
         return labels
     images = _image_slices(case, config)
+    if source.fill == "intensity":
+        found = _by_intensity(case, drawing, images, labels, config, source)
+        _tell_alike(case.name, found, config.classes)
+        return found.labels
     shape = _shape(source)
     if source.fill == "ellipse":
         assert drawing.boxes is not None  # the config lets ellipses be asked for boxes alone
@@ -234,6 +239,37 @@ def _on_grid(case: CaseFiles, drawing: Drawing, config: DataConfig, source: Labe
             return np.stack([fill_boxes(config.grid.size, of_slice) for of_slice in boxes])
         return np.stack([shape.from_boxes(i, b, config.classes) for i, b in zip(images, boxes, strict=True)])
     return np.stack([_walked(i, plane, config, source, shape) for i, plane in zip(images, labels, strict=True)])
+
+
+def _by_intensity(
+    case: CaseFiles, drawing: Drawing, images: np.ndarray, labels: np.ndarray, config: DataConfig, source: LabelSource
+) -> Completed:
+    step = drawing.grid.slice_step
+    if drawing.boxes is None:
+        return complete_by_intensity(images, labels, len(config.classes), step)
+    boxes = np.stack([drawing.grid.place(box.astype(np.uint8)) == 1 for box in drawing.boxes])
+    return boxes_by_intensity(images, boxes, brightness_order(source, config.classes), step)
+
+
+def brightness_order(source: LabelSource, classes: Sequence[str]) -> list[int] | None:
+    """Return the labels from the darkest to the brightest as a source of boxes says; None of one class.
+
+    Args:
+        source: with `complete.brightness`.
+        classes: names of the labels 1, 2, ...
+    """
+    order = source.complete.brightness or (list(classes) if len(classes) == 1 else [])
+    if sorted(order) != sorted(classes):
+        what = f"brightness is {order}" if order else "fill: intensity does not know how the classes in the boxes look"
+        remedy = f"Set complete: {{brightness: [{', '.join(classes)}]}} in this entry, the darkest class first"
+        raise UserError(what, where="data.labels", remedy=remedy)
+    return [1 + list(classes).index(name) for name in order]
+
+
+def _tell_alike(case: str, found: Completed, classes: Sequence[str]) -> None:
+    for one, other in found.alike:
+        what = "%s: intensities do not separate %s and %s, so most of their pixels stay without a label"
+        _LOG.warning(what, case, classes[one - 1], classes[other - 1])
 
 
 def _shape(source: LabelSource) -> LabelShape | None:

@@ -23,12 +23,14 @@ class GridMap:
         offset: Grid index of the stored pixel (0, 0).
         stored: Size of a stored slice.
         size: (H, W) of the grid.
+        slice_step: Distance of two slices, in pixels of the grid.
     """
 
     scale: tuple[float, float]
     offset: tuple[float, float]
     stored: tuple[int, int]
     size: tuple[int, int]
+    slice_step: float = 1.0
 
     def place(self, labels: np.ndarray) -> np.ndarray:
         """Return labels (Z, H, W) on the grid: of the nearest stored pixel or, where that has none, of any inside.
@@ -76,6 +78,11 @@ def grid_map(shape: tuple[int, ...], affine: np.ndarray, grid: GridConfig) -> Gr
         grid: The network's grid.
     """
     rows, columns = place_plane(shape, affine, grid).axes
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
     return GridMap(
-        (rows.step, columns.step), (rows.start, columns.start), (rows.stored, columns.stored), (rows.size, columns.size)
+        (rows.step, columns.step),
+        (rows.start, columns.start),
+        (rows.stored, columns.stored),
+        (rows.size, columns.size),
+        float(spacing[2] * rows.step / spacing[0]),
     )
