@@ -2,8 +2,9 @@
 
     python examples/brain.py brain --only scribbles --seeds 0 1
 
-The patients are those of `brain_data.py`: 12 train, 4 others are scored. The template `volumes_masks.yaml` trains for a few
-steps on masks, or on what `fill: intensity` makes of weak labels. k-means sorts the intensities of a scored image into three, inside the true mask of the brain.
+The patients are those of `brain_data.py`: 12 train, 4 others are scored. The template `volumes_masks.yaml` trains for a
+few steps, on masks or on what `fill: intensity` makes of weak labels. k-means sorts the intensities of a scored image
+into three, inside the true mask of the brain.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=ROWS, default=ROWS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     args = parser.parse_args()
-    if not (args.folder / "data" / f"{TRAIN[-1]}_sorted.nii.gz").is_file():
+    if not (args.folder / "data" / f"{TRAIN[-1]}_boxes.nii.gz").is_file():
         write_all(args.folder / "data")
     print(f"| learns from | {' | '.join(CLASSES)} | mean | seeds |\n|{' --- |' * (len(CLASSES) + 3)}")
     for row in args.only:

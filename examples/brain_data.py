@@ -5,8 +5,7 @@
 
 Each patient is the template (2 mm, every fourth slice), deformed smoothly, with a contrast, a bias field and noise of
 its own; P_gt is the mask (1 CSF, 2 grey matter, 3 white matter). P_scribbles, P_points and P_boxes of the patients that
-train are made of their masks, as `unia-med weaken` writes them. P_sorted is made of image and boxes alone: what is
-brighter than the outside of all boxes, sorted by intensity (CSF is the darkest and WM the brightest in T1).
+train are made of their masks, as `unia-med weaken` writes them.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ import numpy as np
 from scipy.cluster.vq import kmeans2
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-import unia_med
 from unia_med.api import configured
 from unia_med.build import build_dataset
 from unia_med.config.weak_labels import MakeConfig
@@ -27,7 +25,6 @@ from unia_med.data.weak_labels.write import weaken_case
 
 CLASSES = ["CSF", "GM", "WM"]
 DRAWN = MakeConfig(background_distance_px=2.0, points=5, background_points=8)  # a loop 4 mm round the brain
-NEAR = (8.0, 8.0, 2.0)  # voxels over which a bias field is averaged: 16 mm
 TRAIN, VAL = [f"brain{i:02d}" for i in range(12)], [f"brain{i:02d}" for i in range(12, 16)]
 
 
@@ -64,31 +61,6 @@ def sort_by_intensity(values: np.ndarray, seed: int) -> np.ndarray:
     return 1 + np.argsort(np.argsort(centres))[found]
 
 
-def sort_in_boxes(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Return uint8 labels of an image whose boxes are bits, as `unia-med weaken` writes them; 255: not annotated.
-
-    The bias field is what neighbours of all tissues deviate by from the means of their tissues (after Wells et al.,
-    IEEE TMI 1996).
-    """
-    outside = image[boxes == 0]
-    bright = (boxes > 0) & (image > outside.mean() + 4 * outside.std())
-    labels, field = np.zeros(image.shape, np.uint8), np.zeros(image.shape)
-    near = gaussian_filter(bright.astype(float), NEAR)
-    for _ in range(12):
-        labels[bright] = sort_by_intensity((image - field)[bright], 0)
-        means = np.array([0, *((image - field)[labels == label].mean() for label in (1, 2, 3))])
-        field = gaussian_filter(np.where(bright, image - means[labels], 0), NEAR) / (near + 0.02)
-    return np.where(bright & (boxes >> labels.clip(1) - 1 & 1 == 0), 255, labels).astype(np.uint8)
-
-
-def write_sorted(folder: Path) -> None:
-    """Write what image and boxes of a patient say of its tissues."""
-    for name in TRAIN:
-        image, boxes = (unia_med.read_volume(folder / f"{name}{ending}.nii.gz") for ending in ("", "_boxes"))
-        labels = sort_in_boxes(image.array, boxes.array.astype(np.uint8))
-        nibabel.save(nibabel.Nifti1Image(labels, image.affine), folder / f"{name}_sorted.nii.gz")
-
-
 def write_labels(folder: Path) -> None:
     """Write the weak labels of the patients that train."""
     config = configured("volumes_masks.yaml", {"data.root": str(folder), "data.classes": CLASSES}).data
@@ -103,7 +75,6 @@ def write_all(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_patients(folder)
     write_labels(folder)
-    write_sorted(folder)
 
 
 if __name__ == "__main__":

@@ -34,9 +34,6 @@ def test_brains_are_made_without_a_network(tmp_path: Path, monkeypatch: pytest.M
     assert dark < middle < bright
     assert all((mask[drawn == value] == value).all() for value in (0, 1, 2, 3))  # 4: not annotated
     assert (mask[drawn == 0] == 0).all() and (drawn == 0).sum() > 1000
-    sorted_, boxes = (np.asarray(nib.load(tmp_path / f"a_{name}.nii.gz").dataobj) for name in ("sorted", "boxes"))
-    assert all((boxes[sorted_ == value] >> (value - 1) & 1).all() for value in (1, 2, 3))
-    for value, least in ((2, 0.7), (3, 0.7)):  # 0.79 on average; an ellipse in the box has 0.2 and 0.6
-        found, true = sorted_ == value, mask == value
-        assert 2 * (found & true).sum() / (found.sum() + true.sum()) > least
+    boxes = np.asarray(nib.load(tmp_path / "a_boxes.nii.gz").dataobj)
+    assert all((boxes[mask == value] >> (value - 1) & 1).all() for value in (1, 2, 3))
     assert not (tmp_path / "b_scribbles.nii.gz").exists()

@@ -131,6 +131,7 @@ def _tags(tags: dict[str, Any], source: str) -> Iterator[str]:
 
 def _labels(entries: list[dict[str, Any]]) -> Iterator[str]:
     for entry in entries:
+        yield from _by_intensity(entry)
         if entry["source"] != "files":
             continue
         kind = entry["kind"]
@@ -156,6 +157,25 @@ def _labels(entries: list[dict[str, Any]]) -> Iterator[str]:
                 f"{entry['slices_without_label']} of {entry['slices']} training slices have no {kind}; set "
                 "training.labelled_share, so that every batch holds some that have."
             )
+
+
+def _by_intensity(entry: dict[str, Any]) -> Iterator[str]:
+    """Yield what came of completing labels by intensity in a few cases."""
+    tried = entry.get("by_intensity")
+    if not tried or not tried["cases"]:
+        return
+    count = len(tried["cases"])
+    for pair in tried["alike"]:
+        one, other = pair["classes"]
+        yield (
+            f"fill: intensity cannot separate {one} and {other} in {pair['cases']} of {_count(count, 'case')} tried: "
+            "their intensities are alike at the labels, so pixels between them stay without a label. Draw "
+            "scribbles and complete them by walks along edges (fill: walker), or as drawn (fill: rule)."
+        )
+    yield (
+        f"fill: intensity labels {_percent(1 - tried['open_share'])} of the open pixels of {_some(tried['cases'])}; "
+        "the others stay without a label."
+    )
 
 
 def _coverage(entry: dict[str, Any]) -> Iterator[str]:

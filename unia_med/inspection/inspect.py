@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unia_med.data.checks import DataFault
+from unia_med.data.checks import DataFault, faults_of
+from unia_med.data.weak_labels.load import intensity_samples
+from unia_med.errors import UserError
 from unia_med.inspection.advice import advise
-from unia_med.inspection.faults import walk
+from unia_med.inspection.faults import Walk, walk
 from unia_med.inspection.report import ReportTable, as_plain, check_output, count_of, tables, write
 from unia_med.inspection.statistics import describe
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from unia_med.data.dataset import CaseDataset
 
 _FIT = "Nothing stands out: labels and images look fit for training."
+_TRIED = 3  # training cases whose labels are completed, a second or two each
 
 
 @dataclass(frozen=True, repr=False)
@@ -77,9 +81,8 @@ def inspect_data(
     """
     found = walk(dataset, config, progress or (lambda done, total: None))
     statistics = describe(found, config.data)
+    if not found.faults:
+        _try_intensities(dataset, found, config, statistics["labels"])
     advice = advise(statistics, config)
     if not advice:
         advice = ["Correct the faults first." if found.faults else _FIT]
-    return Inspection(
-        f"Inspection of {config.data.root}", as_plain(statistics, found.faults, advice), found.faults, advice
-    )

@@ -1,9 +1,9 @@
 """Gaussian mixture of the classes' intensities under a smooth bias field, fitted by expectation-maximisation.
 
-After Wells et al., IEEE TMI 1996, and Van Leemput et al., IEEE TMI 1999 (a Gaussian per tissue, a bias field estimated in
-turn, neighbours that support each other). Here the field is multiplicative without logarithms, since these would break
-at the 0 of air: image = field * mean + noise. The field's least-squares update is the normalised average of Pham and
-Prince, IEEE TMI 1999, with a Gaussian window.
+After Wells et al., IEEE TMI 1996, and Van Leemput et al., IEEE TMI 1999 and 2001 (a Gaussian per tissue, a bias field
+estimated in turn, neighbours that support each other, voxels that fit no class). Here the field is multiplicative
+without logarithms, since these would break at the 0 of air: image = field * mean + noise. The least-squares update of
+the field is the normalised average of Pham and Prince, IEEE TMI 1999, with a Gaussian window.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ _TOWARDS_ONE = 0.02  # weight of a field of 1, as a share of the data's mean wei
 _SUPPORT = 1.5  # log odds that a voxel gains when all its neighbours are of a class
 _LEVELS, _LEVEL_WIDTH = 128, 4.0  # of a background's histogram, and its smoothing
 _STRANGE = 0.02  # share of background voxels whose intensity was never drawn
+_FITTING = 3.0  # standard deviations at which a voxel counts half for the class nearest to it
 _NEVER = -1e9
 
 
@@ -63,17 +64,20 @@ def fit_mixture(
     """
     image = image.astype(np.float32)
     outside = _background_density(image, fixed & (start[0] > 0.5))
+    places = np.maximum(places, _NEVER).astype(np.float32)
     posterior, field = start.astype(np.float32), np.ones_like(image)
+    members = posterior[1:]
     shares = np.full(len(start), 1 / len(start))
     for turn in range(rounds):
-        means, noise = _gaussians(image, posterior[1:], field)
-        field, means = _bias_field(image, posterior[1:], means, np.diagonal(noise), reach)
+        means, noise = _gaussians(image, members, field)
+        field, means = _bias_field(image, members, means, np.diagonal(noise), reach)
         likelihood = np.concatenate([outside[None], _log_densities(image, field, means, noise)])
         scores = likelihood + np.log(shares + 1e-6)[:, None, None, None] + places
         if turn:
             scores += _SUPPORT * _neighbours(posterior, slice_weight)
         posterior = _normalised(scores)
         posterior[:, fixed] = start[:, fixed]
+        members = posterior[1:] * np.where(fixed, 1, _fitting(likelihood[1:], noise))
         shares = posterior[:, ~fixed].mean(1) if not fixed.all() else shares
     nothing = np.full((1, len(image)), np.nan)
     return Mixture(posterior, likelihood, field, np.concatenate([nothing, means]), np.sqrt(np.diagonal(noise)))
@@ -125,6 +129,12 @@ def _log_densities(image: np.ndarray, field: np.ndarray, means: np.ndarray, nois
         rest = image - field * mean[:, None, None, None]
         found[label] = -0.5 * (np.einsum("azhw,ab,bzhw->zhw", rest, inverse, rest) + constant)
     return found
+
+
+def _fitting(likelihood: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Return how much voxels (T, Z, H, W) count for the Gaussians: little where they are far from the mean."""
+    peak = -0.5 * np.log(np.linalg.det(2 * np.pi * noise))
+    return 1 / (1 + np.exp(np.minimum(peak - 0.5 * _FITTING**2 - likelihood, 50)))
 
 
 def _background_density(image: np.ndarray, drawn: np.ndarray) -> np.ndarray:

@@ -25,7 +25,8 @@ _EVIDENT = 0.9  # what the intensity of a voxel alone must say, between two clas
 _FIELD = 1 / 12  # standard deviation of the bias field's window, as a share of a slice's shorter side
 _FADE = 1 / 5  # a class is e times less likely at this share of the side from its nearest label
 _FAR = 1 / 4  # and is not given at all beyond this share
-_TYPICAL = 3.5  # standard deviations from a class's mean beyond which nothing speaks for it
+_TYPICAL = 4.0  # standard deviations from a class's mean beyond which nothing speaks for it
+_SEEN = 0.1  # density of an intensity in what was drawn as background, 1 being that of all intensities alike
 
 
 @dataclass(frozen=True)
@@ -137,14 +138,15 @@ def _decided(mixture: Mixture, labels: np.ndarray, drawn: np.ndarray) -> Complet
 
 
 def _typical(mixture: Mixture, best: np.ndarray, density: np.ndarray) -> np.ndarray:
-    """Return which voxels (Z, H, W) lie within a few standard deviations of their class; background has no limit."""
-    peaks = np.full(len(mixture.posterior), -np.inf)
-    peaks[1:] = [likelihood.max() for likelihood in mixture.likelihood[1:]]
-    return np.asarray(density >= peaks[best] - 0.5 * _TYPICAL**2)
+    """Return which voxels (Z, H, W) look like what was drawn of their class, or within a few standard deviations."""
+    channels = len(mixture.field)
+    least = np.full(len(mixture.posterior), channels * np.log(_SEEN))
+    least[1:] = [likelihood.max() - 0.5 * _TYPICAL**2 for likelihood in mixture.likelihood[1:]]
+    return np.asarray(density >= least[best])
 
 
 def _alike(mixture: Mixture, drawn: np.ndarray) -> tuple[tuple[int, int], ...]:
-    """Return the pairs of classes that intensities do not separate: of what is drawn or, without, of what was fitted."""
+    """Return the pairs of classes that intensities do not separate, by what is drawn or, without, by the Gaussians."""
     found = []
     count = len(drawn)
     for one in range(1, count):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -214,23 +215,33 @@ def _draw(
     return Drawing(labels, boxes, grid_map(turned.shape, turned.affine, config.grid))
 
 
+def intensity_samples(
+    dataset: CaseDataset, cases: Sequence[CaseFiles], config: DataConfig, source: LabelSource, seed: int, count: int
+) -> list[tuple[str, Completed]]:
+    """Return what `fill: intensity` makes of the first cases that have labels, with their names.
+
+    Args:
+        dataset: As for `load_weak_labels`.
+        cases: As for `load_weak_labels`.
+        config: As for `load_weak_labels`.
+        source: An entry of `data.labels` with that `fill`.
+        seed: As for `load_weak_labels`.
+        count: How many at most.
+    """
+    drawings = itertools.islice(_drawings(dataset, cases, config, source, seed), count)
+    return [(case.name, _by_intensity(case, drawing, config, source)) for case, drawing in drawings]
+
+
 def _on_grid(case: CaseFiles, drawing: Drawing, config: DataConfig, source: LabelSource) -> np.ndarray:
     """Labels (Z, H, W) of one source, completed as it says."""
-    labels = drawing.grid.place(drawing.labels)
-    if source.fill == "none":
-        return labels
-    marks = source.marks_every_class is not False
-    if source.kind == "scribbles":
-        labels = np.stack([fill_background(plane, marks_every_class=marks) for plane in labels])
-    elif source.kind == "points":
-        labels = np.stack([fill_beyond_points(plane, marks) for plane in labels])
-    if source.fill == "rule":
-        return labels
-    images = _image_slices(case, config)
     if source.fill == "intensity":
-        found = _by_intensity(case, drawing, images, labels, config, source)
+        found = _by_intensity(case, drawing, config, source)
         _tell_alike(case.name, found, config.classes)
         return found.labels
+    labels = _with_background(drawing, source)
+    if source.fill in ("none", "rule"):
+        return labels
+    images = _image_slices(case, config)
     shape = _shape(source)
     if source.fill == "ellipse":
         assert drawing.boxes is not None  # the config lets ellipses be asked for boxes alone
@@ -241,14 +252,25 @@ def _on_grid(case: CaseFiles, drawing: Drawing, config: DataConfig, source: Labe
     return np.stack([_walked(i, plane, config, source, shape) for i, plane in zip(images, labels, strict=True)])
 
 
-def _by_intensity(
-    case: CaseFiles, drawing: Drawing, images: np.ndarray, labels: np.ndarray, config: DataConfig, source: LabelSource
-) -> Completed:
+def _with_background(drawing: Drawing, source: LabelSource) -> np.ndarray:
+    """Labels (Z, H, W) as drawn and, where they shall be completed, with the background that follows from a rule."""
+    labels = drawing.grid.place(drawing.labels)
+    marks = source.marks_every_class is not False
+    if source.fill != "none" and source.kind == "scribbles":
+        return np.stack([fill_background(plane, marks_every_class=marks) for plane in labels])
+    if source.fill != "none" and source.kind == "points":
+        return np.stack([fill_beyond_points(plane, marks) for plane in labels])
+    return labels
+
+
+def _by_intensity(case: CaseFiles, drawing: Drawing, config: DataConfig, source: LabelSource) -> Completed:
     step = drawing.grid.slice_step
     if drawing.boxes is None:
-        return complete_by_intensity(images, labels, len(config.classes), step)
+        labels = _with_background(drawing, source)
+        return complete_by_intensity(_image_slices(case, config), labels, len(config.classes), step)
+    order = brightness_order(source, config.classes)
     boxes = np.stack([drawing.grid.place(box.astype(np.uint8)) == 1 for box in drawing.boxes])
-    return boxes_by_intensity(images, boxes, brightness_order(source, config.classes), step)
+    return boxes_by_intensity(_image_slices(case, config), boxes, order, step)
 
 
 def brightness_order(source: LabelSource, classes: Sequence[str]) -> list[int] | None:
