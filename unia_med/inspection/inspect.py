@@ -86,3 +86,26 @@ def inspect_data(
     advice = advise(statistics, config)
     if not advice:
         advice = ["Correct the faults first." if found.faults else _FIT]
+    return Inspection(
+        f"Inspection of {config.data.root}", as_plain(statistics, found.faults, advice), found.faults, advice
+    )
+
+
+def _try_intensities(dataset: CaseDataset, found: Walk, config: RunConfig, entries: list[dict[str, Any]]) -> None:
+    """Add to the statistics of labels what `fill: intensity` makes of a few training cases, or why it cannot."""
+    cases = [one.files for one in found.facts if found.parts.get(one.files.name) == "train"]
+    names = config.data.classes
+    for source, entry in zip(config.data.labels, entries, strict=True):
+        if source.fill != "intensity":
+            continue
+        try:
+            tried = intensity_samples(dataset, cases, config.data, source, config.seed, _TRIED)
+        except UserError as error:
+            found.faults.extend(faults_of(error, config.data.root))
+            continue
+        pairs = Counter((names[a - 1], names[b - 1]) for _, one in tried for a, b in one.alike)
+        entry["by_intensity"] = {
+            "cases": [name for name, _ in tried],
+            "open_share": sum(one.open_share for _, one in tried) / max(len(tried), 1),
+            "alike": [{"classes": list(pair), "cases": count} for pair, count in pairs.most_common()],
+        }

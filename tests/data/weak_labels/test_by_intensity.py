@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from unia_med.build import build_dataset
-from unia_med.config.schema import DataConfig
+from unia_med.config.schema import DataConfig, RunConfig
 from unia_med.config.weak_labels import LabelSource
 from unia_med.data.weak_labels.by_intensity import boxes_by_intensity, complete_by_intensity
 from unia_med.data.weak_labels.load import intensity_samples, load_weak_labels
 from unia_med.errors import UserError
+from unia_med.inspection.inspect import inspect_data
 from unia_med.labels import IGNORE
 
 SHAPE = (4, 60, 60)
@@ -113,6 +114,7 @@ def settings(root: Path, **source: object) -> DataConfig:
     return DataConfig(
         name="volumes", root=root, classes=["ÄUSSEN", "INNEN"], labels=[{"fill": "intensity", **source}],
         grid={"spacing_mm": None, "size": (60, 60), "percentiles": (1, 99)},
+        split={"kind": "fractions", "fractions": [1.0, 0.0, 0.0]},
     )  # fmt: skip
 
 
@@ -144,3 +146,12 @@ def test_an_order_belongs_to_boxes() -> None:
         LabelSource(kind="points", fill="intensity", complete={"brightness": ["A"]})
     with pytest.raises(ValueError, match="does not go with masks"):
         LabelSource(kind="masks", fill="intensity")
+
+
+def test_inspect_says_what_is_left_open(tmp_path: Path) -> None:
+    write_case(tmp_path)
+    alike = np.moveaxis(scan((0.1, 0.5, 0.5))[:, 0], 0, 2)
+    nib.save(nib.Nifti1Image((1000 * alike).astype(np.int16), np.diag([2.0, 2, 8, 1])), tmp_path / "a.nii.gz")
+    config = RunConfig(data=settings(tmp_path, kind="points", ignore_value=4), method={"name": "partial"})
+    advice = "\n".join(inspect_data(build_dataset(config.data), config).advice)
+    assert "cannot separate ÄUSSEN and INNEN in 1 of 1 case tried" in advice and "of the open pixels of a;" in advice
