@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unia_med.data.checks import DataFault, faults_of
-from unia_med.data.weak_labels.load import intensity_samples
 from unia_med.errors import UserError
 from unia_med.inspection.advice import advise
 from unia_med.inspection.faults import Walk, walk
@@ -93,6 +92,10 @@ def inspect_data(
 
 def _try_intensities(dataset: CaseDataset, found: Walk, config: RunConfig, entries: list[dict[str, Any]]) -> None:
     """Add to the statistics of labels what `fill: intensity` makes of a few training cases, or why it cannot."""
+    if not any(source.fill == "intensity" for source in config.data.labels):
+        return
+    from unia_med.data.weak_labels.load import intensity_samples  # reads slices by PyTorch, which is slow to import
+
     cases = [one.files for one in found.facts if found.parts.get(one.files.name) == "train"]
     names = config.data.classes
     for source, entry in zip(config.data.labels, entries, strict=True):
