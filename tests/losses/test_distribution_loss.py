@@ -128,7 +128,7 @@ def test_variance_aware_is_close_to_the_sampled_cross_entropy() -> None:
 
 def test_the_last_two_forms_have_a_parameter_and_one_needs_an_error() -> None:
     forms = ("kl", "vae", "variance_aware", "heteroscedastic")
-    gains = [[float(gain) for gain in DistributionLoss(form).parameters()] for form in forms]
+    gains = [[gain.item() for gain in DistributionLoss(form).parameters()] for form in forms]
     assert gains == [[], [], [10.0], [10.0]]  # at 1, the small mean of many channels would leave every chance at half
     with pytest.raises(ValueError, match="error"):
         DistributionLoss("heteroscedastic")(torch.zeros(1, 2, 2), *[torch.zeros(1, 3, 2, 2)] * 2, torch.zeros(1, 2, 2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,14 @@ def test_slices_with_drawn_labels_take_none_from_activation_maps() -> None:
     assert not (found.labels[1] == 1).any()  # its tag says absent
 
 
+def test_labels_on_line_say_nothing_about_padding() -> None:
+    method, batch = _method(), _batch()
+    batch.valid = torch.ones(2, 1, 32, 48)
+    batch.valid[..., 40:] = 0
+    found = method._pseudo_labels(batch, method.network.embed(batch.images), 0)
+    assert (found.labels[..., 40:] == IGNORE).all() and (found.labels[..., 24:40] != IGNORE).any()
+
+
 def test_corrected_pixels_follow_their_cell_only_if_they_had_its_label() -> None:
     first = Targets(torch.tensor([[[1, 1, 0, 0], [1, 2, 0, 0]]]), torch.full((1, 2, 4), 0.5))
     old, new = torch.tensor([[1, 0]]), torch.tensor([[3, 0]])
@@ -142,9 +151,12 @@ def test_drawn_labels_grow_where_network_and_centres_agree_and_only_in_drawn_sli
     method, batch = _method(), _drawn()
     batch.labels[1] = IGNORE
     batch.images = (torch.arange(48) >= 24).float().expand(2, 1, 32, 48)  # an edge that refinement does not cross
+    batch.valid = torch.ones(2, 1, 32, 48)
+    batch.valid[..., 46:] = 0
     output = method.network.embed(batch.images)
     logits = torch.zeros_like(output.logits)
     logits[:, 2, :, 24:] = 50.0
+    logits[:, 2, 26, 40] = math.log(4.5)  # 0.6 of four classes, among pixels of which the network is sure
     object.__setattr__(output, "logits", logits)
     membership = torch.full((2, 4, 16 * 24), -50.0)
     membership[:, 2] = 0.0
@@ -152,6 +164,8 @@ def test_drawn_labels_grow_where_network_and_centres_agree_and_only_in_drawn_sli
     first = Targets(batch.labels, (batch.labels != IGNORE).float())
     found = method._grown(batch, output, first, membership, (16, 24))
     assert found.labels[0, 28, 44] == 2 and found.confidence[0, 28, 44] > 0.9
+    assert found.labels[0, 26, 40] == 2 and found.confidence[0, 26, 40].item() == pytest.approx(0.6, abs=0.05)
+    assert (found.labels[..., 46:] == IGNORE).all()  # not of the image
     assert found.labels[0, 8, 44] == IGNORE  # centres disagree
     assert found.labels[0, 28, 3] == IGNORE  # the network is not sure
     assert (found.labels[1] == IGNORE).all()

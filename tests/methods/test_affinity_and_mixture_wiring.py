@@ -107,13 +107,32 @@ def test_a_class_that_the_classifier_does_not_find_is_not_walked(monkeypatch: py
     method = _affinitynet()
     _with_output(method, 6, monkeypatch)
     maps = torch.rand(2, 2, *GRID, generator=torch.Generator().manual_seed(6))
-    logits = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
+    logits = torch.tensor([[0.1, -0.1], [-0.1, 0.1]])
     monkeypatch.setattr(method.classifier, "forward", lambda images: (logits, maps))
     with torch.no_grad():
         found = method.predict(torch.rand(2, 1, 32, 40))
     peaks = found.probabilities[:, 1:].amax((2, 3))
     assert torch.equal(peaks > 0, logits > 0)
     torch.testing.assert_close(found.uncertainty, 1 - found.probabilities.amax(1))
+
+
+def test_where_an_edge_holds_everything_back_there_is_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saturated edges leave no score at all to share out."""
+    method = _affinitynet(affinity="boundary", walk={"background": None})
+    monkeypatch.setattr(method.network, "forward", lambda images: torch.full((1, 1, *GRID), 200.0))
+    assert method.settings.walk.background is None
+    found = method.walk(torch.rand(1, 1, *GRID), torch.ones(1, 2), torch.rand(1, 2, *GRID))
+    assert (found[:, 0] == 1).all() and (found[:, 1:] == 0).all()
+
+
+def test_a_walk_starts_from_the_mean_of_each_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sharpness of 1e9 leaves no step, so that the start is what comes out."""
+    method = _affinitynet(walk={"beta": 1e9, "alpha": 2.0})
+    _with_output(method, 6, monkeypatch)
+    images, maps = torch.rand(2, 1, 32, 40), torch.rand(2, 2, 32, 40, generator=torch.Generator().manual_seed(5))
+    start = F.interpolate(F.avg_pool2d(with_background(maps, 2.0), 8), (32, 40), mode="bilinear")
+    found = method.walk(images, torch.ones(2, 2), maps)
+    torch.testing.assert_close(found, start / start.sum(1, keepdim=True), atol=1e-4, rtol=1e-3)
 
 
 def _fitted(ratio: float, rounds: int = 1) -> Tensor:

@@ -51,6 +51,15 @@ def test_norms_biases_and_embeddings_are_not_decayed() -> None:
     }
 
 
+def test_a_gate_at_the_end_never_opens() -> None:
+    """Not even after the last step, at which the validation table looks."""
+    method = _Toy()
+    method.iterations = 100
+    assert [method.reached(1.0, step) for step in (99, 100)] == [False, False]
+    assert [method.reached(0.99, step) for step in (98, 99, 100)] == [False, True, True]
+    assert [method.ramp(0.2, 0.1, step) for step in (19, 20, 25, 30, 100)] == pytest.approx([0, 0, 0.5, 1, 1])
+
+
 def test_a_patch_embedding_weight_is_decayed() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:

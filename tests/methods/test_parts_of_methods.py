@@ -53,7 +53,8 @@ def _multipliers(method: Method) -> dict[str, float]:
 
 def test_only_pretrained_stages_learn_at_the_base_rate() -> None:
     both = _multipliers(_affinitynet())
-    assert both["network.stages"] == both["classifier.stages"] == 1 and both["classifier.classifier"] == 5
+    assert both["network.stages"] == both["classifier.stages"] == 1
+    assert both["classifier.classifier"] == both["network.reduce"] == both["network.join"] == 5
     frozen = _multipliers(_affinitynet(affinity="boundary"))
     assert "network.stages" not in frozen and frozen["classifier.stages"] == 1
     given = _multipliers(_affinitynet(classifier="gone"))
@@ -76,7 +77,11 @@ def test_a_given_classifier_stays_in_eval_mode_and_an_own_one_goes_back_to_train
 def test_seeds_reach_all_cells_even_across_links_that_are_next_to_nothing() -> None:
     """A sharpness of 1e9 leaves no link but the smallest."""
     method, batch = _affinitynet(walk={"beta": 1e9}).eval(), _batch()
-    assert (method.walk_from_labels(batch.images, batch.labels) != IGNORE).all()
+    batch.labels[0, 3, 30] = 3  # in a cell of background, so that the cell says nothing
+    found = method.walk_from_labels(batch.images, batch.labels)
+    assert (found != IGNORE).all()
+    drawn = batch.labels != IGNORE
+    assert torch.equal(found[drawn], batch.labels[drawn])
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -104,6 +109,8 @@ def test_published_constants() -> None:
         assert network.projection.out_channels == 64
         drops = [m.p for m in network.tag_head.modules() if isinstance(m, (torch.nn.Dropout, torch.nn.Dropout2d))]
         assert drops == [dropout]
+    for pooling, dropout in (("max", 0.0), ("score_max", 0.0), ("logsumexp", 0.0), ("mean", 0.5)):
+        assert _made(Cam, "cam", pooling=pooling).network.dropout.p == dropout
     assert (aalr._BANK_SHARE, aalr._SURE, aalr._LEAST, aalr._BACKGROUND_POWER) == (0.9, 0.9, 0.2, 16.0)
     assert aalr._DILATIONS == (1, 2, 4, 8) and agmm.CAM_BACKGROUND == 0.4
 
@@ -152,6 +159,14 @@ def test_padding_takes_no_part_in_the_mixture_and_gets_no_seed(monkeypatch: pyte
     torch.testing.assert_close(seen[0][..., :12].mean((2, 3)), torch.zeros(2, 64), atol=1e-4, rtol=0)
 
 
+def test_the_mixture_says_nothing_of_a_slice_without_gaussians() -> None:
+    method, batch = _made(Agmm, "agmm").eval(), _batch()
+    batch.labels[1] = IGNORE
+    with torch.no_grad():
+        found = method.label_maps(batch)["mixture"]
+    assert (found[0] != IGNORE).all() and (found[1] == IGNORE).all()
+
+
 def test_a_class_that_is_absent_gets_no_seed() -> None:
     method = _made(Agmm, "agmm", seeds={"use": True, "start": 0.0}, weights={"classification": 0.5}).eval()
     batch, maps = _batch(labels=False), torch.zeros(2, 3, 8, 12)
@@ -195,6 +210,7 @@ def test_a_doubtful_reassignment_is_not_learned(monkeypatch: pytest.MonkeyPatch)
     assert (found.labels[:, :, 2 * cell :] == 1).all() and (found.confidence[:, :cell, :cell] == 0).all()
     assert found.confidence[0, 0, cell].item() == pytest.approx(0.91)
     assert handed["memberships"][2].tolist() == [[True, True, False, True], [True] * 4]
+    torch.testing.assert_close(handed["memberships"][0].norm(dim=2), torch.ones_like(handed["memberships"][0][..., 0]))
     assert handed["memberships"][3] == 0.1 and handed["reassign"][2:] == (0.3, 0.3)
     assert not handed["reassign"][1].any()  # nothing is drawn
     _, labels, changed, certainty, confidence = handed["loss"]

@@ -184,7 +184,7 @@ class Aalr(SegmenterMethod[AalrConfig]):
         scores = refined_scores(kernel, with_background(maps, _BACKGROUND_POWER))
         labels = sole_winners(scores, least=_LEAST)
         active = resized(normalise_maps(raw), size)
-        return withhold_background(labels, active, batch.tags, _LEAST), scores.clamp(0, 1)
+        return withhold_background(labels, active, batch.tags, _LEAST), scores
 
     @staticmethod
     def _of_label(scores: Tensor, labels: Tensor) -> Tensor:
