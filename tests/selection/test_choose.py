@@ -37,20 +37,37 @@ def test_a_volume_in_which_nothing_is_found_is_doubted_by_its_worst_voxels() -> 
     assert slice_doubts(np.zeros((20, 10, 2), np.uint8), uncertainty, (1.0, 1.0)) == pytest.approx([0.0, 0.8])
 
 
-def test_cases_are_doubted_and_unlike_what_is_labelled_or_chosen() -> None:
-    place = np.array([0.0, 0.1, 5.0, 5.1, 9.0])
+def test_cases_stand_for_doubted_ones_that_nothing_labelled_or_chosen_is_like() -> None:
+    place = np.array([0.0, 0.1, 5.0, 5.1, 5.2, 20.0])
     between = np.abs(place[:, None] - place[None])
-    names = ["a", "b", "c", "d", "e"]
-    # Case 0 is labelled: 1 is next to it, 3 is doubted more than 2 but next to it, 4 is far and hardly doubted.
-    doubts = [0.9, 0.9, 0.4, 0.5, 0.2]
-    assert [index for index, _ in choose_cases(doubts, between, [0], names, 3)] == [3, 4, 1]
-    assert choose_cases(doubts, between, [0], names, 1)[0][1] == pytest.approx(5.1)
-    first = choose_cases([0.1, 0.3, 0.2, 0.0, 0.0], between, [], names, 1)
-    assert first == [(1, np.inf)]
+    names = list("abcdef")
+    # Case 0 is labelled. 3 stands for itself and both its neighbours; 5 is far from all, and an outlier.
+    doubts = [0.9, 0.9, 0.4, 0.4, 0.4, 0.3]
+    assert choose_cases(doubts, between, [0], names, 1) == [(3, pytest.approx(5.1))]
+    assert [index for index, _ in choose_cases(doubts, between, [0], names, 3)] == [3, 5, 1]
+    # Doubt decides between two groups of one size, and without anything labelled, too.
+    assert choose_cases([0, 0, 0.4, 0.4, 0.4, 0.9], between, [0], names, 1)[0][0] == 5
+    assert choose_cases([0.9, 0.9, 0.1, 0.1, 0.1, 0.1], between, [], names, 1) == [(1, np.inf)]
     # Two frames of a patient: the second waits for the others.
-    twice = choose_cases([0.1, 0.1, 0.9, 0.9, 0.1], between, [0], ["a", "b", "c", "c", "e"], 4)
-    assert [index for index, _ in twice] == [3, 4, 1, 2]
-    assert len(choose_cases(doubts, between, [0], names, 99)) == 4
+    twice = choose_cases([0.1, 0.1, 0.3, 0.9, 0.8, 0.1], between, [0], list("abcddf"), 5)
+    assert [index for index, _ in twice] == [3, 5, 2, 1, 4]
+    assert len(choose_cases(doubts, between, [0], names, 99)) == 5
+
+
+def test_each_choice_leaves_the_least_doubt_far_from_labels() -> None:
+    generator = np.random.default_rng(0)
+    points, doubts = generator.random((14, 3)), generator.random(14)
+    between = np.linalg.norm(points[:, None] - points[None], axis=2)
+    known = [2, 7]
+    for index, distance in choose_cases(doubts.tolist(), between, [2, 7], [str(i) for i in range(14)], 6):
+        left = {
+            case: sum(doubts[j] * min(between[j, k] for k in [*known, case]) for j in range(14))
+            for case in range(14)
+            if case not in known
+        }
+        assert index == min(left, key=lambda case: left[case])
+        assert distance == pytest.approx(min(between[index, k] for k in known))
+        known.append(index)
 
 
 def test_slices_keep_apart_while_the_volume_is_long_enough() -> None:

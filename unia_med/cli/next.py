@@ -18,9 +18,10 @@ EXAMPLE = """unia-med next runs/first scans --count 5
 unia-med next runs/first scans --count 10 --slices 1 --output round2"""
 
 DETAILS = """
-Predicts the images of FOLDER and chooses cases that the model doubts (mean uncertainty in and near its structures) and
-that are unlike what is labelled or chosen already, one per patient where it can; and of each case the slices that it
-doubts most. Of the run's own data set only training cases without labels are looked at. Writes to the output folder:
+Predicts the images of FOLDER and chooses cases that stand for many others, which the model doubts (mean uncertainty in
+and near its structures) and which are unlike what is labelled or chosen already, one per patient where it can; and of
+each case the slices that it doubts most. Of the run's own data set only training cases without labels are looked at.
+Writes to the output folder:
 
   labels/NAME_masks.nii.gz  the prediction in the chosen slices, 255 (not annotated) in all others; correct it there
   next.csv                  case, slices (from 0), doubt and distance, the most useful case first

@@ -1,6 +1,7 @@
-"""The choice: cases that are doubted and unlike all that is labelled or chosen, and slices apart from each other.
+"""The choice: cases that stand for many doubted ones that nothing labelled or chosen is like, and slices apart.
 
-Greedy k-centre (Sener and Savarese, ICLR 2018) with each distance weighted by the doubt of the case.
+Greedy facility location (Nemhauser et al., 1978) over cases weighted by their doubt. A choice by distance alone, as in
+k-centre, takes outliers first, from which a network with few labels learns least (Hacohen et al., ICML 2022).
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ def choose_cases(
 ) -> list[tuple[int, float]]:
     """Return the chosen cases in order, each with its distance to the nearest labelled or earlier chosen one.
 
-    A second case of a patient is chosen only when all patients have one. Without anything labelled the most doubted
-    case comes first; its distance is infinite.
+    Each is the one that most reduces the sum over all cases of doubt times distance to the nearest labelled or chosen
+    case. A second case of a patient is chosen only when all patients have one. Without anything labelled the first
+    distance is infinite.
 
     Args:
         doubts: of N cases, in [0, 1].
@@ -45,13 +47,14 @@ def choose_cases(
         count: how many to choose; fewer where there are not as many.
     """
     open_cases = [index for index in range(len(doubts)) if index not in set(labelled)]
+    weights = np.asarray(doubts, np.float64)
     nearest = between[:, list(labelled)].min(1) if labelled else np.full(len(doubts), np.inf)
     chosen: list[tuple[int, float]] = []
     while open_cases and len(chosen) < count:
         taken = {patients[index] for index, _ in chosen}
         fresh = [index for index in open_cases if patients[index] not in taken] or open_cases
-        scores = [doubts[index] * (nearest[index] if np.isfinite(nearest[index]) else 1.0) for index in fresh]
-        best = fresh[int(np.argmax(scores))]
+        remaining = weights @ np.minimum(nearest[:, None], between[:, fresh])
+        best = fresh[int(np.argmin(remaining))]
         chosen.append((best, float(nearest[best])))
         open_cases.remove(best)
         nearest = np.minimum(nearest, between[:, best])
