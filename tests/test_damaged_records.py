@@ -11,6 +11,7 @@ import pytest
 
 from unia_med.bundle.card import read_scores
 from unia_med.cardiac.table import phases_in_table
+from unia_med.config.load import read_yaml
 from unia_med.data.io.dataset_json import read_dataset_json
 from unia_med.engine.calibration import read_calibration
 from unia_med.engine.data_record import check_record
@@ -83,6 +84,17 @@ def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
     scheme, known = classes_next_to(tmp_path), read_dataset_json(tmp_path)
     assert scheme is not None and scheme.names == ("LIVER",)
     assert known is not None and known.names == {1: "A"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_text_in_the_encodings_of_windows(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_bytes("# Größe\ndata: {name: acdc, classes: [Größe]}\n".encode(encoding))
+    assert read_yaml(tmp_path / "c.yaml")["data"]["classes"] == ["Größe"]
+    (tmp_path / "classes.json").write_bytes('{"1": "Größe"}'.encode(encoding))
+    scheme = classes_next_to(tmp_path)
+    assert scheme is not None and scheme.names == ("Größe",)
+    (tmp_path / "metrics.csv").write_bytes("step,loss\n2,0.5\n".encode("utf-8-sig"))
+    assert read_metrics(tmp_path / "metrics.csv") == [{"step": 2, "loss": 0.5}]
 
 
 def test_what_is_whole_comes_back(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ cannot be written is reported with its path.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import errno
 import glob
@@ -27,6 +28,7 @@ from typing import Any, BinaryIO
 from unia_med.errors import UserError
 from unia_med.names import without_apostrophe
 
+_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _PREFIX = ".writing_"
 _STAGING = ".partial-"
 _PART = 1 << 22
@@ -163,8 +165,32 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def decoded(content: bytes) -> str:
+    """Return a text in UTF-8, in UTF-16 with or without its mark, or in a Windows code page, without the mark.
+
+    Args:
+        content: of the file.
+
+    Raises:
+        UnicodeDecodeError: it is no text.
+    """
+    for mark, encoding in _MARKS:
+        if content.startswith(mark):
+            return content.decode(encoding)
+    for start, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):  # of Latin letters, every other byte is 0
+        others = content[1 - start :: 2]
+        if content and len(content) % 2 == 0 and not any(content[start::2]) and all(others):
+            return content.decode(encoding)
+    if b"\0" in content:
+        raise UnicodeDecodeError("utf-8", content, content.index(b"\0"), content.index(b"\0") + 1, "no text")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        return content.decode("cp1252")
+
+
 def read_json(path: Path, remedy: str = _RESTORE) -> Any:
-    """Return the content of a JSON file, with or without a byte order mark.
+    """Return the content of a JSON file, in any encoding of `decoded`.
 
     Args:
         path: the file.
@@ -174,7 +200,7 @@ def read_json(path: Path, remedy: str = _RESTORE) -> Any:
         UserError: there is no such file, or it is no JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(decoded(path.read_bytes()))
     except (OSError, ValueError, RecursionError, MemoryError) as error:
         raise UserError(f"cannot be read as JSON ({error})", path, remedy) from error
 

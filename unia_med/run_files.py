@@ -194,7 +194,7 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
         remedy = "A run writes it at its first validation: wait for it, or go on with `unia-med train --resume`"
         raise UserError("no such file", where=path, remedy=remedy)
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             table = list(csv.DictReader(file))
         rows = [{name: float(cell) for name, cell in row.items() if name and cell} for row in table]
     except (ValueError, TypeError, csv.Error) as error:

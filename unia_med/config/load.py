@@ -14,7 +14,7 @@ from unia_med.config.custom import FILE_MARK
 from unia_med.config.schema import MethodConfig, RunConfig
 from unia_med.config.shipped import find_config
 from unia_med.errors import UserError, suggestion
-from unia_med.files import write_text
+from unia_med.files import decoded, write_text
 
 _LOG = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise UserError("larger than 1 MiB, so not a config", where=path)
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)
+        values = yaml.load(decoded(path.read_bytes()), Loader=_PlainLoader)
     except OSError as error:
         raise UserError(
             f"cannot be read ({error.strerror})", where=path, remedy="Check the rights of the file and its folder"

@@ -24,7 +24,7 @@ from unia_med.data.weak_labels.tags import group_labels
 from unia_med.engine.checkpoint import load_checkpoint, load_weights
 from unia_med.engine.voxels import Kept, Voxels, draw_voxels, voxels_per_case
 from unia_med.errors import UserError
-from unia_med.files import write_text
+from unia_med.files import decoded, write_text
 from unia_med.inference.predictor import Predictor
 from unia_med.inference.uncertainty import apply_temperature, fit_temperature
 from unia_med.methods.base import Method
@@ -161,7 +161,7 @@ def read_calibration(run: Path) -> Calibration | None:
     if not path.is_file():
         return None
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(decoded(path.read_bytes()))
         if any(isinstance(value, bool) or not isinstance(value, (int, float)) for value in values.values()):
             raise ValueError("a value that is no number")
         found = Calibration(**values)

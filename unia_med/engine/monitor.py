@@ -194,7 +194,7 @@ class MetricsTable:
         if not self._path.is_file():
             return
         try:
-            with self._path.open(newline="", encoding="utf-8") as file:
+            with self._path.open(newline="", encoding="utf-8-sig") as file:
                 rows = list(csv.DictReader(file))
             self._rows = [row for row in rows if int(row["step"]) <= step]
         except (ValueError, KeyError, TypeError, csv.Error) as error:

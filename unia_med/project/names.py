@@ -10,6 +10,7 @@ from pathlib import Path
 
 from unia_med.data.io.suffixes import readable_suffix
 from unia_med.data.io.tables import composed
+from unia_med.files import decoded
 from unia_med.names import without_apostrophe
 
 _SNAP = re.compile(r'^\s*(\d+)\s+\d+\s+\d+\s+\d+\s+[\d.]+\s+\d+\s+\d+\s+"(.*)"\s*$')
@@ -30,7 +31,7 @@ def names_in(texts: Iterable[Path]) -> dict[int, str]:
     names: dict[int, str] = {}
     for path in texts:
         try:
-            text = path.read_text(encoding="utf-8-sig")
+            text = decoded(path.read_bytes())
         except (OSError, UnicodeDecodeError):
             continue
         found = _of_json(text) if path.suffix.lower() == ".json" else _of_lines(text, path.suffix.lower())

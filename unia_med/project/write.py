@@ -64,7 +64,7 @@ def write_project(plan: Plan, output: Path) -> list[Path]:
     parse_config(values, output)
     files = {output: _text(plan, values)} | files
     for path, text in files.items():
-        if path.exists() and path.read_text(encoding="utf-8") != text:
+        if path.exists() and path.read_bytes() != text.encode():
             remedy = "Keep it, or name another file with --output; nothing was overwritten"
             raise UserError("is there already and says something else", where=path, remedy=remedy)
     for path, text in files.items():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from unia_med.build import build_dataset, resolve_device
 from unia_med.data.splits import split_cases
 from unia_med.errors import UserError
-from unia_med.files import require_writable, write_text
+from unia_med.files import decoded, require_writable, write_text
 from unia_med.report.cases import Measure, choose_patients, examine, frames_of
 from unia_med.report.measured import Stated, measured, nothing_stated
 from unia_med.report.page import ReportContents, render
@@ -70,9 +70,7 @@ def make_report(
     path = output or run.files.report
     _check(path, patients)
     run.checkpoint  # noqa: B018  asked for now: without one there is nothing to show
-    contents = ReportContents(
-        read_run(run.folder, run.config), run.files.config.read_text(encoding="utf-8"), title=title
-    )
+    contents = ReportContents(read_run(run.folder, run.config), decoded(run.files.config.read_bytes()), title=title)
     found = _data_of(run.config, data, contents)
     if found is not None:
         config, dataset = found

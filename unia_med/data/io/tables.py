@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import unicodedata
@@ -13,10 +12,10 @@ from typing import NamedTuple
 
 from unia_med.data.checks import DataFault
 from unia_med.errors import UserError
+from unia_med.files import decoded
 from unia_med.names import without_apostrophe
 
 _SEPARATORS = (",", ";", "\t", "|")
-_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _SHOWN = 5
 _REMEDY = "Check the path, or save the table as CSV in UTF-8"
 
@@ -144,30 +143,6 @@ class TableFaults:
 def _some(values: Iterable[object]) -> str:
     distinct = list(dict.fromkeys(str(value) for value in values))
     return ", ".join(distinct[:_SHOWN]) + (", ..." if len(distinct) > _SHOWN else "")
-
-
-def decoded(content: bytes) -> str:
-    """Return a text in UTF-8, in UTF-16 with or without its mark, or in a Windows code page, without the mark.
-
-    Args:
-        content: of the file.
-
-    Raises:
-        UnicodeDecodeError: it is no text.
-    """
-    for mark, encoding in _MARKS:
-        if content.startswith(mark):
-            return content.decode(encoding)
-    for start, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):  # of Latin letters, every other byte is 0
-        others = content[1 - start :: 2]
-        if content and len(content) % 2 == 0 and not any(content[start::2]) and all(others):
-            return content.decode(encoding)
-    if b"\0" in content:
-        raise UnicodeDecodeError("utf-8", content, content.index(b"\0"), content.index(b"\0") + 1, "no text")
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError:
-        return content.decode("cp1252")
 
 
 def _separator(lines: list[str]) -> tuple[int, str]:

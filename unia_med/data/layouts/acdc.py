@@ -11,12 +11,12 @@ from unia_med.data.checks import DataFault
 from unia_med.data.io.geometry import grid_difference
 from unia_med.data.io.read import read_header
 from unia_med.data.io.suffixes import NIFTI_SUFFIXES
-from unia_med.data.io.tables import decoded
 from unia_med.data.io.volume import VolumeInfo
 from unia_med.data.layouts.base import Layout
 from unia_med.data.layouts.class_values import ACDC as CLASS_VALUES
 from unia_med.data.sample import CaseFiles
 from unia_med.errors import UserError, nearest
+from unia_med.files import decoded
 from unia_med.labels import BACKGROUND
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from unia_med.data.layouts.base import AnnotatedLayout, first_file, refuse_doubl
 from unia_med.data.sample import CaseFiles, Part
 from unia_med.data.splits import PARTS
 from unia_med.errors import UserError, nearest
+from unia_med.files import read_json
 from unia_med.labels import BACKGROUND, IGNORE
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class CocoDataset(AnnotatedLayout):
                 unknown[found["category_id"]] += 1
             else:
                 classes[found["image_id"]].add(names[found["category_id"]])
-        for number, count in sorted(unknown.items()):
+        for number, count in sorted(unknown.items(), key=str):
             text = f"{count} annotations of category id {number}"
             faults.append(DataFault(path, text, "an id of its categories", "Add the category, or remove these"))
         if homeless:
@@ -139,10 +139,7 @@ class CocoDataset(AnnotatedLayout):
 
 def _read(path: Path) -> dict[str, Any]:
     """Return an annotation file after checking the entries that are used."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError, MemoryError) as error:
-        raise UserError(f"cannot be read as JSON ({error})", where=path, remedy="Copy the file again") from error
+    content = read_json(path, "Copy the file again")
     found = content if isinstance(content, dict) else {}
     missing = [key for key in _PARTS_OF_A_FILE if not isinstance(found.get(key), list)]
     if missing:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from unia_med.config.images import VOC_CLASSES
 from unia_med.data.checks import DataFault
 from unia_med.data.io.suffixes import IMAGE_SUFFIXES
-from unia_med.data.io.tables import decoded
 from unia_med.data.layouts.base import AnnotatedLayout, first_file, refuse_doubles
 from unia_med.data.sample import CaseFiles, Part
 from unia_med.data.splits import PARTS
 from unia_med.errors import UserError, nearest
+from unia_med.files import decoded
 
 if TYPE_CHECKING:
     from unia_med.config.schema import DataConfig

@@ -21,6 +21,7 @@ import numpy as np
 from unia_med.data.checks import DataFault, raise_faults
 from unia_med.data.sample import CaseFiles
 from unia_med.errors import UserError
+from unia_med.files import decoded
 
 CONVERT = (
     'Convert it where you trust it: python -c "import numpy as n; '
@@ -112,7 +113,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8-sig"))
+    return json.loads(decoded(path.read_bytes()))
 
 
 def _read_npy(path: Path) -> Any:
