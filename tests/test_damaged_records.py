@@ -86,7 +86,7 @@ def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
     assert known is not None and known.names == {1: "A"}
 
 
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32", "cp1252"])
 def test_text_in_the_encodings_of_windows(encoding: str, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_bytes("# Größe\ndata: {name: acdc, classes: [Größe]}\n".encode(encoding))
     assert read_yaml(tmp_path / "c.yaml")["data"]["classes"] == ["Größe"]

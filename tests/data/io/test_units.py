@@ -84,6 +84,38 @@ def test_nrrd_files_in_micrometres(tmp_path: Path) -> None:
     assert read_header(tmp_path / "a.nrrd").affine[0, 3] == pytest.approx(-1.0)
 
 
+def test_two_voxel_sizes_in_one_header_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = save(tmp_path / "a.nii", np.zeros((4, 4, 3), np.uint8), "mm", "sec", 0)
+    content = bytearray(path.read_bytes())
+    content[280:284] = np.float32(3.0).tobytes()  # x of the sform
+    (tmp_path / "b.nii").write_bytes(bytes(content))
+    with caplog.at_level(logging.WARNING, logger="unia_med"):
+        for name in ("a", "b", "b"):
+            read_volume(tmp_path / f"{name}.nii")
+    said = [record.getMessage() for record in caplog.records]
+    assert (
+        len(said) == 1 and said[0].startswith(f"{tmp_path / 'b.nii'}: voxels of 3.007 x ") and "by its sform" in said[0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor", "said"),
+    [("\u00b5m", 0.001, False), ("millimeters", 1, False), ("inches", 25.4, False), ("ell", 1, True)],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_units_of_nrrd_in_words(
+    tmp_path: Path, unit: str, factor: float, said: bool, encoding: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    head = (
+        "NRRD0005\ntype: uint8\ndimension: 3\nspace: left-posterior-superior\nsizes: 2 3 4\n"
+        "space directions: (1500,0,0) (0,2000,0) (0,0,8000)\nkinds: domain domain domain\nencoding: raw\n"
+        f'space units: "{unit}" "{unit}" "{unit}"\nspace origin: (0,0,0)\n\n'
+    )
+    (tmp_path / "a.nrrd").write_bytes(head.encode(encoding) + bytes(24))
+    assert read_volume(tmp_path / "a.nrrd").spacing_mm == pytest.approx((1500 * factor, 2000 * factor, 8000 * factor))
+    assert said == any("the unit of space ell" in record.getMessage() for record in caplog.records)
+
+
 def test_implausible_voxels_are_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     image = nib.Nifti1Image(np.zeros((3, 3, 3), np.int16), np.diag([1.5, 1.5, 8, 1]))
     image.header.set_xyzt_units("meter")

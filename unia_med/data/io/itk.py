@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,14 @@ _COPY_AGAIN = "Copy the file again from its source, or leave it out"
 _HEAD = 1 << 16
 _MOST_PACKED = {"gz": 1032, "bz": 1 << 20, "asc": 4, "txt": 4, "text": 4}
 """Bytes of voxels that a byte of a file can stand for at most, by the beginning of the encoding's name."""
-_UNITS_MM = {"m": 1000.0, "cm": 10.0, "um": 0.001, "\u00b5m": 0.001, "micron": 0.001, "microns": 0.001, "meter": 1000.0}
+_UNITS_MM = {
+    **dict.fromkeys(("m", "meter", "meters", "metre", "metres"), 1000.0),
+    **dict.fromkeys(("cm", "centimeter", "centimeters", "centimetre", "centimetres"), 10.0),
+    **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre", "millimetres"), 1.0),
+    **dict.fromkeys(("um", "\u00b5m", "\u03bcm", "micron", "microns", "micrometer", "micrometers"), 0.001),
+    **dict.fromkeys(("in", "inch", "inches"), 25.4),
+}
+_LOG = logging.getLogger(__name__)
 
 
 def read_itk(path: Path) -> Volume:
@@ -120,7 +129,15 @@ def _unit_mm(path: Path | None) -> float:
     fields = _fields(path)
     names = set(re.findall(r'"([^"]*)"', fields.get("space units", ""))) | {fields.get("distanceunits", "")}
     known = {name.strip().lower() for name in names} - {""}
-    return _UNITS_MM.get(known.pop(), 1.0) if len(known) == 1 else 1.0
+    unit = ", ".join(sorted(known)) or "mm"
+    if unit not in _UNITS_MM:
+        _say_unknown(path, unit)
+    return _UNITS_MM.get(unit, 1.0)
+
+
+@lru_cache(maxsize=10_000)  # a file is opened several times, and reported once
+def _say_unknown(path: Path, unit: str) -> None:
+    _LOG.warning("%s: the unit of space %s is not known and is taken for mm", path, unit)
 
 
 def _fields(path: Path) -> dict[str, str]:
@@ -132,7 +149,11 @@ def _fields(path: Path) -> dict[str, str]:
     else:
         before, key, after = head.partition(b"ElementDataFile")
         text, separator = before + key + after.partition(b"\n")[0], "="
-    pairs = (line.partition(separator) for line in text.decode("latin-1").splitlines())
+    try:
+        lines = text.decode("utf-8").splitlines()
+    except UnicodeDecodeError:
+        lines = text.decode("latin-1").splitlines()
+    pairs = (line.partition(separator) for line in lines)
     return {name.strip().lower(): value.lstrip("=").strip() for name, found, value in pairs if found}
 
 

@@ -11,6 +11,7 @@ import logging
 import math
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,10 @@ _GZIP = b"\x1f\x8b"
 _MOST_DEFLATED = 1032
 """Bytes that one byte of a deflate stream can stand for at most (RFC 1951: 258 bytes in two bits)."""
 
+_SIZES_DIFFER = 0.05
+"""Share by which voxel sizes of sform and pixdim may differ; shears and rounding make some difference."""
+
+_LOG = logging.getLogger(__name__)
 _QUIET = logging.Logger("checks of nibabel", logging.CRITICAL + 1)  # its repairs are not for the user's eyes
 
 
@@ -80,6 +85,7 @@ def open_nifti(path: Path, keep_open: bool = False) -> NiftiFile:
         offset = int(header.get_data_offset())
         check_size(offset + math.prod(shape) * dtype.itemsize, voxels, shape)
         slope, intercept = header.get_slope_inter()
+        _note_sizes(header, path)
         spec = (shape, dtype, offset, 1.0 if slope is None else slope, 0.0 if intercept is None else intercept)
         stored = ArrayProxy(_readable(voxels), spec, keep_file_open=keep_open)
         return NiftiFile(stored, header, in_mm(header.get_best_affine(), header), path)
@@ -146,6 +152,22 @@ def unreadable(error: BaseException, path: Path, kind: str) -> UserError:
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's text, or its type where it has none."""
     return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _note_sizes(header: Any, path: Path) -> None:
+    """Say where the two voxel sizes of a header differ; programs do not agree on which of them counts."""
+    if header["sform_code"] <= 0:
+        return
+    stated = np.asarray(header["pixdim"][1:4], np.float64)
+    placed = np.linalg.norm(header.get_sform()[:3, :3], axis=0)
+    usable = np.isfinite(stated) & (stated > 0) & np.isfinite(placed) & (placed > 0) & (header["dim"][1:4] > 1)
+    if (np.abs(placed - stated) > _SIZES_DIFFER * np.maximum(placed, stated))[usable].any():
+        _say_sizes(path, *(" x ".join(f"{size:.4g}" for size in sizes) for sizes in (placed, stated)))
+
+
+@lru_cache(maxsize=10_000)  # a file is opened several times, and reported once
+def _say_sizes(path: Path, placed: str, stated: str) -> None:
+    _LOG.warning("%s: voxels of %s by its sform, which is used, but of %s by its pixdim", path, placed, stated)
 
 
 def _unit_mm(header: Any | None) -> float:
