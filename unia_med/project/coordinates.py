@@ -30,7 +30,8 @@ _CORNERS = (
 )
 _SIDES = ((("x", "y"), ("width", "height")), (("x", "y"), ("w", "h")), (("xmin", "ymin"), ("width", "height")))
 _POINT = (("x", "y"), ("xcoord", "ycoord"), ("col", "row"), ("column", "row"), ("i", "j"))
-_ONE_CLASS = "object"
+ONE_CLASS = "object"
+"""Name of the class where nothing says one."""
 _REMEDY = "Coordinates are voxels of the image as stored, counted from 0"
 
 
@@ -83,7 +84,7 @@ def read_coordinates(
     if columns is None or (needs_class and columns.named is None):
         return None
     rows = [(record, image) for record in records if (image := case_of(record.cells[columns.image], names))]
-    named = [record.cells[columns.named].strip() if columns.named else _ONE_CLASS for record in records]
+    named = [record.cells[columns.named].strip() if columns.named else ONE_CLASS for record in records]
     classes = sorted({name for name in named if name and not is_background_name(name)})
     if not classes:
         return None
@@ -95,12 +96,34 @@ def read_coordinates(
         if name:
             place = _place(record, columns, header, path)
             canvas[classes.index(name) + 1 if name in classes else 0][place] = True
+    where = f"{len(rows)} rows of {path.name}, read as voxels counted from 0"
+    return as_volumes(drawn, images, kind, classes, folder, where)
+
+
+def as_volumes(
+    drawn: Mapping[Path, np.ndarray],
+    images: Mapping[Path, VolumeInfo],
+    kind: str,
+    classes: Sequence[str],
+    folder: Path,
+    where: str,
+) -> Coordinates:
+    """Return the label volumes of points or boxes, on the grids of their images.
+
+    Args:
+        drawn: bool (T + 1, X, Y, Z) by image, background first.
+        images: headers.
+        kind: "points" or "boxes".
+        classes: the T names.
+        folder: in which the volumes will lie.
+        where: what they were read from, and how.
+    """
     files = {}
     for number, (image, canvas) in enumerate(drawn.items()):
         stem = re.sub(r"\W+", "_", image.name.split(".")[0])
         affine = np.asarray(images[image].affine, np.float64)
         files[image] = LabelFile(_volume(canvas, kind), affine, folder / f"{number:04d}_{stem}_{kind}.nii.gz")
-    return Coordinates(_meaning(kind, classes, list(drawn.values()), path, rows), files)
+    return Coordinates(_meaning(kind, classes, list(drawn.values()), where), files)
 
 
 def _columns(heads: Sequence[str], records: Sequence[Record], names: Mapping[str, Path]) -> _Columns | None:
@@ -171,16 +194,13 @@ def _volume(canvas: np.ndarray, kind: str) -> np.ndarray:
     return volume
 
 
-def _meaning(
-    kind: str, classes: Sequence[str], drawn: Sequence[np.ndarray], path: Path, rows: Sequence[object]
-) -> Meaning:
+def _meaning(kind: str, classes: Sequence[str], drawn: Sequence[np.ndarray], where: str) -> Meaning:
     numbered = dict(enumerate(classes, start=1))
     files = {value: sum(bool(canvas[value].any()) for canvas in drawn) for value in numbered}
     boxes = kind == "boxes"
     marked = not boxes and any(canvas[0].any() for canvas in drawn)
     background = 0 if boxes else len(classes) + 1 if marked else None
     why = {value: f"class {name!r}, in {files[value]} images" for value, name in numbered.items()}
-    where = f"{len(rows)} rows of {path.name}, read as voxels counted from 0"
     if boxes:
         why[0] = f"outside all boxes ({where}; both ends lie inside a box): background"
     else:

@@ -12,7 +12,7 @@ from unia_med.data.io.label_file import LabelFile
 from unia_med.data.io.label_names import LABEL_WORDS, tokens
 from unia_med.data.io.read import read_header
 from unia_med.data.io.read_labels import read_label_file
-from unia_med.data.io.suffixes import is_image, is_segmentation, label_stem, readable_suffix
+from unia_med.data.io.suffixes import is_image, is_markup, is_segmentation, label_stem, readable_suffix
 from unia_med.data.io.volume import VolumeInfo
 from unia_med.data.io.walk import LeftOut, find_volumes
 from unia_med.errors import UserError
@@ -34,6 +34,7 @@ class Found:
         images: header by path; of DICOM, the folder of a series stands for it.
         labels: what files of labels hold, by path.
         tables: CSV and TSV files.
+        markups: files of 3D Slicer's points and boxes.
         texts: other small files that may name segments, JSON and text.
         unread: files that look like images and cannot be read, with the reason.
     """
@@ -41,6 +42,7 @@ class Found:
     images: dict[Path, VolumeInfo] = field(default_factory=dict)
     labels: dict[Path, LabelFile] = field(default_factory=dict)
     tables: list[Path] = field(default_factory=list)
+    markups: list[Path] = field(default_factory=list)
     texts: list[Path] = field(default_factory=list)
     unread: dict[Path, str] = field(default_factory=dict)
 
@@ -82,13 +84,15 @@ def look(root: Path) -> Found:
 def _wanted(path: Path) -> bool:
     """Return whether a file is looked at, by its suffix."""
     known = path.suffix.lower() in (*_TABLES, *_TEXTS, *_DICOM)
-    return known or readable_suffix(path) is not None or is_segmentation(path)
+    return known or is_markup(path) or readable_suffix(path) is not None or is_segmentation(path)
 
 
 def _sort_in(path: Path, root: Path, found: Found, dicom: dict[Path, list[Path]]) -> None:
     suffix = path.suffix.lower()
     if suffix in _TABLES:
         found.tables.append(path)
+    elif is_markup(path):
+        found.markups.append(path)
     elif suffix in _TEXTS and path.stat().st_size < 1 << 20:
         found.texts.append(path)
     elif suffix in _DICOM:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,18 +45,28 @@ def pair(found: Found, root: Path) -> Pairs:
     endings = channel_endings(images)
     firsts = [path for path in images if not endings or volume_stem(path).endswith(endings[0])]
     pairs = Pairs(firsts, defaultdict(list), endings)
-    by_key: dict[tuple[str, ...], list[Path]] = defaultdict(list)
-    by_folder: dict[Path, list[Path]] = defaultdict(list)
-    for image in firsts:
-        by_key[_key(image, root, endings)].append(image)
-        by_folder[image if image.is_dir() else image.parent].append(image)
-    for label in found.labels:
-        owner = _owner(label, root, endings, by_key, by_folder, firsts)
+    for label, owner in owners(found.labels, pairs, root).items():
         if owner is None:
             pairs.unpaired.append(label)
         else:
             pairs.labels[owner].append(label)
     return pairs
+
+
+def owners(labels: Iterable[Path], pairs: Pairs, root: Path) -> dict[Path, Path | None]:
+    """Return the image of each label file; None where there is none.
+
+    Args:
+        labels: paths.
+        pairs: with the images of the folder.
+        root: the folder.
+    """
+    by_key: dict[tuple[str, ...], list[Path]] = defaultdict(list)
+    by_folder: dict[Path, list[Path]] = defaultdict(list)
+    for image in pairs.images:
+        by_key[_key(image, root, pairs.channel_endings)].append(image)
+        by_folder[image if image.is_dir() else image.parent].append(image)
+    return {label: _owner(label, root, pairs.channel_endings, by_key, by_folder, pairs.images) for label in labels}
 
 
 def channel_endings(images: Sequence[Path]) -> list[str]:

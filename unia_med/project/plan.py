@@ -24,6 +24,7 @@ from unia_med.errors import UserError
 from unia_med.labels import IGNORE
 from unia_med.project.coordinates import read_coordinates
 from unia_med.project.found import Found, look, words_of
+from unia_med.project.markups import as_label, markup_volumes
 from unia_med.project.meaning import Meaning, drawn_axis, understand
 from unia_med.project.merge import (
     NO_CLASS,
@@ -35,7 +36,7 @@ from unia_med.project.merge import (
     without_empty_slices,
 )
 from unia_med.project.names import cases_by_name, names_in
-from unia_med.project.pairs import Pairs, pair
+from unia_med.project.pairs import Pairs, owners, pair
 from unia_med.project.tags import TagTable, read_tag_table
 
 MERGED = ".merged"
@@ -113,7 +114,7 @@ def make_plan(root: Path) -> Plan:
     cases = [case_name(image, root, pairs) for image in pairs.images]
     weak = next((entry for entry in sets if entry[0].kind != "masks"), None)
     by_name = dict(zip(cases, pairs.images, strict=True))
-    weak = weak or _listed(found, by_name, root, bool(sets), notes)
+    weak = weak or _marked(found, pairs, root, notes) or _listed(found, by_name, root, bool(sets), notes)
     table = next((tags for path in found.tables if (tags := read_tag_table(path, by_name))), None)
     if weak is None and table is not None and table.strangers:
         notes.append(f"{table.path.name} has {len(table.strangers)} rows of images that are not here, such as "
@@ -165,6 +166,20 @@ def pattern_of(label: Path, image: Path, root: Path, pairs: Pairs) -> str:
     if folder != "." and text.startswith(f"{folder}/"):
         return "{folder}" + text[len(folder) :]
     return text if "/" in text else "{folder}/" + text
+
+
+def _marked(found: Found, pairs: Pairs, root: Path, notes: list[str]) -> tuple[Meaning, dict[Path, Path]] | None:
+    """Return the points or boxes of 3D Slicer's markups; `write_project` writes their volumes."""
+    owned = owners([as_label(path) for path in found.markups], pairs, root)
+    files = {path: image for path in found.markups if (image := owned[as_label(path)])}
+    notes += [f"{path}: markups without an image, left out" for path in found.markups if path not in files][:5]
+    volumes = markup_volumes(files, found.images, root / MERGED) if files else None
+    if volumes is None:
+        return None
+    marked, note = volumes
+    notes += [note] if note else []
+    found.labels.update({file.path: file for file in marked.files.values()})
+    return marked.meaning, {image: file.path for image, file in marked.files.items()}
 
 
 def _listed(

@@ -21,6 +21,9 @@ MASK_IMAGE_SUFFIXES = (".png", ".tif", ".tiff")
 SEGMENTATION_SUFFIXES = (".seg.nrrd", ".seg.nhdr")
 """Files of 3D Slicer's segment editor, which are never images."""
 
+MARKUP_SUFFIXES = (".mrk.json", ".fcsv")
+"""Files of 3D Slicer's points and boxes in mm."""
+
 LABEL_SUFFIXES = (*SEGMENTATION_SUFFIXES, *VOLUME_SUFFIXES, *MASK_IMAGE_SUFFIXES, ".dcm")
 """Files that can hold labels, in the order in which they are looked for; `.dcm` is a DICOM SEG or RTSTRUCT."""
 
@@ -88,6 +91,11 @@ def label_stem(path: Path | str) -> str:
 def is_segmentation(path: Path | str) -> bool:
     """Return whether a file is a viewer's segmentation by its name, so that it is no image."""
     return _suffix(path, SEGMENTATION_SUFFIXES) is not None
+
+
+def is_markup(path: Path | str) -> bool:
+    """Return whether a file is one of 3D Slicer's markups by its name."""
+    return _suffix(path, MARKUP_SUFFIXES) is not None
 
 
 def is_image(path: Path | str) -> bool:
