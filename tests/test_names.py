@@ -24,12 +24,18 @@ from unia_med.names import safe_name, spreadsheet_text, without_apostrophe
         "",
         "a/./b/",
         "a\0b",
+        "l\udcff1",
     ],
 )
 def test_a_result_never_leaves_its_folder(tmp_path: Path, name: str) -> None:
     safe = safe_name(name)
     place = (tmp_path / f"{safe}_seg.nii.gz").resolve()
-    assert place.is_relative_to(tmp_path.resolve()) and "\0" not in str(place) and safe_name(safe) == safe
+    assert (
+        place.is_relative_to(tmp_path.resolve())
+        and "\0" not in str(place)
+        and safe.encode()
+        and safe_name(safe) == safe
+    )
 
 
 @pytest.mark.parametrize("name", ["patient001_frame01", "site1/scan 7", "Müller 4", "a.b..c", "xy:z", "=a"])

@@ -158,7 +158,8 @@ def write_text(path: Path, text: str) -> None:
         path: final place; its folder is made.
         text: whole content.
     """
-    write_atomically(path, lambda file: file.write(text.encode("utf-8")))
+    # Names of files that are no text in the system's encoding have lone surrogates, which JSON writes as \udcff, too.
+    write_atomically(path, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -20,7 +20,7 @@ def safe_name(name: str) -> str:
         ('site1/scan 7', 'data/x', 'temp/a', 'a_b')
     """
     text = _DRIVE.sub(lambda found: "" if found[2] else f"{found[1]}_", name.replace("\\", "/"))
-    text = "".join("_" if unicodedata.category(letter) in ("Cc", "Zl", "Zp") else letter for letter in text)
+    text = "".join("_" if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") else letter for letter in text)
     return "/".join(part for part in text.split("/") if part.strip() not in ("", ".", "..")) or "case"
 
 

@@ -141,7 +141,10 @@ def test_which_files_are_masks(tmp_path: Path) -> None:
         (12, "p1_frame12_gt.nii.gz"),
     ]
     save(tmp_path / "other" / "p1_frame01_gt.nii.gz", block(10))
-    with pytest.raises(UserError, match="two masks of p1_frame01"):
+    cases = {case.name: list(case.files) for case in find_cases(tmp_path)}
+    assert cases == {"other/p1": [1], "training/p1/p1": [1, 12]}
+    save(tmp_path / "other" / "p1_frame01_gt.nii", block(10))
+    with pytest.raises(UserError, match="two masks of other/p1"):
         find_cases(tmp_path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -109,7 +110,8 @@ def _known(name: str) -> str:
 def find_cases(masks: Path) -> list[MaskCase]:
     """Return the patients of a folder of masks, searched with its sub-folders, by name.
 
-    `X_frameNN` are frames of patient X; any other file is a case of its own.
+    `X_frameNN` are frames of patient X; any other file is a case of its own. Names that occur in several sub-folders get
+    their folder before them, as `predict` and `evaluate` have it.
 
     Args:
         masks: folder, or one file.
@@ -117,17 +119,23 @@ def find_cases(masks: Path) -> list[MaskCase]:
     Raises:
         UserError: there is no mask, or one frame twice.
     """
+    named = {path: _patient_and_frame(path) for path in _mask_files(masks)}
+    twice = {name for (name, _), count in Counter(named.values()).items() if count > 1}
     frames: dict[str, dict[int, Path]] = {}
-    for path in _mask_files(masks):
-        stem = volume_stem(path)
-        stem = next((stem.removesuffix(ending) for ending in MASK_ENDINGS if stem.endswith(ending)), stem)
-        match = _FRAME.fullmatch(stem)
-        name, number = (match["patient"], int(match["frame"])) if match else (stem, 1)
-        files = frames.setdefault(name, {})
+    for path, (name, number) in named.items():
+        case = (path.parent.relative_to(masks) / name).as_posix() if name in twice else name
+        files = frames.setdefault(case, {})
         if number in files:
-            raise UserError(f"two masks of {stem}: {files[number]} and this", path, "Remove or rename one")
+            raise UserError(f"two masks of {case}: {files[number]} and this", path, "Remove or rename one")
         files[number] = path
     return [MaskCase(name, dict(sorted(files.items()))) for name, files in sorted(frames.items())]
+
+
+def _patient_and_frame(path: Path) -> tuple[str, int]:
+    stem = volume_stem(path)
+    stem = next((stem.removesuffix(ending) for ending in MASK_ENDINGS if stem.endswith(ending)), stem)
+    match = _FRAME.fullmatch(stem)
+    return (match["patient"], int(match["frame"])) if match else (stem, 1)
 
 
 def measure_case(

@@ -69,6 +69,6 @@ def _said(case: MaskCase, found: MeasuredCase, values: Mapping[str, int]) -> Ite
         yield f"note: {case.name}: look again: {'; '.join(found.warnings)}"
     first = next(iter(case.files.values()))
     try:
-        write_report(case, found, values, first.with_name(f"{case.name}_sr.dcm"))
+        write_report(case, found, values, first.with_name(f"{Path(case.name).name}_sr.dcm"))
     except UserError as error:
         yield f"note: {case.name}: no DICOM SR: {error.what}"

@@ -55,6 +55,11 @@ def test_a_link_to_a_file_is_a_file_and_a_dangling_one_is_counted(tmp_path: Path
     left = LeftOut()
     assert find_volumes(tmp_path / "data", left) == [tmp_path / "data" / "x.nii.gz"]
     assert left.by_reason == {DANGLING: [tmp_path / "data" / "y.nii.gz"]}
+    (tmp_path / "data" / "site2").symlink_to(tmp_path / "drive" / "site2")  # perhaps a folder with images
+    (tmp_path / "data" / "notes.txt").symlink_to(tmp_path / "nowhere")
+    found = LeftOut()
+    find_volumes(tmp_path / "data", found)
+    assert found.by_reason == {DANGLING: [tmp_path / "data" / "site2", tmp_path / "data" / "y.nii.gz"]}
 
 
 def test_pipes_are_no_images_and_what_a_closed_folder_hides_is_told(
