@@ -29,12 +29,12 @@ _PARTS = ("network", "preprocessing", "inferer", "postprocessing")
 
 
 def is_bundle(folder: Path) -> bool:
-    """Return whether a folder is a MONAI bundle.
+    """Return whether a folder is a MONAI bundle, or what is left of one.
 
     Args:
         folder: any path.
     """
-    return (folder / "configs" / "metadata.json").is_file() and (folder / "configs" / "inference.json").is_file()
+    return any((folder / "configs" / name).is_file() for name in ("metadata.json", "inference.json"))
 
 
 class Bundle:
@@ -246,6 +246,7 @@ def _store(frame: Volume, path: Path) -> None:
 def _parser(folder: Path, device: str) -> Any:
     from monai.bundle import ConfigParser
 
+    _json(folder / "configs" / "inference.json")  # the parser raises whatever it meets
     _forget_other_scripts(folder)
     if str(folder.resolve()) not in sys.path:
         sys.path.insert(0, str(folder.resolve()))  # as the bundle's own command does, for its scripts

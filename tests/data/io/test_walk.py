@@ -56,7 +56,7 @@ def test_a_link_to_a_file_is_a_file_and_a_dangling_one_is_counted(tmp_path: Path
     assert find_volumes(tmp_path / "data", left) == [tmp_path / "data" / "x.nii.gz"]
     assert left.by_reason == {DANGLING: [tmp_path / "data" / "y.nii.gz"]}
     (tmp_path / "data" / "site2").symlink_to(tmp_path / "drive" / "site2")  # perhaps a folder with images
-    (tmp_path / "data" / "notes.txt").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "data" / "more.txt").symlink_to(tmp_path / "nowhere")
     found = LeftOut()
     find_volumes(tmp_path / "data", found)
     assert found.by_reason == {DANGLING: [tmp_path / "data" / "site2", tmp_path / "data" / "y.nii.gz"]}
