@@ -17,7 +17,7 @@ from unia_med.engine.calibration import read_calibration
 from unia_med.engine.data_record import check_record
 from unia_med.errors import UserError
 from unia_med.evaluation.labels import classes_next_to
-from unia_med.inference.bundle import Bundle
+from unia_med.inference.bundle import Bundle, _parser
 from unia_med.inference.likeness import Likeness, read_likeness
 from unia_med.inference.records import check_folder_records
 from unia_med.pipeline.runner import read_record
@@ -25,6 +25,7 @@ from unia_med.report.masks import _origin, _rows
 from unia_med.report.run_folder import _environment
 from unia_med.run_files import read_fold_count, read_metrics, read_names
 from unia_med.runs import Run
+from unia_med.sources import trained_source
 
 READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "labelled": ("labelled.json", read_names),
@@ -41,6 +42,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "classes": ("classes.json", lambda path: classes_next_to(path.parent)),
     "nnU-Net": ("dataset.json", lambda path: read_dataset_json(path.parent)),
     "bundle": ("configs/metadata.json", lambda path: Bundle(path.parents[1])),
+    "steps of a bundle": ("configs/inference.json", lambda path: _parser(path.parents[1], "cpu")),
     "training images": ("training_images.json", read_likeness),
     "environment": ("environment.json", _environment),
     "stage": (".stages/a.json", lambda path: read_record(path.parents[1], "a")),
@@ -95,6 +97,15 @@ def test_text_in_the_encodings_of_windows(encoding: str, tmp_path: Path) -> None
     assert scheme is not None and scheme.names == ("Größe",)
     (tmp_path / "metrics.csv").write_bytes("step,loss\n2,0.5\n".encode("utf-8-sig"))
     assert read_metrics(tmp_path / "metrics.csv") == [{"step": 2, "loss": 0.5}]
+
+
+@pytest.mark.parametrize("left", ["metadata.json", "inference.json"])
+def test_a_bundle_that_lacks_a_config_is_no_run(left: str, tmp_path: Path) -> None:
+    (tmp_path / "configs").mkdir()
+    formats = {"inputs": {"image": {"num_channels": 1}}, "outputs": {"pred": {"channel_def": {"1": "A"}}}}
+    (tmp_path / "configs" / left).write_text(json.dumps({"network_data_format": formats}))
+    with pytest.raises(UserError, match="metadata.json" if left == "inference.json" else "inference.json"):
+        trained_source(tmp_path).predictor()
 
 
 def test_what_is_whole_comes_back(tmp_path: Path) -> None:

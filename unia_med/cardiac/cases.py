@@ -110,8 +110,8 @@ def _known(name: str) -> str:
 def find_cases(masks: Path) -> list[MaskCase]:
     """Return the patients of a folder of masks, searched with its sub-folders, by name.
 
-    `X_frameNN` are frames of patient X; any other file is a case of its own. Names that occur in several sub-folders get
-    their folder before them, as `predict` and `evaluate` have it.
+    `X_frameNN` are frames of patient X; any other file is a case of its own. Names that occur in several sub-folders
+    get their folder before them, as `predict` and `evaluate` have it.
 
     Args:
         masks: folder, or one file.
