@@ -27,6 +27,12 @@ from unia_med.run_files import read_fold_count, read_metrics, read_names
 from unia_med.runs import Run
 from unia_med.sources import trained_source
 
+
+def _steps(path: Path) -> object:
+    (path.parent / "metadata.json").write_text("{}", encoding="utf-8")
+    return _parser(path.parents[1], "cpu")
+
+
 READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "labelled": ("labelled.json", read_names),
     "folds": ("folds.json", read_fold_count),
@@ -42,7 +48,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "classes": ("classes.json", lambda path: classes_next_to(path.parent)),
     "nnU-Net": ("dataset.json", lambda path: read_dataset_json(path.parent)),
     "bundle": ("configs/metadata.json", lambda path: Bundle(path.parents[1])),
-    "steps of a bundle": ("configs/inference.json", lambda path: _parser(path.parents[1], "cpu")),
+    "steps of a bundle": ("configs/inference.json", _steps),
     "training images": ("training_images.json", read_likeness),
     "environment": ("environment.json", _environment),
     "stage": (".stages/a.json", lambda path: read_record(path.parents[1], "a")),
