@@ -257,3 +257,14 @@ def test_a_viewers_label_map_is_refused_and_its_coverage_told(tmp_path: Path) ->
     assert 0.6 < entry["far_share"] < (far > 1.8).mean()
     assert any("B is drawn in 4 of 5 annotated cases" in text for text in advice)
     assert any("lie far" in text and "fill: rule" in text for text in advice)
+
+
+def test_validation_cases_without_masks_are_said(tmp_path: Path) -> None:
+    for number in range(6):
+        save(tmp_path / f"s{number}.nii.gz", image(number))
+    _, _, advice = inspected(tmp_path)
+    assert any(text.startswith("No validation case has a mask") and "[1, 0, 0]" in text for text in advice)
+    for number in range(6):
+        save(tmp_path / f"s{number}_gt.nii.gz", image(number) % 3)
+    _, _, advice = inspected(tmp_path)
+    assert not any("has a mask" in text for text in advice)

@@ -73,9 +73,8 @@ def run(args: argparse.Namespace) -> int:
         track=_tracked,
     )
     print(found.table.read_text(encoding="utf-8").strip())
-    print(
-        f"\nCorrect the listed slices of {len(found.labels)} volumes in {found.folder / 'labels'} and save them there."
-    )
+    volumes = f"{len(found.labels)} volume{'' if len(found.labels) == 1 else 's'}"
+    print(f"\nCorrect the listed slices of {volumes} in {found.folder / 'labels'} and save them there.")
     print("Then train on them, starting from this model:")
     folds = 0 if is_bundle(Path(args.model)) else len(Run.open(args.model).folds)
     ending = f" --folds {folds}" if folds else ""

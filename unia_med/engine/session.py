@@ -163,7 +163,9 @@ def _prepared(
     if missing := classes_without_example(config.data.target_classes, labels, slices.tags):
         _LOG.warning("no label and no tag of the training cases holds %s", ", ".join(missing))
     if config.training.keep_best_by == "none":
-        looked = "; validation masks are looked at, but choose nothing" if parts["val"] else ""
+        looked = (
+            "; validation masks are looked at, but choose nothing" if any(case.mask for case in parts["val"]) else ""
+        )
         _LOG.info("best.pt will be the last state%s", looked)
     validation = Validation(config, dataset, parts["val"], device)
     validation.prepare()

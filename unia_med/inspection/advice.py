@@ -209,8 +209,13 @@ def _patients(cases: dict[str, Any]) -> Iterator[str]:
         trained = patients.get("train", 0)
         verb = "trains" if trained == 1 else "train"
         yield f"Only {_count(trained, 'patient')} {verb}; results will depend on which."
-    if not patients.get("val"):
+    if not patients.get("val") and cases["with_mask"]:
         yield "No patient validates, so a run has no score (data.split)."
+    elif patients.get("val") and not cases["val_with_mask"]:
+        yield (
+            "No validation case has a mask, so a run has no score, and the labels of these cases teach nothing. Give "
+            "all cases to the training (data.split: {kind: fractions, fractions: [1, 0, 0]}), or draw masks of these."
+        )
 
 
 def _copies(copies: list[list[str]]) -> Iterator[str]:

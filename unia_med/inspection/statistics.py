@@ -175,6 +175,8 @@ def image_statistics(facts: Sequence[CaseFacts]) -> dict[str, Any]:
 
 def _counts(found: Walk) -> dict[str, Any]:
     counts: dict[str, Any] = {"all": len(found.facts), "with_mask": sum(o.files.mask is not None for o in found.facts)}
+    kept = [one for one in found.facts if found.parts.get(one.files.name) == "val"]
+    counts["val_with_mask"] = sum(one.files.mask is not None for one in kept)
     patients: dict[str, set[str]] = defaultdict(set)
     for one in found.facts:
         patients[found.parts.get(one.files.name, "unused")].add(one.files.patient)

@@ -85,6 +85,12 @@ class Plan:
         return "scribbles" if self.weak[0].kind == "blocks" else self.weak[0].kind
 
     @property
+    def validates(self) -> bool:
+        """Whether some images are kept for validation: enough of them, and true masks to score by."""
+        masks = self.masks is not None or (self.weak is not None and self.weak[0].validates)
+        return masks and len(self.pairs.images) >= FEW
+
+    @property
     def classes(self) -> dict[int, str]:
         """Name by value of the classes that a network will learn."""
         if self.weak is not None:
@@ -142,7 +148,7 @@ def images_to_predict(plan: Plan) -> str:
     inside = [path for path in plan.drawn if path.is_relative_to(folder) and path.parent.name != MERGED]
     taken, _ = split_labels([*plan.pairs.images, *inside], folder)
     mixed = not set(taken).isdisjoint(inside) or any(image.is_dir() for image in plan.pairs.images)
-    part = "train" if len(plan.pairs.images) < FEW else "val"
+    part = "val" if plan.validates else "train"
     return f"{shlex.quote(str(plan.root))} --split {part}" if mixed else shlex.quote(str(folder))
 
 

@@ -23,7 +23,7 @@ from unia_med.files import write_text
 from unia_med.names import spreadsheet_text
 from unia_med.notes import notes_hidden
 from unia_med.project.meaning import Meaning
-from unia_med.project.plan import FEW, MERGED, Plan, pattern_of
+from unia_med.project.plan import MERGED, Plan, pattern_of
 
 _FILL = {"scribbles": "rule", "points": "walker", "boxes": "ellipse"}
 _FULL_FIELD = 0.9  # a slice that is smaller than this of the network's field is padded, and nothing is lost
@@ -108,8 +108,7 @@ def _data(plan: Plan) -> dict[str, Any]:
     else:
         data["labels"] = [_label_entry(plan.weak[0])]
         data["tags"] = {"source": "none" if plan.weak[0].kind == "masks" else "labels"}
-    few = len(plan.pairs.images) < FEW
-    data["split"] = {"kind": "fractions", "fractions": [1.0, 0.0, 0.0] if few else [0.8, 0.2, 0.0]}
+    data["split"] = {"kind": "fractions", "fractions": [0.8, 0.2, 0.0] if plan.validates else [1.0, 0.0, 0.0]}
     data["grid"] = {**plan.grid, "percentiles": [1, 99]}
     if source is not None and plan.masks is not None:
         strangers = [v for v in plan.masks[0].classes if v not in classes]
