@@ -20,12 +20,17 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize(
     "name",
-    ["pixel_refine", "affinity_pairs", "affinity_loss", "sinkhorn", "bfloat16", "percentiles", "hd95", "training_step"],
+    ["pixel_refine", "affinity_pairs", "affinity_loss", "sinkhorn", "bfloat16", "percentiles", "hd95"],
 )
 def test_forms_agree(name: str) -> None:
     torch.manual_seed(1)
     used, plain = BENCHMARKS[name].make(CPU)
     assert agreement_of(BENCHMARKS[name], used(), plain())
+
+
+def test_both_forms_of_a_training_step_have_the_same_losses() -> None:
+    used, plain = pixels.training_step(batch=2, side=64)(CPU)
+    assert agreement_of(BENCHMARKS["training_step"], used(), plain()) == "same values"
 
 
 def test_the_dense_energy_by_a_grid_is_close_to_that_of_all_pairs() -> None:

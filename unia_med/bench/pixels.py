@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unia_med.bench.timing import Form
+from unia_med.engine.memory import kept_memory
 from unia_med.losses.dense_energy import smoothed_scores
 from unia_med.nn.hybrid import HybridLite0
 from unia_med.nn.lite0 import Lite0
@@ -57,14 +59,24 @@ def memory_layout(device: torch.device) -> tuple[Form, Form]:
     return forms[0], forms[1]
 
 
-def training_step(device: torch.device) -> tuple[Form, Form]:
-    """Return steps of the CPU network: channels last with fused AdamW, and as torch's defaults go, tensor by tensor."""
-    images, labels = torch.rand(4, 1, 128, 128, device=device), torch.randint(0, 4, (4, 128, 128), device=device)
-    return _whole_step(images, labels, fast=True), _whole_step(images, labels, fast=False)
+def training_step(batch: int, side: int) -> Callable[[torch.device], tuple[Form, Form]]:
+    """Return what makes two forms of two steps of the CPU network: as the trainer goes, and as torch's defaults go.
+
+    Args:
+        batch: slices of a step.
+        side: of the square slices, in pixels.
+    """
+
+    def forms(device: torch.device) -> tuple[Form, Form]:
+        images = torch.rand(batch, 1, side, side, device=device)
+        labels = torch.randint(0, 4, (batch, side, side), device=device)
+        return _steps(images, labels, fast=True), _steps(images, labels, fast=False)
+
+    return forms
 
 
-def _whole_step(images: Tensor, labels: Tensor, fast: bool) -> Form:
-    """Forward, backward and update of backbone and decoder; the loss of the first step is the same in every call."""
+def _steps(images: Tensor, labels: Tensor, fast: bool) -> Form:
+    """Forward, backward and update of backbone and decoder, twice; every call gives the same losses."""
     torch.manual_seed(0)
     backbone = Lite0(weights="none")
     decoder = SkipDecoder(backbone.width, backbone.skip_channels, 4, (96, 64, 32, 24))
@@ -83,7 +95,11 @@ def _whole_step(images: Tensor, labels: Tensor, fast: bool) -> Form:
         optimiser.step()
         return loss.detach()
 
-    return step
+    def form() -> Tensor:
+        with kept_memory() if fast else nullcontext():
+            return torch.stack([step() for _ in range(2)])
+
+    return form
 
 
 def _training_pass(images: Tensor, layout: torch.memory_format) -> Form:

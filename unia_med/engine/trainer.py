@@ -26,6 +26,7 @@ from unia_med.engine.average import WeightAverage
 from unia_med.engine.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from unia_med.engine.collapse import CollapseWatch
 from unia_med.engine.interrupt import Interrupted, StopRequest
+from unia_med.engine.memory import kept_memory
 from unia_med.engine.monitor import Monitor
 from unia_med.engine.precision import half_precision, type_name
 from unia_med.engine.randomness import seed_everything, step_seed
@@ -149,7 +150,7 @@ class Trainer:
             remove_leftovers(self.run_dir)
             if self._restarts and self.step == 0:
                 save_checkpoint({"model": self.method.state_dict()}, self._start_path)
-        with self._stop, self._monitor.open(self.step):
+        with kept_memory(), self._stop, self._monitor.open(self.step):
             try:
                 self._engine().run()
             except (torch.OutOfMemoryError, MemoryError) as error:

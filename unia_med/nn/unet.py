@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from unia_med.nn.joining import JoiningConv2d
 from unia_med.tensors import resized, size_of
 
 
 def _double_convolution(channels_in: int, channels_out: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),
+        JoiningConv2d(channels_in, channels_out, 3, padding=1, bias=False),
         nn.BatchNorm2d(channels_out),
         nn.ReLU(inplace=True),
         nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False),

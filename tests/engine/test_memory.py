@@ -1,0 +1,37 @@
+"""Memory of a training: what is freed is used again, without the system's help, until the training ends."""
+
+from __future__ import annotations
+
+import resource
+
+import pytest
+import torch
+
+from unia_med.engine import memory
+from unia_med.engine.memory import kept_memory
+
+BYTES = 48 << 20  # more than glibc ever keeps by itself
+
+
+def faults() -> int:
+    """How many pages the system has to clear for four large tensors, one after another."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(4):
+        torch.empty(BYTES // 4).fill_(1.0)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.skipif(memory._glibc() is None, reason="no glibc")
+def test_freed_memory_is_used_again_inside_and_given_back_afterwards() -> None:
+    outside = faults()
+    with kept_memory():
+        faults()
+        inside = faults()
+    assert inside < 0.1 * outside
+    assert faults() > 0.5 * outside
+
+
+def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_glibc", lambda: None)
+    with kept_memory():
+        assert torch.ones(3).sum() == 3

@@ -1,0 +1,46 @@
+"""Memory that is freed and asked for again at each step of a training stays with the process meanwhile."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+# Numbers of the options of mallopt, and their defaults (glibc's malloc.h and mallopt(3)).
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+_KEEP = {_MMAP_MAX: 0, _TRIM_THRESHOLD: -1}
+_DEFAULTS = {_MMAP_MAX: 65536, _TRIM_THRESHOLD: 128 * 1024}
+
+
+@contextmanager
+def kept_memory() -> Iterator[None]:
+    """Let glibc keep what is freed, until the end of the block; elsewhere nothing changes.
+
+    By default it gives each tensor of more than 32 MB back to the system, which has to clear its pages when the next
+    step asks for them again: a tenth of the time of a training step on a CPU. What is in memory at most stays the same.
+    """
+    library = _glibc()
+    if library is None:
+        yield
+        return
+    _set(library.mallopt, _KEEP)
+    try:
+        yield
+    finally:
+        _set(library.mallopt, _DEFAULTS)
+        library.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    """Return the C library of this process if it is glibc."""
+    try:
+        library = ctypes.CDLL(None)
+    except (OSError, TypeError):  # Windows
+        return None
+    names = ("gnu_get_libc_version", "mallopt", "malloc_trim")
+    return library if all(hasattr(library, name) for name in names) else None
+
+
+def _set(mallopt: Callable[[int, int], int], options: dict[int, int]) -> None:
+    for option, value in options.items():
+        mallopt(option, value)
