@@ -42,3 +42,18 @@ def test_another_network_is_refused() -> None:
     with pytest.raises(UserError, match="only .* of this network's weights.*another network"):
         state = {name: value for name, value in build_method(old).state_dict().items() if "stages" not in name}
         start_from(build_method(new), state, ["A"], new, build_method, "a run")
+
+
+@pytest.mark.parametrize(
+    ("classes", "widths", "message"),
+    [
+        (["A"], [16, 8, 8, 8], "another network.*, and with this prior"),
+        (["A", "B"], [8] * 4, "not know B"),
+    ],
+)
+def test_a_model_that_is_not_whole_does_not_teach(classes: list[str], widths: list[int], message: str) -> None:
+    old, new = config(["A"]), config(classes, decoder_widths=widths)
+    state = build_method(old).state_dict()
+    start_from(build_method(new), state, ["A"], new, build_method, "a run")  # fine to learn on from
+    with pytest.raises(UserError, match=message):
+        start_from(build_method(new), state, ["A"], new, build_method, "a run", teaches=True)

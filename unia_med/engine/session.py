@@ -16,6 +16,7 @@ from unia_med.config.custom import CustomConfig
 from unia_med.config.data import SYNTHETIC
 from unia_med.config.device import described, for_device
 from unia_med.config.load import differences, dump_config, load_config, plain
+from unia_med.config.prior import draws_slices
 from unia_med.config.schema import RunConfig
 from unia_med.data.dataset import CaseDataset
 from unia_med.data.sample import CaseFiles
@@ -174,7 +175,8 @@ def _prepared(
         if start is None:
             remedy = "Train by `unia-med train` or unia_med.train, which read it"
             raise UserError("the weights to start from were not handed over", "training.start_from", remedy)
-        start_from(method, *start(config.training.start_from), config, build_method, config.training.start_from)
+        source, teaches = config.training.start_from, any(map(draws_slices, config.prior.names))
+        start_from(method, *start(source), config, build_method, source, teaches)
     plan = None
     if config.prior.names or config.prior.rounds > 1:
         drawn = _annotations(config, dataset, parts["train"])

@@ -15,6 +15,7 @@ from unia_med.methods.base import Method
 
 _LOG = logging.getLogger(__name__)
 _LEAST_SHARE = 0.5  # of the numbers of a network that must be found, for the start to be worth its name
+_WHOLE_SHARE = 0.95  # and for its predictions to be worth learning from: all but a head for tags, as a rule
 
 
 def start_from(
@@ -24,6 +25,7 @@ def start_from(
     config: RunConfig,
     build: Callable[[RunConfig], Method],
     where: Path | str,
+    teaches: bool = False,
 ) -> None:
     """Fill a method, in place, with the weights of a model of the same network, whatever its classes were.
 
@@ -37,9 +39,10 @@ def start_from(
         config: of the run that starts.
         build: makes a method of a config; used to see which parts depend on the number of classes.
         where: the model, for messages.
+        teaches: the method labels the first round with these weights, as the teacher of a prior would.
 
     Raises:
-        UserError: less than half of the network is found there.
+        UserError: less than half of the network is found there, or not all that a teacher needs.
     """
     state = method.state_dict()
     own = config.data.target_classes
@@ -59,9 +62,15 @@ def start_from(
         what = f"only {100 * share:.0f} % of this network's weights are found there: it is another network"
         remedy = "Set network and method as in the config of that model, or train without --from"
         raise UserError(what, where=where, remedy=remedy)
-    method.load_state_dict({**state, **taken})
     known = [name for name in own if name in classes]
     fresh = [name for name in own if name not in classes]
+    other_shape = any(name in weights and name not in taken for name in state)
+    if teaches and (share < _WHOLE_SHARE or other_shape or fresh):
+        what = f"does not know {', '.join(fresh)}" if fresh else "has another network, or a part of this one alone"
+        what = f"{what}, and with this prior the model to start from labels the first round: its labels would be noise"
+        remedy = "Set network as in the config of that model, or leave out prior.names or --from"
+        raise UserError(what, where=where, remedy=remedy)
+    method.load_state_dict({**state, **taken})
     _LOG.info(
         "starts from %s: %.0f %% of the weights; classes known there: %s; new: %s",
         where,
