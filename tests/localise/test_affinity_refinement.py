@@ -135,12 +135,14 @@ def test_keeping_detail_propagates_what_tokens_change() -> None:
     images, cam, tags, matrix = setting()
     flat = F.interpolate(F.adaptive_avg_pool2d(cam, (4, 6)), (16, 24), mode="nearest")
     kernel = PixelKernel(torch.zeros(3, 8, 16, 24), (1,))
-    scores = class_scores(flat, tags, 0.6, (16, 24), 0.1)
-    plain = propagate_affinity(F.adaptive_avg_pool2d(scores, (4, 6)), matrix)
-    detailed = scores + F.interpolate(plain - F.adaptive_avg_pool2d(scores, (4, 6)), (16, 24), mode="bilinear")
-    _, third = pixel_and_affinity_labels(kernel, flat, tags, matrix, (4, 6), 0.6, 0.6, 0.0, 0.1, keep_detail=True)
-    certain = detailed.topk(2, 1)[0].diff(dim=1).abs().squeeze(1) > 1e-4
-    assert torch.equal(third[certain], detailed.argmax(1)[certain])
+    for maps in (flat, cam):
+        scores = class_scores(maps, tags, 0.6, (16, 24), 0.1)
+        means = F.adaptive_avg_pool2d(scores, (4, 6))
+        change = propagate_affinity(means, matrix) - means
+        detailed = scores + F.interpolate(change, (16, 24), mode="bilinear")
+        _, third = pixel_and_affinity_labels(kernel, maps, tags, matrix, (4, 6), 0.6, 0.6, 0.0, 0.1, keep_detail=True)
+        certain = detailed.topk(2, 1)[0].diff(dim=1).abs().squeeze(1) > 1e-4
+        assert torch.equal(third[certain], detailed.argmax(1)[certain])
     line = torch.zeros(3, 3, 16, 24)
     line[:, 0, 7] = 1.0
     still = torch.eye(24).expand(3, 24, 24)
@@ -148,6 +150,14 @@ def test_keeping_detail_propagates_what_tokens_change() -> None:
     _, kept = pixel_and_affinity_labels(kernel, line, present, still, (4, 6), 0.55, 0.45, 0.0, 0.1, keep_detail=True)
     _, lost = pixel_and_affinity_labels(kernel, line, present, still, (4, 6), 0.55, 0.45, 0.0, 0.1, keep_detail=False)
     assert torch.equal(kept, (line[:, 0] > 0).long()) and (lost == 0).all()
+
+
+def test_neither_label_claims_background_where_a_class_of_unknown_tag_is_active() -> None:
+    images, cam, tags, matrix = setting()
+    unsure = torch.tensor([[1, -1, 1], [0, -1, 0], [-1, -1, -1]], dtype=torch.int8)
+    possible = (cam * (unsure == -1)[:, :, None, None]).amax(1) > 0.4
+    for labels in pixel_and_affinity_labels(pixel_kernel(images), cam, unsure, matrix, (4, 6), 0.6, 0.4):
+        assert not (labels[possible] == 0).any() and (labels[1][~possible[1]] == 0).all()
 
 
 def test_evaluation_map_ignores_nothing_and_no_absent_class_appears() -> None:

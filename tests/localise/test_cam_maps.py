@@ -39,6 +39,13 @@ def test_scales_and_mirrors_as_written() -> None:
     assert torch.allclose(found[1], expected, atol=1e-6)
 
 
+def test_scaled_sides_are_cut_off_as_torch_does_it() -> None:
+    sizes: list[torch.Size] = []
+    images = torch.rand(1, 1, 33, 47)
+    multi_scale_maps(images, lambda view: sizes.append(view.shape[-2:]) or (view,), (0.5, 1.75))
+    assert sizes == [F.interpolate(images, scale_factor=scale).shape[-2:] for scale in (0.5, 1.75)]
+
+
 def test_known_maps_save_the_pass_at_scale_one() -> None:
     images, maps = torch.rand(2, 1, 16, 16), Maps()
     known = maps(images)

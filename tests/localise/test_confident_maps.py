@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+import pytest
 import torch
 
 from unia_med.labels import IGNORE
@@ -95,3 +97,35 @@ def test_labels_of_two_crfs_follow_the_edge_and_keep_the_surest_pixels() -> None
     torch.testing.assert_close(scores.sum(1), torch.ones(1, 32, 32))
     unknown, _ = crf_labels(maps, torch.tensor([[-1, 0]]), images)
     assert not (unknown == 1).any()
+
+
+def test_every_pixel_has_one_vote_in_the_refinement() -> None:
+    """Whatever its scores sum to: 0.2 against 0.1 is two thirds of a vote for background, not 0.2 of one."""
+    scores = torch.tensor([[[[0.2, 0.4]], [[0.1, 0.6]]]])
+    found = confident_labels(scores, scores, torch.ones(1, 1), lambda maps: maps.mean((2, 3), True).expand_as(maps))
+    assert found.tolist() == [[[0, 0]]]
+
+
+@pytest.mark.parametrize("second", [1, -1])
+def test_the_rule_of_two_crfs_pixel_by_pixel(second: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Section 3 of AA&LR read literally, with CRFs that change nothing."""
+    monkeypatch.setattr("unia_med.localise.confident.crf_refinement", lambda images: lambda scores: scores)
+    maps = torch.rand(1, 2, 8, 9, generator=torch.Generator().manual_seed(0)).pow(3)
+    maps[:, :, :3] *= 0.005
+    maps[:, 1, 5:] *= 0.1
+    labels, scores = crf_labels(maps, torch.tensor([[1, second]]), torch.zeros(1, 1, 8, 9))
+    active = [np.quantile(one[one > 0.1].numpy(), 0.6) for one in maps[0]]
+    expected = torch.full((8, 9), IGNORE)
+    for y, x in np.ndindex(8, 9):
+        values = maps[0, :, y, x].double().numpy()
+        strong, weak = (np.array([(1 - values.max()) ** power, *values]) for power in (4, 32))
+        limits = [0.8, *active]
+        best = int(weak.argmax())
+        sure = weak[best] > limits[best]
+        strong, weak = strong / strong.sum(), weak / weak.sum()
+        np.testing.assert_allclose(scores[0, :, y, x].numpy(), strong, rtol=1e-4, atol=1e-6)
+        label = 0 if weak.argmax() == 0 else int(strong.argmax()) or IGNORE
+        if sure and max(weak[0], strong[1:].max()) >= 0.8 and not (label == 2 and second == -1):
+            expected[y, x] = label
+    assert set(expected.unique().tolist()) == ({0, 1, 2, IGNORE} if second == 1 else {0, 1, IGNORE})
+    assert torch.equal(labels[0], expected)

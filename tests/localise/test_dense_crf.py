@@ -92,6 +92,24 @@ def test_sampled_sums_approach_the_exact_ones() -> None:
     assert (exact - sampled).abs().max() < 0.02
 
 
+def test_the_sample_lies_in_the_middle_and_a_rare_colour_is_no_hole() -> None:
+    """Of 9 x 9 pixels, those in the middle of each 3 x 3: mirrored pictures give mirrored results."""
+    image, probabilities = _picture(9, 9)
+    sampled = EXACT._replace(stride=3, appearance_colour=3.0)
+    found = dense_crf(image, probabilities, sampled)
+    turned = dense_crf(image.flip(1, 2), probabilities.flip(1, 2), sampled).flip(1, 2)
+    torch.testing.assert_close(found, turned, atol=1e-4, rtol=1e-3)
+    image[:, 0, 0] = torch.tensor([0.0, 1.0, 0.0])  # like no pixel of the sample
+    assert dense_crf(image, probabilities, sampled).isfinite().all()
+
+
+def test_no_class_is_ruled_out_by_a_probability_of_zero() -> None:
+    image, probabilities = _picture()
+    certain = torch.nn.functional.one_hot(probabilities.argmax(0), 4).movedim(-1, 0).float()
+    found = dense_crf(image, certain, EXACT)
+    assert found.isfinite().all() and found.min() > 0
+
+
 def test_sizes_must_agree() -> None:
     with pytest.raises(ValueError, match="differ in size"):
         dense_crf(torch.zeros(3, 4, 4), torch.zeros(2, 4, 5))

@@ -137,7 +137,7 @@ def test_rule_high_low() -> None:
 
 def test_background_is_withheld_where_an_unknown_class_is_active() -> None:
     cam = torch.zeros(1, 1, 8, 8)
-    cam[..., 4:] = 1
+    cam[..., 4:6], cam[..., 6:] = 1, 0.3  # active is what exceeds the low threshold
     labels = refine_labels(pixel_kernel(torch.rand(1, 1, 8, 8), (1, 2)), cam, torch.tensor([[-1]]), 0.7, 0.25)
     assert (labels[..., 4:] == IGNORE).all() and (labels[..., :4] == 0).all()
 

@@ -103,6 +103,16 @@ def test_absorbing_walk_equals_the_linear_system() -> None:
         np.testing.assert_allclose(found[image].flatten(1).T, expected, atol=2e-4)
 
 
+def test_a_long_walk_meets_either_end_by_its_distance() -> None:
+    """The gambler's ruin on a line of 80 cells; a million steps of the other walk lose nothing to rounding."""
+    offsets, line = [(0, 1)], torch.ones(1, 1, 1, 80)
+    seeds, seeded = torch.zeros(1, 1, 1, 80), torch.zeros(1, 1, 80, dtype=torch.bool)
+    seeded[..., 0], seeded[..., -1], seeds[..., -1] = True, True, 1.0
+    found = absorbing_walk(line, seeds, seeded, offsets)
+    torch.testing.assert_close(found.flatten(), torch.linspace(0, 1, 80), atol=1e-3, rtol=0)
+    torch.testing.assert_close(random_walk(line, line, offsets, 20, "dense"), line, atol=1e-5, rtol=0)
+
+
 def test_absorbing_walk_keeps_seeds_and_says_nothing_out_of_reach() -> None:
     weights = _weights(batch=1)
     weights[..., 4:, :] = 0  # rows from 4 on start no pair; those that end there are cut below

@@ -45,6 +45,18 @@ def test_cross_entropy_is_the_mean_over_labelled_pixels_alone() -> None:
     torch.testing.assert_close(losses["loss"], torch.stack(rows).mean())
 
 
+def test_tags_learn_from_the_pixel_where_a_class_is_likeliest_against_all_others() -> None:
+    """Its probability p there, as -log p of a class that is present, -log(1 - p) of one that is absent."""
+    method, batch = _method(cross_entropy=0, dice=0, tags=1).eval(), _batch(labels=_scribbles())
+    with torch.no_grad():
+        peak = method.network(batch.images).softmax(1).amax((2, 3))[:, 1:]
+        found = float(method(batch, 0)["tags"])
+    known = batch.tags != -1
+    assert (batch.tags == 1).any() and (batch.tags == 0).any()
+    costs = torch.where(batch.tags == 1, -peak.log(), -(1 - peak).log())
+    assert found == pytest.approx(float(costs[known].mean()), rel=1e-4)
+
+
 def test_the_loss_is_the_weighted_sum_and_reaches_every_parameter() -> None:
     weights = {"cross_entropy": 0.5, "dice": 2.0, "annotations": 0.25, "tags": 3.0}
     method = _method(**weights)

@@ -291,3 +291,16 @@ def test_the_running_peak_is_a_mean_over_about_twenty_steps() -> None:
     batch.tags[:] = 0
     method._follow_peaks(batch, output)
     torch.testing.assert_close(method.cam_peaks, torch.stack(first) * 2.9)
+
+
+def test_a_running_peak_is_that_of_one_scale_and_maps_are_sums_over_scales() -> None:
+    found, batch = [], _batch(labels=False)
+    for scales in ([1.0], [1.0, 1.0]):
+        method = _unia(cam_normalisation="running", scales=scales).eval()
+        with torch.no_grad():
+            output = method.network(batch.images)
+            method.cam_peaks.copy_(torch.stack([output.cam.amax(), output.aux_cam.amax()]).abs() / 2)
+            found.append(method._activation_maps(batch, output))
+    for one, two in zip(*found, strict=True):
+        assert 0 < one.mean() < 1
+        torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-3)

@@ -438,6 +438,13 @@ def test_columns_of_the_table_are_what_they_say() -> None:
     )
 
 
+@pytest.mark.parametrize("source", ["P1", "P2", "F"])
+def test_the_table_shows_what_a_decoder_would_learn_where_none_learns(source: str) -> None:
+    method = _method(label_source=source, weights=_only("classification")).eval()
+    with torch.no_grad():
+        assert set(method.label_maps(_batch())["fused"].unique().tolist()) <= {0, 1, 2, 3, IGNORE}
+
+
 @pytest.mark.parametrize("needed", ["P1", "P2", "F"])
 @pytest.mark.parametrize("scored", [False, True])
 def test_what_is_drawn_or_exact_stands_in_every_label_map(needed: str, scored: bool) -> None:
