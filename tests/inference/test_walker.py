@@ -75,6 +75,8 @@ def test_sure_labels_have_the_likeliest_class() -> None:
     pixels = np.array([[0.05, 0.4, 0.55], [0.5, 0.3, 0.2], [0.9, 0.05, 0.05], [0.1, 0.6, 0.3]])
     labels = sure_labels(pixels.T[None, :, None], foreground=0.9, background=0.1)
     np.testing.assert_array_equal(labels[0, 0], [2, 255, 0, 1])
+    limits = np.array([[0.75, 0.125, 0.125], [0.25, 0.5, 0.25]]).T[None, :, None]
+    np.testing.assert_array_equal(sure_labels(limits, foreground=0.75, background=0.25)[0, 0], [0, 1])
 
 
 class Blurred(Method):
