@@ -14,8 +14,9 @@ from unia_med.config.load import dump_config
 from unia_med.config.schema import RunConfig
 from unia_med.data.io.volume import Volume
 from unia_med.data.sample import CaseFiles, EvaluationCase
-from unia_med.engine.calibration import calibrate, fit, read_temperature
+from unia_med.engine.calibration import Calibration, calibrate, fit, read_temperature
 from unia_med.engine.checkpoint import save_checkpoint
+from unia_med.engine.voxels import Kept
 from unia_med.errors import UserError
 from unia_med.methods.base import Batch, Method, Prediction
 from unia_med.runs import Run
@@ -104,6 +105,25 @@ def test_what_is_fitted_is_kept_and_used_unless_the_user_says_otherwise(tmp_path
     own = RunConfig.model_validate({**CONFIG, "inference": {"temperature": 1.0}})
     dump_config(own, tmp_path / "config.yaml")
     assert Run.open(tmp_path).config.inference.temperature == 1.0
+
+
+@pytest.mark.parametrize(("step", "taken"), [(5, True), (4, False)])
+def test_voxels_of_another_step_than_the_weights_are_drawn_again(
+    step: int, taken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method, handed = Overconfident(), []
+    save_checkpoint({"ema": method.state_dict(), "step": 5}, tmp_path / "best.pt")
+    found = Calibration(2.0, 3, 10, 0.2, 0.1)
+    monkeypatch.setattr("unia_med.engine.calibration.fit", lambda *given: handed.append(given[-1]) or found)
+    config, kept = RunConfig.model_validate(CONFIG), Kept(step, [])
+    calibrate(method, tmp_path / "best.pt", config, Drawn(), CASES, tmp_path, kept)
+    assert handed == [kept.cases if taken else None]
+
+
+def test_the_fit_looks_at_what_the_network_says_itself() -> None:
+    config = RunConfig.model_validate({**CONFIG, "inference": {"temperature": 5.0}})
+    found = fit(Overconfident(), config, Drawn(), CASES[:1], torch.device("cpu"))
+    assert found.temperature == pytest.approx(TRUE_TEMPERATURE, rel=0.08)
 
 
 @pytest.mark.parametrize(

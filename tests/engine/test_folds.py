@@ -15,6 +15,7 @@ from unia_med.cli.main import main
 from unia_med.engine.cleaning import choose_cleaning
 from unia_med.errors import UserError
 from unia_med.inference.postprocess import postprocess
+from unia_med.labels import IGNORE
 from unia_med.metrics.overlap import dice
 from unia_med.runs import Run
 
@@ -127,3 +128,17 @@ def test_post_processing_is_what_helps_the_masks_left_out() -> None:
     assert choose_cleaning([(holes, truth_of(2))], ["LIVER", "LESION"]).steps["fill_holes"] is True
     perfect = choose_cleaning([(truth_of(2), truth_of(2))], ["LIVER", "LESION"])
     assert not any(perfect.steps.values()) and "none" in str(perfect)
+
+
+def test_a_gain_that_is_chance_chooses_nothing_and_unlabelled_voxels_do_not_count() -> None:
+    """A stray voxel beside 2000 is 0.00025 of Dice; a step must bring 0.001."""
+    truth = np.zeros((40, 60, 1), np.uint8)
+    truth[:40, :50] = 1
+    for strays, chosen in ((1, False), (8, ["LIVER"])):
+        predicted = truth.copy()
+        predicted[: 2 * strays : 2, 55] = 1
+        assert choose_cleaning([(predicted, truth)], ["LIVER"]).steps["largest_component"] == chosen
+        unknown = truth.copy()
+        unknown[:, 55] = IGNORE
+        found = choose_cleaning([(predicted, unknown)], ["LIVER"])
+        assert found.plain == 1.0 and not any(found.steps.values())

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import logging
+import random
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 from unia_med import distributed
 from unia_med.engine import monitor
 from unia_med.engine.monitor import MetricsTable, Monitor, log_to
-from unia_med.engine.randomness import step_seed
+from unia_med.engine.randomness import seed_everything, step_seed
 from unia_med.errors import UserError
 
 
@@ -101,3 +104,12 @@ def test_step_seeds_differ_in_every_argument() -> None:
     seeds = {step_seed(seed, step, rank) for seed in range(5) for step in range(50) for rank in range(4)}
     assert len(seeds) == 1000
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_every_generator_follows_the_seed_of_its_step() -> None:
+    drawn = []
+    for seed in (7, 7, 8):
+        seed_everything(seed)
+        drawn.append((random.random(), float(np.random.random()), float(torch.rand(()))))
+    assert drawn[0] == drawn[1] and all(a != b for a, b in zip(drawn[0], drawn[2], strict=True))
+    assert max(step_seed(0, step).bit_length() for step in range(50)) == 63

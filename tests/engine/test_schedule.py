@@ -38,6 +38,11 @@ def test_no_warmup_starts_at_the_full_rate() -> None:
     assert rate_factor("poly", 10, 0.0)(0) == 1.0
 
 
+def test_the_share_of_the_warmup_is_rounded_to_steps() -> None:
+    factor = rate_factor("cosine", 100, 0.29)  # 28.999999999999996 of 100 steps
+    assert factor(28) < 1.0 == factor(29)
+
+
 def test_cosine_is_a_half_cosine() -> None:
     for step in (20, 45, 90):
         assert cosine_factor(step, 100, 20) == pytest.approx((1 + math.cos(math.pi * (step - 20) / 80)) / 2)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from unia_med.build import build_dataset
 from unia_med.config.load import load_config, parse_config
 from unia_med.config.schema import RunConfig
 from unia_med.data.sample import CaseFiles
@@ -33,6 +34,41 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     monkeypatch.setattr(session, "split_cases", lambda cases, split, seed: parts)
     monkeypatch.setattr(session, "_train", lambda config, output, *rest: begun.append(output))
     return begun
+
+
+@pytest.mark.parametrize("step", [0, 7])
+def test_rounds_begin_before_training_or_go_on_where_it_stopped(
+    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A teacher's weights enter the average too, which has been made before them."""
+    done: list[tuple] = []
+    note = lambda name: lambda *given: done.append((name, *given))  # noqa: E731
+    trainer = SimpleNamespace(step=step, method="method", ema_method="average", best_path="best", run=note("run"))
+    trainer.restart_average = note("average")
+    plan = SimpleNamespace(before_training=note("teacher"), restore=note("restore"))
+    prepared = trainer, plan, SimpleNamespace(kept="kept")
+    monkeypatch.setattr(session, "_prepared", lambda *given: prepared)
+    monkeypatch.setattr(session, "calibrate", lambda *given: done.append(("calibrate", *given[:2], given[-1])))
+    monkeypatch.setattr(session, "note_images", lambda *given: done.append(("note", *given[:2], given[4:6])))
+    parts = {"train": ["train"], "val": ["val"]}
+    session._train(_config(), tmp_path, torch.device("cpu"), None, parts, True, None)
+    begin = [("restore", 7)] if step else [("teacher", "method"), ("average",)]
+    end = [("calibrate", "average", "best", "kept"), ("note", "average", "best", (["train"], ["val"]))]
+    assert done == [*begin, ("run",), *end]
+
+
+@pytest.mark.parametrize("chosen", [False, True])
+def test_what_decides_the_order_of_slices_reaches_them(chosen: bool, tiny_acdc: Path, tmp_path: Path) -> None:
+    training = {"balanced": chosen, "labelled_share": 0.5 if chosen else None, "batch_size": 2}
+    values = {"network": {"backbone": "lite0", "weights": "none"}, "method": {"name": "cam"}, "training": training}
+    values |= {"data": {"root": str(tiny_acdc), "grid": {"spacing_mm": None, "size": [32, 32]}}}
+    config = _config(**values, prior={"restart": chosen})
+    dataset = build_dataset(config.data)
+    parts = {"train": dataset.cases()[:2], "val": []}
+    trainer, plan, _ = session._prepared(config, tmp_path, torch.device("cpu"), dataset, parts, None)
+    assert plan is None and trainer._restarts is chosen
+    assert trainer.dataset.discordant_weight == (3.0 if chosen else 1.0)
+    assert trainer.dataset.labelled_share == training["labelled_share"]
 
 
 def _config(**changes: Any) -> RunConfig:

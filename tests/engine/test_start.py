@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -35,6 +37,18 @@ def test_rows_of_a_class_go_by_its_name(method: str) -> None:
         assert torch.equal(mine[name][2], before[name][2]), name
     stem = next(name for name in mine if name.endswith("conv_stem.weight"))
     assert torch.equal(mine[stem], theirs[stem])
+
+
+@pytest.mark.parametrize(("share", "refused"), [(0.4, True), (0.6, False)])
+def test_half_of_the_numbers_must_be_found(share: float, refused: bool) -> None:
+    made, target = config(["A"]), build_method(config(["A"]))
+    state = build_method(made).state_dict()
+    wanted, found = share * sum(value.numel() for value in state.values()), {}
+    for name, value in sorted(state.items(), key=lambda item: item[1].numel()):
+        if sum(one.numel() for one in found.values()) < wanted:
+            found[name] = value
+    with pytest.raises(UserError, match="another network") if refused else nullcontext():
+        start_from(target, found, ["A"], made, build_method, "a run")
 
 
 def test_another_network_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import shutil
@@ -9,7 +10,7 @@ import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,9 @@ from torch import Tensor
 
 from unia_med.engine.checkpoint import load_checkpoint
 from unia_med.engine.interrupt import Interrupted
+from unia_med.engine.randomness import seed_everything, step_seed
+from unia_med.engine.schedule import cosine_factor
+from unia_med.engine.stream import steps_from
 from unia_med.engine.trainer import Trainer
 from unia_med.errors import UserError
 from unia_med.methods.base import Batch
@@ -187,6 +191,18 @@ def test_validation_chooses_the_best_only_when_asked(
     assert (state["step"], state["best"]) == (step, best)
 
 
+def test_a_worse_validation_after_a_resume_keeps_the_best(tiny: ModuleType, tmp_path: Path) -> None:
+    training = tiny.settings(keep_best_by="dice")
+    first = tiny.tiny_trainer(tmp_path, training=training, validation=lambda m, s: {"val_dice": 0.9})
+    losses = first.method.losses
+    first.method.losses = lambda batch, step: (step == 8 and first.request_stop()) or losses(batch, step)
+    with pytest.raises(Interrupted):
+        first.run()
+    second = tiny.tiny_trainer(tmp_path, training=training, validation=lambda m, s: {"val_dice": 0.5})
+    second.run()
+    assert (second.best, _state(tmp_path, "best.pt")["step"]) == (0.9, 6)
+
+
 def test_damaged_best_weights_of_a_finished_run_are_written_again(tiny: ModuleType, tmp_path: Path) -> None:
     tiny.tiny_trainer(tmp_path).run()
     path, whole = tmp_path / "checkpoints/best.pt", _state(tmp_path, "best.pt")["ema"]
@@ -306,6 +322,62 @@ def test_other_errors_come_through_as_they_are(tiny: ModuleType, tmp_path: Path,
     with pytest.raises(RuntimeError, match="a bug"):
         trainer.run()
     assert capfd.readouterr().err == ""
+
+
+def test_a_training_is_this_loop(tiny: ModuleType, tmp_path: Path) -> None:
+    """Seed of the step, batch of the order, gradient of this batch alone, clipped; AdamW, its rate, the average."""
+    training = tiny.settings(clip_norm=0.05, schedule="cosine", warmup=0.25, weight_decay=0.1)
+    trainer = tiny.tiny_trainer(tmp_path, training=training, augment=None)
+    trainer.run()
+    last = torch.channels_last  # of the memory, in which order dropout draws
+    method, source = tiny.TinyMethod().to(memory_format=last), tiny.TinySlices()
+    average = copy.deepcopy(method)
+    groups = method.parameter_groups(0.05, 0.1)
+    optimizer = torch.optim.AdamW(groups, lr=0.05, betas=(0.9, 0.999), eps=1e-8)
+    for step, indices in zip(range(12), steps_from(source, 3, 4, 0), strict=False):
+        seed_everything(step_seed(3, step))
+        items = [source[index] for index in indices]
+        images, tags = (torch.stack([one[name] for one in items]) for name in ("image", "tags"))
+        batch = Batch(images.contiguous(memory_format=last), tags)
+        for group in optimizer.param_groups:
+            group["lr"] = 0.05 * (cosine_factor(step, 12, 3))
+        optimizer.zero_grad()
+        method(batch, step)["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(method.parameters(), 0.05)
+        optimizer.step()
+        kept = min(0.9, (1 + step) / (10 + step))
+        for mean, value in zip(average.parameters(), method.parameters(), strict=True):
+            mean.data.mul_(kept).add_((1 - kept) * value.data)
+    for found, expected in ((trainer.method, method), (trainer.ema_method, average)):
+        for one, other in zip(found.parameters(), expected.parameters(), strict=True):
+            torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4, check_stride=False)
+
+
+def test_slices_change_from_step_to_step_and_exact_ones_are_known(tiny: ModuleType, tmp_path: Path) -> None:
+    class OneSlice(tiny.TinySlices):
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            item = super().__getitem__(0)
+            return {**item, "exact": torch.tensor(index > 4), "scores": torch.full((3, 16, 16), 51, dtype=torch.uint8)}
+
+    trainer, seen = tiny.tiny_trainer(tmp_path, dataset=OneSlice()), []
+    losses = trainer.method.losses
+    trainer.method.losses = lambda batch, step: seen.append(batch) or losses(batch, step)
+    trainer.run()
+    assert not torch.equal(seen[0].images[0], seen[1].images[0])
+    assert sum(int(batch.exact.sum()) for batch in seen[:2]) in (3, 4, 5) and seen[0].exact.dtype == torch.bool
+    assert seen[0].scores.max().item() == pytest.approx(0.2, abs=1e-6)
+
+
+def test_gradients_are_brought_to_scale_before_they_are_clipped(
+    tiny: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In half precision they are scaled; a norm of scaled ones says nothing."""
+    trainer, done = tiny.tiny_trainer(tmp_path, training=tiny.settings(clip_norm=1.0)), []
+    parts = {name: (lambda *_, name=name: done.append(name)) for name in ("unscale_", "step", "update")}
+    trainer.scaler = SimpleNamespace(**parts)
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: done.append("clip"))
+    trainer._update_weights()
+    assert done == ["unscale_", "clip", "step", "update"]
 
 
 def test_clipping_bounds_the_gradient(tiny: ModuleType, tmp_path: Path) -> None:

@@ -64,12 +64,14 @@ LABELS = torch.tensor([[[0, 0, 1, 2], [0, 3, 2, 2], [IGNORE, IGNORE, 1, 1], [IGN
 def test_class_numbers_are_picked_never_mixed() -> None:
     assert majority_labels(LABELS, (2, 2), classes=4).tolist() == [[[0, 2], [IGNORE, 1]]]
     assert majority_labels(LABELS, (2, 2), classes=4, purity=0.8).tolist() == [[[IGNORE, IGNORE], [IGNORE, 1]]]
+    assert majority_labels(LABELS, (2, 2), classes=4, purity=0.75).tolist() == [[[0, 2], [IGNORE, 1]]]  # at the limit
     assert nearest_labels(LABELS, (2, 2)).tolist() == [[[3, 2], [1, 1]]]
     assert torch.equal(nearest_labels(LABELS, (4, 4)), LABELS)
 
 
 def test_foreground_share_is_an_area_mean() -> None:
     assert foreground_share(LABELS, (2, 2)).tolist() == [[[0.25, 1.0], [0.25, 1.0]]]
+    assert foreground_share(LABELS, (1, 1)).item() == 0.625  # of all pixels, not of those in the middle
 
 
 def test_labels_from_scores_pixel_by_pixel() -> None:

@@ -13,7 +13,14 @@ VIT = {"backbone": "vit", "model": "test_vit", "decoder": "largefov"}  # timm's 
 
 @pytest.mark.parametrize(
     ("network", "stride", "expected"),
-    [({}, None, 8), ({}, 4, 4), ({}, 16, 16), (VIT, None, 16), (VIT, 8, 8), (VIT, 4, 4), ({"backbone": "lite0"}, 8, 16)],
+    [
+        ({}, None, 8),
+        ({}, 4, 4),
+        ({}, 16, 16),
+        (VIT, None, 16),
+        (VIT, 8, 8),
+        (VIT, 4, 4),
+    ],
 )
 def test_tokens_have_the_distance_that_is_set(network: dict[str, object], stride: int | None, expected: int) -> None:
     backbone = build_backbone(NetworkConfig(weights="none", token_stride=stride, **network))

@@ -19,7 +19,9 @@ from unia_med.methods.affinitynet import AffinityNet
 from unia_med.methods.agmm import Agmm
 from unia_med.methods.base import Batch, Method
 from unia_med.methods.cam import Cam, activation_maps
+from unia_med.methods.given_labels import SCORE_THRESHOLDS
 from unia_med.methods.unia import UniA
+from unia_med.priors.pseudo_labels import DOUBTFUL
 
 LIGHT = {"network": {"backbone": "lite0", "weights": "none"}, "training": {"iterations": 100, "head_multiplier": 5}}
 SIZE = (32, 48)
@@ -109,9 +111,10 @@ def test_published_constants() -> None:
         assert network.projection.out_channels == 64
         drops = [m.p for m in network.tag_head.modules() if isinstance(m, (torch.nn.Dropout, torch.nn.Dropout2d))]
         assert drops == [dropout]
-    for pooling, dropout in (("max", 0.0), ("score_max", 0.0), ("logsumexp", 0.0), ("mean", 0.5)):
+    for pooling, dropout in (("max", 0.0), ("mean", 0.5)):
         assert _made(Cam, "cam", pooling=pooling).network.dropout.p == dropout
     assert (aalr._BANK_SHARE, aalr._SURE, aalr._LEAST, aalr._BACKGROUND_POWER) == (0.9, 0.9, 0.2, 16.0)
+    assert SCORE_THRESHOLDS[1] < DOUBTFUL < SCORE_THRESHOLDS[0]  # what a prior doubts says nothing
     assert aalr._DILATIONS == (1, 2, 4, 8) and agmm.CAM_BACKGROUND == 0.4
 
 

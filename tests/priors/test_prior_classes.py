@@ -44,6 +44,8 @@ def test_scores_of_merged_and_left_out_classes_still_sum_to_one() -> None:
     np.testing.assert_allclose(fewer, np.stack([scores[:, :3].sum(1), scores[:, 3]], 1))
     same = _map(["RV", "MYO", "LV"])
     assert same.scores(scores) is scores
+    swapped = _map(["LV", "MYO", "RV"]).scores(scores)
+    np.testing.assert_array_equal(swapped, scores[:, [0, 3, 2, 1]])
 
 
 def test_tags_go_back_to_the_prior() -> None:
@@ -103,3 +105,7 @@ def test_shares_of_a_mean() -> None:
     light, heavy = (ring(ring.settings_type(weight=weight)) for weight in (0.2, 0.6))
     assert shares([light, heavy]) == pytest.approx([0.25, 0.75])
     assert shares([light, heavy, pair[0]]) == pytest.approx([0.2, 0.6, 0.2])
+    assert shares([heavy, heavy, pair[0]]) == pytest.approx([0.5, 0.5, 0.0])  # nothing is left for the third
+    nothing = ring(ring.settings_type(weight=0.0))
+    assert shares([nothing]) == [1.0] and shares([nothing, nothing]) == [0.5, 0.5]
+    assert shares([nothing, pair[0]]) == [0.0, 1.0]

@@ -48,6 +48,8 @@ def test_an_empty_slice_is_sure_background_whatever_the_network_says() -> None:
     scores = pseudo_scores(_certain(_heart()), np.array([[1, 1, 1], [0, 0, 0]]), Confidence(0.6))
     assert (scores[1, 0] == SURE).all()
     assert not scores[1, 1:].any()
+    stubborn = pseudo_scores(_certain(_heart(), 1.0), np.array([[1, 1, 1], [0, 0, 0]]), Confidence(0.6))
+    assert (stubborn[1, 0] == SURE).all()  # although nothing is left of its probabilities
 
 
 @pytest.mark.parametrize(
@@ -65,6 +67,13 @@ def test_a_second_blob_is_doubtful_only_where_one_is_asked_for(rules: ShapeRules
     scores = pseudo_scores(_certain(labels), None, Confidence(0.6), rules)
     assert scores[0, 3, 0, 11] == value
     assert scores[0, 3, 5, 6] == SURE
+    assert (scores[:, 0][labels == 0] == SURE).all()  # the rest is no object
+
+
+def test_pixels_that_share_a_corner_are_one_piece() -> None:
+    labels = np.zeros((1, 6, 6), int)
+    labels[0, :3, :3], labels[0, 3, 3] = 3, 3
+    assert (pseudo_scores(_certain(labels), None, Confidence(0.6), ShapeRules(one_piece=(3,))) != DOUBT).all()
 
 
 @pytest.mark.parametrize(("rules", "value"), [(ShapeRules(one_object=True), SURE), (ShapeRules(one_piece=(3,)), DOUBT)])
@@ -78,6 +87,8 @@ def test_pieces_are_looked_for_in_each_slice_and_objects_in_the_volume(rules: Sh
 def test_below_the_confidence_nothing_is_sure() -> None:
     scores = pseudo_scores(_certain(_heart(), confidence=0.55), None, Confidence(0.6))
     assert scores[:, 1:].max() == DOUBT
+    at_the_limit = np.array([0.125, 0.75, 0.125, 0.0]).reshape(1, 4, 1, 1)
+    assert [pseudo_scores(at_the_limit, None, Confidence(c))[0, 1].item() for c in (0.75, 0.74)] == [DOUBT, SURE]
 
 
 def test_a_tagged_class_that_won_nowhere_may_hide_where_it_was_likely() -> None:
@@ -88,6 +99,9 @@ def test_a_tagged_class_that_won_nowhere_may_hide_where_it_was_likely() -> None:
     absent = pseudo_scores(probabilities, np.array([[0, 1, 1]] * 2), Confidence(0.6))
     assert present[0, 1, 2, 2] == DOUBT
     assert absent[0, 0, 2, 2] == SURE
+    probabilities[0, :, 9, 1] = np.array([0.0, 1.0, 0.0, 0.0])  # it wins in the first slice, not in the second
+    once = pseudo_scores(probabilities, np.ones((2, 3)), Confidence(0.6))
+    assert (once[0, 0, 2, 2], once[1, 1, 2, 2]) == (SURE, DOUBT)
 
 
 def test_agreement_keeps_what_both_say_and_the_network_alone_elsewhere() -> None:
@@ -102,6 +116,9 @@ def test_agreement_keeps_what_both_say_and_the_network_alone_elsewhere() -> None
     for label in range(4):
         assert (scores[0, label][~differs[0]] == SURE * (labels[0] == label)[~differs[0]]).all()
     np.testing.assert_array_equal(scores[1], pseudo_scores(probabilities, None, Confidence(0.6))[1])
+    completed[1] = 0  # nothing, says the walker: a doubt where the network sees something, not an empty slice
+    scores = agreed_scores(probabilities, None, completed, Confidence(0.6))
+    assert (scores[1, 0][labels[1] > 0] == DOUBT).all() and (scores[1, 0][labels[1] == 0] == SURE).all()
 
 
 def test_tags_settle_agreement() -> None:
@@ -127,6 +144,13 @@ def test_the_walk_ends_at_the_edge_of_the_image() -> None:
     found = walked(probabilities, np.array([[1, 1]]), image, WalkerConfig(beta=2000))[:, 1] > 0.5
     assert abs(blurred.sum() / mask.sum() - 1) > 0.2
     np.testing.assert_array_equal(found, mask)
+
+
+def test_the_aversion_to_edges_is_the_setting() -> None:
+    """A large one stops at the edge of the image, one of next to nothing does not see it."""
+    image, mask, probabilities = _blurred_disc(noise=0.02)
+    blind = walked(probabilities, None, image, WalkerConfig(beta=1e-3))[:, 1] > 0.5
+    assert (blind != mask).sum() > 5
 
 
 def test_an_absent_class_is_no_seed_of_the_walk() -> None:

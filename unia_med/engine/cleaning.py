@@ -88,10 +88,9 @@ def _length(steps: dict[str, Any]) -> int:
 def _scores(predicted: np.ndarray, true: np.ndarray, classes: int) -> np.ndarray:
     """Dice (options, T) of one case; NaN where neither holds the class."""
     known = true != IGNORE
-    truth = np.where(known, true, BACKGROUND)
     rows = []
     for steps in _OPTIONS:
         cleaned = np.where(known, postprocess(predicted, **steps), BACKGROUND)
-        found = [dice(cleaned == label, truth == label) for label in range(1, classes + 1)]
+        found = [dice(cleaned == label, true == label) for label in range(1, classes + 1)]
         rows.append([np.nan if value is None else value for value in found])
     return np.array(rows)

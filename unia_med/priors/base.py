@@ -88,21 +88,17 @@ class ScoringPrior(Prior[SettingsT]):
 
 
 def shares(priors: Sequence[Prior]) -> list[float]:
-    """Return the share of each prior in their mean; they sum to 1.
+    """Return the share of each prior in their mean; they sum to 1, also where stated weights sum to more.
 
     Args:
-        priors: at least one.
+        priors: at least one; where nobody has any weight, all count alike.
 
     Example:
         >>> shares([])
         []
     """
-    if len(priors) == 1:
-        return [1.0]
     stated = [prior.weight for prior in priors if prior.weight is not None]
-    open_ones = len(priors) - len(stated)
-    if not open_ones:
-        total = sum(stated)
-        return [weight / total for weight in stated]
-    rest = max(0.0, 1 - sum(stated)) / open_ones
-    return [rest if prior.weight is None else prior.weight for prior in priors]
+    rest = max(0.0, 1 - sum(stated)) / max(1, len(priors) - len(stated))
+    parts = [rest if prior.weight is None else prior.weight for prior in priors]
+    total = sum(parts)
+    return [part / total for part in parts] if total else [1 / len(parts) for _ in parts]
