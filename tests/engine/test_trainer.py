@@ -349,8 +349,9 @@ def test_a_training_is_this_loop(tiny: ModuleType, tmp_path: Path) -> None:
         for mean, value in zip(average.parameters(), method.parameters(), strict=True):
             mean.data.mul_(kept).add_((1 - kept) * value.data)
     for found, expected in ((trainer.method, method), (trainer.ema_method, average)):
-        for one, other in zip(found.parameters(), expected.parameters(), strict=True):
-            torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4, check_stride=False)
+        for name, value in expected.named_parameters():
+            if name != "body.0.bias":  # the norm takes it out, so that its gradient is nothing but rounding
+                torch.testing.assert_close(found.get_parameter(name), value, atol=1e-5, rtol=1e-4)
 
 
 def test_slices_change_from_step_to_step_and_exact_ones_are_known(tiny: ModuleType, tmp_path: Path) -> None:
