@@ -159,3 +159,20 @@ def test_masks_in_colours_are_no_images_and_said(tmp_path: Path) -> None:
     plan = make_plan(tmp_path)
     assert [image.parent.name for image in plan.pairs.images] == ["images"] * 3
     assert any("masks/i0.png: a mask in colours" in note and "grey values" in note for note in plan.notes)
+
+
+def test_masks_with_a_palette_are_masks_by_their_numbers(tmp_path: Path) -> None:
+    numbers = np.zeros((20, 24), np.uint8)
+    numbers[4:12, 5:15], numbers[6:9, 7:10] = 1, 2
+    for n in range(3):
+        for folder in ("images", "masks"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+        grey = np.random.default_rng(n).integers(0, 255, (20, 24)).astype(np.uint8)
+        Image.fromarray(grey).save(tmp_path / "images" / f"i{n}.png")
+        mask = Image.fromarray(numbers)
+        mask.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
+        mask.save(tmp_path / "masks" / f"i{n}.png")
+    (tmp_path / "labels.txt").write_text("1 KIDNEY\n2 ÖDEM\n", encoding="utf-8")
+    plan = make_plan(tmp_path)
+    assert plan.method == "masks" and plan.classes == {1: "KIDNEY", 2: "ÖDEM"} and len(plan.pairs.labels) == 3
+    assert not plan.notes and all(np.array_equal(plan.drawn[p].array[:, :, 0], numbers) for p in plan.drawn)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from unia_med.data.io.image import has_palette
 from unia_med.data.io.label_file import LabelFile
 from unia_med.data.io.label_names import LABEL_WORDS, tokens
 from unia_med.data.io.read import read_header
@@ -111,7 +112,8 @@ def _image_or_labels(path: Path, root: Path, found: Found) -> None:
     header, spoken = read_header(path), words_of(path, root)
     named_by_file = [word for word in tokens(label_stem(path)) if word in LABEL_WORDS]
     # JPEG changes values: never labels. A fourth axis is that of channels or time: never labels either.
-    flat = len(header.shape) == 3 and path.suffix.lower() not in (".jpg", ".jpeg")
+    indices = bool(spoken) and is_image(path) and has_palette(path)
+    flat = (len(header.shape) == 3 or indices) and path.suffix.lower() not in (".jpg", ".jpeg")
     if flat and (file := _as_labels(path, bool(spoken), bool(named_by_file))) is not None:
         found.labels[path] = file
     else:

@@ -49,6 +49,16 @@ def read_picture_header(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
     return ((height, width, 1) if grey else (height, width, 1, 3)), np.eye(4)
 
 
+def has_palette(path: Path) -> bool:
+    """Return whether a picture's pixels are numbers of a palette, as in VOC's masks, by its header.
+
+    Args:
+        path: JPEG, PNG or TIFF of one page.
+    """
+    with _opened(path) as image:
+        return bool(image.mode == "P")
+
+
 def read_image(path: Path | str, channels: int = 3) -> Volume:
     """Return a photograph as uint8 (H, W, 1, C), or (H, W, 1) of one channel: axes X and Y are rows and columns.
 
