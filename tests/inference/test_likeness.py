@@ -39,6 +39,13 @@ def test_an_image_far_from_the_training_images_is_said():
     assert all(likeness.score(_seen(seed=i)) <= 1.01 for i in range(12))
 
 
+def test_training_images_that_are_all_alike_are_known(tmp_path):
+    alike = Likeness.of([_seen(seed=1) for _ in range(6)])
+    alike.write(tmp_path / "training_images.json")
+    assert read_likeness(tmp_path / "training_images.json") == alike
+    assert alike.score(_seen(seed=1)) == 0.5  # of the volume of its classes
+
+
 def test_modality_and_spacing_are_said():
     likeness = Likeness.of([_seen(seed=i, spacing=(1.0 + 0.1 * i, 1, 5)) for i in range(3)])
     assert likeness.score(_seen()) is None  # three images are too few for distances

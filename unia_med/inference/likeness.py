@@ -187,7 +187,7 @@ class Likeness:
         doubts = [seen.doubt for seen in validation if seen.doubt is not None]
         return cls(
             vectors.tolist(),
-            round(float(limit), 5),
+            round(float(limit), 5) or 1.0,  # images that are all alike have no distance
             _span([seen.spacing_mm for seen in every]),
             sorted({seen.modality for seen in every}),
             _span([seen.extent_mm for seen in every]),
