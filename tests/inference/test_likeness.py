@@ -43,7 +43,7 @@ def test_training_images_that_are_all_alike_are_known(tmp_path):
     alike = Likeness.of([_seen(seed=1) for _ in range(6)])
     alike.write(tmp_path / "training_images.json")
     assert read_likeness(tmp_path / "training_images.json") == alike
-    assert alike.score(_seen(seed=1)) == 0.5  # of the volume of its classes
+    assert alike.score(_seen(seed=1)) is None  # no distance at all
 
 
 def test_modality_and_spacing_are_said():

@@ -37,3 +37,15 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes | None) -> None:
         (tmp_path / "a.npy").write_bytes(content)
     with pytest.raises(ValueError):  # noqa: PT011 - whatever numpy says of it
         read_array(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("byte", [b"(", b"\0", b"'", b"9", b"\xff"])
+def test_a_damaged_head_is_refused(tmp_path: Path, byte: bytes) -> None:
+    write_array(tmp_path / "a.npy", np.arange(8))
+    whole = (tmp_path / "a.npy").read_bytes()
+    for place in range(8, 80):  # numpy's reader raises a TokenError at some
+        (tmp_path / "a.npy").write_bytes(whole[:place] + byte + whole[place + 1 :])
+        try:
+            read_array(tmp_path / "a.npy")
+        except (ValueError, OSError):
+            continue

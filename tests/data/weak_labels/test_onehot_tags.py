@@ -99,3 +99,16 @@ def test_ragged_and_deep_lists_are_faults(tmp_path: Path, entry: str) -> None:
     (tmp_path / "tags.json").write_text(f'{{"a": {entry}}}')
     with pytest.raises(UserError, match="tags.json"):
         read_onehot_tags(tmp_path / "tags.json", [CaseFiles("a", "a", Path("a.jpg"))], ["x", "y", "z"])
+
+
+@pytest.mark.parametrize("byte", [b"(", b"\0", b"'", b"9"])
+def test_a_damaged_head_is_a_fault_of_the_file(tmp_path: Path, byte: bytes) -> None:
+    path = tmp_path / "tags.npy"
+    np.save(path, {"a": np.array([1, 0, 1])}, allow_pickle=True)
+    whole = path.read_bytes()
+    for place in range(8, 80):  # numpy's reader raises a TokenError at some
+        path.write_bytes(whole[:place] + byte + whole[place + 1 :])
+        try:
+            read_onehot_tags(path, _cases("a"), ["x", "y", "z"])
+        except UserError as error:
+            assert path.name in str(error)  # noqa: PT017

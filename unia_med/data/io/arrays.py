@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -41,6 +42,8 @@ def read_array(path: Path, signed: bool = True) -> np.ndarray:
         array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except EOFError as error:
         raise ValueError("an empty file") from error
+    except (SyntaxError, TokenError, RecursionError, MemoryError, OverflowError) as error:  # of numpy's reader of heads
+        raise ValueError("no head of an array") from error
     with path.open("rb") as file:
         start = file.seek(-min(_BYTES, path.stat().st_size), os.SEEK_END)
         written = file.read()

@@ -12,8 +12,10 @@ import json
 import pickle
 import re
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -67,6 +69,13 @@ def read_onehot_tags(path: Path, cases: Sequence[CaseFiles], classes: Sequence[s
     return tags
 
 
+_DAMAGE: tuple[type[Exception], ...] = (
+    *(ValueError, KeyError, EOFError, TypeError, RecursionError, MemoryError, OverflowError, SyntaxError),
+    *(TokenError, zipfile.BadZipFile, zlib.error, NotImplementedError),
+)
+"""What numpy's and Python's readers raise of files that are damaged."""
+
+
 def _entries(path: Path) -> dict[str, Any]:
     """Vector by name; integer names as their digits."""
     readers = {".npy": _read_npy, ".npz": _read_npz, ".json": _read_json}
@@ -77,7 +86,7 @@ def _entries(path: Path) -> dict[str, Any]:
         found = reader(path)
     except OSError as error:
         raise UserError(f"cannot be read ({error})", where=path, remedy="Check data.tags.path") from error
-    except (ValueError, KeyError, EOFError, TypeError, RecursionError, MemoryError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise UserError(f"is damaged or no such list ({error})", where=path, remedy="Copy the file again") from error
     if not isinstance(found, Mapping):
         raise UserError("holds no names", where=path, remedy="Give a dictionary: image name -> vector of 0 and 1")
