@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from unia_med.data.io.image import has_palette
+from unia_med.data.io.itk import has_label_groups
 from unia_med.data.io.label_file import LabelFile
 from unia_med.data.io.label_names import LABEL_WORDS, tokens
 from unia_med.data.io.read import read_header
@@ -106,7 +107,7 @@ def _sort_in(path: Path, root: Path, found: Found, dicom: dict[Path, list[Path]]
 
 
 def _image_or_labels(path: Path, root: Path, found: Found) -> None:
-    if is_segmentation(path):
+    if is_segmentation(path) or has_label_groups(path):
         found.labels[path] = read_label_file(path)
         return
     header, spoken = read_header(path), words_of(path, root)

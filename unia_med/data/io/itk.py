@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import re
@@ -21,6 +22,7 @@ from unia_med.files import replacing
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _COPY_AGAIN = "Copy the file again from its source, or leave it out"
 _HEAD = 1 << 16
+_MITK_GROUPS = "org.mitk.multilabel.segmentation.labelgroups"
 _MOST_PACKED = {"gz": 1032, "bz": 1 << 20, "asc": 4, "txt": 4, "text": 4}
 """Bytes of voxels that a byte of a file can stand for at most, by the beginning of the encoding's name."""
 _UNITS_MM = {
@@ -207,8 +209,16 @@ def write_labels(labels: np.ndarray, affine: np.ndarray, path: Path) -> None:
         sitk.WriteImage(image, str(temporary), True)
 
 
+def has_label_groups(path: Path) -> bool:
+    """Return whether a `.nrrd` is a segmentation of MITK, which keeps names and groups of labels in its header."""
+    if path.suffix.lower() != ".nrrd":
+        return False
+    with path.open("rb") as file:
+        return _MITK_GROUPS.encode() in file.read(_HEAD)
+
+
 def read_segments(path: Path) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
-    """Return what a `.seg.nrrd` of 3D Slicer holds: labels (X, Y, Z), RAS affine, and names by value.
+    """Return labels (X, Y, Z), RAS affine and names by value of a `.seg.nrrd` or of a segmentation of MITK.
 
     Overlapping segments lie in layers; of two that cover a voxel, the later one wins. In a file with layers, which
     repeat values, segments are numbered in their order, from 1.
@@ -228,7 +238,11 @@ def read_segments(path: Path) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
     array = sitk.GetArrayFromImage(image)
     layers = array[..., None] if image.GetNumberOfComponentsPerPixel() == 1 else array
     layers = np.transpose(layers, (2, 1, 0, 3))
-    entries = _segment_entries(image)
+    try:
+        entries = _segment_entries(image) or _mitk_entries(image)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        remedy = "Save the segmentation again from its viewer"
+        raise UserError(f"names of its segments cannot be read ({error})", where=path, remedy=remedy) from error
     if layers.shape[3] == 1:
         return np.ascontiguousarray(layers[..., 0]), _affine(image, path), {e[0]: e[2] for e in entries}
     labels = np.zeros(layers.shape[:3], np.uint16)
@@ -237,6 +251,18 @@ def read_segments(path: Path) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
         labels[layers[..., layer] == value] = number
         names[number] = name
     return labels, _affine(image, path), names
+
+
+def _mitk_entries(image: Any) -> list[tuple[int, int, str]]:
+    """Return (value, layer, name) of each label of MITK; a group of labels is a layer."""
+    if _MITK_GROUPS not in image.GetMetaDataKeys():
+        return []
+    groups = json.loads(image.GetMetaData(_MITK_GROUPS))
+    return [
+        (int(label["value"]), layer, str(label["name"]).strip())
+        for layer, group in enumerate(groups)
+        for label in group.get("labels") or []
+    ]
 
 
 def _segment_entries(image: Any) -> list[tuple[int, int, str]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from unia_med.data.io.image import read_image_header, read_mask
+from unia_med.data.io.itk import has_label_groups, read_segments
 from unia_med.data.io.label_file import LabelFile, by_class_values, check_placeable, onto_image
 from unia_med.data.io.nifti_names import names_in
 from unia_med.data.io.read import read_header, read_volume
@@ -37,11 +38,9 @@ def read_label_file(path: Path, image: VolumeInfo | None = None) -> LabelFile:
         from unia_med.data.io.dicom.label_objects import read_dicom_labels  # pydicom is optional
 
         return read_dicom_labels(path, image)
-    if is_segmentation(path):
-        from unia_med.data.io.itk import read_segments  # SimpleITK is slow to import
-
+    if is_segmentation(path) or has_label_groups(path):
         array, affine, names = read_segments(path)
-        return LabelFile(array, affine, path, names, cropped=True)
+        return LabelFile(array, affine, path, names, cropped=is_segmentation(path))
     if is_image(path):
         volume = read_mask(path)  # keeps the indices of a palette, which are the labels
     else:
@@ -75,7 +74,7 @@ def check_label_header(path: Path, image: VolumeInfo) -> None:
     Raises:
         UserError: it cannot be read, is not 3D, has no geometry, or does not overlap the image.
     """
-    if path.suffix.lower() == ".dcm" or is_segmentation(path):
+    if path.suffix.lower() == ".dcm" or is_segmentation(path) or has_label_groups(path):
         file = read_label_file(path, image)
         info = VolumeInfo(tuple(file.array.shape), file.affine, path)
     else:
