@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from unia_med.bench import pixels
+from unia_med.bench import pixels, table
 from unia_med.bench.table import BENCHMARKS, as_json, run_benchmarks
 from unia_med.bench.timing import Benchmark, Timing, agreement_of, time_benchmark
 from unia_med.cli.main import main
@@ -26,6 +26,25 @@ def test_forms_agree(name: str) -> None:
     torch.manual_seed(1)
     used, plain = BENCHMARKS[name].make(CPU)
     assert agreement_of(BENCHMARKS[name], used(), plain())
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_other_runtimes_are_left_out_where_they_are_not_installed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "find_spec", lambda package: None if package == "onnxscript" else object())
+    assert not {"onnx", "openvino"} & set(table.installed()) and "hd95" in table.installed()
+    monkeypatch.setattr("unia_med.inference.runtime.find_spec", lambda package: None)
+    with pytest.raises(UserError, match="pip install"):
+        run_benchmarks([name], "cpu", quiet=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_other_runtimes_give_the_labels_of_torch(name: str) -> None:
+    pytest.importorskip({"onnx": "onnxruntime", "openvino": "openvino"}[name])
+    pytest.importorskip("onnxscript")
+    used, plain = pixels.other_runtime(name, slices=2, side=64)(CPU)
+    labels = plain()
+    assert len(labels.unique()) > 1 and (used() == labels).float().mean() >= 0.9999
 
 
 def test_both_forms_of_a_training_step_have_the_same_losses() -> None:

@@ -11,12 +11,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unia_med.bench.timing import Form
+from unia_med.build import build_method
+from unia_med.config.schema import RunConfig
 from unia_med.engine.memory import kept_memory
+from unia_med.inference.runtime import ConvertedMethod, check_runtime
 from unia_med.losses.dense_energy import smoothed_scores
 from unia_med.nn.hybrid import HybridLite0
 from unia_med.nn.lite0 import Lite0
 from unia_med.nn.unet import SkipDecoder
-from unia_med.tensors import size_of, with_layout
+from unia_med.tensors import evaluating, size_of, with_layout
+
+_WALKER_NETWORK = {
+    "network": {"backbone": "lite0", "weights": "none", "decoder_widths": [96, 64, 32, 24]},
+    "method": {"name": "partial"},
+}
+"""That of `acdc_cpu_walker.yaml`, without trained weights."""
 
 
 def dense_energy(channels: int, side: int) -> Callable[[torch.device], tuple[Form, Form]]:
@@ -52,6 +61,36 @@ def half_precision_product(device: torch.device) -> tuple[Form, Form]:
     return lambda: half @ half, lambda: matrix @ matrix
 
 
+def other_runtime(name: str, slices: int, side: int) -> Callable[[torch.device], tuple[Form, Form]]:
+    """Return what makes the labels of a volume by the CPU network: in another runtime, and in torch.
+
+    Args:
+        name: `onnx` or `openvino`; its packages must be installed.
+        slices: of the volume.
+        side: of the square slices, in pixels.
+    """
+
+    def forms(device: torch.device) -> tuple[Form, Form]:
+        check_runtime(name, device)
+        torch.manual_seed(0)
+        method = with_layout(build_method(RunConfig.model_validate(_WALKER_NETWORK)), torch.channels_last)
+        images = F.interpolate(torch.rand(slices, 1, 12, 12), (side, side), mode="bilinear")
+        images = images.contiguous(memory_format=torch.channels_last)
+        converted = ConvertedMethod(method, name)
+
+        def used() -> Tensor:
+            with evaluating(method):
+                return converted.predict(images)[0].probabilities.argmax(1)
+
+        def plain() -> Tensor:
+            with evaluating(method):
+                return method.predict(images).probabilities.argmax(1)
+
+        return used, plain
+
+    return forms
+
+
 def memory_layout(device: torch.device) -> tuple[Form, Form]:
     """Return a training pass of the CPU backbone in two layouts."""
     images = torch.rand(8, 1, 128, 128, device=device)
@@ -60,7 +99,7 @@ def memory_layout(device: torch.device) -> tuple[Form, Form]:
 
 
 def training_step(batch: int, side: int) -> Callable[[torch.device], tuple[Form, Form]]:
-    """Return what makes two forms of two steps of the CPU network: as the trainer goes, and as torch's defaults go.
+    """Return what makes two forms of four steps of the CPU network: as the trainer goes, and as torch's defaults go.
 
     Args:
         batch: slices of a step.
@@ -76,7 +115,7 @@ def training_step(batch: int, side: int) -> Callable[[torch.device], tuple[Form,
 
 
 def _steps(images: Tensor, labels: Tensor, fast: bool) -> Form:
-    """Forward, backward and update of backbone and decoder, twice; every call gives the same losses."""
+    """Forward, backward and update of backbone and decoder, four times; every call gives the same losses."""
     torch.manual_seed(0)
     backbone = Lite0(weights="none")
     decoder = SkipDecoder(backbone.width, backbone.skip_channels, 4, (96, 64, 32, 24))
@@ -97,7 +136,7 @@ def _steps(images: Tensor, labels: Tensor, fast: bool) -> Form:
 
     def form() -> Tensor:
         with kept_memory() if fast else nullcontext():
-            return torch.stack([step() for _ in range(2)])
+            return torch.stack([step() for _ in range(4)])
 
     return form
 

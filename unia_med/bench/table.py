@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 
 import torch
 
@@ -10,6 +11,7 @@ from unia_med.bench import labels, pixels, volumes
 from unia_med.bench.timing import ROUNDS, Benchmark, Timing, time_benchmark
 from unia_med.build import resolve_device
 from unia_med.errors import UserError, suggestion
+from unia_med.inference.runtime import PACKAGES
 
 
 def run_benchmarks(names: Sequence[str], device: str = "auto", quiet: bool = False) -> dict[str, Timing]:
@@ -65,6 +67,15 @@ def _dense_energy(channels: int, side: int, least_cosine: float, rounds: int = R
     )
 
 
+def _runtime(name: str) -> Benchmark:
+    return Benchmark(
+        f"labels of 10 slices by the CPU network: {name} / torch",
+        pixels.other_runtime(name, 10, 160),
+        1e-4,
+        runtime=name,
+    )
+
+
 BENCHMARKS: dict[str, Benchmark] = {
     "pixel_refine": Benchmark(
         "PAR labels: whole batch, present classes / public form, slices and thresholds apart",
@@ -86,8 +97,10 @@ BENCHMARKS: dict[str, Benchmark] = {
     "training_step": Benchmark(
         "steps of the CPU network, batch 12, 160 x 160: as the trainer goes / torch's defaults, channels first",
         pixels.training_step(12, 160),
-        rounds=3,
+        rounds=2,
     ),
+    "onnx": _runtime("onnx"),
+    "openvino": _runtime("openvino"),
     "memory_layout": Benchmark(
         "training pass of the CPU backbone: channels last / channels first", pixels.memory_layout
     ),
@@ -96,3 +109,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     "hd95": Benchmark("HD95 of one class: neighbours in order of distance / MONAI", volumes.hd95),
 }
 """Every benchmark by name, in the order of printing."""
+
+
+def installed() -> list[str]:
+    """Return the names of those whose packages are installed."""
+    return [name for name, one in BENCHMARKS.items() if all(map(find_spec, PACKAGES[one.runtime]))]

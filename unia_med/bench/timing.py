@@ -29,6 +29,7 @@ class Benchmark:
             are apart is said; None for one that does not.
         value_first: the first number of a result is the value of a loss, of which the others are the gradient.
         rounds: timed runs of each form; fewer where the plain form takes many seconds.
+        runtime: whose packages the form used here needs, a name of `inference.runtime`.
     """
 
     summary: str
@@ -37,6 +38,7 @@ class Benchmark:
     least_cosine: float | None = None
     value_first: bool = False
     rounds: int = ROUNDS
+    runtime: str = "torch"
 
 
 @dataclass(frozen=True)
