@@ -16,6 +16,7 @@ from unia_med.config.schema import RunConfig
 from unia_med.engine.memory import kept_memory
 from unia_med.inference.runtime import ConvertedMethod, check_runtime
 from unia_med.losses.dense_energy import smoothed_scores
+from unia_med.methods.base import Method
 from unia_med.nn.hybrid import HybridLite0
 from unia_med.nn.lite0 import Lite0
 from unia_med.nn.unet import SkipDecoder
@@ -76,6 +77,7 @@ def other_runtime(name: str, slices: int, side: int) -> Callable[[torch.device],
         method = with_layout(build_method(RunConfig.model_validate(_WALKER_NETWORK)), torch.channels_last)
         images = F.interpolate(torch.rand(slices, 1, 12, 12), (side, side), mode="bilinear")
         images = images.contiguous(memory_format=torch.channels_last)
+        _settle(method, images)
         converted = ConvertedMethod(method, name)
 
         def used() -> Tensor:
@@ -89,6 +91,16 @@ def other_runtime(name: str, slices: int, side: int) -> Callable[[torch.device],
         return used, plain
 
     return forms
+
+
+def _settle(method: Method, images: Tensor) -> None:
+    """Set the statistics of batch norm to those of some images: without, an untrained network says one class only."""
+    norms = [module for module in method.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        method.train().predict(images)
+    method.eval()
 
 
 def memory_layout(device: torch.device) -> tuple[Form, Form]:
