@@ -240,3 +240,31 @@ def test_more_pieces_than_16_bits_count() -> None:
     wide[::2, ::2, 0] = True
     wide[:2, 1, 0] = True
     assert wide.sum() > 1 << 16 and largest_piece(wide).sum() == 4  # three in a row and the one below
+
+
+def test_a_hole_of_a_tenth_of_a_shell_is_filled_and_a_larger_one_may_be_its_core() -> None:
+    for size, filled in ((9, True), (10, True), (11, False)):
+        labels = np.zeros((14, 30, 2), np.uint8)
+        labels[1:11, 1:12, 0] = 1  # 110 voxels less those of the hole
+        hole = [(4 + index // 4, 3 + index % 4) for index in range(size)]
+        labels[(*zip(*hole, strict=True), 0)] = 0
+        labels[1:6, 1:6, 1], labels[3, 3, 1] = 1, 2  # it surrounds another class elsewhere
+        assert bool(10 * size <= np.count_nonzero(labels[:, :, 0])) is filled
+        assert all((fill_slice_holes(labels)[y, x, 0] == 1) == filled for y, x in hole)
+
+
+def test_holes_are_bounded_by_corners_and_do_not_meet_at_them() -> None:
+    """A way leads from face to face alone: a ring of corners holds, and two holes that share a corner are two."""
+    ring = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], np.uint8)
+    assert fill_slice_holes(np.pad(ring, 1)[:, :, None])[2, 2, 0] == 1
+    labels = np.ones((12, 12, 1), np.uint8)
+    labels[4, 4], labels[5, 5] = 0, 0
+    labels[5, 6] = 2  # beside the second hole, which is its own rim then
+    filled = fill_slice_holes(labels)[:, :, 0]
+    assert (filled[4, 4], filled[5, 5]) == (1, 0)
+
+
+def test_shapes_that_only_touch_give_nothing_between_them() -> None:
+    labels = np.zeros((6, 8, 3), np.uint8)
+    labels[:, :4, 0], labels[:, 4:, 2] = 1, 1
+    np.testing.assert_array_equal(fill_slice_gaps(labels), labels)

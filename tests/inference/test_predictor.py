@@ -139,6 +139,15 @@ def test_memory_stays_flat_batches_are_bounded() -> None:
     assert [call[0] for call in method.calls] == [4, 4, 2] * 2
 
 
+def test_the_crf_of_a_slab_follows_the_images_of_its_own_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether all native slices are in memory at once or one by one."""
+    volume, crf = labels_as_image((16, 16, 5)), {"iterations": 1}
+    whole = Predictor(Identity(), config(crf=crf), postprocess=False).predict_volume(volume).labels
+    monkeypatch.setattr("unia_med.inference.native._NATIVE", 1)
+    parts = Predictor(Identity(), config(crf=crf), postprocess=False).predict_volume(volume).labels
+    np.testing.assert_array_equal(parts, whole)
+
+
 def test_postprocessing_follows_the_config() -> None:
     array = np.full((32, 32, 3), 100, np.int16)
     array[5:15, 5:15], array[28, 28, 1] = 400, 400

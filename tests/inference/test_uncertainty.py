@@ -40,6 +40,12 @@ def test_temperature_of_certain_voxels_is_finite() -> None:
         assert scaled.argmax().item() == 0
 
 
+def test_what_is_always_right_is_made_as_sure_as_the_limit_allows() -> None:
+    always, labels = torch.tensor([[0.6, 0.4]]).expand(100, 2), torch.zeros(100, dtype=torch.long)
+    assert fit_temperature(always, labels) == pytest.approx(0.05, rel=1e-3)
+    assert fit_temperature(always, labels + 1) == pytest.approx(20.0, rel=1e-3)
+
+
 def test_fitting_finds_the_temperature_that_made_the_labels() -> None:
     generator = torch.Generator().manual_seed(2)
     logits = torch.randn(20000, 4, generator=generator) * 2
