@@ -46,6 +46,12 @@ def test_training_images_that_are_all_alike_are_known(tmp_path):
     assert alike.score(_seen(seed=1)) is None  # no distance at all
 
 
+def test_pixels_may_be_half_as_large_again_and_no_larger():
+    likeness = Likeness.of([_seen(seed=i) for i in range(3)])
+    said = [bool(likeness.differences(_seen(spacing=(mm, 1.0, 5.0)))) for mm in (0.66, 0.67, 1.49, 1.51)]
+    assert said == [True, False, False, True]
+
+
 def test_modality_and_spacing_are_said():
     likeness = Likeness.of([_seen(seed=i, spacing=(1.0 + 0.1 * i, 1, 5)) for i in range(3)])
     assert likeness.score(_seen()) is None  # three images are too few for distances

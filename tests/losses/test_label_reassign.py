@@ -106,6 +106,16 @@ def test_centres_are_weighted_means_mixed_with_the_bank() -> None:
     assert not found.has_background.any()
 
 
+def test_a_class_that_the_batch_lacks_keeps_the_centre_it_had() -> None:
+    points, truth = _blobs(40)
+    bank = F.normalize(torch.randn(2, E, generator=torch.Generator().manual_seed(5)), dim=1)
+    labels = torch.where(truth == 1, IGNORE, truth)
+    for seen in (True, False):
+        found = class_centres(points, labels, torch.ones(1, 40), bank, torch.tensor([seen, False]))
+        assert found.has_object.tolist() == [seen, True]
+        torch.testing.assert_close(found.objects[0], bank[0])
+
+
 def test_two_background_centres_find_dark_and_bright_background() -> None:
     points, truth = _blobs()
     labels = torch.zeros_like(truth)

@@ -67,6 +67,18 @@ def test_the_loss_is_the_weighted_sum_and_reaches_every_parameter() -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in method.parameters())
 
 
+def test_drawn_pixels_alone_are_annotations() -> None:
+    """Half their mean over background and half that over classes, whatever the scores of a prior say elsewhere."""
+    labels, scores = _scribbles(), torch.zeros(B, K, S, S)
+    scores[:, 2] = 1.0
+    method, batch = _method(cross_entropy=0, dice=0, annotations=1).eval(), _batch(labels=labels, scores=scores)
+    with torch.no_grad():
+        costs = F.cross_entropy(method.network(batch.images), labels, ignore_index=IGNORE, reduction="none")
+        found = float(method(batch, 0)["annotations"])
+    inside = (labels != IGNORE) & (labels > 0)
+    assert found == pytest.approx(float(costs[labels == 0].mean() + costs[inside].mean()) / 2, rel=1e-4)
+
+
 def test_nothing_labelled_costs_nothing_and_keeps_the_weights() -> None:
     method = _method(cross_entropy=1, dice=1, annotations=1)
     losses = method(_batch(labels=torch.full((B, S, S), IGNORE)), 0)
