@@ -15,6 +15,7 @@ from unia_med.config.load import load_config
 from unia_med.data.layouts.volumes import VolumesDataset
 from unia_med.data.weak_labels.load import load_label_tags
 from unia_med.data.weak_labels.read import find_files, read_boxes, read_labels
+from unia_med.errors import UserError
 from unia_med.labels import IGNORE
 from unia_med.project.plan import Plan, make_plan
 
@@ -176,3 +177,10 @@ def test_masks_with_a_palette_are_masks_by_their_numbers(tmp_path: Path) -> None
     plan = make_plan(tmp_path)
     assert plan.method == "masks" and plan.classes == {1: "KIDNEY", 2: "ÖDEM"} and len(plan.pairs.labels) == 3
     assert not plan.notes and all(np.array_equal(plan.drawn[p].array[:, :, 0], numbers) for p in plan.drawn)
+
+
+def test_stacks_of_pages_are_refused_with_the_way_out(tmp_path: Path) -> None:
+    pages = [Image.fromarray(np.full((8, 9), value, np.uint8)) for value in (3, 5)]
+    pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(UserError, match=r"stack\.tif: a file of 2 pages.*the stack as NIfTI with its spacing.*as said"):
+        make_plan(tmp_path)

@@ -79,7 +79,10 @@ def look(root: Path) -> Found:
     left.say(len(found.images), "image", root)
     if not found.images:
         seen = "".join(f"; {path}: {reason}" for path, reason in list(found.unread.items())[:_SHOWN])
-        raise UserError(f"holds no image{seen}", where=root, remedy="Name the folder in which your images lie")
+        remedy = "Name the folder in which your images lie"
+        raise UserError(
+            f"holds no image{seen}", where=root, remedy=f"{remedy}, or save these as said" if seen else remedy
+        )
     return found
 
 
@@ -103,7 +106,7 @@ def _sort_in(path: Path, root: Path, found: Found, dicom: dict[Path, list[Path]]
         try:
             _image_or_labels(path, root, found)
         except UserError as error:
-            found.unread[path] = error.what
+            found.unread[path] = f"{error.what}. {error.remedy}" if error.remedy else error.what
 
 
 def _image_or_labels(path: Path, root: Path, found: Found) -> None:
