@@ -21,7 +21,7 @@ def test_every_source_of_labels_is_named() -> None:
         "no tags",
         "scribbles of 5 patients from files, completed by rule",
         "boxes of 2 patients made from masks (research setting)",
-        "full masks made from masks (research setting)",
+        "full masks of the data set",
     ]
     expected = "slice tags, derived from the masks of the training patients (research setting)"
     assert supervision(RunConfig()) == [expected]

@@ -10,9 +10,10 @@ import pytest
 
 from unia_med.config.load import parse_config
 from unia_med.errors import UserError
-from unia_med.selection.annotate import find_pool
+from unia_med.selection.annotate import Pool, find_pool
 from unia_med.selection.choose import choose_cases, choose_slices, distances
 from unia_med.selection.doubt import Look, look, slice_doubts
+from unia_med.selection.write import next_config
 
 
 def test_doubt_is_the_mean_in_and_near_the_structures_of_a_slice_and_its_neighbours() -> None:
@@ -120,3 +121,11 @@ def test_a_folder_of_the_data_set_without_its_cases_is_a_folder_of_its_own(tmp_p
     split["val"] = ["validation/c"]
     with pytest.raises(UserError, match="no training case without labels"):
         find_pool(parse_config({"data": data, "method": {"name": "partial"}}), tmp_path / "validation", [])
+
+
+def test_the_next_training_fits_a_temperature_of_its_own(tmp_path: Path) -> None:
+    values = {"data": {"name": "volumes", "root": str(tmp_path), "classes": ["A"]}, "method": {"name": "partial"}}
+    config = parse_config({**values, "inference": {"temperature": 0.55, "samples": 3}})
+    following = next_config([], Pool(config.data, [], []), config, "RUN", tmp_path)
+    assert following.inference.temperature is None and following.inference.samples == 3
+    assert following.training.start_from == "RUN" and following.data.labels[0].kind == "masks"

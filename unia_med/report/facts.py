@@ -56,7 +56,9 @@ def supervision(config: RunConfig) -> list[str]:
     found = [_TAG_SOURCES.get(tags, f"tags: {tags}")]
     for source in config.data.labels:
         kind = "full masks" if source.kind == "masks" else source.kind
-        origin = "made from masks (research setting)" if source.source == "masks" else "from files"
+        origin = "from files"
+        if source.source == "masks":
+            origin = "of the data set" if source.kind == "masks" else "made from masks (research setting)"
         patients = source.patients
         whose = "" if patients is None else f" of {patients if isinstance(patients, int) else len(patients)} patients"
         completed = "" if source.fill == "none" else f", completed by {source.fill}"

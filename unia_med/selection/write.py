@@ -108,7 +108,8 @@ def next_config(choices: Sequence[Choice], pool: Pool, config: RunConfig, start:
         data["split"] = _split(choices, pool.data, pool, config)
     training = {**values["training"], "start_from": start}
     training["labelled_share"] = training["labelled_share"] or LABELLED_SHARE
-    return parse_config({**values, "data": data, "training": training}, labels)
+    inference = {**values["inference"], "temperature": None}  # that of the run was fitted to other weights
+    return parse_config({**values, "data": data, "training": training, "inference": inference}, labels)
 
 
 def _split(choices: Sequence[Choice], data: DataConfig, pool: Pool, config: RunConfig) -> dict[str, Any]:
