@@ -142,3 +142,12 @@ def test_a_gain_that_is_chance_chooses_nothing_and_unlabelled_voxels_do_not_coun
         unknown[:, 55] = IGNORE
         found = choose_cleaning([(predicted, unknown)], ["LIVER"])
         assert found.plain == 1.0 and not any(found.steps.values())
+
+
+def test_a_class_that_hardly_gains_is_left_out_of_a_step_that_helps_another() -> None:
+    truth = np.zeros((40, 60, 1), np.uint8)
+    truth[:, :50] = 1
+    many, one = truth.copy(), truth.copy()
+    many[:16:2, 55], one[0, 55] = 1, 1
+    pair = np.concatenate((many, 2 * one)), np.concatenate((truth, 2 * truth))
+    assert choose_cleaning([pair], ["LIVER", "LESION"]).steps["largest_component"] == ["LIVER"]
