@@ -148,6 +148,6 @@ def test_a_class_that_hardly_gains_is_left_out_of_a_step_that_helps_another() ->
     truth = np.zeros((40, 60, 1), np.uint8)
     truth[:, :50] = 1
     many, one = truth.copy(), truth.copy()
-    many[:16:2, 55], one[0, 55] = 1, 1
+    many[::2, 55], one[0, 55] = 1, 1
     pair = np.concatenate((many, 2 * one)), np.concatenate((truth, 2 * truth))
     assert choose_cleaning([pair], ["LIVER", "LESION"]).steps["largest_component"] == ["LIVER"]
