@@ -3,7 +3,8 @@
     python examples/next_study.py ACDC runs/study 0 1
 
 Per seed a network learns from the scribbles; then, twice, five cases are corrected in three slices each, by their
-masks, and it learns on. Prints the mean Dice of the validation patients after 0, 5 and 10 corrections.
+masks, and it learns on. Prints the mean Dice of the validation patients after 0, 5 and 10 corrections. The
+control `none` learns on for as many steps without any correction.
 """
 
 from __future__ import annotations
@@ -68,14 +69,19 @@ def main(data: str, output: Path, seeds: list[int]) -> int:
         settings = {"seed": seed, "data.root": data, "training.iterations": ITERATIONS["first"]}
         first = unia_med.train(CONFIG, output / f"{seed}_first", set=settings, resume=True)
         print(f"seed {seed}, scribbles alone: {first.metrics[-1]['val_dice']:.4f}", flush=True)
-        for way in ("next", "random"):
+        for way in ("next", "random", "none"):
             run = first
             for number in (1, 2):
-                folder = output / f"{seed}_{way}_{number}_labels"
-                if not (folder / "next.yaml").is_file():
-                    annotate(way, run, data, folder, np.random.default_rng((seed, number)))
-                short = {"training.iterations": ITERATIONS["round"]}
-                run = unia_med.train(folder / "next.yaml", output / f"{seed}_{way}_{number}", set=short, resume=True)
+                more: dict[str, object] = {"training.iterations": ITERATIONS["round"]}
+                config: dict | Path = CONFIG
+                if way == "none":
+                    more |= {"seed": seed, "data.root": data, "training.start_from": str(run.folder)}
+                else:
+                    folder = output / f"{seed}_{way}_{number}_labels"
+                    config = folder / "next.yaml"
+                    if not config.is_file():
+                        annotate(way, run, data, folder, np.random.default_rng((seed, number)))
+                run = unia_med.train(config, output / f"{seed}_{way}_{number}", set=more, resume=True)
                 print(f"seed {seed}, {way}, {CASES * number}: {run.metrics[-1]['val_dice']:.4f}", flush=True)
     return 0
 
