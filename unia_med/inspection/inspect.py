@@ -104,7 +104,7 @@ def _try_intensities(dataset: CaseDataset, found: Walk, config: RunConfig, entri
         try:
             tried = intensity_samples(dataset, cases, config.data, source, config.seed, _TRIED)
         except UserError as error:
-            found.faults.extend(faults_of(error, config.data.root))
+            found.faults.extend(faults_of(error, config.data.root or "data.root"))
             continue
         pairs = Counter((names[a - 1], names[b - 1]) for _, one in tried for a, b in one.alike)
         entry["by_intensity"] = {

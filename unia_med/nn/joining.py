@@ -49,8 +49,7 @@ class _Joining(torch.autograd.Function):
         if context.needs_input_grad[0]:
             of_maps = _gradients(gradient, maps, weight, (True, False, False))[0]
         # Copies that are not contiguous with channels last at the same time, as maps of one channel are.
-        first = (value.contiguous() for value in (gradient, maps, weight))
-        of_weight = _gradients(*first, (False, True, False))[1]
+        of_weight = _gradients(gradient.contiguous(), maps.contiguous(), weight.contiguous(), (False, True, False))[1]
         return of_maps, of_weight.contiguous(memory_format=torch.channels_last)
 
 

@@ -136,8 +136,8 @@ def find_volumes(
     files = walk(folder, dangling)
     for why, paths in dangling.by_reason.items():
         for path in paths:
-            folder = why == DANGLING and not path.suffix  # perhaps a folder on a drive that is not there
-            if why not in (DANGLING, NO_FILE) or wanted(path) or folder:
+            may_be_folder = why == DANGLING and not path.suffix  # perhaps a folder on a drive that is not there
+            if why not in (DANGLING, NO_FILE) or wanted(path) or may_be_folder:
                 left.add(path, why)
     present = set(files)
     return [path for path in files if _is_taken(path, present, left, wanted)]

@@ -88,7 +88,7 @@ def boxes_by_intensity(
         sorted_labels = _sorted(first[strange], wanted)
         start[1:][:, strange] = (np.arange(1, len(boxes) + 1)[:, None] == sorted_labels) & boxes[:, strange]
     places = np.where(np.concatenate([np.ones_like(boxes[:1]), boxes]), 0.0, -np.inf).astype(np.float32)
-    mixture = _fit(images, start, ~inside, places, slice_step)
+    mixture = _fit(images, start, labels == BACKGROUND, places, slice_step)
     return _decided(mixture, labels, drawn)
 
 
