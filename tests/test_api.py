@@ -407,6 +407,7 @@ def test_training_scoring_and_inspecting(tmp_path: Path, tiny_acdc: Path) -> Non
         unia_med.inspect(3)  # type: ignore[arg-type]  # what a user may do
 
 
+@pytest.mark.slow
 def test_a_bundle_runs_its_own_code(run: Path, scan: Path, tmp_path: Path) -> None:
     bundle = tmp_path / "b_segmentation"
     unia_med.export(run, bundle, onnx=False)

@@ -47,6 +47,7 @@ def test_other_runtimes_give_the_labels_of_torch(name: str) -> None:
     assert len(labels.unique()) > 1 and (used() == labels).float().mean() >= 0.9999
 
 
+@pytest.mark.slow
 def test_both_forms_of_a_training_step_have_the_same_losses() -> None:
     used, plain = pixels.training_step(batch=2, side=64)(CPU)
     assert agreement_of(BENCHMARKS["training_step"], used(), plain()) == "same values"

@@ -159,8 +159,9 @@ def test_uncertainty_can_be_left_out(bundle: Path, images: Path, tmp_path: Path)
 
 @pytest.mark.parametrize(
     "component",
-    [True, pytest.param("foreground", marks=pytest.mark.slow), pytest.param(["MYO"], marks=pytest.mark.slow)],
+    [True, "foreground", ["MYO"]],
 )
+@pytest.mark.slow
 def test_postprocessing_of_the_run_is_that_of_the_bundle(
     component: bool | str | list[str], untrained: ModuleType, images: Path, tmp_path: Path
 ) -> None:

@@ -256,6 +256,7 @@ def test_dicom_next_to_volumes_and_several_patients_are_a_batch(
     assert not [secret for secret in dicom_files.SECRETS if secret in printed.out + printed.err]
 
 
+@pytest.mark.slow
 def test_a_whole_study_in_one_line(
     run: Path, dicom_files: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

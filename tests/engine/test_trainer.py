@@ -115,9 +115,8 @@ def test_a_diverged_training_is_no_result_also_after_a_resume(tiny: ModuleType, 
         trainer().run()
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_end_with_a_checkpoint_and_their_exit_code(
     number: signal.Signals, code: int, run_program: Program, tmp_path: Path
 ) -> None:

@@ -229,6 +229,7 @@ def test_of_flow_the_magnitudes_are_taken(dicom_files: ModuleType, tmp_path: Pat
     assert "no magnitudes (20)" in series.stack.notes[0]
 
 
+@pytest.mark.slow
 def test_results_are_found_again_by_their_name(dicom_files: ModuleType, tmp_path: Path) -> None:
     for patient in ("p", "q"):
         dicom_files.write_study(tmp_path / "t" / patient, CINE)
