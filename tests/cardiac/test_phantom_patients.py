@@ -101,6 +101,7 @@ def test_counted_volumes_follow_the_drawn_heart(group: str) -> None:
     assert volumes["ES"]["RV"] < volumes["ED"]["RV"]
 
 
+@pytest.mark.slow
 def test_groups_differ_as_their_definitions_say() -> None:
     counts = {g: [true_volumes_ml(patient(g, i)) for i in range(3)] for g in GROUPS}
     lv = {g: np.mean([c["ED"]["LV"] for c in counts[g]]) for g in GROUPS}

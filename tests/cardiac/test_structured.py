@@ -119,6 +119,7 @@ def test_numbers_and_what_they_point_to(masks: tuple, dicom_files: ModuleType) -
     assert evidence == images | {str(seg.SOPInstanceUID) for seg in objects.values()}
 
 
+@pytest.mark.slow
 def test_the_wall_by_segment(masks: tuple) -> None:
     """Codes are those of pydicom's dictionary of CID 3717; numbers those of the table next to the masks."""
     import csv

@@ -157,6 +157,7 @@ def test_train_without_data_ends_with_2(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_phantom_writes_patients(tmp_path: Path) -> None:
     result = run_cli("phantom", "--output", str(tmp_path / "hearts"), "--patients", "1")
     assert result.returncode == 0, result.stderr

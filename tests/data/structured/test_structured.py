@@ -50,6 +50,7 @@ def test_a_volume_depends_on_seed_and_number_alone(kind: str) -> None:
     assert not np.array_equal(first[0], draw_volume(kind, 2, 4)[0])
 
 
+@pytest.mark.slow
 def test_classes_occur_together_as_often_as_the_table_says() -> None:
     rng = np.random.default_rng(0)
     masks = np.concatenate([objects.draw_objects(rng, room())[1][1::3] for _ in range(90)])
