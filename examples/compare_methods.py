@@ -62,6 +62,7 @@ ENTRIES = (
     Entry("adapt_tags", "acdc_adapt_tags.yaml", "tags", SHIPPED),
     Entry("adapt_masks1", "acdc_adapt_masks1.yaml", "tags; masks of 1 patient", SHIPPED),
     Entry("adapt_masks3", "acdc_adapt_masks3.yaml", "tags; masks of 3 patients", SHIPPED),
+    Entry("adapt_points", "acdc_adapt_points.yaml", "1 point per class and slice, 3 of background", SHIPPED),
     Entry("adapt_scribbles5", "acdc_adapt_scribbles5.yaml", "tags; scribbles of 5 patients", f"{SHIPPED}; {SHAPE}"),
     Entry("partial_masks1", "acdc_adapt_masks1.yaml", "masks of 1 patient", START, overrides=ALONE),
     Entry("partial_masks3", "acdc_adapt_masks3.yaml", "masks of 3 patients", START, overrides=ALONE),
