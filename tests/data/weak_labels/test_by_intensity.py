@@ -87,7 +87,7 @@ def test_a_box_of_a_dark_or_a_bright_lesion(level: float) -> None:
     lesion = RADIUS < 8
     image = np.where(lesion, level, 0.45) + np.random.default_rng(1).normal(0, 0.03, SHAPE)
     box = ((np.abs(Y - 28) <= 8) & (np.abs(X - 28) <= 8))[None]
-    found = boxes_by_intensity(image[:, None].astype(np.float32), box, None, 1.0).labels
+    found = boxes_by_intensity(image[:, None].astype(np.float32), box, [1], 1.0).labels
     assert (found == lesion).mean() > 0.99
 
 

@@ -61,9 +61,7 @@ def complete_by_intensity(images: np.ndarray, labels: np.ndarray, classes: int, 
     return _decided(mixture, labels, drawn)
 
 
-def boxes_by_intensity(
-    images: np.ndarray, boxes: np.ndarray, order: Sequence[int] | None, slice_step: float
-) -> Completed:
+def boxes_by_intensity(images: np.ndarray, boxes: np.ndarray, order: Sequence[int], slice_step: float) -> Completed:
     """Return the labels of a volume from the boxes of its classes; background outside of all of them.
 
     A box says where its class is, not how it looks: an order of brightness does, and for a single class that it is
@@ -72,7 +70,7 @@ def boxes_by_intensity(
     Args:
         images: float (Z, C, H, W) in [0, 1]; the first channel has the order.
         boxes: bool (T, Z, H, W), filled boxes.
-        order: labels 1..T from the darkest to the brightest; None of one class.
+        order: labels 1..T from the darkest to the brightest.
         slice_step: distance of two slices, in pixels.
     """
     inside = boxes.any(0)
@@ -84,7 +82,7 @@ def boxes_by_intensity(
     start = drawn.astype(np.float32)
     start[BACKGROUND] = ~strange
     if strange.any():
-        wanted = [label for label in (order or [1]) if boxes[label - 1].any()]
+        wanted = [label for label in order if boxes[label - 1].any()]
         sorted_labels = _sorted(first[strange], wanted)
         start[1:][:, strange] = (np.arange(1, len(boxes) + 1)[:, None] == sorted_labels) & boxes[:, strange]
     places = np.where(np.concatenate([np.ones_like(boxes[:1]), boxes]), 0.0, -np.inf).astype(np.float32)

@@ -273,8 +273,8 @@ def _by_intensity(case: CaseFiles, drawing: Drawing, config: DataConfig, source:
     return boxes_by_intensity(_image_slices(case, config), boxes, order, step)
 
 
-def brightness_order(source: LabelSource, classes: Sequence[str]) -> list[int] | None:
-    """Return the labels from the darkest to the brightest as a source of boxes says; None of one class.
+def brightness_order(source: LabelSource, classes: Sequence[str]) -> list[int]:
+    """Return the labels from the darkest to the brightest as a source of boxes says; one class needs no saying.
 
     Args:
         source: with `complete.brightness`.
