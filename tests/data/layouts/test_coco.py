@@ -170,3 +170,39 @@ def test_an_area_of_null_is_that_of_the_box(root: Path) -> None:
     path.write_text(json.dumps(content))
     after = build_dataset(_config(root)).all_labels(cases)
     assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_a_size_that_is_not_stated_is_that_of_the_image(root: Path, photographs: ModuleType) -> None:
+    pytest.importorskip("pycocotools")
+    path = root / "annotations" / "instances_train2014.json"
+    content = json.loads(path.read_text())
+    for image in content["images"]:
+        image["height"], image["width"] = None, None
+    path.write_text(json.dumps(content))
+    dataset = build_dataset(_config(root))
+    assert np.array_equal(dataset.labels(dataset.cases()[0])[:, :, 0], _expected(photographs))
+
+
+def test_a_size_that_cannot_be_is_a_fault_of_its_own_image(root: Path, photographs: ModuleType) -> None:
+    pytest.importorskip("pycocotools")
+    path = root / "annotations" / "instances_train2014.json"
+    content = json.loads(path.read_text())
+    odd = next(image for image in content["images"] if image["id"] != 7)
+    odd["height"] = -4
+    path.write_text(json.dumps(content))
+    dataset = build_dataset(_config(root))
+    good, bad = dataset.cases()[:2]
+    assert np.array_equal(dataset.labels(good)[:, :, 0], _expected(photographs))
+    with pytest.raises(UserError, match="has the height -4"):
+        dataset.labels(bad)
+
+
+def test_an_object_without_an_outline_is_named(root: Path) -> None:
+    pytest.importorskip("pycocotools")
+    path = root / "annotations" / "instances_train2014.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0]["segmentation"] = None
+    path.write_text(json.dumps(content))
+    dataset = build_dataset(_config(root))
+    with pytest.raises(UserError, match="without an outline"):
+        dataset.all_labels(dataset.cases()[:2])

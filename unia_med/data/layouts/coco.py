@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 _MOST_PIXELS = 1 << 16
 _PARTS_OF_A_FILE = ("images", "annotations", "categories")
 
-Objects = dict[str, tuple[tuple[int, int], list[Mapping[str, Any]]]]
-"""Size (H, W) and annotations, with their category's name, by case."""
+Objects = dict[str, tuple[Mapping[str, Any], list[Mapping[str, Any]]]]
+"""Entry of the image and annotations, with their category's name, by case."""
 
 
 class CocoDataset(AnnotatedLayout):
@@ -62,8 +62,9 @@ class CocoDataset(AnnotatedLayout):
         if case.mask is None or case.mask.suffix != ".json":
             return super()._labels(case, faults)
         if case.mask not in self._objects:
-            self._objects[case.mask] = _objects(_read(case.mask), case.mask)
-        (height, width), objects = self._objects[case.mask][case.name]
+            self._objects[case.mask] = _objects(_read(case.mask))
+        entry, objects = self._objects[case.mask][case.name]
+        height, width = self._size(entry, case)
         labels = np.full((height, width), BACKGROUND, np.uint8)
         ignored = np.zeros((height, width), bool)
         numbers = {name: label for label, name in enumerate(self.classes, 1)}
@@ -77,6 +78,13 @@ class CocoDataset(AnnotatedLayout):
                 labels[inside] = numbers[found["category"]]
         labels[ignored & (labels == BACKGROUND)] = IGNORE
         return labels[:, :, None]
+
+    def _size(self, entry: Mapping[str, Any], case: CaseFiles) -> tuple[int, int]:
+        """Return height and width of an image from its entry, or from its file where the entry does not say them."""
+        if entry.get("height") is None and entry.get("width") is None:
+            height, width = self.channels.header(case.image).shape[:2]
+            return height, width
+        return _stated_size(entry, case.mask or case.image)
 
     def _annotated(self, part: Part, path: Path, faults: list[DataFault]) -> list[CaseFiles]:
         content = _read(path)
@@ -175,7 +183,7 @@ def _area(found: Mapping[str, Any]) -> float:
     return area if np.isfinite(area) else 0.0
 
 
-def _size(image: Mapping[str, Any], path: Path) -> tuple[int, int]:
+def _stated_size(image: Mapping[str, Any], path: Path) -> tuple[int, int]:
     """Return height and width of an image from its entry."""
     try:
         height, width = int(image["height"]), int(image["width"])
@@ -187,13 +195,13 @@ def _size(image: Mapping[str, Any], path: Path) -> tuple[int, int]:
     return height, width
 
 
-def _objects(content: Mapping[str, Any], path: Path) -> Objects:
-    """Size (H, W) and objects, with their category's name, by case."""
+def _objects(content: Mapping[str, Any]) -> Objects:
+    """Return the entry of the image and its objects, with their category's name, by case."""
     names = {category["id"]: category["name"] for category in content["categories"]}
     by_image: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
     for found in content["annotations"]:
         by_image[found["image_id"]].append({**found, "category": names.get(found["category_id"])})
-    return {Path(image["file_name"]).stem: (_size(image, path), by_image[image["id"]]) for image in content["images"]}
+    return {Path(image["file_name"]).stem: (image, by_image[image["id"]]) for image in content["images"]}
 
 
 def _drawn(found: Mapping[str, Any], height: int, width: int, path: Path) -> np.ndarray:
@@ -204,6 +212,10 @@ def _drawn(found: Mapping[str, Any], height: int, width: int, path: Path) -> np.
         remedy = "Run: pip install 'unia-med[coco]', or name folders of mask PNGs in data.coco.masks"
         raise UserError("masks from annotations need pycocotools", where=path, remedy=remedy) from error
     shape: Any = found.get("segmentation")
+    number = f"annotation {found.get('id')}"
+    if shape is None:
+        remedy = "Give an instances_*.json with outlines, or take tags alone (data.tags.source: annotations)"
+        raise_faults([DataFault(path, f"{number} without an outline (segmentation)", "an outline to draw", remedy)])
     try:
         if isinstance(shape, list):
             if not shape:
@@ -217,7 +229,6 @@ def _drawn(found: Mapping[str, Any], height: int, width: int, path: Path) -> np.
         if inside.shape != (height, width):
             raise ValueError(f"run lengths of size {inside.shape}")
     except Exception as error:  # pycocotools raises whatever its C code meets
-        number = f"annotation {found.get('id')}"
         expected = f"polygons or run lengths of an image of {height} x {width}"
         text = f"{number}, whose outline cannot be drawn ({error})"
         raise_faults([DataFault(path, text, expected, "Repair or remove it")])
