@@ -11,17 +11,19 @@ import numpy as np
 from unia_med.data.io.image import has_palette
 from unia_med.data.io.itk import has_label_groups
 from unia_med.data.io.label_file import LabelFile
-from unia_med.data.io.label_names import LABEL_WORDS, tokens
-from unia_med.data.io.read import read_header
+from unia_med.data.io.label_names import LABEL_WORDS, split_labels, tokens
+from unia_med.data.io.read import read_header, read_volume
 from unia_med.data.io.read_labels import read_label_file
-from unia_med.data.io.suffixes import is_image, is_markup, is_segmentation, label_stem, readable_suffix
+from unia_med.data.io.suffixes import is_image, is_markup, is_mask, is_segmentation, label_stem, readable_suffix
 from unia_med.data.io.volume import VolumeInfo
-from unia_med.data.io.walk import LeftOut, find_volumes
+from unia_med.data.io.walk import UNREAD, LeftOut, find_volumes
 from unia_med.errors import UserError
+from unia_med.project.colours import colour_names, numbered_colours
+from unia_med.project.programs import OTHER_SUFFIXES, program_of
 
 _MOST_VALUES = 64  # distinct values of a label volume; an image has hundreds
 _SHOWN = 3  # files in a message
-_COLOURED = ("masks", "mask", "labels", "label", "gt", "groundtruth", "segmentation", "segmentations", "seg")
+_JPEG = "masks as JPEG, which changes their values: save them as PNG"
 _RESULT_FOLDERS = {"runs", "masks_predicted"}
 _TABLES = (".csv", ".tsv")
 _TEXTS = (".json", ".txt", ".label", ".ctbl")
@@ -39,6 +41,8 @@ class Found:
         markups: files of 3D Slicer's points and boxes.
         texts: other small files that may name segments, JSON and text.
         unread: files that look like images and cannot be read, with the reason.
+        others: annotations of programs whose files are not read.
+        coloured: pictures among the labels that are in colours, which trainings do not read.
     """
 
     images: dict[Path, VolumeInfo] = field(default_factory=dict)
@@ -47,6 +51,8 @@ class Found:
     markups: list[Path] = field(default_factory=list)
     texts: list[Path] = field(default_factory=list)
     unread: dict[Path, str] = field(default_factory=dict)
+    others: list[Path] = field(default_factory=list)
+    coloured: set[Path] = field(default_factory=set)
 
 
 def words_of(path: Path, root: Path) -> list[str]:
@@ -75,11 +81,13 @@ def look(root: Path) -> Found:
         if not any(name.startswith(".") or name in _RESULT_FOLDERS for name in folders):
             _sort_in(path, root, found, dicom)
     _add_series(dicom, root, found)
-    _leave_out_colours(found, root)
+    _number_colours(found, root)
+    _leave_out_fractions(found, root)
     left.say(len(found.images), "image", root)
     if not found.images:
         seen = "".join(f"; {path}: {reason}" for path, reason in list(found.unread.items())[:_SHOWN])
         remedy = "Name the folder in which your images lie"
+        remedy += ", or save them as NIfTI, NRRD, MetaImage or DICOM" if UNREAD in left.by_reason else ""
         raise UserError(
             f"holds no image{seen}", where=root, remedy=f"{remedy}, or save these as said" if seen else remedy
         )
@@ -89,17 +97,26 @@ def look(root: Path) -> Found:
 def _wanted(path: Path) -> bool:
     """Return whether a file is looked at, by its suffix."""
     known = path.suffix.lower() in (*_TABLES, *_TEXTS, *_DICOM)
-    return known or is_markup(path) or readable_suffix(path) is not None or is_segmentation(path)
+    return (
+        known
+        or path.name.lower().endswith(OTHER_SUFFIXES)
+        or is_markup(path)
+        or readable_suffix(path) is not None
+        or is_segmentation(path)
+    )
 
 
 def _sort_in(path: Path, root: Path, found: Found, dicom: dict[Path, list[Path]]) -> None:
     suffix = path.suffix.lower()
-    if suffix in _TABLES:
-        found.tables.append(path)
+    if path.name.lower().endswith(OTHER_SUFFIXES):
+        found.others.append(path)
+    elif suffix in _TABLES:
+        (found.others if program_of(path) else found.tables).append(path)
     elif is_markup(path):
         found.markups.append(path)
-    elif suffix in _TEXTS and path.stat().st_size < 1 << 20:
-        found.texts.append(path)
+    elif suffix in _TEXTS:
+        small = path.stat().st_size < 1 << 20
+        (found.texts if small and not program_of(path) else found.others).append(path)
     elif suffix in _DICOM:
         dicom.setdefault(path.parent, []).append(path)
     elif readable_suffix(path) or is_segmentation(path):
@@ -116,9 +133,10 @@ def _image_or_labels(path: Path, root: Path, found: Found) -> None:
     header, spoken = read_header(path), words_of(path, root)
     named_by_file = [word for word in tokens(label_stem(path)) if word in LABEL_WORDS]
     # JPEG changes values: never labels. A fourth axis is that of channels or time: never labels either.
-    indices = bool(spoken) and is_image(path) and has_palette(path)
+    indices = bool(spoken) and is_image(path) and (has_palette(path) or len(header.shape) == 4)
     flat = (len(header.shape) == 3 or indices) and path.suffix.lower() not in (".jpg", ".jpeg")
-    if flat and (file := _as_labels(path, bool(spoken), bool(named_by_file))) is not None:
+    in_colours = indices and not has_palette(path)  # perhaps grey, stored as equal red, green and blue
+    if flat and (file := _as_labels(path, bool(spoken), bool(named_by_file) and not in_colours)) is not None:
         found.labels[path] = file
     else:
         found.images[path] = header
@@ -150,17 +168,47 @@ def _as_labels(path: Path, patient: bool, named: bool) -> LabelFile | None:
     return LabelFile(array.astype(np.int64), file.affine, path, file.names, file.cropped) if smooth else None
 
 
-def _leave_out_colours(found: Found, root: Path) -> None:
-    """Take pictures in colours out of the images whose names or folders say masks, if there are other images."""
+def _number_colours(found: Found, root: Path) -> None:
+    """Take pictures in colours whose names or folders speak of labels out of the images, if there are others."""
     coloured = [
         path
         for path, header in found.images.items()
-        if is_image(path) and len(header.shape) == 4 and set(words_of(path, root)) & set(_COLOURED)
+        if is_image(path) and len(header.shape) == 4 and words_of(path, root)
     ]
-    if len(coloured) < len(found.images):
-        for path in coloured:
-            del found.images[path]
-            found.unread[path] = "a mask in colours: save it with class numbers as grey values, or with a palette"
+    if len(coloured) == len(found.images):
+        return
+    for path in coloured:
+        del found.images[path]
+    masks = [path for path in coloured if is_mask(path)]
+    found.unread.update(dict.fromkeys(set(coloured) - set(masks), _JPEG))
+    files, refused, _ = numbered_colours(masks, colour_names(found.texts))
+    found.labels.update(files)
+    found.coloured.update(files)
+    found.unread.update(refused)
+
+
+def _leave_out_fractions(found: Found, root: Path) -> None:
+    """Take volumes that are named like labels and hold no class numbers out of the images, as trainings do."""
+    _, named = split_labels((path for path in found.images if not path.is_dir()), root)
+    for path in named if len(named) < len(found.images) else ():
+        del found.images[path]
+        found.unread[path] = _why_no_labels(path)
+
+
+def _why_no_labels(path: Path) -> str:
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        return _JPEG
+    if path.parent.name.casefold() == "segmentationobject":
+        return "single objects, left out: their classes are in SegmentationClass"
+    try:
+        array = np.asarray(read_volume(path).array)
+    except UserError as error:
+        return error.what
+    if array.dtype.kind == "f" and not np.array_equal(array, np.rint(array)):
+        return "named like labels, but holds fractions: save class numbers (of probabilities, those above 0.5)"
+    if array.min(initial=0) < 0:
+        return "named like labels, but holds negative values: save 0 for background and 1, 2, ... for classes"
+    return "named like labels, but holds more values than there are classes"
 
 
 def _changes(array: np.ndarray) -> float:

@@ -14,6 +14,7 @@ from unia_med.project.found import Found
 
 _FILLER = {word for words in WORDS.values() for word in words} | {
     "image", "images", "img", "imgs", "scan", "scans", "imagestr", "imagests", "volume", "raw", "data", "orig", "anat",
+    "jpegimages",
 }  # fmt: skip
 
 
@@ -79,6 +80,8 @@ def channel_endings(images: Sequence[Path]) -> list[str]:
         ['_flair', '_t1']
         >>> channel_endings([Path("p1_frame01.nii"), Path("p1_frame02.nii")])
         []
+        >>> channel_endings([Path(f"{site}/scan_{number}.nii") for site in "AB" for number in (1, 2)])
+        []
     """
     split = [re.fullmatch(r"(.+?)([_\-][A-Za-z0-9]+)", volume_stem(path)) for path in images]
     if not images or not all(split):
@@ -89,8 +92,11 @@ def channel_endings(images: Sequence[Path]) -> list[str]:
             groups[path.parent, match[1]].add(match[2])
     sets = Counter(frozenset(endings) for endings in groups.values())
     (common, _), *others = sets.most_common()
-    numbered = all(re.fullmatch(r"_\d{4}", ending) for ending in common)
-    named = len(groups) > 1 and len(common) > 1 and not any(re.search(r"\d{2,}", ending) for ending in common)
+    # Numbers alone may as well count patients or time points; nnU-Net counts channels from _0000, of several images.
+    numbered = "_0000" in common and all(re.fullmatch(r"_\d{4}", ending) for ending in common)
+    numbered = numbered and (len(groups) > 1 or len(common) == 1)
+    named = len(groups) > 1 and len(common) > 1
+    named = named and all(re.search("[A-Za-z]", end) and not re.search(r"\d{2,}", end) for end in common)
     return sorted(common) if not others and (numbered or named) else []
 
 

@@ -37,6 +37,7 @@ from unia_med.project.merge import (
 )
 from unia_med.project.names import cases_by_name, names_in
 from unia_med.project.pairs import Pairs, owners, pair
+from unia_med.project.programs import unread_annotations
 from unia_med.project.tags import TagTable, read_tag_table
 
 MERGED = ".merged"
@@ -113,8 +114,7 @@ def make_plan(root: Path) -> Plan:
     nnunet = read_dataset_json(root)
     tables = [table for table in found.tables if table.suffix.lower() == ".tsv"]
     names = dict(nnunet.names) if nnunet else names_in([*found.texts, *tables])
-    notes = [f"{path}: {reason}" for path, reason in list(found.unread.items())[:5]]
-    notes += [f"{path}: labels without an image, left out" for path in pairs.unpaired[:5]]
+    notes = _unused(found, pairs)
     pixels = _in_pixels(pairs, notes)
     sets = _label_sets(found, pairs, root, names, nnunet, notes)
     cases = [case_name(image, root, pairs) for image in pairs.images]
@@ -128,6 +128,11 @@ def make_plan(root: Path) -> Plan:
     masks = next((entry for entry in sets if entry[0].kind == "masks"), None)
     if weak is None and table is None:
         weak, masks = masks, None
+    for meaning, files in (entry for entry in sets if entry not in (weak, masks)):
+        first = next(iter(files.values()))
+        notes.append(
+            f"one set is learned from: {len(files)} more label files ({meaning.kind}, such as {first}) are not"
+        )
     headers = [found.images[image] for image in pairs.images]
     channels = len(pairs.channel_endings) or (headers[0].shape[3] if len(headers[0].shape) == 4 else 1)
     if weak is None and table is None:
@@ -136,6 +141,17 @@ def make_plan(root: Path) -> Plan:
     grid = _grid(headers, pixels)
     return Plan(root, pairs, weak, masks, table if weak is None else None, found.labels, grid, channels, pixels,
                 _patient(cases), notes + _axis_note(drawn))  # fmt: skip
+
+
+def _unused(found: Found, pairs: Pairs) -> list[str]:
+    """Return a note per reason for which files are left out, with the first of them."""
+    reasons = {**found.unread, **dict.fromkeys(pairs.unpaired, "labels without an image, left out")}
+    by_reason: dict[str, list[Path]] = defaultdict(list)
+    for path, reason in reasons.items():
+        by_reason[reason].append(path)
+    notes = unread_annotations(found.others)
+    return notes + [f"{paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}: {reason}"
+            for reason, paths in by_reason.items()]  # fmt: skip
 
 
 def images_to_predict(plan: Plan) -> str:
@@ -228,16 +244,20 @@ def _label_sets(
         meaning = understand(files, root, names or _bids_name(role.values()), ignored, dense=nnunet is not None)
         if meaning.validates and nnunet is None and are_cut_off(files):
             for image, path in role.items():
-                role[image] = (
-                    root / MERGED / f"{image.relative_to(root).as_posix().replace('/', '_').split('.')[0]}.nii.gz"
-                )
+                role[image] = _merged_path(image, root)
                 found.labels[role[image]] = without_empty_slices(found.labels[path], role[image])
             meaning = understand([found.labels[path] for path in role.values()], root, names, IGNORE, dense=True)
             notes.append("masks end at full size in most slices that show a class, so that the slices without one are "
                          "read as *not annotated* (255); where nothing is there, set data.volumes.masks in place of "
                          "data.volumes.labels")  # fmt: skip
         sets.append((meaning, role))
-    return sorted(sets, key=lambda entry: -len(entry[1]))
+    # Of as many files, those that name their classes.
+    return sorted(sets, key=lambda entry: (-len(entry[1]), all(map(_is_number_name, entry[0].classes.values()))))
+
+
+def _is_number_name(name: str) -> bool:
+    """Return whether a class has the name that it gets where nothing names it."""
+    return re.fullmatch(r"class_\d+", name) is not None
 
 
 def _bids_name(labels: Iterable[Path]) -> dict[int, str]:
@@ -271,7 +291,7 @@ def _one_each(
 ) -> dict[Path, Path]:
     """Return one label file of each image; several of an image become one, which `write_project` writes."""
     several = {image: labels for image, labels in role.items() if len(labels) > 1}
-    single = {image: labels[0] for image, labels in role.items() if len(labels) == 1}
+    single = {image: _as_numbers(image, labels[0], found, root) for image, labels in role.items() if len(labels) == 1}
     if not several:
         return single
     # A file per class is one everywhere, also where only one class was drawn.
@@ -286,13 +306,39 @@ def _one_each(
         else:
             array, differing = merged_annotators(labels, found.labels, header, kind)
             named, disagreed = dict(found.labels[labels[0]].names), disagreed + differing
-        path = root / MERGED / f"{image.relative_to(root).as_posix().replace('/', '_').split('.')[0]}.nii.gz"
+        path = _merged_path(image, root)
         found.labels[path] = LabelFile(array, np.asarray(header.affine, np.float64), path, named)
         single[image] = path
+    empty = [name for name in classes if by_class and not _is_drawn(name, role, found)]
     what = f"classes ({', '.join(classes)})" if by_class else "annotators"
+    what += f", of which nothing shows {', '.join(empty)}" if empty else ""
     unsure = f"; {disagreed} voxels on which they disagree are not annotated" if disagreed else ""
     notes.append(f"{len(several)} images have several label files, of {what}: each is merged into one{unsure}")
     return single
+
+
+def _is_drawn(name: str, role: Mapping[Path, Sequence[Path]], found: Found) -> bool:
+    """Return whether any file of a class shows something."""
+    return any(
+        found.labels[path].array.any()
+        for image, labels in role.items()
+        for path, part in part_names(image, labels).items()
+        if part == name
+    )
+
+
+def _merged_path(image: Path, root: Path) -> Path:
+    """Return where the label volume of an image will lie that `write_project` writes."""
+    return root / MERGED / f"{image.relative_to(root).as_posix().replace('/', '_').split('.')[0]}.nii.gz"
+
+
+def _as_numbers(image: Path, label: Path, found: Found, root: Path) -> Path:
+    """Return a label file that a training can read: of a mask in colours, the volume of their numbers."""
+    if label not in found.coloured:
+        return label
+    path, file = _merged_path(image, root), found.labels[label]
+    found.labels[path] = LabelFile(file.array.astype(np.uint8), file.affine, path, file.names)
+    return path
 
 
 def _grid(headers: Sequence[VolumeInfo], pixels: bool) -> dict[str, Any]:

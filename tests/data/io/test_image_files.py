@@ -63,10 +63,17 @@ def test_masks_keep_their_indices(tmp_path: Path) -> None:
 
 def test_what_is_no_mask_is_refused(tmp_path: Path) -> None:
     Image.fromarray(COLOURS).save(tmp_path / "a.png")
-    with pytest.raises(UserError, match="mode RGB.*class numbers"):
+    with pytest.raises(UserError, match="in [0-9]+ colours.*class numbers"):
         read_mask(tmp_path / "a.png")
     with pytest.raises(UserError, match="JPEG would change"):
         read_mask(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
+def test_grey_that_is_stored_as_colours_is_read_as_grey(tmp_path: Path, mode: str) -> None:
+    values = np.random.default_rng(0).choice([0, 127, 255], (6, 5)).astype(np.uint8)
+    Image.fromarray(values).convert(mode).save(tmp_path / "a.png")
+    assert np.array_equal(read_mask(tmp_path / "a.png").array[:, :, 0], values)
 
 
 def test_damaged_files_are_named(tmp_path: Path) -> None:

@@ -106,7 +106,8 @@ def read_mask(path: Path | str) -> Volume:
     """Return the label values of a mask as uint8 (H, W, 1): palette indices or grey values, VOC's borders being 255.
 
     Args:
-        path: PNG or TIFF with a palette (`SegmentationClass`) or grey (`SegmentationClassAug`).
+        path: PNG or TIFF with a palette (`SegmentationClass`) or grey (`SegmentationClassAug`), also where the grey is
+            stored as equal red, green and blue; transparency is dropped.
 
     Raises:
         UserError: The file is none of these, has several colours, or a value beyond 255.
@@ -117,10 +118,8 @@ def read_mask(path: Path | str) -> Volume:
             "masks are PNG or TIFF files; JPEG would change label values", where=path, remedy="Save it as PNG"
         )
     with _opened(path) as image:
-        if image.mode not in _MASK_MODES | _GREY_MODES:
-            remedy = "Save it with a palette or in grey, pixels being class numbers"
-            raise UserError(f"a mask of mode {image.mode}, expected palette or grey", where=path, remedy=remedy)
-        array = np.array(image)
+        plain = image.mode in _MASK_MODES | _GREY_MODES
+        array = np.array(image) if plain else _grey_of_colours(image, path)
     labels = array.astype(np.uint8)
     if not np.array_equal(labels, array):
         found = f"label values from {array.min():g} to {array.max():g}, expected whole numbers from 0 to 255"
@@ -178,6 +177,16 @@ def _pixels(image: Image, channels: int) -> np.ndarray:
         grey = (np.array(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
         return grey if channels == 1 else np.repeat(grey[:, :, None], channels, axis=2)
     return np.array(image.convert("L" if channels == 1 else "RGB"))
+
+
+def _grey_of_colours(image: Image, path: Path) -> np.ndarray:
+    """Return the grey values of a picture whose red, green and blue are equal, as paint programs save masks."""
+    colours = np.array(image.convert("RGB"))
+    if (colours != colours[..., :1]).any():
+        count = len(np.unique(colours.reshape(-1, 3), axis=0))
+        remedy = "Save it with a palette or in grey, pixels being class numbers; `unia-med init FOLDER` does that"
+        raise UserError(f"a mask in {count} colours, expected palette or grey", where=path, remedy=remedy)
+    return np.asarray(colours[..., 0])
 
 
 @contextmanager

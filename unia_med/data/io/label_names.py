@@ -14,7 +14,7 @@ WORDS = {
     "boxes": ("box", "boxes", "bbox", "bboxes"),
     "masks": ("gt", "mask", "masks", "truth", "groundtruth", "manual", "dseg"),
     "": ("label", "labels", "labelmap", "seg", "segmentation", "segmentations", "annotation", "annotations", "annot",
-         "roi", "rois", "lesion", "lesions", "contours", "labelstr", "labelsts"),
+         "roi", "rois", "lesion", "lesions", "contours", "labelstr", "labelsts", "segmentationclass"),
 }  # fmt: skip
 """Words in file and folder names that speak of labels, by the kind they tell; of the last, only the content tells."""
 
@@ -28,6 +28,7 @@ _SURE = (LABEL_WORDS | _RESULTS) - _UNSURE
 _FOLDERS = {
     *("label", "labels", "labelstr", "labelsts", "labelmaps", "mask", "masks", "gt", "groundtruth"),
     *("segmentation", "segmentations", "annotation", "annotations", "scribbles", "points", "boxes"),
+    *("segmentationclass", "segmentationobject", "seg", "segs", "annot"),
 }
 _TOKEN = re.compile(r"[^\W_]+")
 _CHANNEL = re.compile(r"_\d{4}$")
