@@ -9,6 +9,20 @@ _DRIVE = re.compile(r"^([A-Za-z]):(/*)")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
+def number_of(count: int, noun: str) -> str:
+    """Return a number with its noun, whose plural ends in s: messages say neither "1 cases" nor "case(s)".
+
+    Args:
+        count: 0 or more.
+        noun: in the singular; of several words the last one takes the s.
+
+    Example:
+        >>> number_of(1, "training slice"), number_of(0, "case")
+        ('1 training slice', '0 cases')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def safe_name(name: str) -> str:
     r"""Return a case's name as a relative path that stays inside any folder it is joined to.
 

@@ -197,7 +197,7 @@ def test_inputs_are_checked_before_the_weights(
         ("bad.nii.gz", "bad.nii.gz"),
         ("notes.txt", "NIfTI, NRRD or MetaImage"),
         ("empty", "holds no volume"),
-        ("masks", "holds no image, only 1 files n"),
+        ("masks", "holds no image, only 1 file n"),
     ):
         assert predict(run, tmp_path / source, tmp_path / "out") == 2
         assert said in capsys.readouterr().err

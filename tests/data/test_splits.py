@@ -105,5 +105,5 @@ def test_a_patient_in_two_parts_is_refused() -> None:
 
 
 def test_nobody_left_to_train_on_is_refused() -> None:
-    with pytest.raises(UserError, match="none of 1 patients"):
+    with pytest.raises(UserError, match="none of 1 patient"):
         split_cases(cases("patient013"), SplitConfig(), 0)

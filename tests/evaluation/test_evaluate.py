@@ -185,7 +185,7 @@ def test_the_result_is_the_table_and_knows_its_faults(pair: tuple[Path, Path], t
     volume(block(slice(1, 5)), pair[0] / "spare.nii.gz")
     found = evaluate(*pair)
     assert "lost" in found.faults and [path.name for path in found.unused] == ["spare.nii.gz"]
-    assert repr(found) == "Evaluation(1 cases; Dice class 1 1.000, class 2 0.667, mean 0.833; 1 could not be scored)"
+    assert repr(found) == "Evaluation(1 case; Dice class 1 1.000, class 2 0.667, mean 0.833; 1 could not be scored)"
     found.write(tmp_path / "scores.json")
     assert json.loads((tmp_path / "scores.json").read_text()) == dict(found)
     with pytest.raises(UserError, match=r"Use .json or .csv"):
@@ -207,3 +207,13 @@ def test_masks_that_were_moved_bring_their_names(pair: tuple[Path, Path]) -> Non
     next(pair[0].glob("*.json")).write_text('{"classes": {"1": "LUNG", "2": "SPLEEN"}}')
     (pair[0] / "other.json").write_text('{"classes": {"1": "LIVER"}}')
     assert evaluate(*pair).classes != ("LIVER", "SPLEEN")  # records that say different things say nothing
+
+
+def test_dicom_objects_next_to_volumes_are_no_unread_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from unia_med.evaluation.pairs import find_predictions
+
+    for name in ("a_seg.nii.gz", "a_seg.dcm", "b.dcm"):
+        (tmp_path / name).touch()
+    with caplog.at_level("INFO"):
+        assert list(find_predictions(tmp_path)) == ["a"]
+    assert "1 the same masks as DICOM" in caplog.text and "1 in a format that is not read" in caplog.text

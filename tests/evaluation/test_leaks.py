@@ -54,6 +54,16 @@ def test_the_record_next_to_a_mask_names_its_run(folders: Path, record: dict) ->
     assert "1 of 4 scored cases" in note and "(p01_b)" in note
 
 
+def test_names_with_dots_and_labels_of_another_name_are_found(folders: Path) -> None:
+    """The record knows how the image was called; dots in names belong to them."""
+    (folders / "masks" / "p01_a_seg.nii.gz").rename(folders / "masks" / "x.1_seg.nii.gz")
+    (folders / "labels" / "p01_a.nii.gz").rename(folders / "labels" / "x.1_mask.nii.gz")
+    record = {"runs": [str(folders / "run")], "summary": {"case": "p01_a"}}
+    (folders / "masks" / "x.1_seg.json").write_text(json.dumps(record))
+    (note,) = warned(folders)
+    assert "1 of 4 scored cases" in note and "(x.1_mask)" in note
+
+
 @pytest.mark.parametrize("split", ["[]", "{", '{"train": {"p01_a": 5}}', '{"train": "x"}'])
 def test_damaged_records_are_no_fault_of_the_evaluation_and_are_told(folders: Path, split: str) -> None:
     long_name = json.dumps({"run": "x" * 5000})

@@ -104,7 +104,7 @@ def test_an_interrupted_run_is_resumed_and_a_failed_case_named(tmp_path: Path, m
     with pytest.raises(KeyboardInterrupt):
         compare(Comparison(tmp_path, tmp_path), ENTRIES, [FULL], [0])
     Recorder(monkeypatch, fails="predict")
-    with pytest.raises(UserError, match="1 cases could not be predicted:\n  patient013_frame01: cannot be read"):
+    with pytest.raises(UserError, match="1 case could not be predicted:\n  patient013_frame01: cannot be read"):
         compare(Comparison(tmp_path, tmp_path), ENTRIES, [FULL], [0])
     verbs = Recorder(monkeypatch)
     compare(Comparison(tmp_path, tmp_path), ENTRIES, [FULL], [0])

@@ -74,7 +74,7 @@ def test_annotators_who_disagree_leave_it_open(here: Path, capsys: pytest.Captur
     assert main(["init", "set"]) == 0
     said = capsys.readouterr().out
     differ = sum(int((m != np.roll(m, 1, 0)).sum()) for m in (a + 2 * b for a, b in map(_discs, range(5))))
-    assert f"of annotators: each is merged into one; {differ} voxels on which they disagree" in said
+    assert f"of annotators, belong to 5 images: they are merged into one; {differ} voxels on which" in said
     merged = np.asarray(nib.load(here / "project_labels/P1.nii.gz").dataobj)
     assert set(np.unique(merged)) == {0, 1, 2, 255} and len(configured("project.yaml").data.classes) == 2
     assert not inspect("project.yaml").faults

@@ -17,6 +17,7 @@ from unia_med.data.io.orientation import AXIS_CODES
 from unia_med.errors import UserError
 from unia_med.files import read_rows
 from unia_med.inference.likeness import read_likeness
+from unia_med.names import number_of
 from unia_med.registry import LABEL_NOTES, resolve
 from unia_med.run_files import RunFiles
 
@@ -182,7 +183,7 @@ def _modality_tag(modality: str) -> str:
 
 def _of_patients(patients: int | list[str] | None) -> str:
     count = len(patients) if isinstance(patients, list) else patients
-    return "" if count is None else f" of {count} patients"
+    return "" if count is None else f" of {number_of(count, 'patient')}"
 
 
 def _label_note(config: RunConfig) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from unia_med.cli.options import add_config, new_command
 from unia_med.errors import UserError
+from unia_med.names import number_of
 from unia_med.progress import tracked
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     for note in done.notes:
         print(f"unia-med: {note}", file=sys.stderr)
     if done.unused and args.split is None:
-        print(f"{len(done.unused)} predictions have no label and were not scored, first {done.unused[0]}")
+        print(f"{number_of(len(done.unused), 'prediction')} without a label, not scored, first {done.unused[0]}")
     if done.faults:
         total = len(done.faults) + len({case.case.partition("#t")[0] for case in done.cases})
         print(f"unia-med: {len(done.faults)} of {total} cases could not be scored:{done.listing()}", file=sys.stderr)
@@ -132,7 +133,7 @@ def _print_cases(console: Console, table: Mapping[str, Any], done: Evaluation) -
 def _case_table(table: Mapping[str, Any]) -> Table:
     from rich.table import Table
 
-    view = Table("case", title=f"{len(table['cases'])} cases")
+    view = Table("case", title=number_of(len(table["cases"]), "case"))
     for metric in table["mean"]:
         for name in table["classes"]:
             view.add_column(f"{name} {_title(metric)}", justify="right")
@@ -159,7 +160,7 @@ def _summary_table(table: Mapping[str, Any]) -> Table:
 def _print_set(console: Console, found: Mapping[str, Any]) -> None:
     from rich.table import Table
 
-    view = Table("class", title=f"{found['cases']} cases, pixels counted together")
+    view = Table("class", title=f"{number_of(found['cases'], 'case')}, pixels counted together")
     for title in _SET_TITLES.values():
         view.add_column(title, justify="right")
     shown = [name for name in found["occurs"] if found["occurs"][name] or found["precision"][name] is not None]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unia_med.cli.options import add_config, new_command
+from unia_med.names import number_of
 from unia_med.progress import counted
 
 if TYPE_CHECKING:
@@ -56,8 +57,6 @@ def _print(found: Inspection) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from unia_med.inspection.report import count_of
-
     console = Console(highlight=False, soft_wrap=True)
     for table in found.tables():
         view = Table(*[escape(name) for name in table.columns], title=escape(table.title), title_justify="left")
@@ -68,8 +67,8 @@ def _print(found: Inspection) -> None:
         console.print(view)
     cases = found.report["cases"]
     parts = ", ".join(f"{count} {part}" for part, count in cases["parts"].items())
-    console.print(f"{cases['all']} cases ({parts}), {cases['with_mask']} with a mask.")
-    console.print(f"\n{count_of(found.faults, 'fault')}" if found.faults else "\nNo fault was found.")
+    console.print(f"{number_of(cases['all'], 'case')} ({parts}), {cases['with_mask']} with a mask.")
+    console.print(f"\n{number_of(len(found.faults), 'fault')}" if found.faults else "\nNo fault was found.")
     for fault in found.faults:
         console.print(f"  - {fault}", markup=False)
     console.print("\nAdvice")

@@ -9,6 +9,7 @@ from shlex import quote as quoted
 from typing import TYPE_CHECKING
 
 from unia_med.cli.options import add_device, new_command
+from unia_med.names import number_of
 from unia_med.progress import tracked
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         track=_tracked,
     )
     print(found.table.read_text(encoding="utf-8").strip())
-    volumes = f"{len(found.labels)} volume{'' if len(found.labels) == 1 else 's'}"
+    volumes = number_of(len(found.labels), "volume")
     print(f"\nCorrect the listed slices of {volumes} in {found.folder / 'labels'} and save them there.")
     print("Then train on them, starting from this model:")
     folds = 0 if is_bundle(Path(args.model)) else len(Run.open(args.model).folds)

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from unia_med.cli.options import new_command
+from unia_med.names import number_of
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -46,5 +47,5 @@ def run(args: argparse.Namespace) -> int:
         from unia_med.data.structured.dataset import write_dataset
 
         write_dataset(args.output, args.kind, args.patients, args.seed)
-    print(f"{args.patients} patients written to {args.output}")
+    print(f"{number_of(args.patients, 'patient')} written to {args.output}")
     return 0

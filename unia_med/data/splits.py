@@ -11,6 +11,7 @@ import numpy as np
 
 from unia_med.data.sample import CaseFiles, Part
 from unia_med.errors import UserError, nearest
+from unia_med.names import number_of
 
 if TYPE_CHECKING:
     from unia_med.config.schema import SplitConfig
@@ -41,7 +42,7 @@ def split_cases(cases: Sequence[CaseFiles], split: SplitConfig, seed: int) -> di
     _check_disjoint(parts)
     if not parts["train"]:
         raise UserError(
-            f"the split leaves none of {len(patients)} patients to train on",
+            f"the split leaves none of {number_of(len(patients), 'patient')} to train on",
             where="data.split",
             remedy="Change data.split",
         )
@@ -72,7 +73,7 @@ def fold_lists(
     parts = split_cases(cases, split, seed)
     pool = sorted({case.patient for part in ("train", "val") for case in parts[part]})
     if folds > len(pool):
-        what = f"{folds} folds for {len(pool)} patients"
+        what = f"{number_of(folds, 'fold')} for {number_of(len(pool), 'patient')}"
         raise UserError(what, where="--folds", remedy="Use 2 up to the number of patients")
     val = _shuffled(pool, seed)[fold::folds]
     test = sorted({case.patient for case in parts["test"]})
@@ -128,7 +129,7 @@ def _by_fractions(patients: list[str], split: SplitConfig, seed: int) -> tuple[s
 def _by_fold(patients: list[str], split: SplitConfig, seed: int) -> tuple[set[str], set[str], set[str]]:
     if not 2 <= split.folds <= len(patients):
         raise UserError(
-            f"{split.folds} folds for {len(patients)} patients",
+            f"{number_of(split.folds, 'fold')} for {number_of(len(patients), 'patient')}",
             where="data.split.folds",
             remedy="Use 2 up to the number of patients",
         )

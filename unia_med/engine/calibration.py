@@ -29,6 +29,7 @@ from unia_med.inference.predictor import Predictor
 from unia_med.inference.uncertainty import apply_temperature, fit_temperature
 from unia_med.methods.base import Method
 from unia_med.metrics.calibration import expected_calibration_error, reliability
+from unia_med.names import number_of
 from unia_med.progress import tracked
 from unia_med.run_files import RunFiles
 
@@ -89,9 +90,9 @@ def calibrate(
     if distributed.is_main():
         write_text(RunFiles(run).calibration, json.dumps(asdict(found), indent=2) + "\n")
         _LOG.info(
-            "temperature %.3f fitted on %d validation volumes; calibration error %.4f, before %.4f",
+            "temperature %.3f fitted on %s; calibration error %.4f, before %.4f",
             found.temperature,
-            found.cases,
+            number_of(found.cases, "validation volume"),
             found.ece_after,
             found.ece_before,
         )

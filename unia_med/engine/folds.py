@@ -27,6 +27,7 @@ from unia_med.evaluation.volumes import CaseAccumulator
 from unia_med.files import read_json, write_json, write_text
 from unia_med.inference.postprocess import postprocess
 from unia_med.metrics.table import CaseScores, summarise, to_csv
+from unia_med.names import number_of
 from unia_med.progress import tracked
 from unia_med.run_files import RunFiles, read_names
 
@@ -85,7 +86,7 @@ def train_folds(
         UserError: numbers that do not fit, another run in the folder, or what `run_training` refuses.
     """
     if folds < 2:
-        raise UserError(f"{folds} folds", where="--folds", remedy="Use 2 up to the number of patients")
+        raise UserError(number_of(folds, "fold"), where="--folds", remedy="Use 2 up to the number of patients")
     if fold is not None and not 0 <= fold < folds:
         raise UserError(f"fold {fold} of {folds}", where="--fold", remedy=f"Use 0 to {folds - 1}")
     dataset = build_dataset(config.data)
@@ -160,7 +161,9 @@ def _conclude(
         chosen = {"postprocess": cleaning.steps, "dice": cleaning.dice, "dice_without": cleaning.plain}
         record |= {"post_processing": chosen, "where": patients, "scores": scores}
         write_text(files.folds_table, to_csv(scores))
-        _LOG.info("cross-validated mean Dice of %d cases: %s", len(left_out), _line(scores["mean"]["dice"]))
+        _LOG.info(
+            "cross-validated mean Dice of %s: %s", number_of(len(left_out), "case"), _line(scores["mean"]["dice"])
+        )
     else:
         _LOG.info("no fold has validation masks: nothing is scored, and post-processing stays as the config says")
     labelled = {name for k in range(len(configs)) for name in read_names(RunFiles(files.fold(k)).labelled)}

@@ -38,6 +38,7 @@ from unia_med.engine.validation import Validation
 from unia_med.errors import UserError
 from unia_med.files import remove_leftovers, write_atomically, write_json
 from unia_med.labels import IGNORE, TAG_UNKNOWN
+from unia_med.names import number_of
 from unia_med.run_files import RunFiles
 
 _LOG = logging.getLogger(__name__)
@@ -160,7 +161,7 @@ def _prepared(
     if distributed.is_main():
         known = [name for name, found in (labels or {}).items() if (found != IGNORE).any()]
         write_json(RunFiles(output).labelled, sorted(known))
-    _LOG.info("%d training slices of %d volumes", len(slices), len(parts["train"]))
+    _LOG.info("%s of %s", number_of(len(slices), "training slice"), number_of(len(parts["train"]), "volume"))
     if missing := classes_without_example(config.data.target_classes, labels, slices.tags):
         _LOG.warning("no label and no tag of the training cases holds %s", ", ".join(missing))
     if config.training.keep_best_by == "none":

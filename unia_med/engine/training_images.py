@@ -24,6 +24,7 @@ from unia_med.inference.records import Tally
 from unia_med.labels import IGNORE
 from unia_med.methods.base import Method
 from unia_med.metrics.overlap import dice
+from unia_med.names import number_of
 from unia_med.progress import tracked
 from unia_med.run_files import RunFiles
 
@@ -156,7 +157,7 @@ def review_threshold(validation: Sequence[Looked], training: Sequence[Looked]) -
     scored = [(one.doubt, one.dice) for one in validation if one.doubt is not None and one.dice is not None]
     bad = [doubt for doubt, score in scored if score < GOOD_DICE]
     good = [doubt for doubt, score in scored if score >= GOOD_DICE]
-    reason = f"{len(scored)} validation masks, {len(bad)} with a Dice below {GOOD_DICE}"
+    reason = f"{number_of(len(scored), 'validation mask')}, {len(bad)} with a Dice below {GOOD_DICE}"
     if bad and good:
         values = sorted({*bad, *good})
         edges = [values[0] * 0.999, *((a + b) / 2 for a, b in zip(values, values[1:], strict=False))]
@@ -165,7 +166,7 @@ def review_threshold(validation: Sequence[Looked], training: Sequence[Looked]) -
     if scored:
         return round(max(good) if good else min(bad) * 0.999, 4), reason
     doubts = [one.doubt for one in (*validation, *training) if one.doubt is not None]
-    return (round(max(doubts), 4), f"{len(doubts)} images without masks") if doubts else (None, "")
+    return (round(max(doubts), 4), f"{number_of(len(doubts), 'image')} without masks") if doubts else (None, "")
 
 
 def _mean_dice(labels: np.ndarray, truth: np.ndarray, classes: int) -> float | None:

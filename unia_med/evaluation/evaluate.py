@@ -21,6 +21,7 @@ from unia_med.evaluation.volumes import CaseAccumulator
 from unia_med.files import at_home
 from unia_med.metrics.surface import HausdorffKind
 from unia_med.metrics.table import CaseScores, summarise, summarise_set, write_table
+from unia_med.names import number_of
 
 if TYPE_CHECKING:
     from unia_med.config.schema import RunConfig
@@ -89,7 +90,7 @@ class Evaluation(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         """Return how many cases were scored, and the mean of each class."""
-        parts = [f"{self.scored} cases"]
+        parts = [number_of(self.scored, "case")]
         if "mean" in self.table:
             means = self.table["mean"]["dice"]
             parts += [f"Dice {', '.join(f'{name} {_shown(value)}' for name, value in means.items())}"]

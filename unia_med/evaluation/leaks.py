@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from unia_med.data.io.suffixes import label_stem
 from unia_med.errors import UserError
 from unia_med.files import read_json
 from unia_med.run_files import RunFiles
@@ -35,7 +36,9 @@ def trained_on(
     found = {}
     for run, cases in suspects.items():
         trained = _training_part(run, damaged)
-        leaked = [case for case in cases if _is_among(case, trained)]
+        leaked = [
+            case for case in cases if any(_is_among(name, trained) for name in _names_of(case, predictions[case]))
+        ]
         if leaked:
             found[run] = leaked
     return found
@@ -81,15 +84,24 @@ def _training_part(run: Path, damaged: list[str]) -> Mapping[str, str]:
 
 def _runs_of(mask: Path, damaged: list[str]) -> Iterator[Path]:
     """Yield the run folders that the record next to a mask names."""
-    stem = mask.name.split(".")[0] if mask.suffix == ".gz" else mask.stem
-    record = _json(mask.with_name(f"{stem}.json"), damaged)
-    if not isinstance(record, dict):
-        return
+    record = _record_of(mask, damaged)
     for key in _RUN_KEYS:
         for text in _texts(record.get(key)):
             for folder in (Path(text), mask.parent / text):
                 if _is_run(folder):
                     yield folder.resolve()
+
+
+def _record_of(mask: Path, damaged: list[str]) -> Mapping[str, Any]:
+    """Return the record that `predict` wrote next to a mask; empty where there is none."""
+    record = _json(mask.with_name(f"{label_stem(mask)}.json"), damaged)
+    return record if isinstance(record, dict) else {}
+
+
+def _names_of(case: str, mask: Path) -> set[str]:
+    """Return a case's names: as its label is called, and as the image was that `predict` segmented."""
+    summary = _record_of(mask, []).get("summary")
+    return {case, str(summary["case"])} if isinstance(summary, dict) and "case" in summary else {case}
 
 
 def _is_run(folder: Path) -> bool:

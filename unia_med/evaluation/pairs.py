@@ -11,14 +11,14 @@ import numpy as np
 
 from unia_med.data.io.geometry import spacing_of
 from unia_med.data.io.image import read_mask
-from unia_med.data.io.label_names import in_label_folders
+from unia_med.data.io.label_names import in_label_folders, without_label_word
 from unia_med.data.io.nifti_names import names_in
 from unia_med.data.io.read import read_volume
 from unia_med.data.io.read_labels import read_label_file, whole_numbers
 from unia_med.data.io.suffixes import LABEL_SUFFIXES, is_image, is_segmentation, label_stem, label_suffix
 from unia_med.data.io.tables import composed
 from unia_med.data.io.volume import VolumeInfo
-from unia_med.data.io.walk import LeftOut, find_volumes
+from unia_med.data.io.walk import UNREAD, LeftOut, find_volumes
 from unia_med.errors import UserError
 from unia_med.metrics.table import LengthUnit
 from unia_med.names import safe_name
@@ -82,7 +82,7 @@ def find_labels(folder: Path, quiet: bool = False) -> dict[str, Path]:
     chosen = chosen or [path for path in found if label_stem(path).endswith("_seg")]
     if not chosen:
         remedy = "Give the folder of the true masks: X_gt or X of case X"
-        raise UserError(f"holds no label, only {len(found)} results or weak labels", where=folder, remedy=remedy)
+        raise UserError(f"holds no label, only results or weak labels ({len(found)})", where=folder, remedy=remedy)
     why = f"not ending in {LABEL_ENDING} as others do" if marked else "named like a result or weak label"
     left.add_all(set(found) - set(chosen), why)
     if not marked and folder.is_dir():
@@ -137,7 +137,7 @@ def find_predictions(folder: Path) -> dict[str, list[Path]]:
 def predictions_of(cases: Sequence[str], predictions: Mapping[str, list[Path]]) -> dict[str, list[Path]]:
     """Return the predictions of each case, by its name or that of its results, which is safe as a path.
 
-    Of a case "site/scan" without any it is that of "scan" alone.
+    Of a case "site/scan" without any it is that of "scan" alone, of labels "scan_mask" that of "scan".
 
     Args:
         cases: Names of all cases; a last part that several of them share stands for none.
@@ -145,12 +145,15 @@ def predictions_of(cases: Sequence[str], predictions: Mapping[str, list[Path]]) 
     """
     last = Counter(case.rpartition("/")[2] for case in cases)
     safe = Counter(map(safe_name, cases))
+    bare = Counter(map(without_label_word, cases))
     found = {}
     for case in cases:
         short = case.rpartition("/")[2]
         own = predictions.get(composed(case), [])
         if not own and safe[safe_name(case)] == 1:
             own = predictions.get(composed(safe_name(case)), [])
+        if not own and bare[image := without_label_word(case)] == 1:
+            own = predictions.get(composed(image), [])
         found[case] = own or (predictions.get(composed(short), []) if last[short] == 1 else [])
     return found
 
@@ -193,6 +196,15 @@ def has_names(path: Path) -> bool:
     return is_segmentation(path) or path.suffix.lower() == _DICOM
 
 
+def _tell_twins(found: Sequence[Path], left: LeftOut) -> None:
+    """Say of DICOM objects that `predict` wrote next to volumes what they are, in place of "not read"."""
+    volumes = {path.with_name(label_stem(path)) for path in found}
+    passed = left.by_reason.pop(UNREAD, [])
+    twins = [path for path in passed if label_suffix(path) == _DICOM and path.with_name(label_stem(path)) in volumes]
+    left.add_all(twins, "the same masks as DICOM")
+    left.add_all(set(passed) - set(twins), UNREAD)
+
+
 def _mask_files(folder: Path, what: str, left: LeftOut) -> list[Path]:
     if folder.is_file():
         return [folder]
@@ -202,6 +214,7 @@ def _mask_files(folder: Path, what: str, left: LeftOut) -> list[Path]:
     # DICOM objects lie next to the volumes of the same masks, or are alone.
     if not found and (found := find_volumes(folder, None, lambda path: label_suffix(path) == _DICOM)):
         left.by_reason.clear()
+    _tell_twins(found, left)
     if not found:
         told = f": {left.line(0, 'mask')}" if left.by_reason else ""
         raise UserError(f"holds no mask ({_FORMATS}){told}", where=folder, remedy=f"Check --{what}")

@@ -17,6 +17,7 @@ from unia_med.data.sample import CaseFiles
 from unia_med.errors import UserError
 from unia_med.evaluation.labels import LabelScheme, plain_labels, scheme_of_segments
 from unia_med.evaluation.pairs import Labels, find_labels, read_labels
+from unia_med.names import number_of
 
 if TYPE_CHECKING:
     from unia_med.config.schema import RunConfig
@@ -88,7 +89,9 @@ def _part(dataset: CaseDataset, config: RunConfig, labels: Path, split: str) -> 
     if unlabelled:
         shown = ", ".join(unlabelled[:5])
         remedy = "Add the masks, or score another part by --split"
-        raise UserError(f"{len(unlabelled)} {split} cases have no mask: {shown}", where=labels, remedy=remedy)
+        raise UserError(
+            f"no mask of {number_of(len(unlabelled), f'{split} case')}: {shown}", where=labels, remedy=remedy
+        )
     return cases
 
 

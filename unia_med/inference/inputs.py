@@ -14,7 +14,7 @@ from unia_med.data.io.suffixes import IMAGE_SUFFIXES, VOLUME_SUFFIXES, readable_
 from unia_med.data.io.walk import LeftOut, find_volumes
 from unia_med.errors import UserError
 from unia_med.files import at_home
-from unia_med.names import safe_name
+from unia_med.names import number_of, safe_name
 
 if TYPE_CHECKING:
     from unia_med.data.io.dicom.kind import StackKind
@@ -173,7 +173,7 @@ def _foreign(path: Path, pictures: bool) -> UserError:
 def _what_instead(left: LeftOut, pictures: bool) -> str:
     labels = left.by_reason.get(NAMED, ())
     if labels:
-        return f"holds no image, only {len(labels)} files {NAMED}, such as {labels[0].name}"
+        return f"holds no image, only {number_of(len(labels), 'file')} {NAMED}, such as {labels[0].name}"
     what = "holds no image" if pictures else "holds no volume"
     return f"{what} ({left.line(0, 'image')})" if left.by_reason else what
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from unia_med.config.prior import priors_that_know
 from unia_med.data.weak_labels.meaning import DRAWN_KINDS
+from unia_med.inspection.statistics import learns_from_masks
+from unia_med.names import number_of
 
 if TYPE_CHECKING:
     from unia_med.config.schema import RunConfig
@@ -26,13 +28,13 @@ def advise(report: dict[str, Any], config: RunConfig) -> list[str]:
         report: What `describe` gives.
         config: The run that is planned.
     """
-    dense = config.data.tags.source == "none" and any(source.kind == "masks" for source in config.data.labels)
+    dense = learns_from_masks(config.data)
     return [
         *_nothing(config),
         *([] if dense else _separation(report["tags"], config)),
         *([] if dense else _whole_volumes(report["tags"], config)),
         *([] if dense else _tags(report["tags"], config.data.tags.source)),
-        *_labels(report["labels"]),
+        *_labels(report["labels"], config),
         *_patients(report["cases"]),
         *_copies(report["copies"]),
         *_images(report["images"], config),
@@ -86,12 +88,13 @@ def _whole_volumes(tags: dict[str, Any], config: RunConfig) -> Iterator[str]:
     table = config.data.tags.path.name if config.data.tags.path else "the table of tags"
     row = ",".join([first, "0", "1", *["0"] * (len(names) - 1)])
     yield (
-        f"{table} names no slice of {_count(len(whole), 'training volume')} ({_some(whole)}). For the whole volume, 0 "
-        "says that no slice shows the class; 1 says that some slice does, not which one, and a network that learns "
-        "from slices learns nothing from it. Tags of slices teach more: give the table a column slice, and a row for "
-        f"each slice that you look at, in a few volumes first. The head is then image,slice,{','.join(names)}, and a "
-        f"row {row} says that slice 0 (the first along the stored axis) shows {names[0]}"
-        f"{' and nothing else' if len(names) > 1 else ''}. Or draw scribbles, points or boxes in a few volumes."
+        f"{table} names no slice of {number_of(len(whole), 'training volume')} ({_some(whole)}). For the whole "
+        "volume, 0 says that no slice shows the class; 1 says that some slice does, not which one, and a network that "
+        "learns from slices learns nothing from it. Tags of slices teach more: give the table a column slice, and a "
+        "row for each slice that you look at, in a few volumes first. The head is then "
+        f"image,slice,{','.join(names)}, and a row {row} says that slice 0 (the first along the stored axis) shows "
+        f"{names[0]}{' and nothing else' if len(names) > 1 else ''}. Or draw scribbles, points or boxes in a few "
+        "volumes."
     )
 
 
@@ -113,13 +116,13 @@ def _tags(tags: dict[str, Any], source: str) -> Iterator[str]:
         elif not present:
             yield f"No slice is known to show {name}, so it cannot be learnt from tags."
         elif present < _FEW_SLICES:
-            yield f"{name} is tagged in only {_count(present, 'slice')}; expect little of it, or annotate more."
+            yield f"{name} is tagged in only {number_of(present, 'slice')}; expect little of it, or annotate more."
         elif not absent:
             yield f"No slice is known to lack {name}: its tags carry no contrast. Tag slices without it as 0."
         elif tags["effective_negatives"][name] < _FEW_SLICES and len(tags["classes"]) > 1:
             negatives = tags["effective_negatives"][name]
             yield (
-                f"{name} is absent in {_count(negatives, 'slice') if negatives else 'no slice'} with another class. "
+                f"{name} is absent in {number_of(negatives, 'slice') if negatives else 'no slice'} with another class. "
                 "Slices that are empty altogether are easy, so they teach little about where it is."
             )
     if tags["untagged_slices"] > total / 2 and not tags["whole_volumes"]:
@@ -129,12 +132,15 @@ def _tags(tags: dict[str, Any], source: str) -> Iterator[str]:
         )
 
 
-def _labels(entries: list[dict[str, Any]]) -> Iterator[str]:
+def _labels(entries: list[dict[str, Any]], config: RunConfig) -> Iterator[str]:
     for entry in entries:
         yield from _by_intensity(entry)
-        if entry["source"] != "files":
-            continue
         kind = entry["kind"]
+        if entry["source"] != "files":
+            count = entry["training_cases"]
+            if 0 < entry["cases"] < count:
+                yield f"{count - entry['cases']} of {count} training cases without a mask teach nothing (data.split)."
+            continue
         if not entry["cases"]:
             yield f"No training case has {kind}."
             continue
@@ -152,7 +158,7 @@ def _labels(entries: list[dict[str, Any]]) -> Iterator[str]:
                 f"{mark}; strokes close to the structures teach most."
             )
         yield from _coverage(entry)
-        if entry["slices_without_label"] > entry["slices"] / 2:
+        if entry["slices_without_label"] > entry["slices"] / 2 and not config.training.labelled_share:
             yield (
                 f"{entry['slices_without_label']} of {entry['slices']} training slices have no {kind}; set "
                 "training.labelled_share, so that every batch holds some that have."
@@ -168,8 +174,8 @@ def _by_intensity(entry: dict[str, Any]) -> Iterator[str]:
     for pair in tried["alike"]:
         one, other = pair["classes"]
         yield (
-            f"fill: intensity cannot separate {one} and {other} in {pair['cases']} of {_count(count, 'case')} tried: "
-            "their intensities are alike at the labels, so pixels between them stay without a label. Draw "
+            f"fill: intensity cannot separate {one} and {other} in {pair['cases']} of {number_of(count, 'case')} "
+            "tried: their intensities are alike at the labels, so pixels between them stay without a label. Draw "
             "scribbles and complete them by walks along edges (fill: walker), or as drawn (fill: rule)."
         )
     yield (
@@ -208,7 +214,7 @@ def _patients(cases: dict[str, Any]) -> Iterator[str]:
     if patients.get("train", 0) < _FEW_PATIENTS:
         trained = patients.get("train", 0)
         verb = "trains" if trained == 1 else "train"
-        yield f"Only {_count(trained, 'patient')} {verb}; results will depend on which."
+        yield f"Only {number_of(trained, 'patient')} {verb}; results will depend on which."
     if not patients.get("val") and cases["with_mask"]:
         yield "No patient validates, so a run has no score (data.split)."
     elif patients.get("val") and not cases["val_with_mask"]:
@@ -221,7 +227,7 @@ def _patients(cases: dict[str, Any]) -> Iterator[str]:
 def _copies(copies: list[list[str]]) -> Iterator[str]:
     if copies:
         names = " and ".join(copies[0][:2])
-        yield f"{_count(len(copies), 'image')} with more than one copy, such as {names}: keep one of each."
+        yield f"{number_of(len(copies), 'image')} with more than one copy, such as {names}: keep one of each."
 
 
 def _images(images: dict[str, Any], config: RunConfig) -> Iterator[str]:
@@ -254,10 +260,6 @@ def _images(images: dict[str, Any], config: RunConfig) -> Iterator[str]:
                 f"The network sees the central {sees[0]:.0f} x {sees[1]:.0f} mm of images of {extents[0]:.0f} x "
                 f"{extents[1]:.0f} mm (medians): make sure that nothing wanted lies outside (data.grid)."
             )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _percent(share: float) -> str:

@@ -12,8 +12,9 @@ from unia_med.data.checks import DataFault, faults_of
 from unia_med.errors import UserError
 from unia_med.inspection.advice import advise
 from unia_med.inspection.faults import Walk, walk
-from unia_med.inspection.report import ReportTable, as_plain, check_output, count_of, tables, write
+from unia_med.inspection.report import ReportTable, as_plain, check_output, tables, write
 from unia_med.inspection.statistics import describe
+from unia_med.names import number_of
 
 if TYPE_CHECKING:
     from unia_med.config.schema import RunConfig
@@ -59,7 +60,7 @@ class Inspection:
 
     def __repr__(self) -> str:
         """Return the cases, the faults and the advice, a line each."""
-        lines = [f"{self.title}: {count_of(range(self.cases), 'case')}, {count_of(self.faults, 'fault')}"]
+        lines = [f"{self.title}: {number_of(self.cases, 'case')}, {number_of(len(self.faults), 'fault')}"]
         return "\n".join(
             [*lines, *(f"  fault: {fault}" for fault in self.faults), *(f"  {text}" for text in self.advice)]
         )

@@ -12,6 +12,7 @@ from typing import Any
 from unia_med.data.checks import DataFault
 from unia_med.errors import UserError
 from unia_med.files import write_text
+from unia_med.names import number_of
 
 SUFFIXES = (".json", ".html")
 
@@ -34,11 +35,6 @@ class ReportTable:
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-
-
-def count_of(items: Sequence[Any], noun: str) -> str:
-    """Return "1 fault" or "3 faults"."""
-    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
 
 
 def check_output(path: Path | None) -> None:
@@ -73,10 +69,11 @@ def tables(plain: dict[str, Any]) -> Iterator[ReportTable]:
         kinds = ("present", "absent", "unknown", "effective_negatives")
         rows = tuple((name, *(str(tags[kind][name]) for kind in kinds)) for name in tags["classes"])
         title = f"Tags of {tags['slices']} training slices ({tags['empty_slices']} without any class)"
+        title = title.replace("Tags of", "Classes in the masks of") if tags["of_masks"] else title
         yield ReportTable(title, ("class", "present", "absent", "unknown", "absent while another is present"), rows)
         rows = tuple((name, *map(str, row)) for name, row in zip(tags["classes"], tags["together"], strict=True))
         yield ReportTable("Slices in which two classes occur together", ("", *tags["classes"]), rows)
-    if any(pair["apart"] is not None for pair in tags["pairs"]):
+    if not tags["of_masks"] and any(pair["apart"] is not None for pair in tags["pairs"]):
         yield ReportTable(
             "Can tags separate two classes?",
             ("pair", "both", "only the first", "only the second", "apart", "separable"),
@@ -98,10 +95,10 @@ def page(plain: dict[str, Any], title: str) -> str:
     """Return a report as an HTML page without scripts, pictures or links."""
     cases = plain["cases"]
     parts = ", ".join(f"{count} {part}" for part, count in cases["parts"].items())
-    body = [f"<h1>{html.escape(title)}</h1>", f"<p>{cases['all']} cases: {html.escape(parts)}.</p>"]
+    body = [f"<h1>{html.escape(title)}</h1>", f"<p>{number_of(cases['all'], 'case')}: {html.escape(parts)}.</p>"]
     if plain["faults"]:
         items = "".join(f"<li>{html.escape(str(DataFault(**fault)))}</li>" for fault in plain["faults"])
-        body += [f"<h2>{count_of(plain['faults'], 'fault')}</h2>", f"<ul class='faults'>{items}</ul>"]
+        body += [f"<h2>{number_of(len(plain['faults']), 'fault')}</h2>", f"<ul class='faults'>{items}</ul>"]
     else:
         body.append("<p>No fault was found.</p>")
     body += ["<h2>Advice</h2>", f"<ul>{''.join(f'<li>{html.escape(text)}</li>' for text in plain['advice'])}</ul>"]

@@ -35,10 +35,19 @@ def describe(found: Walk, config: DataConfig) -> dict[str, Any]:
     return {
         "cases": _counts(found),
         "images": image_statistics(found.facts),
-        "tags": {**tag_statistics(list(tags.values()), config.target_classes), "whole_volumes": list(found.whole)},
+        "tags": {
+            **tag_statistics(list(tags.values()), config.target_classes),
+            "whole_volumes": list(found.whole),
+            "of_masks": learns_from_masks(config),
+        },
         "labels": label_statistics(training, config),
         "copies": _copies(found.facts),
     }
+
+
+def learns_from_masks(config: DataConfig) -> bool:
+    """Return whether masks are learned from and no tags, so that what tags can separate does not matter."""
+    return config.tags.source == "none" and any(source.kind == "masks" for source in config.labels)
 
 
 def tag_statistics(tags: Sequence[np.ndarray], classes: Sequence[str]) -> dict[str, Any]:
@@ -100,6 +109,9 @@ def label_statistics(training: Sequence[CaseFacts], config: DataConfig) -> list[
     entries = []
     for position, source in enumerate(config.labels):
         entry: dict[str, Any] = {"kind": source.kind, "source": source.source}
+        if source.source == "masks":
+            masked = sum(one.files.mask is not None for one in training)
+            entry |= {"training_cases": len(training), "cases": masked}
         if source.source == "files":
             facts = [one.labels[position] for one in training if position in one.labels]
             pixels = sum((fact.pixels for fact in facts), np.zeros(len(config.classes) + 1, np.int64))

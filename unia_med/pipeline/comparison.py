@@ -19,6 +19,7 @@ import numpy as np
 
 from unia_med.errors import UserError, suggestion
 from unia_med.files import read_json, write_text
+from unia_med.names import number_of
 from unia_med.run_files import RunFiles
 
 if TYPE_CHECKING:
@@ -230,7 +231,7 @@ def _run_recipe(recipe: str, run: Path, settings: Sequence[str]) -> None:
 def _refuse_failed(reasons: Mapping[str, str], done: str) -> None:
     if reasons:
         listing = "".join(f"\n  {name}: {reason}" for name, reason in reasons.items())
-        raise UserError(f"{len(reasons)} cases could not be {done}:{listing}", "comparison")
+        raise UserError(f"{number_of(len(reasons), 'case')} could not be {done}:{listing}", "comparison")
 
 
 def _say(command: str, *arguments: str | Path, settings: Sequence[str] = ()) -> None:

@@ -15,6 +15,7 @@ from unia_med.data.io.tables import Record, read_table
 from unia_med.data.io.volume import VolumeInfo
 from unia_med.data.weak_labels.read import encode_boxes
 from unia_med.errors import UserError
+from unia_med.names import number_of
 from unia_med.project.meaning import Meaning
 from unia_med.project.names import case_of
 
@@ -96,7 +97,7 @@ def read_coordinates(
         if name:
             place = _place(record, columns, header, path)
             canvas[classes.index(name) + 1 if name in classes else 0][place] = True
-    where = f"{len(rows)} rows of {path.name}, read as voxels counted from 0"
+    where = f"{number_of(len(rows), 'row')} of {path.name}, read as voxels counted from 0"
     return as_volumes(drawn, images, kind, classes, folder, where)
 
 
@@ -200,7 +201,7 @@ def _meaning(kind: str, classes: Sequence[str], drawn: Sequence[np.ndarray], whe
     boxes = kind == "boxes"
     marked = not boxes and any(canvas[0].any() for canvas in drawn)
     background = 0 if boxes else len(classes) + 1 if marked else None
-    why = {value: f"class {name!r}, in {files[value]} images" for value, name in numbered.items()}
+    why = {value: f"class {name!r}, in {number_of(files[value], 'image')}" for value, name in numbered.items()}
     if boxes:
         why[0] = f"outside all boxes ({where}; both ends lie inside a box): background"
     else:

@@ -16,6 +16,7 @@ from unia_med.data.io.label_names import tokens
 from unia_med.data.io.suffixes import MARKUP_SUFFIXES, label_stem
 from unia_med.data.io.volume import VolumeInfo
 from unia_med.errors import UserError
+from unia_med.names import number_of
 from unia_med.project.coordinates import ONE_CLASS, Coordinates, as_volumes
 
 _FLIPPED = np.array([-1.0, -1.0, 1.0])  # LPS to RAS
@@ -85,7 +86,7 @@ def markup_volumes(
         canvas = drawn.setdefault(files[path], np.zeros((len(classes) + 1, *header.shape[:3]), bool))
         label = classes.index(mark.name) + 1 if mark.name in classes else 0
         canvas[label][_voxels(mark, header, path)] = True
-    where = f"{len(used)} markups of 3D Slicer in {len(files)} files, placed in mm"
+    where = f"{number_of(len(used), 'markup')} of 3D Slicer in {number_of(len(files), 'file')}, placed in mm"
     left = len(marks) - len(used)
     note = f"{left} boxes of markups are left out, since points are learned from" if left else ""
     return as_volumes(drawn, images, kind, classes, folder, where), note

@@ -14,6 +14,7 @@ from unia_med.config.weak_labels import LabelKind
 from unia_med.data.io.geometry import spacing_of
 from unia_med.data.io.label_file import BACKGROUND_NAMES, LabelFile
 from unia_med.data.io.label_names import WORDS
+from unia_med.names import number_of
 from unia_med.project.found import words_of
 
 _POINT_PX = 6  # longest side of what is still a point
@@ -215,7 +216,7 @@ def _why(value: int, meaning: Meaning) -> str:
         around = "" if value == 0 else " (it is called so, or lies around all others)"
         return f"{percent}: read as annotated background{around}; set background_value to change that"
     if value in meaning.classes:
-        return f"{percent}, in {meaning.files[value]} files: class {meaning.classes[value]!r}"
+        return f"{percent}, in {number_of(meaning.files[value], 'file')}: class {meaning.classes[value]!r}"
     return f"{percent}: read as background"
 
 

@@ -22,6 +22,7 @@ from unia_med.data.io.suffixes import is_image, label_stem, volume_stem
 from unia_med.data.io.volume import VolumeInfo
 from unia_med.errors import UserError
 from unia_med.labels import IGNORE
+from unia_med.names import number_of
 from unia_med.project.coordinates import read_coordinates
 from unia_med.project.found import Found, look, words_of
 from unia_med.project.markups import as_label, markup_volumes
@@ -123,15 +124,16 @@ def make_plan(root: Path) -> Plan:
     weak = weak or _marked(found, pairs, root, notes) or _listed(found, by_name, root, bool(sets), notes)
     table = next((tags for path in found.tables if (tags := read_tag_table(path, by_name))), None)
     if weak is None and table is not None and table.strangers:
-        notes.append(f"{table.path.name} has {len(table.strangers)} rows of images that are not here, such as "
-                     f"{table.strangers[0]}: left out")  # fmt: skip
+        notes.append(f"{table.path.name} has {number_of(len(table.strangers), 'row')} of images that are not here, "
+                     f"such as {table.strangers[0]}: left out")  # fmt: skip
     masks = next((entry for entry in sets if entry[0].kind == "masks"), None)
     if weak is None and table is None:
         weak, masks = masks, None
     for meaning, files in (entry for entry in sets if entry not in (weak, masks)):
         first = next(iter(files.values()))
         notes.append(
-            f"one set is learned from: {len(files)} more label files ({meaning.kind}, such as {first}) are not"
+            f"one set is learned from: {number_of(len(files), 'more label file')} ({meaning.kind}, such as {first}) "
+            "left out"
         )
     headers = [found.images[image] for image in pairs.images]
     channels = len(pairs.channel_endings) or (headers[0].shape[3] if len(headers[0].shape) == 4 else 1)
@@ -278,7 +280,8 @@ def _in_pixels(pairs: Pairs, notes: list[str]) -> bool:
         return bool(pictures)
     if pairs.labels and not any(pairs.labels.get(picture) for picture in pictures):
         pairs.images = [image for image in pairs.images if not is_image(image)]
-        notes.append(f"{len(pictures)} pictures without labels among {scans} scans, such as {pictures[0]}: left out")
+        shown = f"{number_of(len(pictures), 'picture')} without labels among {number_of(scans, 'scan')}"
+        notes.append(f"{shown}, such as {pictures[0]}: left out")
         return False
     notes.append(
         f"{len(pictures)} pictures, which have no millimetres, and {scans} scans: all are read as stored pixels"
@@ -312,8 +315,9 @@ def _one_each(
     empty = [name for name in classes if by_class and not _is_drawn(name, role, found)]
     what = f"classes ({', '.join(classes)})" if by_class else "annotators"
     what += f", of which nothing shows {', '.join(empty)}" if empty else ""
-    unsure = f"; {disagreed} voxels on which they disagree are not annotated" if disagreed else ""
-    notes.append(f"{len(several)} images have several label files, of {what}: each is merged into one{unsure}")
+    unsure = f"; {number_of(disagreed, 'voxel')} on which they disagree: not annotated" if disagreed else ""
+    owning = number_of(len(several), "image")
+    notes.append(f"several label files, of {what}, belong to {owning}: they are merged into one{unsure}")
     return single
 
 

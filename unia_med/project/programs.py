@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unia_med.files import decoded
+from unia_med.names import number_of
 
 OTHER_SUFFIXES = (".xml", ".geojson", ".roi", "roiset.zip", ".rois_series", ".rois", ".mps")
 """Endings of annotations that are neither tables nor JSON."""
@@ -46,8 +47,9 @@ def unread_annotations(files: Iterable[Path]) -> list[str]:
             by_program[program].append(path)
     notes = []
     for program, paths in by_program.items():
-        count = "1 file" if len(paths) == 1 else f"{len(paths)} files"
-        notes.append(f"{count} of {program}, such as {paths[0]}, cannot be read: {_REMEDIES[program]}")
+        notes.append(
+            f"{number_of(len(paths), 'file')} of {program}, such as {paths[0]}, cannot be read: {_REMEDIES[program]}"
+        )
     return notes
 
 

@@ -20,7 +20,7 @@ from unia_med.data.io.volume import Volume
 from unia_med.data.layouts.volumes import VolumesDataset
 from unia_med.errors import UserError
 from unia_med.files import write_text
-from unia_med.names import spreadsheet_text
+from unia_med.names import number_of, spreadsheet_text
 from unia_med.notes import notes_hidden
 from unia_med.project.meaning import Meaning
 from unia_med.project.plan import MERGED, Plan, pattern_of
@@ -198,10 +198,10 @@ def _text(plan: Plan, values: dict[str, Any]) -> str:
     """Return the config with what was found as comments."""
     lines = [f"# Written by `unia-med init` for {plan.root.resolve()}: change what it got wrong."]
     count = len(plan.pairs.images)
-    lines.append(f"# Found {count} image{'' if count == 1 else 's'} of {plan.channels} channel(s).")
+    lines.append(f"# Found {number_of(count, 'image')} of {number_of(plan.channels, 'channel')}.")
     for what, entry in (("Labels to learn from", plan.weak), ("Masks for validation only", plan.masks)):
         if entry is not None:
-            lines += [f"# {what}: {entry[0].kind}, {len(entry[1])} files."]
+            lines += [f"# {what}: {entry[0].kind}, {number_of(len(entry[1]), 'file')}."]
             lines += [f"#   {value}: {text}" for value, text in _meanings(entry[0]).items()]
     if plan.tags is not None:
         lines.append(f"# Tags to learn from: {plan.tags.path.name}, classes {', '.join(plan.tags.classes)}.")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from html import escape
 
 from unia_med.config.schema import RunConfig
+from unia_med.names import number_of
 from unia_med.report.overview import PARTS
 from unia_med.report.run_folder import RunRecord
 from unia_med.report.words import weights_phrase
@@ -60,7 +61,11 @@ def supervision(config: RunConfig) -> list[str]:
         if source.source == "masks":
             origin = "of the data set" if source.kind == "masks" else "made from masks (research setting)"
         patients = source.patients
-        whose = "" if patients is None else f" of {patients if isinstance(patients, int) else len(patients)} patients"
+        whose = (
+            ""
+            if patients is None
+            else f" of {number_of(patients if isinstance(patients, int) else len(patients), 'patient')}"
+        )
         completed = "" if source.fill == "none" else f", completed by {source.fill}"
         found.append(f"{kind}{whose} {origin}{completed}")
     return found

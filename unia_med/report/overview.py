@@ -10,6 +10,7 @@ import numpy as np
 from unia_med.config.data import SYNTHETIC
 from unia_med.config.schema import RunConfig
 from unia_med.metrics.table import summarise
+from unia_med.names import number_of
 from unia_med.report.cases import Examination
 from unia_med.report.flags import FAR_MM, LOW_DICE, Flagged
 from unia_med.report.quantities import Quantity
@@ -33,7 +34,7 @@ def data_sentence(config: RunConfig, done: Examination | None) -> str:
         made_up = config.data.name == SYNTHETIC
         return f"<p>{_SYNTHETIC}</p>" if made_up else f"<p>Data: {where}.</p>"
     patients = len(set(done.patients.values()))
-    counted = f"{len(done.scores)} volumes of {patients} {PARTS[done.part]} patients"
+    counted = f"{number_of(len(done.scores), 'volume')} of {number_of(patients, f'{PARTS[done.part]} patient')}"
     if done.counted is not None:
         counted = f"{len(done.scores)} {PARTS[done.part]} picture{'s' * (len(done.scores) != 1)}"
     words = f"<p>Predicted and compared with their masks: {counted} of the data set {where}.</p>"

@@ -10,6 +10,7 @@ import numpy as np
 from unia_med.engine.calibration import Calibration
 from unia_med.metrics.calibration import ErrorSearch, expected_calibration_error
 from unia_med.metrics.table import CaseScores, summarise, summarise_set
+from unia_med.names import number_of
 from unia_med.report.cases import Examination, mean_dice
 from unia_med.report.overview import PARTS, link
 from unia_med.report.plots import NEUTRAL, bar_cell, colour_of, reliability_diagram
@@ -41,7 +42,8 @@ def case_section(done: Examination, classes: Sequence[str], shown: Sequence[str]
     mean_cell = bar_cell(means["dice"]["mean"], NEUTRAL)
     doubts = [doubt for doubt in done.doubts.values() if doubt is not None]
     doubt_cell = _doubt_cell(float(np.mean(doubts)) if doubts else None)
-    mean_row = f'<tr class="mean"><th scope="row">mean of {len(rows)} cases</th>{mean_cell}{summary}{doubt_cell}</tr>'
+    title = f"mean of {number_of(len(rows), 'case')}"
+    mean_row = f'<tr class="mean"><th scope="row">{title}</th>{mean_cell}{summary}{doubt_cell}</tr>'
     missed = ", ".join(f"{escape(name)} {count}" for name, count in failures.items())
     caption = f"{PARTS[done.part].capitalize()} cases, lowest class first: Dice of whole volumes, and HD95"
 
@@ -158,8 +160,9 @@ def _measured(done: Examination, fitted: bool, own: str) -> str:
         searched += [(f"{own}, whole volume", done.network_whole), (f"{own}, near the structures", done.network)]
     rows = "".join(_search_row(name, search) for name, search in searched)
     said = f" {escape(own)}: what the method itself calls uncertain, from a branch of its network." if own else ""
+    volumes = number_of(len(done.scores), f"{PARTS[done.part]} volume")
     return (
-        f"<p>Expected calibration error on {len(done.scores)} {PARTS[done.part]} volumes, test-time augmentation off: "
+        f"<p>Expected calibration error on {volumes}, test-time augmentation off: "
         f"<strong>{near:.4f}</strong> in and round the structures ({margin}), {whole:.4f} over whole volumes, most of "
         f"which are certain background.{caveat}</p>"
         f'<div class="charts">{diagram}<div><p>Share of all wrong voxels that lie among the most uncertain ones of '

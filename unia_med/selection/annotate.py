@@ -21,6 +21,7 @@ from unia_med.data.sample import CaseFiles
 from unia_med.data.splits import split_cases
 from unia_med.errors import UserError
 from unia_med.labels import BACKGROUND, IGNORE
+from unia_med.names import number_of
 from unia_med.selection.choose import choose_cases, choose_slices, distances
 from unia_med.selection.doubt import Look, look
 
@@ -122,7 +123,7 @@ def choose(model: Model, pool: Pool, count: int, slices: int, track: Track = lam
     patients = [case.patient for case in cases]
     found = choose_cases(doubts, distances(looks), labelled, patients, count)
     if len(found) < count:
-        LOG.info("%d cases were asked for, %d are there", count, len(found))
+        LOG.info("%s asked for, %d found", number_of(count, "case"), len(found))
     return [_prefilled(model, cases[i], chosen_slices[i], doubts[i], d, pool.data) for i, d in found]
 
 

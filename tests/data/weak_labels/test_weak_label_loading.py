@@ -169,7 +169,7 @@ def test_patients_are_nested_and_do_not_depend_on_the_others() -> None:
     assert choose_patients(5, patients, 6) != drawn[1]
     fewer = [name for name in patients if name in drawn[1] or int(name[-3:]) % 2]
     assert choose_patients(5, fewer, 5) == drawn[1]
-    with pytest.raises(UserError, match="41 patients are asked for, 40"):
+    with pytest.raises(UserError, match="41 patients asked for, 40"):
         choose_patients(41, patients, 0)
     with pytest.raises(UserError, match="'patient03' is no training patient.*Did you mean"):
         choose_patients(["patient03"], patients, 0)

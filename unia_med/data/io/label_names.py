@@ -47,6 +47,17 @@ def tokens(text: str) -> list[str]:
     return [part.casefold() for part in _TOKEN.findall(text)]
 
 
+def without_label_word(stem: str) -> str:
+    """Return a name without a last word that says that it is one of labels, as `X_mask` of the image `X`.
+
+    Example:
+        >>> without_label_word("scan 1-label"), without_label_word("site/im_0_mask"), without_label_word("p1_stroke")
+        ('scan 1', 'site/im_0', 'p1_stroke')
+    """
+    found = re.fullmatch(r"(.*[^\W_])[\W_]+([^\W_]+)", stem)
+    return found[1] if found and found[2].casefold() in LABEL_WORDS - _UNSURE else stem
+
+
 def is_label_name(stem: str, others: Collection[str] = ()) -> bool:
     """Return whether a file is one of labels or a result by its name.
 

@@ -33,6 +33,7 @@ from unia_med.data.weak_labels.tags import group_labels, unknown_tags
 from unia_med.errors import UserError, nearest
 from unia_med.labels import BACKGROUND, IGNORE, TAG_ABSENT, TAG_PRESENT, TAG_UNKNOWN
 from unia_med.localise.random_walker import walker_probabilities
+from unia_med.names import number_of
 from unia_med.progress import tracked
 from unia_med.registry import SHAPES, resolve, with_installed
 
@@ -160,7 +161,9 @@ def choose_patients(wanted: int | Sequence[str] | None, patients: Sequence[str],
     if isinstance(wanted, int):
         if wanted > len(known):
             remedy = "Give a smaller number, or null for all"
-            raise UserError(f"{wanted} patients are asked for, {len(known)} have such labels", "data.labels", remedy)
+            raise UserError(
+                f"{number_of(wanted, 'patient')} asked for, {len(known)} with such labels", "data.labels", remedy
+            )
         order = sorted(known, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
         return set(order[:wanted])
     for name in wanted:
