@@ -28,6 +28,7 @@ from monai.transforms import Compose, SaveImaged
 from unia_med.bundle.export import export_bundle, load_network
 from unia_med.cli.main import main
 from unia_med.errors import UserError
+from unia_med.inference.bundle import Bundle
 from unia_med.metrics.overlap import dice
 from unia_med.runs import Run
 
@@ -150,6 +151,28 @@ def test_damaged_weights_are_refused(bundle: Path, images: Path, tmp_path: Path)
     with pytest.raises(Exception) as caught:  # noqa: B017 - MONAI wraps it
         _run_bundle(tmp_path / "bundle", images / "single.nii.gz", tmp_path / "out")
     assert "the weights are damaged" in _told(caught) and not (tmp_path / "out").exists()
+
+
+def test_a_script_that_was_cut_is_named(bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundle, tmp_path / "bundle", ignore=shutil.ignore_patterns("__pycache__"))
+    (script,) = (tmp_path / "bundle").glob("scripts_*/inference/native.py")
+    script.write_bytes(script.read_bytes()[:40])
+    with pytest.raises(UserError, match="not as it was exported") as caught:
+        Bundle(tmp_path / "bundle").predictor()
+    assert caught.value.where == script
+
+
+def test_a_setting_that_was_changed_is_said(bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shutil.copytree(bundle, tmp_path / "bundle")
+    caplog.set_level("INFO")
+    Bundle(tmp_path / "bundle").predictor()
+    assert "not as it was exported" not in caplog.text
+    config = tmp_path / "bundle" / "configs" / "inference.json"
+    changed = config.read_text().replace('"batch_slices": ', '"batch_slices": 1')
+    assert changed != config.read_text()
+    config.write_text(changed)
+    Bundle(tmp_path / "bundle").predictor()
+    assert f"{tmp_path / 'bundle'}: not as it was exported: configs/inference.json; edited, or damaged" in caplog.text
 
 
 def test_uncertainty_can_be_left_out(bundle: Path, images: Path, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from unia_med.bundle.source import network_source, network_weights
 from unia_med.bundle.steps import require_whole
 from unia_med.bundle.templates import filled_json, filled_text, template
 from unia_med.bundle.trace import trace_prediction
+from unia_med.checksums import write_sums
 from unia_med.config.data import GridConfig
 from unia_med.config.load import plain
 from unia_med.config.schema import RunConfig
@@ -33,6 +34,7 @@ from unia_med.data.io.orientation import AXIS_CODES
 from unia_med.engine.checkpoint import load_checkpoint
 from unia_med.errors import UserError
 from unia_med.files import require_writable, writing_in
+from unia_med.inference.bundle import SUMS
 from unia_med.inference.onnx import INSTALL, TOLERANCE, missing_packages, run_onnx, write_onnx
 from unia_med.methods.base import Method
 from unia_med.runs import Run
@@ -100,6 +102,7 @@ def export_bundle(
         values |= about(runs, values) if len(runs) > 1 else {}
         values.update({name: text for name, text in given.items() if text})
         _write(folder, method, config, values, with_onnx)
+        write_sums(folder, folder / SUMS)
     if "segmentation" not in output.name.lower():
         notes.append(f"MONAI Label reads the kind of task from the folder's name: {output.name}_segmentation would do")
     return notes

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import io
 import os
 import re
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from unia_med import __version__
+from unia_med.cli.terminal import finish_output, prepare_terminal
 from unia_med.errors import UserError, nearest
 from unia_med.files import at_home, require_writable
 from unia_med.notes import show_notes
@@ -123,13 +123,6 @@ def import_nibabel_alone() -> None:
             del sys.modules["pydicom"]
 
 
-def prepare_terminal() -> None:
-    """Let a terminal that cannot show a letter show its code; a name must not cost the results."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
 def expand_homes(args: argparse.Namespace) -> None:
     """Replace a leading `~` in all paths of a command line; the shell leaves it in `--output=~/x`.
 
@@ -180,15 +173,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         require_places(args)
         if args.command in READ_IMAGES:
             import_nibabel_alone()
-        return args.run(args)
+        code: int = args.run(args)
+        finish_output()
+        return code
     except UserError as error:
         if args.debug:
             traceback.print_exc()
         print(f"unia-med: error: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader of a pipe, such as `head`, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
         if args.debug:
             traceback.print_exc()

@@ -1,4 +1,4 @@
-"""Ctrl-C and termination requests: finish the step, write a checkpoint, leave."""
+"""Ctrl-C, termination requests and a closed terminal: finish the step, write a checkpoint, leave."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 
 class Interrupted(Exception):
@@ -22,11 +22,16 @@ class Interrupted(Exception):
         """
         super().__init__(f"stopped at step {step}")
         self.step = step
-        self.exit_code = 128 + signal_number  # the shell's convention: 130 for Ctrl-C, 143 for termination
+        self.exit_code = (
+            128 + signal_number
+        )  # the shell's convention: 130 for Ctrl-C, 143 for termination, 129 for a closed terminal
 
 
 class StopRequest:
-    """Catches SIGINT and SIGTERM for the time of a block; a second SIGINT ends the process at once."""
+    """Catches SIGINT, SIGTERM and SIGHUP for the time of a block; a second SIGINT ends the process at once.
+
+    A SIGHUP that is ignored, as under `nohup`, stays so.
+    """
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
@@ -47,6 +52,8 @@ class StopRequest:
         # Python lets the main thread alone set handlers; elsewhere the owner of the main thread decides.
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
+                if number not in (signal.SIGINT, signal.SIGTERM) and signal.getsignal(number) is signal.SIG_IGN:
+                    continue
                 self._earlier[number] = signal.signal(number, self._catch)
         return self
 

@@ -5,6 +5,7 @@ Running a bundle runs the code in it. Nothing of this package's networks or pred
 
 from __future__ import annotations
 
+import logging
 import sys
 import tempfile
 from collections.abc import Hashable, Iterable, Iterator, Mapping
@@ -15,6 +16,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from unia_med.checksums import changed_files
 from unia_med.config.load import load_config
 from unia_med.config.schema import RunConfig
 from unia_med.data.io.channels import ChannelFiles
@@ -24,8 +26,14 @@ from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
 from unia_med.files import content_digest, read_json, zip_damage
 
+LOG = logging.getLogger(__name__)
+
 _PARTS = ("network", "preprocessing", "inferer", "postprocessing")
 """What `configs/inference.json` has to define, besides the weights in `models/model.pt`."""
+SUMS = Path("docs", "SHA256SUMS")
+"""Checksums of the files as `unia-med export` wrote them, within a bundle."""
+_NOT_READ = (".md", ".onnx", ".ts", ".conf", "LICENSE", "train.json", "evaluate.json", "training_config.yaml")
+"""Endings of files that take no part in a prediction."""
 
 
 def is_bundle(folder: Path) -> bool:
@@ -162,12 +170,16 @@ class BundlePredictor:
     def __init__(self, bundle: Bundle, device: str) -> None:
         self.classes, self.device = bundle.classes, device
         self._files, self._folder = bundle.channel_files, bundle.folder
+        changed = _changed(bundle.folder)
         parser = _parser(bundle.folder, device)
         try:
             parts = {name: parser.get_parsed_content(name) for name in _PARTS}
         except Exception as error:  # the bundle's code may raise whatever it likes
             what = f"cannot be set up ({type(error).__name__}: {error})"
-            raise UserError(what, bundle.folder / "configs" / "inference.json", _as_monai(bundle.folder)) from error
+            where, remedy = bundle.folder / "configs" / "inference.json", _as_monai(bundle.folder)
+            if changed:
+                where, remedy = changed[0], "It is not as it was exported: copy or export the bundle again"
+            raise UserError(what, where, remedy) from error
         self._network = _with_weights(parts["network"], bundle.folder)
         self._preprocess, self._infer = parts["preprocessing"], parts["inferer"]
         self._postprocess = _without_saving(parts["postprocessing"])
@@ -241,6 +253,16 @@ def _store(frame: Volume, path: Path) -> None:
     # In the type of the source: nibabel makes single precision of it slice by slice, which needs no copy.
     array = frame.array if frame.array.dtype.kind in "iuf" else np.asarray(frame.array, np.float32)
     nib.save(nib.Nifti2Image(array, np.asarray(frame.affine, np.float64), dtype=np.float32), path)
+
+
+def _changed(folder: Path) -> list[Path]:
+    """Return the files of a bundle that are not as they were exported, after a note that names them."""
+    changed = [path for path in changed_files(folder, folder / SUMS) if not path.name.endswith(_NOT_READ)]
+    if changed:
+        names = ", ".join(str(path.relative_to(folder)) for path in changed[:3])
+        others = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        LOG.info("%s: not as it was exported: %s%s; edited, or damaged. Masks may differ", folder, names, others)
+    return changed
 
 
 def _parser(folder: Path, device: str) -> Any:
