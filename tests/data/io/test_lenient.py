@@ -80,6 +80,24 @@ def test_single_bits_are_refused_by_their_name(tmp_path: Path) -> None:
         read_header(write(tmp_path / "a.nii", head))
 
 
+@pytest.mark.parametrize("code", [0, 777])
+def test_a_type_of_voxels_that_nobody_knows_is_named(tmp_path: Path, code: int) -> None:
+    head = header()
+    head["datatype"] = code
+    with pytest.raises(UserError, match=f"unknown type .datatype {code}"):
+        read_header(write(tmp_path / "a.nii", head))
+
+
+def test_a_voxel_size_that_is_not_stated_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    head = header()
+    head["pixdim"][3] = 0
+    read_header(write(tmp_path / "placed.nii", head))  # its sform says it
+    assert caplog.text == "" or "states no voxel size" not in caplog.text
+    head["sform_code"] = head["qform_code"] = 0
+    assert np.allclose(np.abs(read_volume(write(tmp_path / "a.nii", head)).affine[2, 2]), 1)
+    assert "a.nii: its header states no voxel size along an axis" in caplog.text
+
+
 def test_a_quaternion_too_long_by_rounding(tmp_path: Path) -> None:
     head = header()
     head["sform_code"], head["qform_code"] = 0, 1

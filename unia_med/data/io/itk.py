@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import re
+import zlib
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from unia_med.data.io.packed import unpacked_size
 from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
 from unia_med.files import replacing
@@ -43,6 +45,7 @@ def read_itk(path: Path) -> Volume:
     """
     sitk = _simple_itk(path)
     read_itk_header(path)  # checked before memory is asked for
+    _check_packed(path)
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
@@ -176,6 +179,29 @@ def _check_size(size: Sequence[int], components: int, path: Path) -> None:
         raise UserError(f"{what}: cut off, or no such volume", where=path, remedy=_COPY_AGAIN)
 
 
+def _check_packed(path: Path) -> None:
+    """Refuse voxels whose gzip or zlib stream is damaged; SimpleITK goes on, and gives what memory held."""
+    fields = _fields(path)
+    zipped = fields.get("encoding", "").lower() in ("gz", "gzip") or fields.get("compresseddata", "").lower() == "true"
+    data = fields.get("data file", fields.get("datafile", fields.get("elementdatafile", "LOCAL")))
+    place = path if data.upper() == "LOCAL" else path.parent / data
+    if not zipped or {"line skip", "lineskip", "byte skip", "byteskip"} & set(fields) or not place.is_file():
+        return
+    try:
+        unpacked_size(place, _data_start(path) if place == path else 0)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"its compressed voxels are damaged ({error})", where=path, remedy=_COPY_AGAIN) from error
+
+
+def _data_start(path: Path) -> int:
+    """Return the number of bytes of the header of a file that holds its voxels, too."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    pattern = rb"\r?\n\r?\n" if path.suffix.lower() == ".nrrd" else rb"ElementDataFile[^\n]*\n"
+    found = re.search(pattern, head)
+    return found.end() if found else 0
+
+
 def _header(image: Any, array: np.ndarray, affine: np.ndarray) -> nib.Nifti1Header | None:
     """Return a NIfTI header that keeps the frame spacing; None where NIfTI cannot store this array."""
     if array.ndim not in (2, 3, 4) or np.linalg.det(affine[:3, :3]) == 0:
@@ -232,6 +258,7 @@ def read_segments(path: Path) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
     try:
         reader.ReadImageInformation()
         _check_size(reader.GetSize(), reader.GetNumberOfComponents(), path)
+        _check_packed(path)
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
         raise _unreadable(error, path) from error

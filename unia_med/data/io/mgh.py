@@ -11,6 +11,7 @@ import numpy as np
 
 from unia_med.data.io.nifti import new_header, stored_voxels
 from unia_med.data.io.nifti_file import READ_ERRORS, check_size, unreadable
+from unia_med.data.io.packed import GZIP, unpacked_size
 from unia_med.data.io.volume import Volume
 
 
@@ -23,6 +24,7 @@ def read_mgh(path: Path) -> Volume:
     image = _opened(path)
     affine = np.asarray(image.affine, np.float64)
     array = stored_voxels(image.dataobj, path)
+    _check_packed(path)
     zooms = [float(zoom) for zoom in image.header.get_zooms()]
     if array.ndim == 4:
         zooms[3] /= 1000  # the repetition time is in ms
@@ -37,6 +39,17 @@ def read_mgh_header(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
     """
     image = _opened(path)
     return tuple(int(size) for size in image.shape), np.asarray(image.affine, np.float64)
+
+
+def _check_packed(path: Path) -> None:
+    """Refuse a compressed file whose checksum does not fit; nibabel stops before it."""
+    with path.open("rb") as file:
+        compressed = file.read(2) == GZIP
+    try:
+        if compressed:
+            unpacked_size(path)
+    except READ_ERRORS as error:
+        raise unreadable(error, path, "MGH") from error
 
 
 def _opened(path: Path) -> Any:

@@ -21,6 +21,7 @@ from nibabel.arrayproxy import ArrayProxy
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
+from unia_med.data.io.packed import GZIP, CheckedGzip
 from unia_med.data.io.suffixes import PAIR_SUFFIXES
 from unia_med.errors import UserError
 
@@ -31,9 +32,10 @@ COPY_AGAIN = "Copy the file again from its source, or leave it out"
 
 _MM = {1: 1000.0, 2: 1.0, 3: 0.001}  # codes of NIFTI_UNITS_METER, _MM and _MICRON; 0, unknown, is taken for mm
 _SECONDS = {8: 1.0, 16: 1e-3, 24: 1e-6}
-_GZIP = b"\x1f\x8b"
 _MOST_DEFLATED = 1032
 """Bytes that one byte of a deflate stream can stand for at most (RFC 1951: 258 bytes in two bits)."""
+
+_BINARY = 1  # of datatype
 
 _SIZES_DIFFER = 0.05
 """Share by which voxel sizes of sform and pixdim may differ; shears and rounding make some difference."""
@@ -76,18 +78,18 @@ def open_nifti(path: Path, keep_open: bool = False) -> NiftiFile:
     """
     try:
         head, voxels = _pair(path)
-        header = _header(_first_bytes(head), single=head == voxels)
+        header = _header(_first_bytes(head), single=head == voxels, path=path)
         if header is None:
             return _analyze(path)
-        dtype = header.get_data_dtype()
-        _check_real(dtype, path)
+        dtype = _voxel_type(header, path)
         shape = trimmed(header.get_data_shape())
         offset = int(header.get_data_offset())
-        check_size(offset + math.prod(shape) * dtype.itemsize, voxels, shape)
+        end = offset + math.prod(shape) * dtype.itemsize
+        check_size(end, voxels, shape)
         slope, intercept = header.get_slope_inter()
         _note_sizes(header, path)
         spec = (shape, dtype, offset, 1.0 if slope is None else slope, 0.0 if intercept is None else intercept)
-        stored = ArrayProxy(_readable(voxels), spec, keep_file_open=keep_open)
+        stored = ArrayProxy(_readable(voxels, end), spec, keep_file_open=keep_open)
         return NiftiFile(stored, header, in_mm(header.get_best_affine(), header), path)
     except READ_ERRORS as error:
         raise unreadable(error, path, "NIfTI") from error
@@ -170,6 +172,11 @@ def _say_sizes(path: Path, placed: str, stated: str) -> None:
     _LOG.warning("%s: voxels of %s by its sform, which is used, but of %s by its pixdim", path, placed, stated)
 
 
+@lru_cache(maxsize=10_000)
+def _say_unstated(path: Path) -> None:
+    _LOG.warning("%s: its header states no voxel size along an axis (pixdim 0), which is taken for 1", path)
+
+
 def _unit_mm(header: Any | None) -> float:
     if header is None or "xyzt_units" not in header:
         return 1.0
@@ -200,23 +207,23 @@ def _pair(path: Path) -> tuple[Path, Path]:
 
 def _first_bytes(path: Path) -> bytes:
     with path.open("rb") as file:
-        if file.read(2) != _GZIP:
+        if file.read(2) != GZIP:
             file.seek(0)
             return file.read(540)
     with gzip.open(path) as unpacked:
         return unpacked.read(540)
 
 
-def _readable(path: Path) -> Any:
-    """Return the path where nibabel's choice by suffix is right, else the file opened as what it is."""
+def _readable(path: Path, end: int) -> Any:
+    """Return the path where nibabel can read it by itself, else the file opened as what it is, whatever its suffix."""
     with path.open("rb") as file:
-        compressed = file.read(2) == _GZIP
-    if compressed == path.name.lower().endswith(".gz"):
-        return str(path)
-    return gzip.open(path) if compressed else path.open("rb")
+        compressed = file.read(2) == GZIP
+    if compressed:
+        return CheckedGzip(path, end)
+    return path.open("rb") if path.name.lower().endswith(".gz") else str(path)
 
 
-def _header(raw: bytes, single: bool) -> Any | None:
+def _header(raw: bytes, single: bool, path: Path) -> Any | None:
     """Return the header with its faults repaired; None of an Analyze file, which has NIfTI's size and no mark."""
     sizes = {int.from_bytes(raw[:4], order) for order in ("little", "big")}
     if not sizes & {348, 540} or len(raw) < min(sizes & {348, 540}):
@@ -229,6 +236,9 @@ def _header(raw: bytes, single: bool) -> Any | None:
         return None
     header = kind(raw[:size], check=False)
     _repair(header, single)
+    axes = min(3, int(header["dim"][0]))
+    if header["sform_code"] <= 0 and not header["pixdim"][1 : axes + 1].all():  # nibabel makes 1 of it
+        _say_unstated(path)
     header.check_fix(logger=_QUIET, error_level=101)
     return header
 
@@ -265,6 +275,18 @@ def _analyze(path: Path) -> NiftiFile:
     return NiftiFile(image.dataobj, None, np.asarray(image.affine, np.float64), path)
 
 
+def _voxel_type(header: Any, path: Path) -> np.dtype:
+    try:
+        dtype: np.dtype = header.get_data_dtype()
+    except KeyError:
+        dtype = np.dtype("V0")
+    if dtype.kind == "V" and dtype.names is None and int(header["datatype"]) != _BINARY:
+        what = f"voxels of an unknown type (datatype {int(header['datatype'])})"
+        raise UserError(what, where=path, remedy=COPY_AGAIN)
+    _check_real(dtype, path)
+    return dtype
+
+
 def _check_real(dtype: np.dtype, path: Path) -> None:
     if dtype.kind in "iuf":
         return
@@ -286,7 +308,7 @@ def check_size(claimed: int, path: Path, shape: tuple[int, ...]) -> None:
     """
     there = path.stat().st_size
     with path.open("rb") as file:
-        compressed = file.read(2) == _GZIP
+        compressed = file.read(2) == GZIP
     most = there * _MOST_DEFLATED if compressed else there
     if claimed > most:
         what = f"its header claims {' x '.join(map(str, shape))} voxels, {claimed} bytes, the file has {there}"
