@@ -129,3 +129,13 @@ def test_the_next_training_fits_a_temperature_of_its_own(tmp_path: Path) -> None
     following = next_config([], Pool(config.data, [], []), config, "RUN", tmp_path)
     assert following.inference.temperature is None and following.inference.samples == 3
     assert following.training.start_from == "RUN" and following.data.labels[0].kind == "masks"
+
+
+def test_a_class_of_the_value_255_gets_another_in_prefilled_volumes() -> None:
+    """255 is "not annotated" there."""
+    from unia_med.config.data import DataConfig
+    from unia_med.selection.annotate import label_values
+
+    data = DataConfig(name="volumes", classes=["A", "B"], class_values=[1, 255])
+    assert label_values(data) == {"A": 1, "B": 2}
+    assert label_values(data.model_copy(update={"class_values": [7, 3]})) == {"A": 7, "B": 3}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -74,10 +74,7 @@ def card(config: RunConfig, run: Path, step: int | None, name: str) -> dict[str,
         "eval_metrics": {name: value for name, value in scores.items() if name.startswith("val_dice")},
         "intended_use": _INTENDED_USE,
         "references": [_REFERENCES[config.method.name]] if config.method.name in _REFERENCES else [],
-        "label_table": _table(
-            ["value", "label", "name"],
-            [["0", "background", ""], *([str(v), c, _meaning(c)] for v, c in enumerate(classes, 1))],
-        ),
+        "label_table": _label_table(classes),
         "label_note": _label_note(config),
         "path_table": _table(["step", "what is done"], _path(config)),
         "training": _training(config, step),
@@ -184,6 +181,14 @@ def _modality_tag(modality: str) -> str:
 def _of_patients(patients: int | list[str] | None) -> str:
     count = len(patients) if isinstance(patients, list) else patients
     return "" if count is None else f" of {number_of(count, 'patient')}"
+
+
+def _label_table(classes: Sequence[str]) -> str:
+    """Return the labels with what short names stand for, where any is known."""
+    rows = [["0", "background", ""], *([str(v), name, _meaning(name)] for v, name in enumerate(classes, 1))]
+    if not any(row[2] for row in rows):
+        return _table(["value", "label"], [row[:2] for row in rows])
+    return _table(["value", "label", "name"], rows)
 
 
 def _label_note(config: RunConfig) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, NamedTuple
 
 from unia_med.build import build_dataset, resolve_device
@@ -75,6 +76,7 @@ def make_report(
     if found is not None:
         config, dataset = found
         masked = _masked_cases(config, dataset, split, contents)
+        contents.missing += "" if masked else _how_to_see_others(run.folder, config.data.root)
         if masked:
             measure = partial(measured, classes=config.data.target_classes, stated=stated)
             predictor = run.predictor(resolve_device(device))
@@ -110,6 +112,15 @@ def _masked_cases(config: RunConfig, dataset: CaseDataset, split: str, contents:
     if not masked:
         contents.missing = f"No cases: the {split} part of the split holds no case with a mask."
     return masked
+
+
+def _how_to_see_others(run: Path, data: Path | None) -> str:
+    """Return the commands that show masks of images that have no true ones."""
+    source = quote(str(data or "IMAGES"))
+    return (
+        f" To look at its masks: unia-med predict --model {quote(str(run))} --input {source} --output masks "
+        f"--uncertainty, then unia-med report masks --data {source}."
+    )
 
 
 def _add_cases(

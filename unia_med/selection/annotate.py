@@ -181,7 +181,18 @@ def _prefilled(
     return Choice(case, slices, doubt, distance, np.ascontiguousarray(stored), volume)
 
 
+def label_values(data: DataConfig) -> dict[str, int]:
+    """Return the value of each class in prefilled volumes: that of the masks, or 1, 2, ... where one of these is 255.
+
+    Args:
+        data: of the images that are annotated.
+    """
+    values = data.mask_values
+    return dict(zip(values, range(1, IGNORE), strict=False)) if IGNORE in values.values() else values
+
+
 def _values(classes: Sequence[str], data: DataConfig) -> list[int]:
-    """Return the value in the masks of each predicted class; of a merged group, that of its first member."""
+    """Return the value in the labels of each predicted class; of a merged group, that of its first member."""
     members = data.groups or {name: [name] for name in data.classes}
-    return [data.mask_values[members[name][0]] for name in classes]
+    values = label_values(data)
+    return [values[members[name][0]] for name in classes]

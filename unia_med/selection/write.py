@@ -18,7 +18,7 @@ from unia_med.errors import UserError
 from unia_med.files import require_writable, write_json, write_text
 from unia_med.labels import IGNORE
 from unia_med.names import spreadsheet_text
-from unia_med.selection.annotate import Choice, Pool
+from unia_med.selection.annotate import Choice, Pool, label_values
 
 ENDING = "_masks"
 """Of the label volumes: that of masks, which `predict` and data sets never take for images."""
@@ -74,7 +74,7 @@ def write_choice(choices: Sequence[Choice], pool: Pool, config: RunConfig, start
     for choice, path in zip(choices, files, strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_like(choice.labels, choice.source, path)
-    names = {str(value): name for name, value in pool.data.mask_values.items()}
+    names = {str(value): name for name, value in label_values(pool.data).items()}
     write_json(folder / "classes.json", {**names, str(IGNORE): "not annotated"})
     write_text(folder / "next.csv", _table(choices, files, folder))
     dump_config(next_config(choices, pool, config, start, folder / "labels"), folder / "next.yaml")
@@ -97,7 +97,7 @@ def next_config(choices: Sequence[Choice], pool: Pool, config: RunConfig, start:
         "source": "files",
         "folder": str(labels.resolve()),
         "suffix": ENDING,
-        "values": pool.data.mask_values,
+        "values": label_values(pool.data),
         "background_value": 0,
         "ignore_value": IGNORE,
     }

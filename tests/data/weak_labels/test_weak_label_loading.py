@@ -74,6 +74,18 @@ def test_own_values(tiny_acdc: Path) -> None:
         load(tiny_acdc, {**source, "values": {"LV": 1}})
 
 
+def test_a_class_or_background_of_the_value_255_is_read(tiny_acdc: Path) -> None:
+    own = np.select([acdc_scribble() == value for value in range(5)], [9, 1, 2, 255, 0])
+    write_beside(tiny_acdc, "_strokes", own)
+    source = {**SCRIBBLES, "suffix": "_strokes", "ignore_value": 0, "values": {"RV": 1, "MYO": 2, "LV": 255}}
+    expected = np.where(acdc_scribble() == 4, IGNORE, acdc_scribble()).transpose(2, 0, 1)
+    found = load(tiny_acdc, {**source, "background_value": 9})
+    assert np.array_equal(found["patient001_frame01"], expected)
+    write_beside(tiny_acdc, "_strokes", np.select([own == 255, own == 9], [3, 255], own))
+    found = load(tiny_acdc, {**source, "background_value": 255, "values": {"RV": 1, "MYO": 2, "LV": 3}})
+    assert np.array_equal(found["patient001_frame01"], expected)
+
+
 def test_a_class_that_nobody_asked_for_is_background(tiny_acdc: Path) -> None:
     write_beside(tiny_acdc, "_scribble", acdc_scribble())
     found = load(tiny_acdc, SCRIBBLES, classes=["LV"])["patient001_frame01"]

@@ -211,7 +211,8 @@ def _values(source: LabelSource, dataset: CaseDataset) -> dict[float, int]:
         table[float(source.ignore_value)] = IGNORE
     elif source.kind != "masks":
         table.setdefault(float(not_annotated(dataset)), IGNORE)
-    return table | {float(IGNORE): IGNORE}
+    given = {float(value) for value in (*class_values(source, dataset), source.background_value) if value is not None}
+    return table if float(IGNORE) in given else table | {float(IGNORE): IGNORE}
 
 
 def _names_of(values: Sequence[float], volume: np.ndarray, file: LabelFile) -> str:
