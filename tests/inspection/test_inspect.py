@@ -256,7 +256,7 @@ def test_a_viewers_label_map_is_refused_and_its_coverage_told(tmp_path: Path) ->
     far = np.hypot(*np.meshgrid(np.arange(20) - 4, np.arange(18) - 3.5, indexing="ij"))
     assert 0.6 < entry["far_share"] < (far > 1.8).mean()
     assert any("B is drawn in 4 of 5 annotated cases" in text for text in advice)
-    assert any("lie far" in text and "fill: rule" in text for text in advice)
+    assert any("lie far" in text and "more than 2.7 mm" in text and "fill: rule" in text for text in advice)
 
 
 def test_validation_cases_without_masks_are_said(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def advise(report: dict[str, Any], config: RunConfig) -> list[str]:
         *([] if dense else _separation(report["tags"], config)),
         *([] if dense else _whole_volumes(report["tags"], config)),
         *([] if dense else _tags(report["tags"], config.data.tags.source)),
-        *_labels(report["labels"], config),
+        *_labels(report["labels"], config, "mm" if report["images"].get("spacing_mm") else "pixels"),
         *_patients(report["cases"]),
         *_copies(report["copies"]),
         *_images(report["images"], config),
@@ -132,14 +132,15 @@ def _tags(tags: dict[str, Any], source: str) -> Iterator[str]:
         )
 
 
-def _labels(entries: list[dict[str, Any]], config: RunConfig) -> Iterator[str]:
+def _labels(entries: list[dict[str, Any]], config: RunConfig, unit: str) -> Iterator[str]:
     for entry in entries:
         yield from _by_intensity(entry)
         kind = entry["kind"]
         if entry["source"] != "files":
             count = entry["training_cases"]
             if 0 < entry["cases"] < count:
-                yield f"{count - entry['cases']} of {count} training cases without a mask teach nothing (data.split)."
+                lacking = f"{count - entry['cases']} of {count} training cases"
+                yield f"{lacking} without a mask teach nothing yet; `unia-med next` chooses what to annotate."
             continue
         if not entry["cases"]:
             yield f"No training case has {kind}."
@@ -157,7 +158,7 @@ def _labels(entries: list[dict[str, Any]], config: RunConfig) -> Iterator[str]:
                 f"Background is never marked by the {kind}: a network that calls everything a class makes no mistake. "
                 f"{mark}; strokes close to the structures teach most."
             )
-        yield from _coverage(entry)
+        yield from _coverage(entry, unit)
         if entry["slices_without_label"] > entry["slices"] / 2 and not config.training.labelled_share:
             yield (
                 f"{entry['slices_without_label']} of {entry['slices']} training slices have no {kind}; set "
@@ -184,7 +185,7 @@ def _by_intensity(entry: dict[str, Any]) -> Iterator[str]:
     )
 
 
-def _coverage(entry: dict[str, Any]) -> Iterator[str]:
+def _coverage(entry: dict[str, Any], unit: str) -> Iterator[str]:
     """Yield what the place of the labels means for what a network can learn from them."""
     kind, cases = entry["kind"], entry["cases"]
     some = {name: cases - lacking for name, lacking in entry["cases_without_class"].items() if 0 < lacking < cases}
@@ -198,9 +199,10 @@ def _coverage(entry: dict[str, Any]) -> Iterator[str]:
         return
     if kind in DRAWN_KINDS and entry["far_share"] > _FAR:
         yield (
-            f"{_percent(entry['far_share'])} of the pixels of annotated slices lie far (a tenth of the slice's side) "
-            f"from any of the {kind}: nothing says what is there, and a network may call it anything. Mark background "
-            "there too, or complete it from the background that is drawn (fill: rule)."
+            f"{_percent(entry['far_share'])} of the pixels of annotated slices lie far from any of the {kind}, "
+            f"more than {entry['far_mm']:.3g} {unit} (a tenth of the slice's side): nothing says what is there, and a "
+            "network may call it anything. Mark background there too, or complete it from the background that is drawn "
+            "(fill: rule)."
         )
     if kind in DRAWN_KINDS and 0 < entry["background_share"] < _SCARCE:
         yield (

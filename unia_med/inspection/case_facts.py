@@ -15,7 +15,8 @@ from scipy import ndimage
 from unia_med.config.weak_labels import LabelSource
 from unia_med.data.checks import DataFault, faults_of
 from unia_med.data.io.channels import ChannelFiles
-from unia_med.data.io.orientation import slice_count
+from unia_med.data.io.orientation import orient, slice_count
+from unia_med.data.io.read import read_header
 from unia_med.data.io.suffixes import is_image
 from unia_med.data.io.volume import Volume
 from unia_med.data.masks import sliced_labels
@@ -34,7 +35,7 @@ _SAMPLED_VOXELS = 100_000  # enough for percentiles, and a fifth of the time of 
 _SHOWN_PERCENTILES = (1, 50, 99)
 
 FAR_SHARE = 0.1
-"""Share of a slice's shorter side beyond which a pixel is far from a label: 20 mm of 200."""
+"""Share of a slice's shorter side, in mm, beyond which a pixel is far from a label: 20 mm of 200."""
 
 
 @dataclass
@@ -45,7 +46,8 @@ class LabelFacts:
         pixels: labelled pixels of background and of each of the T classes, (T + 1,); of boxes, those inside them.
         slices: slices with any label.
         background: how much of what was drawn is background; None for boxes.
-        far: pixels of annotated slices that lie farther than `FAR_SHARE` of a slice's side from any label, and all.
+        far: pixels of annotated slices that lie farther than `far_mm` from any label, and all.
+        far_mm: `FAR_SHARE` of a slice's shorter side; of pictures in pixels.
         pieces: connected strokes or points per class, slice by slice, (T,).
     """
 
@@ -53,6 +55,7 @@ class LabelFacts:
     slices: int
     background: Background | None = None
     far: tuple[int, int] = (0, 0)
+    far_mm: float = 0.0
     pieces: np.ndarray | None = None
 
 
@@ -146,7 +149,11 @@ def _add_labels(facts: CaseFacts, dataset: CaseDataset, config: DataConfig, posi
     except UserError as error:
         facts.faults.extend(faults_of(error, path))
         return
-    found = LabelFacts(pixels, int(labelled.any((0, 1)).sum()), far=far_pixels(labelled))
+    spacing = _pixel_spacing(facts.files, config)
+    far_mm = FAR_SHARE * min(size * mm for size, mm in zip(labelled.shape[:2], spacing, strict=True))
+    found = LabelFacts(
+        pixels, int(labelled.any((0, 1)).sum()), far=far_pixels(labelled, spacing, far_mm), far_mm=far_mm
+    )
     if labels is not None:
         turned = sliced_labels(labels, facts.files, config)
         found.background = count_background(turned)
@@ -154,18 +161,26 @@ def _add_labels(facts: CaseFacts, dataset: CaseDataset, config: DataConfig, posi
     facts.labels[position] = found
 
 
-def far_pixels(labelled: np.ndarray) -> tuple[int, int]:
-    """Return how many pixels of annotated slices are far from any label, and how many pixels these slices have.
+def _pixel_spacing(case: CaseFiles, config: DataConfig) -> tuple[float, float]:
+    """Return the size in mm of a pixel along both sides of a slice; of pictures 1."""
+    header = read_header(case.image)
+    # An array without memory: it is there for its shape.
+    stored = Volume(np.broadcast_to(np.uint8(0), header.shape[:3]), header.affine)
+    first, second, _ = orient(stored, config.grid.slice_axis).spacing_mm
+    return float(first), float(second)
 
-    Far is more than `FAR_SHARE` of the slice's shorter side.
+
+def far_pixels(labelled: np.ndarray, spacing: tuple[float, float], far_mm: float) -> tuple[int, int]:
+    """Return how many pixels of annotated slices are far from any label, and how many pixels these slices have.
 
     Args:
         labelled: bool (X, Y, Z).
+        spacing: of a pixel along X and Y, in mm.
+        far_mm: what is far.
     """
     shown = labelled[:, :, labelled.any((0, 1))]
-    distance = FAR_SHARE * min(labelled.shape[:2])
-    far = [int((ndimage.distance_transform_edt(~plane) > distance).sum()) for plane in np.moveaxis(shown, 2, 0)]
-    return sum(far), shown.size
+    distances = (ndimage.distance_transform_edt(~plane, sampling=spacing) for plane in np.moveaxis(shown, 2, 0))
+    return sum(int((distance > far_mm).sum()) for distance in distances), shown.size
 
 
 def count_pieces(drawn: np.ndarray) -> int:

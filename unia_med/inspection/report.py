@@ -81,14 +81,16 @@ def tables(plain: dict[str, Any]) -> Iterator[ReportTable]:
         )
     for entry in plain["labels"]:
         if entry["source"] == "files" and entry["cases"]:
-            rows = (("background", str(entry["background_pixels"]), ""),) + tuple(
-                (name, str(pixels), str(entry["cases_without_class"][name])) for name, pixels in entry["pixels"].items()
+            rows = (("background", str(entry["background_pixels"]), "", ""),) + tuple(
+                (name, str(pixels), str(entry["pieces"].get(name, "")), str(entry["cases_without_class"][name]))
+                for name, pixels in entry["pixels"].items()
             )
             title = (
                 f"Pixels labelled by {entry['kind']} in {entry['cases']} of {entry['training_cases']} training cases; "
                 f"{entry['slices_without_label']} of {entry['slices']} slices have none"
             )
-            yield ReportTable(title, ("class", "pixels", "labelled cases without it"), rows)
+            heads = ("class", "pixels", "connected pieces, by slice", "labelled cases without it")
+            yield ReportTable(title, heads, rows)
 
 
 def page(plain: dict[str, Any], title: str) -> str:

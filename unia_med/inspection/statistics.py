@@ -129,6 +129,7 @@ def label_statistics(training: Sequence[CaseFacts], config: DataConfig) -> list[
                 "slices_without_label": slices - sum(fact.slices for fact in facts),
                 "cases_without_class": _lacking(facts, groups, members),
                 "far_share": _far_share(facts),
+                "far_mm": round(float(np.median([fact.far_mm for fact in facts])), 3) if facts else 0.0,
                 "pieces": _pieces(facts, groups, members),
                 "background_share": sum((f.background for f in facts if f.background), Background()).share,
             }
@@ -147,7 +148,7 @@ def _lacking(
 
 
 def _far_share(facts: Sequence[LabelFacts]) -> float:
-    """Return the share of the pixels of annotated slices that lie far from any label; see `far_pixels`."""
+    """Return the share of the pixels of annotated slices that lie far from any label; see `LabelFacts`."""
     far, pixels = (sum(fact.far[i] for fact in facts) for i in (0, 1))
     return far / pixels if pixels else 0.0
 
