@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from unia_med.errors import UserError, nearest, suggestion
+from unia_med.errors import UserError, memory_checked, nearest, suggestion
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,20 @@ def test_nearest(name: str, expected: str | None) -> None:
 
 def test_suggestion_lists_all_names_even_without_a_near_one() -> None:
     assert suggestion("zzz", ["b", "a"]) == "Known: a, b"
+
+
+@pytest.mark.parametrize(
+    ("error", "short"),
+    [
+        (MemoryError(), True),
+        (MemoryError("Unable to allocate 3 GiB"), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"), True),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), True),
+        (RuntimeError("shapes differ"), False),
+    ],
+)
+def test_an_allocation_that_fails_becomes_a_message_about_what_was_worked_on(error: Exception, short: bool) -> None:
+    with pytest.raises(UserError if short else RuntimeError) as caught, memory_checked("a.nii.gz"):
+        raise error
+    if short:
+        assert str(caught.value).startswith("a.nii.gz: not enough memory") and "more memory" in str(caught.value)

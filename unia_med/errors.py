@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+_SHORT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+_MEMORY = "Close other programs, take a computer with more memory, or cut the image to the region that matters"
 
 
 class UserError(Exception):
@@ -32,6 +36,45 @@ class UserError(Exception):
         place = f"{self.where}: " if self.where is not None else ""
         cure = f"{'' if self.what.endswith(('.', '!', '?')) else '.'} {self.remedy}" if self.remedy else ""
         return f"{place}{self.what}{cure}"
+
+
+def memory_fault(error: BaseException, where: str | Path | None = None) -> UserError | None:
+    """Return the message for an error that says that memory is short; None for any other.
+
+    Args:
+        error: a MemoryError, or one of torch, which raises a RuntimeError.
+        where: what was worked on.
+
+    Example:
+        >>> print(memory_fault(RuntimeError("DefaultCPUAllocator: can't allocate memory"), "a.nii").what)
+        not enough memory (DefaultCPUAllocator: can't allocate memory)
+        >>> memory_fault(RuntimeError("shapes differ")) is None
+        True
+    """
+    said = str(error).splitlines()[0] if str(error) else ""
+    torch_says = isinstance(error, RuntimeError) and any(words in said.lower() for words in _SHORT_OF_MEMORY)
+    if not isinstance(error, MemoryError) and not torch_says:
+        return None
+    return UserError(f"not enough memory{f' ({said})' if said else ''}", where, _MEMORY)
+
+
+@contextmanager
+def memory_checked(where: str | Path | None = None) -> Iterator[None]:
+    """Turn an allocation that fails within the block into a `UserError`, so that one large image costs no other.
+
+    Args:
+        where: what is worked on.
+
+    Raises:
+        UserError: memory is short.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        fault = memory_fault(error, where)
+        if fault is None:
+            raise
+        raise fault from error
 
 
 def nearest(name: str, options: Iterable[str]) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from unia_med.cardiac.cases import MaskCase, MeasuredCase, find_cases, heart_classes, measure_case
 from unia_med.cardiac.structured import write_report
 from unia_med.cardiac.table import TABLE, write_tables
-from unia_med.errors import UserError
+from unia_med.errors import UserError, memory_checked
 from unia_med.notes import notes_hidden
 
 
@@ -27,7 +27,8 @@ def measure_results(folder: Path, classes: Sequence[str]) -> Iterator[str]:
     measured: list[MeasuredCase] = []
     for case in _cases(folder):
         try:
-            found = measure_case(case, values)
+            with memory_checked():
+                found = measure_case(case, values)
         except UserError as error:
             yield f"note: {case.name} is not measured: {error.what}"
             continue

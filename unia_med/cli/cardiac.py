@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from unia_med.cli.options import new_command
 from unia_med.cli.phases import StatedPhases, add_phases
-from unia_med.errors import UserError
+from unia_med.errors import UserError, memory_checked
 from unia_med.progress import tracked
 
 if TYPE_CHECKING:
@@ -132,7 +132,8 @@ def _measure_all(args: argparse.Namespace) -> tuple[list[MeasuredCase], dict[str
             origins[case.name] = case, {}
             values = named if named is not None else _values_of(case, args.masks)
             origins[case.name] = case, values
-            measured.append(measure_case(case, values, info, stated.of(case.name)))
+            with memory_checked():
+                measured.append(measure_case(case, values, info, stated.of(case.name)))
         except UserError as error:
             faults[case.name] = str(error)
     return measured, faults, origins

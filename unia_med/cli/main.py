@@ -18,7 +18,7 @@ from typing import Any
 
 from unia_med import __version__
 from unia_med.cli.terminal import finish_output, prepare_terminal
-from unia_med.errors import UserError, nearest
+from unia_med.errors import UserError, memory_fault, nearest
 from unia_med.files import at_home, require_writable
 from unia_med.notes import show_notes
 
@@ -188,6 +188,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         place = f"{named}: " if named else ""
         what = f"{place}{error.strerror or error}. Check that it can be read and written, and that the disk has room"
         print(f"unia-med: error: {what}", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        fault = memory_fault(error)
+        if fault is None or args.debug:
+            raise
+        print(f"unia-med: error: {fault}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("unia-med: interrupted", file=sys.stderr)

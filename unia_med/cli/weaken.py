@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unia_med.cli.options import add_config, new_command
-from unia_med.errors import UserError
+from unia_med.errors import UserError, memory_fault
 from unia_med.progress import tracked
 
 if TYPE_CHECKING:
@@ -104,7 +104,8 @@ def _make_all(
         except Exception as error:  # one case must not cost the others their labels
             if args.debug:
                 raise
-            failures.append(f"{case.name}: {type(error).__name__}: {error}. Run it again with --debug")
+            said = memory_fault(error) or f"{type(error).__name__}: {error}. Run it again with --debug"
+            failures.append(f"{case.name}: {said}")
     return made, failures
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from unia_med.data.io.volume import VolumeInfo
-from unia_med.errors import UserError, suggestion
+from unia_med.errors import UserError, memory_checked, suggestion
 from unia_med.evaluation.grids import on_one_grid
 from unia_med.evaluation.images import SetAccumulator
 from unia_med.evaluation.labels import LabelScheme, classes_next_to, parse_classes, plain_labels, with_dataset
@@ -145,7 +145,8 @@ def evaluate(
     faults: dict[str, str] = {}
     for case in track(list(truth)):
         try:
-            scoring.add(case, the_one(case, mine[case]), truth[case])
+            with memory_checked():
+                scoring.add(case, the_one(case, mine[case]), truth[case])
         except UserError as error:
             faults[case] = str(error)
     scored = {case: paths[0] for case, paths in mine.items() if case not in faults}

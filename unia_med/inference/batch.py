@@ -15,7 +15,7 @@ from unia_med import distributed
 from unia_med.data.io.read import read_header, read_volume
 from unia_med.data.io.suffixes import is_image
 from unia_med.data.io.volume import Volume
-from unia_med.errors import UserError
+from unia_med.errors import UserError, memory_fault
 from unia_med.inference.images import check_channels
 from unia_med.inference.model import Model, Result
 from unia_med.inference.records import Tally, check_folder_records, judged, write_case_record, write_folder_records
@@ -161,7 +161,9 @@ class Predictions(Iterator[Case]):
         except UserError as error:
             case.error = error if error.where else UserError(error.what, path or name, error.remedy)
         except Exception as error:  # one image must not cost the others their results
-            case.error, case.unforeseen = _said(error, image, path or name), error
+            case.error = memory_fault(error, path or name)
+            if case.error is None:
+                case.error, case.unforeseen = _said(error, image, path or name), error
         return case
 
     def _predict(self, case: Case, image: Any) -> None:

@@ -24,7 +24,7 @@ from unia_med.data.sample import CaseFiles
 from unia_med.data.weak_labels.meaning import Background, count_background
 from unia_med.data.weak_labels.read import read_boxes, read_labels
 from unia_med.data.weak_labels.tags import tags_from_mask
-from unia_med.errors import UserError
+from unia_med.errors import UserError, memory_checked
 from unia_med.labels import IGNORE
 
 if TYPE_CHECKING:
@@ -101,13 +101,15 @@ def gather(
     """
     facts = CaseFacts(case)
     try:
-        _add_image(ChannelFiles.of(config).read(case.image), facts, config)
+        with memory_checked(case.image):
+            _add_image(ChannelFiles.of(config).read(case.image), facts, config)
     except UserError as error:
         facts.faults.extend(faults_of(error, case.image))
     if case.mask is not None:
         try:
-            labels = sliced_labels(dataset.labels(case), case, config)
-            facts.mask_tags = tags_from_mask(labels, range(1, len(config.classes) + 1))
+            with memory_checked(case.mask):
+                labels = sliced_labels(dataset.labels(case), case, config)
+                facts.mask_tags = tags_from_mask(labels, range(1, len(config.classes) + 1))
         except UserError as error:
             facts.faults.extend(faults_of(error, case.mask))
     for position, files in label_files.items():

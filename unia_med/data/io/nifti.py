@@ -15,7 +15,7 @@ from unia_med.data.io.nifti_file import COPY_AGAIN, READ_ERRORS, first_line, in_
 from unia_med.data.io.nifti_names import add_names
 from unia_med.data.io.suffixes import NIFTI_SUFFIXES, volume_suffix
 from unia_med.data.io.volume import Volume
-from unia_med.errors import UserError
+from unia_med.errors import UserError, memory_checked
 from unia_med.files import replacing
 
 _SLAB = 1 << 23
@@ -110,8 +110,9 @@ def stored_voxels(stored: Any, path: Path, part: Any = ..., single: bool = False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # a value past float32 becomes inf and is reported below
-            return _in_slabs(stored, single) if part is ... else _decoded(stored, part)
-    except (*READ_ERRORS, MemoryError) as error:
+            with memory_checked(path):
+                return _in_slabs(stored, single) if part is ... else _decoded(stored, part)
+    except READ_ERRORS as error:
         raise UserError(f"the voxels cannot be read ({first_line(error)})", where=path, remedy=COPY_AGAIN) from error
 
 
