@@ -228,6 +228,12 @@ def test_mixed_spacing_is_reported(dicom_files: ModuleType, tmp_path: Path) -> N
     assert find_series(tmp_path / "b").frame(0).spacing_mm[2] == pytest.approx(8)
 
 
+def test_more_pixels_than_a_file_can_hold_are_refused_by_the_header(dicom_files: ModuleType, tmp_path: Path) -> None:
+    dicom_files.write_series(tmp_path, np.zeros((6, 5, 3), np.int16), Rows=65535, Columns=65535)
+    with pytest.raises(UserError, match="claims 65535 x 65535 pixels, more than its file can hold"):
+        find_series(tmp_path)
+
+
 def test_mixed_pixels_directions_and_sizes_are_reported(dicom_files: ModuleType, tmp_path: Path) -> None:
     import pydicom
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import nibabel as nib
@@ -31,6 +32,16 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.mgz").write_bytes(b"no volume")
     with pytest.raises(UserError, match=r"x\.mgz: cannot be read as MGH"):
         read_volume(tmp_path / "x.mgz")
+
+
+@pytest.mark.parametrize("size", [0, -3])
+def test_sizes_that_cannot_be_are_refused_by_the_header(tmp_path: Path, size: int) -> None:
+    nib.save(nib.MGHImage(np.zeros((5, 6, 4), np.float32), OBLIQUE), tmp_path / "x.mgz")
+    content = bytearray(gzip.decompress((tmp_path / "x.mgz").read_bytes()))
+    content[4:8] = size.to_bytes(4, "big", signed=True)  # the first of its four sizes
+    (tmp_path / "x.mgz").write_bytes(gzip.compress(bytes(content)))
+    with pytest.raises(UserError, match=r"x\.mgz"):
+        read_header(tmp_path / "x.mgz")
 
 
 def test_a_pair_is_read_by_either_name(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def check_geometry(shape: tuple[int, ...], affine: np.ndarray, path: Path) -> No
         affine: 4x4 matrix.
         path: Their file, for the message.
     """
-    if len(shape) not in (3, 4) or 0 in shape:
+    if len(shape) not in (3, 4) or min(shape) < 1:
         raise UserError(
             f"array of {len(shape)} dimensions {shape}, "
             "expected 2, 3 (x, y, slice) or 4 (x, y, slice, time or channel), none empty",

@@ -58,5 +58,5 @@ def _opened(path: Path) -> Any:
         shape = tuple(int(size) for size in image.shape)
         check_size(math.prod(shape) * image.get_data_dtype().itemsize, path, shape)
         return image
-    except READ_ERRORS as error:
+    except (*READ_ERRORS, nib.freesurfer.mghformat.MGHError) as error:
         raise unreadable(error, path, "MGH") from error

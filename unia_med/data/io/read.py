@@ -21,7 +21,7 @@ from unia_med.data.io.suffixes import (
     readable_suffix,
 )
 from unia_med.data.io.volume import Volume, VolumeInfo
-from unia_med.errors import UserError
+from unia_med.errors import UserError, memory_checked
 from unia_med.files import at_home
 
 if TYPE_CHECKING:
@@ -102,9 +102,10 @@ def _series(path: Path) -> DicomSeries | None:
 
 def _whole(series: DicomSeries) -> Volume:
     """Return all frames of a series as one volume."""
-    if series.frames == 1:
-        return series.frame(0)
-    array = np.stack([series.frame(index).array for index in range(series.frames)], axis=3)
+    with memory_checked(series.path):
+        if series.frames == 1:
+            return series.frame(0)
+        array = np.stack([series.frame(index).array for index in range(series.frames)], axis=3)
     return Volume(array, series.affine, series.header, series.path)
 
 

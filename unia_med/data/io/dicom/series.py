@@ -376,6 +376,11 @@ def _check_decoders(instances: Sequence[Instance], where: Path) -> None:
             packages = DECODERS.get(uid)
             remedy = f"Run: pip install {packages}" if packages else "Decompress the files, e.g. with gdcmconv --raw"
             raise UserError(f"compressed with {syntax.name} ({uid}), and no decoder is installed", where, remedy)
+        plain = syntax.is_transfer_syntax and not syntax.is_compressed and not syntax.is_deflated
+        for item in instances if plain else ():
+            if item.transfer_syntax == uid and item.size[0] * item.size[1] > item.path.stat().st_size:
+                what = f"image {item.number} claims {item.size[0]} x {item.size[1]} pixels, more than its file can hold"
+                raise UserError(what, where, "The file is damaged or cut off; export the series again")
 
 
 def _can_decode(pydicom: Any, syntax: Any) -> bool:
