@@ -93,3 +93,16 @@ def test_a_run_that_config_and_record_spell_differently_is_warned_of_once(
     monkeypatch.chdir(folders)
     (note,) = warned(folders, config=Path("run/config.yaml"))
     assert "2 of 4 scored cases" in note
+
+
+def test_labels_without_names_have_the_values_of_the_masks_that_trained(folders: Path) -> None:
+    """A run calls its classes 1, 2, ...; in its own masks and in these labels LIVER is 9."""
+    for path in (folders / "labels").glob("*"):
+        mask = nib.load(path)
+        nib.save(nib.Nifti1Image(np.asarray(mask.dataobj) * np.uint8(9), mask.affine), path)
+    data = {"name": "volumes", "classes": ["LIVER"], "class_values": [9]}
+    dump_config(RunConfig.model_validate({"data": data}), folders / "run" / "config.yaml")
+    (folders / "masks" / "classes.json").write_text('{"1": "LIVER"}')
+    (folders / "masks" / "p02_a_seg.json").write_text(json.dumps({"runs": [str(folders / "run")]}))
+    found = evaluate(folders / "masks", folders / "labels")
+    assert found["mean"]["dice"]["LIVER"] == 1 and "9 LIVER" in found.notes[0]

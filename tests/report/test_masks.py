@@ -109,3 +109,15 @@ def test_ed_and_es_are_shown_of_a_long_cine(folder: Path) -> None:
     titles = [frame["title"] for frame in patient["frames"]]
     assert {"frame 2, ED", "frame 19, ES", "frame 1", "frame 40"} <= set(titles) and len(titles) < 16
     assert "<title>Mine &lt;1&gt;</title>" in page
+
+
+def test_masks_of_pictures_are_shown(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for name in ("a", "b"):
+        Image.fromarray(np.full((12, 10, 3), 90, np.uint8)).save(tmp_path / f"{name}.png")
+        Image.fromarray(np.eye(12, 10, dtype=np.uint8)).save(tmp_path / f"{name}_seg.png")
+    write_folder_records(tmp_path, ["BONE"], [{"case": "a", "review": 0}, {"case": "b", "review": 1}])
+    assert main(["report", str(tmp_path), "--data", str(tmp_path), "--output", str(tmp_path / "r.html")]) == 0
+    page = (tmp_path / "r.html").read_text()
+    assert "b: the network is unsure" in page and '"px"' in page

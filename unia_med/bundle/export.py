@@ -118,7 +118,7 @@ def _check_settings(config: RunConfig) -> list[str]:
     """Return what a bundle does differently from `unia-med predict`; what it cannot do is refused."""
     if config.data.grid.units == "pixels" or config.data.grid.percentiles is None or config.data.grid.resize != "none":
         raise UserError(
-            "a bundle reads NIfTI volumes and scales them by percentiles, this run takes photographs",
+            "a bundle reads NIfTI volumes and scales them by percentiles, this run takes pictures",
             where="data.name",
             remedy="Predict with `unia-med predict`",
         )

@@ -25,6 +25,7 @@ each case the slices that it doubts most. Of the run's own data set only trainin
 Writes to the output folder:
 
   labels/NAME_masks.nii.gz  the prediction in the chosen slices, 255 (not annotated) in all others; correct it there
+                            (of pictures NAME_masks.png)
   next.csv                  case, slices (from 0), doubt and distance, the most useful case first
   next.yaml                 config of the next training, in which these volumes win over all other labels
 

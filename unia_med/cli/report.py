@@ -135,7 +135,7 @@ def _images(folder: Path, data: Path, kind: StackKind | None) -> dict[str, Any]:
     found: dict[str, Any] = {}
     fault: UserError | None = None
     try:
-        found.update(find_inputs(data, folder, kind=kind))
+        found.update(find_inputs(data, folder, pictures=any(folder.rglob("*_seg.png")), kind=kind))
     except UserError as error:
         fault = error
     for record in sorted(folder.glob("*_seg.json")):

@@ -16,6 +16,7 @@ from unia_med.evaluation.images import SetAccumulator
 from unia_med.evaluation.labels import LabelScheme, classes_next_to, parse_classes, plain_labels, with_dataset
 from unia_med.evaluation.leaks import warnings
 from unia_med.evaluation.pairs import Labels, find_predictions, predictions_of, read_labels, the_one
+from unia_med.evaluation.run_values import with_values_of_run
 from unia_med.evaluation.truth import Truth, segment_scheme, truths
 from unia_med.evaluation.volumes import CaseAccumulator
 from unia_med.files import at_home
@@ -139,6 +140,9 @@ def evaluate(
     run = _config_of(config, settings)
     scheme = _scheme(run, classes, Path(predictions), Path(labels))
     found = find_predictions(Path(predictions))
+    values = ""
+    if run is None and classes is None:
+        scheme, values = with_values_of_run(scheme, (paths[0] for paths in found.values()), Path(labels))
     truth = truths(Path(labels), scheme, run, split)
     mine = predictions_of(list(truth), found)
     scoring = _Scoring(scheme, hd95, scores)
@@ -150,7 +154,11 @@ def evaluate(
         except UserError as error:
             faults[case] = str(error)
     scored = {case: paths[0] for case, paths in mine.items() if case not in faults}
-    notes = [*_notes(scoring), *warnings(scored, Path(config) if isinstance(config, str | Path) else None)]
+    notes = [
+        *([values] if values else []),
+        *_notes(scoring),
+        *warnings(scored, Path(config) if isinstance(config, str | Path) else None),
+    ]
     used = {path for paths in mine.values() for path in paths}
     unused = sorted({path for paths in found.values() for path in paths} - used)
     done = Evaluation(scoring.table(), scoring.cases.cases, faults, unused, hd95, notes)

@@ -31,7 +31,7 @@ def trained_on(
     suspects: dict[Path, list[str]] = {}
     own = [] if config is None else [config.parent.resolve()]
     for case, mask in predictions.items():
-        for run in dict.fromkeys((*own, *_runs_of(mask, damaged))):
+        for run in dict.fromkeys((*own, *runs_of(mask, damaged))):
             suspects.setdefault(run, []).append(case)
     found = {}
     for run, cases in suspects.items():
@@ -82,8 +82,13 @@ def _training_part(run: Path, damaged: list[str]) -> Mapping[str, str]:
     return {**{case: patient for case, patient in short.items() if last[case] == 1}, **trained}
 
 
-def _runs_of(mask: Path, damaged: list[str]) -> Iterator[Path]:
-    """Yield the run folders that the record next to a mask names."""
+def runs_of(mask: Path, damaged: list[str]) -> Iterator[Path]:
+    """Yield the run folders that the record next to a mask names, those that are here.
+
+    Args:
+        mask: of `predict`.
+        damaged: Gets why a record says nothing.
+    """
     record = _record_of(mask, damaged)
     for key in _RUN_KEYS:
         for text in _texts(record.get(key)):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unia_med.data.io.image import has_palette
+from unia_med.data.io.image import has_palette, read_picture
 from unia_med.data.io.itk import has_label_groups
 from unia_med.data.io.label_file import LabelFile
 from unia_med.data.io.label_names import LABEL_WORDS, split_labels, tokens
@@ -133,13 +133,18 @@ def _image_or_labels(path: Path, root: Path, found: Found) -> None:
     header, spoken = read_header(path), words_of(path, root)
     named_by_file = [word for word in tokens(label_stem(path)) if word in LABEL_WORDS]
     # JPEG changes values: never labels. A fourth axis is that of channels or time: never labels either.
-    indices = bool(spoken) and is_image(path) and (has_palette(path) or len(header.shape) == 4)
+    indices = bool(spoken) and is_image(path) and (has_palette(path) or _is_grey(path))
     flat = (len(header.shape) == 3 or indices) and path.suffix.lower() not in (".jpg", ".jpeg")
-    in_colours = indices and not has_palette(path)  # perhaps grey, stored as equal red, green and blue
-    if flat and (file := _as_labels(path, bool(spoken), bool(named_by_file) and not in_colours)) is not None:
+    if flat and (file := _as_labels(path, bool(spoken), bool(named_by_file))) is not None:
         found.labels[path] = file
     else:
         found.images[path] = header
+
+
+def _is_grey(path: Path) -> bool:
+    """Return whether a picture in colours is grey in truth: red, green and blue are equal, as paint programs write."""
+    array = read_picture(path).array
+    return array.ndim == 4 and bool((array == array[..., :1]).all())
 
 
 def _as_labels(path: Path, patient: bool, named: bool) -> LabelFile | None:

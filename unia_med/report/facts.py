@@ -92,7 +92,7 @@ def _spacing(config: RunConfig) -> str:
 def _temperature(run: RunRecord) -> str:
     value = run.config.inference.temperature
     if run.calibration is not None and value == run.calibration.temperature:
-        return f"{value:.3f}, fitted on {run.calibration.cases} validation volumes"
+        return f"{value:.3f}, fitted on {number_of(run.calibration.cases, 'validation volume')}"
     return "1, none was fitted" if value is None else f"{value:g}, set in the config"
 
 

@@ -13,8 +13,10 @@ import nibabel
 import numpy as np
 
 from unia_med.data.io.frames import FrameSource, iterate_frames, open_volume
+from unia_med.data.io.image import read_mask, read_picture
 from unia_med.data.io.orientation import orient, orient_array
 from unia_med.data.io.read import read_volume
+from unia_med.data.io.suffixes import is_image
 from unia_med.data.io.volume import Volume
 from unia_med.files import read_rows, write_text
 from unia_med.inference.records import SUMMARY, read_case_record
@@ -23,7 +25,7 @@ from unia_med.names import without_apostrophe
 from unia_med.report.measured import Stated, findings, folded, nothing_stated
 from unia_med.report.page import assemble, viewer
 from unia_med.report.quantities import PatientFindings
-from unia_med.report.volumes import ENTROPY, PAGE_BYTES, PREDICTION, Layers, pack
+from unia_med.report.volumes import ENTROPY, PAGE_BYTES, PREDICTION, Layers, pack, picture_layers
 
 MOST_PATIENTS = 6
 """In the viewer; those that a person should look at come first."""
@@ -58,7 +60,11 @@ def report_masks(
     doubtful = {name for name, row in rows.items() if row.get("review") == "1"}
     order = sorted(patients, key=lambda name: not any(case in doubtful for case, _ in patients[name].values()))
     shown = order[:MOST_PATIENTS]
-    found = {name: findings(name, _masks(folder, patients[name]), {}, classes, folder, stated) for name in order}
+    masks = {name: _masks(folder, patients[name]) for name in order}
+    found = {
+        name: findings(name, masks[name], {}, classes, folder, stated) if masks[name] else PatientFindings()
+        for name in order
+    }
     bodies = {
         "summary": _summary(folder, [case for name in order for case, _ in patients[name].values()], found),
         "flags": _flags(order, patients, doubtful, found),
@@ -90,18 +96,29 @@ def _patients(folder: Path, images: Mapping[str, Any]) -> dict[str, Patient]:
     for name, image in images.items():
         path = image if isinstance(image, Path) else getattr(image, "path", None)
         mask = result_files(folder, name, False, path)["labels"]
-        if path is None or mask.suffix == ".png" or not mask.is_file():
+        if path is None or not mask.is_file():
             continue
         match = _FRAME.fullmatch(name)
         patient, number = (match["patient"], int(match["number"])) if match else (name, 1)
-        found.setdefault(patient, {})[number] = name, open_volume(image) if isinstance(image, Path) else image
+        found.setdefault(patient, {})[number] = name, _opened(image) if isinstance(image, Path) else image
     return {patient: dict(sorted(files.items())) for patient, files in found.items()}
 
 
+def _opened(path: Path) -> FrameSource:
+    return read_picture(path) if is_image(path) else open_volume(path)
+
+
+def _picture_of(image: FrameSource) -> Volume | None:
+    """Return an image that is a picture, without millimetres; else None."""
+    return image if isinstance(image, Volume) and image.path is not None and is_image(image.path) else None
+
+
 def _masks(folder: Path, patient: Patient) -> dict[int, Volume]:
-    """Masks (X, Y, Z) by frame number."""
+    """Masks (X, Y, Z) by frame number; none of pictures, in which nothing is measured."""
     frames: dict[int, Volume] = {}
-    for number, (name, _) in patient.items():
+    for number, (name, image) in patient.items():
+        if _picture_of(image) is not None:
+            continue
         mask = read_volume(result_files(folder, name, False)["labels"])
         for index in range(mask.frames):
             frames[number + index] = mask.frame(index)
@@ -117,6 +134,9 @@ def _layers(folder: Path, patient: Patient, events: Mapping[int, str]) -> list[L
 
 
 def _frames(folder: Path, name: str, image: FrameSource, number: int, events: Mapping[int, str]) -> Iterator[Layers]:
+    if (picture := _picture_of(image)) is not None:
+        yield _picture_frame(folder, name, picture)
+        return
     files = result_files(folder, name, True)
     mask = read_volume(files["labels"])
     doubt = read_volume(files["uncertainty"]) if files["uncertainty"].is_file() else None
@@ -135,6 +155,13 @@ def _frames(folder: Path, name: str, image: FrameSource, number: int, events: Ma
             shown.affine,
             kept=bool(event),
         )
+
+
+def _picture_frame(folder: Path, name: str, picture: Volume) -> Layers:
+    files = result_files(folder, name, True, picture.path)
+    doubt = files["uncertainty"]
+    maps = {ENTROPY: read_picture(doubt).array.astype(np.float32) / 255} if doubt.is_file() else {}
+    return picture_layers(name, picture, {PREDICTION: read_mask(files["labels"]).array}, maps)
 
 
 def _as_stored(array: np.ndarray, volume: Volume) -> np.ndarray:

@@ -94,7 +94,7 @@ def read_layers(predictor: Predictor, config: RunConfig, dataset: CaseDataset, c
         maps[f"uncertainty ({own})"] = predicted.network
     title = f"{case.name}, {case.phase}" if case.phase else case.name
     if is_image(case.image):
-        return _picture(title, found.volume, labels, maps)
+        return picture_layers(title, found.volume, labels, maps)
     volume, axis = found.volume.channel(0), config.data.grid.slice_axis  # the first stands for all
     image = orient(volume, axis)
 
@@ -112,8 +112,17 @@ def read_layers(predictor: Predictor, config: RunConfig, dataset: CaseDataset, c
     )
 
 
-def _picture(title: str, volume: Volume, labels: Mapping[str, np.ndarray], maps: Mapping[str, np.ndarray]) -> Layers:
-    """Return the layers of a picture, whose rows go down and which the viewer therefore neither mirrors nor turns."""
+def picture_layers(
+    title: str, volume: Volume, labels: Mapping[str, np.ndarray], maps: Mapping[str, np.ndarray]
+) -> Layers:
+    """Return the layers of a picture, whose rows go down and which the viewer therefore neither mirrors nor turns.
+
+    Args:
+        title: of the picture.
+        volume: (H, W, 1), or (H, W, 1, C) of colours.
+        labels: (H, W, 1) by title.
+        maps: (H, W, 1) in [0, 1] by title.
+    """
     grey = volume.array.mean(3) if "C" in volume.axes else volume.array
 
     def across(array: np.ndarray) -> np.ndarray:

@@ -13,7 +13,9 @@ from typing import Any
 from unia_med.config.data import DataConfig
 from unia_med.config.load import dump_config, parse_config, plain
 from unia_med.config.schema import RunConfig
+from unia_med.data.io.image import write_mask
 from unia_med.data.io.nifti import write_like
+from unia_med.data.io.suffixes import is_image
 from unia_med.errors import UserError
 from unia_med.files import require_writable, write_json, write_text
 from unia_med.labels import IGNORE
@@ -70,15 +72,23 @@ def write_choice(choices: Sequence[Choice], pool: Pool, config: RunConfig, start
         folder: new or empty.
     """
     require_new(folder)
-    files = [folder / "labels" / f"{choice.case.name}{ENDING}.nii.gz" for choice in choices]
+    files = [folder / "labels" / f"{choice.case.name}{ENDING}{_suffix(choice)}" for choice in choices]
     for choice, path in zip(choices, files, strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_like(choice.labels, choice.source, path)
+        if is_image(path):  # a picture's viewer opens no volume
+            write_mask(choice.labels[:, :, 0], path)
+        else:
+            write_like(choice.labels, choice.source, path)
     names = {str(value): name for name, value in label_values(pool.data).items()}
     write_json(folder / "classes.json", {**names, str(IGNORE): "not annotated"})
     write_text(folder / "next.csv", _table(choices, files, folder))
     dump_config(next_config(choices, pool, config, start, folder / "labels"), folder / "next.yaml")
     return Written(folder, files, folder / "next.csv", folder / "next.yaml")
+
+
+def _suffix(choice: Choice) -> str:
+    """Return the suffix of a prefilled file: a picture gets a picture, in the colours of VOC's palette."""
+    return ".png" if is_image(choice.case.image) else ".nii.gz"
 
 
 def next_config(choices: Sequence[Choice], pool: Pool, config: RunConfig, start: str, labels: Path) -> RunConfig:

@@ -76,6 +76,15 @@ def test_grey_that_is_stored_as_colours_is_read_as_grey(tmp_path: Path, mode: st
     assert np.array_equal(read_mask(tmp_path / "a.png").array[:, :, 0], values)
 
 
+def test_colours_of_the_written_palette_are_its_indices(tmp_path: Path) -> None:
+    """A program that opens a mask and saves it may turn its palette into colours."""
+    labels = np.random.default_rng(0).choice([0, 1, 2, 255], (6, 5)).astype(np.uint8)
+    write_mask(labels, tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        image.convert("RGB").save(tmp_path / "b.png")
+    assert np.array_equal(read_mask(tmp_path / "b.png").array[:, :, 0], labels)
+
+
 def test_damaged_files_are_named(tmp_path: Path) -> None:
     smooth = np.repeat(np.arange(0, 240, 2, dtype=np.uint8)[None], 90, 0)
     Image.fromarray(np.stack([smooth] * 3, 2)).save(tmp_path / "cut.jpg")

@@ -180,10 +180,18 @@ def _pixels(image: Image, channels: int) -> np.ndarray:
 
 
 def _grey_of_colours(image: Image, path: Path) -> np.ndarray:
-    """Return the grey values of a picture whose red, green and blue are equal, as paint programs save masks."""
+    """Return the grey values of a picture whose red, green and blue are equal, as paint programs save masks.
+
+    The colours of VOC's palette give its indices: `predict` and `next` write them, and a program may drop the palette.
+    """
     colours = np.array(image.convert("RGB"))
     if (colours != colours[..., :1]).any():
-        count = len(np.unique(colours.reshape(-1, 3), axis=0))
+        index = {tuple(colour): number for number, colour in enumerate(voc_palette().tolist())}
+        found, places = np.unique(colours.reshape(-1, 3), axis=0, return_inverse=True)
+        values = [index.get(tuple(colour)) for colour in found.tolist()]
+        if all(value is not None for value in values):
+            return np.array(values, np.uint8)[places].reshape(colours.shape[:2])
+        count = len(found)
         remedy = "Save it with a palette or in grey, pixels being class numbers; `unia-med init FOLDER` does that"
         raise UserError(f"a mask in {count} colours, expected palette or grey", where=path, remedy=remedy)
     return np.asarray(colours[..., 0])
