@@ -12,7 +12,16 @@ import pytest
 import torch
 
 from unia_med.errors import UserError
-from unia_med.files import content_digest, replacing, require_writable, write_json, write_text, writing_in, zip_damage
+from unia_med.files import (
+    content_digest,
+    decoded,
+    replacing,
+    require_writable,
+    write_json,
+    write_text,
+    writing_in,
+    zip_damage,
+)
 
 
 def test_one_flipped_bit_anywhere_in_the_tensors_is_noticed(tmp_path: Path) -> None:
@@ -109,3 +118,8 @@ def test_what_a_killed_process_left_goes_with_the_next_file_and_what_others_writ
             file.touch()
         write_text(folder / "c.txt", "c")
         assert alive.exists() and elsewhere.exists()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_a_mark_that_two_programs_set_is_no_letter(encoding: str) -> None:
+    assert decoded("\ufeffimage".encode("utf-8" if encoding == "utf-8" else encoding)) == "image"

@@ -183,7 +183,7 @@ def decoded(content: bytes) -> str:
     """
     for mark, encoding in _MARKS:
         if content.startswith(mark):
-            return content.decode(encoding)
+            return content.decode(encoding).lstrip("\ufeff")  # two programs may have set one
     for start, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):  # of Latin letters, every other byte is 0
         others = content[1 - start :: 2]
         if content and len(content) % 2 == 0 and not any(content[start::2]) and all(others):

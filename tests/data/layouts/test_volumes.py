@@ -129,6 +129,20 @@ def test_all_faults_of_a_table_are_told_at_once(tmp_path: Path) -> None:
     refused(tmp_path, "no such file", "below data.root", volumes={"table": "none.csv"})
 
 
+def test_a_path_that_a_spreadsheet_shortened_is_guessed(tmp_path: Path) -> None:
+    for name in ("001", "2", "c"):
+        save(tmp_path / f"{name}.nii.gz")
+    (tmp_path / "t.csv").write_text("image\n1\n2.0\nC.nii.gz\n9\n")
+    text = refused(
+        tmp_path,
+        "image '1', which is no file, expected a volume. Did you mean '001.nii.gz'?",
+        "image '2.0', which is no file, expected a volume. Did you mean '2.nii.gz'?",
+        "image 'C.nii.gz', which is no file, expected a volume. Did you mean 'c.nii.gz'?",
+        volumes={"table": "t.csv", "unlisted": "ignore"},
+    )
+    assert "image '9', which is no file, expected a volume. Add the file" in text
+
+
 def test_all_faults_of_files_are_told_at_once(tmp_path: Path) -> None:
     for name in ("a", "b", "c", "d"):
         save(tmp_path / f"{name}.nii.gz")

@@ -19,6 +19,7 @@ from unia_med.data.io.suffixes import (
     label_stem,
     label_suffix,
     readable_suffix,
+    volume_stem,
 )
 from unia_med.data.io.tables import composed
 from unia_med.data.io.walk import LeftOut, find_volumes, glob_matcher
@@ -88,12 +89,15 @@ class VolumesDataset(Layout):
         """Return the rows of the table; volumes without a row and rows without a volume are faults."""
         table = self._located(name)
         known = {composed(name): name for name in present}
+        alike = {_plain(name): name for name in present}
         rows = [self._on_disk(row, known) for row in read_rows(table, tuple(_LABEL_KINDS), faults)]
         named = {self._inside(self.root / text) for row in rows for text in row.files.values()}
         for row in rows:
             for column, text in row.files.items():
                 if self._inside(self.root / text) not in present and not (self.root / text).exists():
-                    remedy = "Add the file, or correct the row; paths are relative to data.root"
+                    close = alike.get(_plain(text))
+                    remedy = f"{f'Did you mean {close!r}? Else add' if close else 'Add'} the file, or correct the row"
+                    remedy += "; paths are relative to data.root"
                     faults.append(DataFault(row.where, f"{column} {text!r}, which is no file", "a volume", remedy))
         if self._settings.unlisted == "error":
             for row in self._searched(present, [], LeftOut()):
@@ -205,6 +209,13 @@ def _images(paths: Sequence[Path], root: Path, settings: VolumesConfig) -> tuple
 def _volume_files(root: Path, left: LeftOut) -> dict[str, Path]:
     """Return all volumes and pictures below a folder by their path inside it, in one walk: asking for each is slow."""
     return {path.relative_to(root).as_posix(): path for path in find_volumes(root, left, _may_be_read)}
+
+
+def _plain(name: str) -> str:
+    """Return a path without what spreadsheets and people change: suffix, capitals, leading zeros, decimals `.0`."""
+    path = Path(name)
+    stem = re.sub(r"\.0+$", "", volume_stem(path) if readable_suffix(path) else path.name)
+    return (path.parent / (stem.lstrip("0") or "0")).as_posix().casefold()
 
 
 def _may_be_read(path: Path) -> str | None:
