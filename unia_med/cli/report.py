@@ -130,7 +130,7 @@ def _images(folder: Path, data: Path, kind: StackKind | None) -> dict[str, Any]:
     """Return the images of a folder by the names of their results, also those of series that --series named."""
     from unia_med.data.io.dicom.series import find_named
     from unia_med.inference.inputs import find_inputs
-    from unia_med.inference.records import source_series
+    from unia_med.inference.records import read_case_record, source_series
 
     found: dict[str, Any] = {}
     fault: UserError | None = None
@@ -138,8 +138,13 @@ def _images(folder: Path, data: Path, kind: StackKind | None) -> dict[str, Any]:
         found.update(find_inputs(data, folder, pictures=any(folder.rglob("*_seg.png")), kind=kind))
     except UserError as error:
         fault = error
+    by_file = {image.name: image for image in found.values() if isinstance(image, Path)}
     for record in sorted(folder.glob("*_seg.json")):
         name = record.name.removesuffix("_seg.json")
+        # An image of several files, its channels, is called after what their names share; the first is shown.
+        first = next(iter(read_case_record(folder, name).get("sources", ())), None)
+        if name not in found and first in by_file:
+            found[name] = by_file[first]
         numbers = source_series(folder, name)
         if numbers and getattr(found.get(name), "series_numbers", None) != numbers:
             found[name] = find_named(data, name, numbers, kind)

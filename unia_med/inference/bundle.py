@@ -8,7 +8,9 @@ from __future__ import annotations
 import logging
 import sys
 import tempfile
+import warnings
 from collections.abc import Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -173,7 +175,8 @@ class BundlePredictor:
         changed = _changed(bundle.folder)
         parser = _parser(bundle.folder, device)
         try:
-            parts = {name: parser.get_parsed_content(name) for name in _PARTS}
+            with _without_reader_notes():
+                parts = {name: parser.get_parsed_content(name) for name in _PARTS}
         except Exception as error:  # the bundle's code may raise whatever it likes
             what = f"cannot be set up ({type(error).__name__}: {error})"
             where, remedy = bundle.folder / "configs" / "inference.json", _as_monai(bundle.folder)
@@ -288,6 +291,20 @@ def _forget_other_scripts(folder: Path) -> None:
         source = getattr(module, "__file__", None)
         if name.split(".")[0] in packages and source and folder.resolve() not in Path(source).resolve().parents:
             del sys.modules[name]
+
+
+@contextmanager
+def _without_reader_notes() -> Iterator[None]:
+    """Keep MONAI from telling of a GPU decoder of compressed DICOM that is not there: a bundle's images are volumes."""
+    plugin = logging.getLogger("monai.data.nvimgcodec_pydicom_plugin")
+    level = plugin.level
+    plugin.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
+            yield
+    finally:
+        plugin.setLevel(level)
 
 
 def _with_weights(network: Any, folder: Path) -> Any:
