@@ -71,6 +71,99 @@ def test_colours_are_numbered_and_named(tmp_path: Path) -> None:
     assert list(numbered_colours([photo], {})[1]) == [photo]
 
 
+X, Y, W, H = 5, 6, 12, 10
+RING = [[X, Y], [X + W, Y], [X + W, Y + H], [X, Y + H]]
+FLAT = [value for point in RING for value in point]
+SHARES = (100 * X / 36, 100 * Y / 40, 100 * W / 36, 100 * H / 40)
+BOXES = {
+    "a.json": {"shapes": [{"label": "knee", "shape_type": "rectangle", "points": RING[::2]}], "imagePath": "a.png"},
+    "coco.json": {
+        "images": [{"id": 3, "file_name": "a.png"}],
+        "annotations": [{"image_id": 3, "category_id": 7, "bbox": [X, Y, W, H]}],
+        "categories": [{"id": 7, "name": "knee"}],
+    },
+    "via.json": {
+        "a.png1": {
+            "filename": "a.png",
+            "regions": [
+                {
+                    "shape_attributes": {"name": "rect", "x": X, "y": Y, "width": W, "height": H},
+                    "region_attributes": {"class": "knee"},
+                }
+            ],
+        }
+    },
+    "studio.json": [
+        {
+            "data": {"image": "/data/upload/1/0a1b2c3d-a.png"},
+            "annotations": [
+                {
+                    "result": [
+                        {
+                            "value": {
+                                **dict(zip(("x", "y", "width", "height"), SHARES, strict=True)),
+                                "rectanglelabels": ["knee"],
+                            }
+                        }
+                    ]
+                }
+            ],
+        }
+    ],
+    "annotations.xml": "<annotations><version>1.1</version><image name='a.png'>"
+    f"<box label='knee' xtl='{X}' ytl='{Y}' xbr='{X + W}' ybr='{Y + H}'/></image></annotations>",
+    "a.xml": "<annotation><filename>a.png</filename><object><name>knee</name><bndbox>"
+    f"<xmin>{X + 1}</xmin><ymin>{Y + 1}</ymin><xmax>{X + W}</xmax><ymax>{Y + H}</ymax></bndbox></object></annotation>",
+    "a.txt": f"0 {(X + W / 2) / 36} {(Y + H / 2) / 40} {W / 36} {H / 40}",
+}
+POLYGONS = {
+    "a.json": {"shapes": [{"label": "knee", "points": RING}], "imagePath": "a.png"},
+    "coco.json": {
+        **BOXES["coco.json"],
+        "annotations": [{"image_id": 3, "category_id": 7, "segmentation": [FLAT], "bbox": [0, 0, 1, 1]}],
+    },
+    "a.geojson": {
+        "type": "FeatureCollection",
+        "features": [
+            {
+                "geometry": {"type": "Polygon", "coordinates": [[*RING, RING[0]]]},
+                "properties": {"classification": {"name": "knee"}},
+            }
+        ],
+    },
+    "annotations.xml": "<annotations><version>1.1</version><image name='sub/a.png'><polygon label='knee' points='"
+    + ";".join(f"{x},{y}" for x, y in RING)
+    + "'/></image></annotations>",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [(name, text, "boxes") for name, text in BOXES.items()]
+    + [(name, text, "masks") for name, text in POLYGONS.items()],
+)
+def test_shapes_of_annotation_programs_become_labels(tmp_path: Path, name: str, content: object, kind: str) -> None:
+    picture(tmp_path / "a.png", np.random.default_rng(0).integers(0, 255, (40, 36)))
+    picture(tmp_path / "b.png", np.random.default_rng(1).integers(0, 255, (40, 36)))
+    (tmp_path / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    (tmp_path / "classes.txt").write_text("knee\n")
+    plan = make_plan(tmp_path)
+    assert plan.weak is not None and plan.weak[0].kind == kind and plan.classes == {1: "knee"} and not plan.notes
+    (file,) = plan.weak[1].values()
+    expected = np.zeros((40, 36), bool)
+    edge = kind == "masks"  # the line of a polygon belongs to it
+    expected[Y : Y + H + edge, X : X + W + edge] = True
+    assert np.array_equal(plan.drawn[file].array[:, :, 0] == 1, expected)
+
+
+def test_few_masks_are_all_learned_from(tmp_path: Path) -> None:
+    for i in range(6):
+        picture(tmp_path / f"images/im_{i}.png", np.random.default_rng(i).integers(0, 255, LABELS.shape))
+        if i < 2:
+            picture(tmp_path / f"masks/im_{i}.png", LABELS)
+    assert not make_plan(tmp_path).validates
+
+
 def test_a_white_ground_is_background(tmp_path: Path) -> None:
     white = np.full((8, 8, 3), 255)
     white[2:4, 2:4] = (0, 0, 200)

@@ -61,7 +61,7 @@ def numbered_colours(
             continue
         colours, pixels = np.unique(packed, return_counts=True)
         if len(colours) > MOST_COLOURS:
-            refused[path] = f"a mask in {len(colours)} colours: save it with class numbers as grey values"
+            refused[path] = f"a mask in more than {MOST_COLOURS} colours: save it with class numbers as grey values"
             continue
         pictures[path] = packed
         counts.update(dict(zip(colours.tolist(), pixels.tolist(), strict=True)))

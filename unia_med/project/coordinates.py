@@ -98,6 +98,7 @@ def read_coordinates(
             place = _place(record, columns, header, path)
             canvas[classes.index(name) + 1 if name in classes else 0][place] = True
     where = f"{number_of(len(rows), 'row')} of {path.name}, read as voxels counted from 0"
+    where += "; both ends lie inside a box" if kind == "boxes" else ""
     return as_volumes(drawn, images, kind, classes, folder, where)
 
 
@@ -203,7 +204,7 @@ def _meaning(kind: str, classes: Sequence[str], drawn: Sequence[np.ndarray], whe
     background = 0 if boxes else len(classes) + 1 if marked else None
     why = {value: f"class {name!r}, in {number_of(files[value], 'image')}" for value, name in numbered.items()}
     if boxes:
-        why[0] = f"outside all boxes ({where}; both ends lie inside a box): background"
+        why[0] = f"outside all boxes ({where}): background"
     else:
         why[0] = f"*not annotated* ({where})"
         why |= {len(classes) + 1: "annotated background"} if marked else {}

@@ -11,22 +11,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 
 from unia_med.data.io.dataset_json import DatasetJson, read_dataset_json
-from unia_med.data.io.geometry import spacing_of
 from unia_med.data.io.label_file import LabelFile
 from unia_med.data.io.label_names import split_labels
 from unia_med.data.io.suffixes import is_image, label_stem, volume_stem
-from unia_med.data.io.volume import VolumeInfo
 from unia_med.errors import UserError
 from unia_med.labels import IGNORE
 from unia_med.names import number_of
 from unia_med.project.coordinates import read_coordinates
 from unia_med.project.found import Found, look, words_of
+from unia_med.project.grid import axis_note, grid_of
 from unia_med.project.markups import as_label, markup_volumes
-from unia_med.project.meaning import Meaning, drawn_axis, understand
+from unia_med.project.meaning import Meaning, understand
 from unia_med.project.merge import (
     NO_CLASS,
     are_classes,
@@ -39,16 +37,14 @@ from unia_med.project.merge import (
 from unia_med.project.names import cases_by_name, names_in
 from unia_med.project.pairs import Pairs, owners, pair
 from unia_med.project.programs import unread_annotations
+from unia_med.project.shapes import shape_volumes
 from unia_med.project.tags import TagTable, read_tag_table
 
 MERGED = ".merged"
 """Folder, in name only, of label files that `write_project` writes."""
 
 FEW = 5
-"""Images below which none is kept for validation."""
-
-_LARGEST_SIDE = 192  # pixels that a slice may have on 2 CPU cores
-_AXES = {"I": "axial", "S": "axial", "A": "coronal", "P": "coronal", "L": "sagittal", "R": "sagittal"}
+"""Images with true masks below which none is kept for validation."""
 
 
 @dataclass
@@ -89,8 +85,8 @@ class Plan:
     @property
     def validates(self) -> bool:
         """Whether some images are kept for validation: enough of them, and true masks to score by."""
-        masks = self.masks is not None or (self.weak is not None and self.weak[0].validates)
-        return masks and len(self.pairs.images) >= FEW
+        masks = self.masks or self.weak
+        return masks is not None and masks[0].validates and len(masks[1]) >= FEW
 
     @property
     def classes(self) -> dict[int, str]:
@@ -115,13 +111,14 @@ def make_plan(root: Path) -> Plan:
     nnunet = read_dataset_json(root)
     tables = [table for table in found.tables if table.suffix.lower() == ".tsv"]
     names = dict(nnunet.names) if nnunet else names_in([*found.texts, *tables])
+    cases = [case_name(image, root, pairs) for image in pairs.images]
+    by_name = dict(zip(cases, pairs.images, strict=True))
+    shaped = None if pairs.labels else _shaped(found, by_name, root)
     notes = _unused(found, pairs)
     pixels = _in_pixels(pairs, notes)
     sets = _label_sets(found, pairs, root, names, nnunet, notes)
-    cases = [case_name(image, root, pairs) for image in pairs.images]
     weak = next((entry for entry in sets if entry[0].kind != "masks"), None)
-    by_name = dict(zip(cases, pairs.images, strict=True))
-    weak = weak or _marked(found, pairs, root, notes) or _listed(found, by_name, root, bool(sets), notes)
+    weak = weak or shaped or _marked(found, pairs, root, notes) or _listed(found, by_name, root, bool(sets), notes)
     table = next((tags for path in found.tables if (tags := read_tag_table(path, by_name))), None)
     if weak is None and table is not None and table.strangers:
         notes.append(f"{table.path.name} has {number_of(len(table.strangers), 'row')} of images that are not here, "
@@ -140,9 +137,9 @@ def make_plan(root: Path) -> Plan:
     if weak is None and table is None:
         notes.append("no labels and no table of tags were found: draw some, or name them below")
     drawn = [found.labels[path] for path in list(weak[1].values())[:5]] if weak else []
-    grid = _grid(headers, pixels)
+    grid = grid_of(headers, pixels)
     return Plan(root, pairs, weak, masks, table if weak is None else None, found.labels, grid, channels, pixels,
-                _patient(cases), notes + _axis_note(drawn))  # fmt: skip
+                _patient(cases), notes + axis_note(drawn))  # fmt: skip
 
 
 def _unused(found: Found, pairs: Pairs) -> list[str]:
@@ -204,6 +201,17 @@ def _marked(found: Found, pairs: Pairs, root: Path, notes: list[str]) -> tuple[M
     notes += [note] if note else []
     found.labels.update({file.path: file for file in marked.files.values()})
     return marked.meaning, {image: file.path for image, file in marked.files.items()}
+
+
+def _shaped(found: Found, cases: Mapping[str, Path], root: Path) -> tuple[Meaning, dict[Path, Path]] | None:
+    """Return the masks or boxes of annotation programs; `write_project` writes their volumes."""
+    shapes = shape_volumes(found.others, found.images, cases_by_name(cases), root / MERGED)
+    if shapes is None:
+        return None
+    drawn, used = shapes
+    found.others = [path for path in found.others if path not in used]
+    found.labels.update({file.path: file for file in drawn.files.values()})
+    return drawn.meaning, {image: file.path for image, file in drawn.files.items()}
 
 
 def _listed(
@@ -343,50 +351,6 @@ def _as_numbers(image: Path, label: Path, found: Found, root: Path) -> Path:
     path, file = _merged_path(image, root), found.labels[label]
     found.labels[path] = LabelFile(file.array.astype(np.uint8), file.affine, path, file.names)
     return path
-
-
-def _grid(headers: Sequence[VolumeInfo], pixels: bool) -> dict[str, Any]:
-    """Return slice axis, spacing and size from the medians of the images, as far as 2 CPU cores can."""
-    axis, plane = _slice_axis(headers)
-    if pixels:
-        sides = np.array([header.shape[:2] for header in headers])
-        height, width = (min(512, 16 * int(np.ceil(side / 16))) for side in np.median(sides, 0))
-        return {"units": "pixels", "spacing_mm": None, "size": [height, width]}
-    spacings = np.array([[spacing_of(header.affine)[a] for a in plane(header)] for header in headers])
-    sizes = np.array([[header.shape[a] for a in plane(header)] for header in headers])
-    extent = np.median(spacings * sizes, 0).max()
-    spacing = max(float(np.median(spacings)), extent / _LARGEST_SIDE)
-    side = int(np.clip(16 * np.ceil(extent / spacing / 16), 32, _LARGEST_SIDE))
-    return {"slice_axis": axis, "spacing_mm": float(f"{spacing:.3g}"), "size": [side, side]}
-
-
-def _slice_axis(headers: Sequence[VolumeInfo]) -> tuple[str, Any]:
-    """Return the setting `slice_axis`, and a function from a header to the two stored axes of its slices."""
-    codes = {"".join(nib.aff2axcodes(header.affine)) for header in headers}
-    across = [int(np.argmax(spacing_of(header.affine))) for header in headers]
-    flat = [min(spacing_of(h.affine)) * 1.3 > max(spacing_of(h.affine)) and h.shape[2] > 1 for h in headers]
-    if len(codes) == 1 and all(even or axis == 2 for even, axis in zip(flat, across, strict=True)):
-        return "stored", lambda header: (0, 1)
-    votes = [_AXES[nib.aff2axcodes(header.affine)[axis]]
-             for header, axis, even in zip(headers, across, flat, strict=True) if not even]  # fmt: skip
-    name = max(set(votes), key=votes.count) if votes else "axial"
-
-    def plane(header: VolumeInfo) -> tuple[int, ...]:
-        directions = nib.aff2axcodes(header.affine)
-        through = next(axis for axis, code in enumerate(directions) if _AXES[code] == name)
-        return tuple(axis for axis in range(3) if axis != through)
-
-    return name, plane
-
-
-def _axis_note(drawn: Sequence[LabelFile]) -> list[str]:
-    for file in drawn:
-        best = drawn_axis(file.array != 0, file.affine)
-        if best != 2:
-            name = _AXES[nib.aff2axcodes(file.affine)[best]]
-            return [f"labels were drawn in few slices across stored axis {best + 1}: if that is how they were drawn, "
-                    f"set data.grid.slice_axis to {name}"]  # fmt: skip
-    return []
 
 
 def _patient(cases: Sequence[str]) -> str | None:

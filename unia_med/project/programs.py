@@ -1,4 +1,8 @@
-"""Recognises annotations of programs whose files are not read, and says what to export from there instead."""
+"""Recognises the files of annotation programs, and says of those that cannot be read what to export instead.
+
+Polygons and boxes on pictures are read (`shapes`); these notes are about what lies next to other labels, is damaged,
+holds nothing that belongs to a picture here, or marks volumes.
+"""
 
 from __future__ import annotations
 
