@@ -12,9 +12,10 @@ unia-med init scans --output liver.yaml"""
 
 DETAILS = """
 Looks at images (NIfTI, NRRD, MetaImage, PNG, JPEG, TIFF, DICOM), labels, tables and the files in which viewers keep
-names of segments (.seg.nrrd, ITK-SNAP's and 3D Slicer's label files, nnU-Net's dataset.json) or points and boxes in mm
-(3D Slicer's markups, .mrk.json and .fcsv) or on pictures (labelme, COCO, CVAT, VIA, ...), and writes a short commented config that `inspect` and `train` take. A
-second call writes the same; nothing is ever overwritten."""
+names of segments (.seg.nrrd, ITK-SNAP's and 3D Slicer's label files, nnU-Net's dataset.json), points and boxes in mm
+(3D Slicer's markups, .mrk.json and .fcsv) or shapes on pictures (labelme, COCO, CVAT, VIA, Label Studio, VOC, YOLO,
+QuPath), and writes a short commented config that `inspect` and `train` take. A second call writes the same; nothing is
+ever overwritten."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
