@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from types import SimpleNamespace
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
 
 from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
-from unia_med.inference.bundle import BundlePredictor, _first
+from unia_med.inference.bundle import BundlePredictor, _first, _store
 
 
 class _OnDevice:
@@ -50,3 +52,12 @@ def test_probabilities_come_from_the_device_and_are_asked_for_once() -> None:
     assert asked == ["probabilities"] and step.probabilities_key is None
     with pytest.raises(UserError, match="labels and no probabilities"):
         _predictor([SimpleNamespace()]).probabilities(FRAME)
+
+
+def test_a_folder_of_temporary_files_without_room_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(nib, "save", full)
+    with pytest.raises(UserError, match="cannot be written: No space left on device.*TMPDIR"):
+        _store(FRAME, tmp_path / "image.nii")

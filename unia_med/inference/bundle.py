@@ -26,7 +26,7 @@ from unia_med.data.io.frames import FrameSource, open_volume
 from unia_med.data.io.suffixes import is_image
 from unia_med.data.io.volume import Volume
 from unia_med.errors import UserError
-from unia_med.files import content_digest, read_json, zip_damage
+from unia_med.files import content_digest, read_json, unwritable, zip_damage
 
 LOG = logging.getLogger(__name__)
 
@@ -255,7 +255,12 @@ def _store(frame: Volume, path: Path) -> None:
     """Write an image of which a bundle reads exactly what was given: NIfTI-2 holds the affine in double precision."""
     # In the type of the source: nibabel makes single precision of it slice by slice, which needs no copy.
     array = frame.array if frame.array.dtype.kind in "iuf" else np.asarray(frame.array, np.float32)
-    nib.save(nib.Nifti2Image(array, np.asarray(frame.affine, np.float64), dtype=np.float32), path)
+    image = nib.Nifti2Image(array, np.asarray(frame.affine, np.float64), dtype=np.float32)
+    try:
+        nib.save(image, path)
+    except OSError as error:
+        remedy = "The folder of temporary files needs room for one volume: free space, or name another one in TMPDIR"
+        raise unwritable(path, error, remedy) from error
 
 
 def _changed(folder: Path) -> list[Path]:

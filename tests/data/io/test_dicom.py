@@ -440,5 +440,5 @@ def test_without_the_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         return real(name, *more)
 
     monkeypatch.setattr(builtins, "__import__", absent)
-    assert scan.INSTALL == "Run: pip install pydicom highdicom"
+    assert scan.INSTALL == "Run: pip install 'unia-med[dicom]'"
     assert scan.INSTALL in refusal(tmp_path)

@@ -24,7 +24,7 @@ from unia_med.errors import UserError
 NO_IMAGES = ("SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "SR", "PR", "KO", "DOC", "REG")
 """Modalities that are no images to segment; results of this program are among them."""
 
-INSTALL = "Run: pip install pydicom highdicom"
+INSTALL = "Run: pip install 'unia-med[dicom]'"
 
 PIXEL_DEFAULTS = {
     "SamplesPerPixel": 1,
