@@ -78,11 +78,21 @@ def run(args: argparse.Namespace) -> int:
     volumes = number_of(len(found.labels), "volume")
     print(f"\nCorrect the listed slices of {volumes} in {found.folder / 'labels'} and save them there.")
     print("Then train on them, starting from this model:")
-    folds = 0 if is_bundle(Path(args.model)) else len(Run.open(args.model).folds)
-    ending = f" --folds {folds}" if folds else ""
-    source, target = quoted(args.model), quoted(f"{args.model.rstrip('/')}_corrected")
+    folds = [] if is_bundle(Path(args.model)) else Run.open(args.model).folds
+    enough = len(folds) <= _patients(found.config)
+    ending = f" --folds {len(folds)}" if folds and enough else ""
+    source = quoted(str(folds[0].folder) if folds and not enough else args.model)
+    target = quoted(f"{args.model.rstrip('/')}_corrected")
     print(f"  unia-med train --config {quoted(str(found.config))} --from {source} --output {target}{ending}")
     return 0
+
+
+def _patients(config: Path) -> float:
+    """Return how many patients a config lists for folds to be made of; infinity where it lists none by name."""
+    from unia_med.config.load import load_config
+
+    split = load_config(config).data.split
+    return len(split.train) + len(split.val) if split.kind == "lists" else float("inf")
 
 
 def _tracked(cases: Sequence[CaseFiles]) -> Iterable[CaseFiles]:

@@ -52,7 +52,7 @@ def unread_annotations(files: Iterable[Path]) -> list[str]:
     notes = []
     for program, paths in by_program.items():
         notes.append(
-            f"{number_of(len(paths), 'file')} of {program}, such as {paths[0]}, cannot be read: {_REMEDIES[program]}"
+            f"{number_of(len(paths), 'file')} of {program}, such as {paths[0]}, left out: {_REMEDIES[program]}"
         )
     return notes
 
