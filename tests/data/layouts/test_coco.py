@@ -13,6 +13,7 @@ import pytest
 from unia_med.build import build_dataset
 from unia_med.config.images import COCO_CLASSES
 from unia_med.config.schema import DataConfig
+from unia_med.data.layouts.coco import _drawn, _runs
 from unia_med.data.splits import split_cases
 from unia_med.data.weak_labels.case_tags import load_tags
 from unia_med.errors import UserError
@@ -206,3 +207,40 @@ def test_an_object_without_an_outline_is_named(root: Path) -> None:
     dataset = build_dataset(_config(root))
     with pytest.raises(UserError, match="without an outline"):
         dataset.all_labels(dataset.cases()[:2])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_run_lengths_are_those_of_pycocotools(seed: int) -> None:
+    drawing = pytest.importorskip("pycocotools.mask")
+    generator = np.random.default_rng(seed)
+    mask = np.asfortranarray(generator.random((37, 70)) < (0.02, 0.5, 0.98, 0.0)[seed], np.uint8)
+    packed = drawing.encode(mask)
+    packed["counts"] = packed["counts"].decode()
+    assert np.array_equal(_runs(packed, 37, 70), mask)
+    edges = np.flatnonzero(np.diff(mask.T.ravel(), prepend=0))  # where the value changes, column by column
+    counts = np.diff([0, *edges, mask.size]).tolist()
+    assert np.array_equal(_runs({"size": [37, 70], "counts": counts}, 37, 70), mask)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"counts": [5, 5], "size": [4e9, 5]},
+        {"counts": [1e9], "size": [40, 50]},
+        {"counts": [-5, 2005], "size": [40, 50]},
+        {"counts": ["a"], "size": [40, 50]},
+        {"counts": "o" * 3000, "size": [40, 50]},
+        {"counts": "\ud800", "size": [40, 50]},
+        {"counts": [0.5, 3], "size": [40, 50]},
+        {"counts": [[1, 2]], "size": [40, 50]},
+        {"size": [40, 50]},
+        [[1e300] * 6],
+        [[float("nan")] * 8],
+        [["a"] * 6],
+        [[1, 2, 3]],
+    ],
+)
+def test_outlines_that_would_end_the_process_are_refused(shape: Any) -> None:
+    pytest.importorskip("pycocotools")
+    with pytest.raises(UserError, match="annotation 3, whose outline cannot be drawn"):
+        _drawn({"id": 3, "segmentation": shape}, 40, 50, Path("instances.json"))

@@ -206,30 +206,74 @@ def _objects(content: Mapping[str, Any]) -> Objects:
 
 def _drawn(found: Mapping[str, Any], height: int, width: int, path: Path) -> np.ndarray:
     """Bool (H, W), the pixels of an object: polygons, run lengths as numbers, or packed run lengths."""
-    try:
-        from pycocotools import mask as drawing
-    except ImportError as error:
-        remedy = "Run: pip install 'unia-med[coco]', or name folders of mask PNGs in data.coco.masks"
-        raise UserError("masks from annotations need pycocotools", where=path, remedy=remedy) from error
     shape: Any = found.get("segmentation")
     number = f"annotation {found.get('id')}"
     if shape is None:
         remedy = "Give an instances_*.json with outlines, or take tags alone (data.tags.source: annotations)"
         raise_faults([DataFault(path, f"{number} without an outline (segmentation)", "an outline to draw", remedy)])
     try:
-        if isinstance(shape, list):
-            if not shape:
-                return np.zeros((height, width), bool)
-            packed = drawing.merge(drawing.frPyObjects(shape, height, width))
-        elif isinstance(shape["counts"], list):
-            packed = drawing.frPyObjects(shape, height, width)
-        else:
-            packed = shape
-        inside = drawing.decode(packed).astype(bool)
-        if inside.shape != (height, width):
-            raise ValueError(f"run lengths of size {inside.shape}")
+        return _polygons(shape, height, width) if isinstance(shape, list) else _runs(shape, height, width)
+    except ImportError as error:
+        remedy = "Run: pip install 'unia-med[coco]', or name folders of mask PNGs in data.coco.masks"
+        raise UserError("masks from annotations need pycocotools", where=path, remedy=remedy) from error
     except Exception as error:  # pycocotools raises whatever its C code meets
         expected = f"polygons or run lengths of an image of {height} x {width}"
         text = f"{number}, whose outline cannot be drawn ({error})"
         raise_faults([DataFault(path, text, expected, "Repair or remove it")])
+        raise
+
+
+def _polygons(shape: list[Any], height: int, width: int) -> np.ndarray:
+    from pycocotools import mask as drawing
+
+    if not shape:
+        return np.zeros((height, width), bool)
+    for corners in shape if isinstance(shape[0], (list, dict)) else [shape]:
+        places = np.asarray(corners, np.float64)
+        if places.ndim != 1 or not (np.abs(places) < 2 * _MOST_PIXELS).all():  # its C code would ask for any memory
+            raise ValueError("corners that are no numbers, or far outside of any image")
+    inside: np.ndarray = drawing.decode(drawing.merge(drawing.frPyObjects(shape, height, width))).astype(bool)
     return inside
+
+
+def _runs(shape: Mapping[str, Any], height: int, width: int) -> np.ndarray:
+    """Bool (H, W) of run lengths, column by column, by turns outside and inside.
+
+    Read here, since pycocotools writes beyond its memory where they are longer than the image.
+    """
+    if [int(size) for size in shape["size"]] != [height, width]:
+        raise ValueError(f"run lengths of size {shape['size']}")
+    stated = shape["counts"]
+    counts = np.asarray(_unpacked(stated) if isinstance(stated, str) else stated)
+    if counts.ndim != 1 or counts.dtype.kind not in "iuf" or not (counts == np.floor(counts)).all():
+        raise ValueError("run lengths that are no whole numbers")
+    if (counts < 0).any() or counts.sum(dtype=np.float64) > height * width:
+        raise ValueError("run lengths that are negative, or longer than the image")
+    flat = np.zeros(height * width, bool)
+    runs = np.repeat(np.arange(len(counts)) % 2 == 1, counts.astype(np.int64))
+    flat[: len(runs)] = runs
+    return flat.reshape(width, height).T
+
+
+def _unpacked(text: str) -> list[int]:
+    """Return run lengths of COCO's packed form: five bits a letter, later ones as differences to the last but one.
+
+    Args:
+        text: as pycocotools writes it.
+    """
+    counts: list[int] = []
+    value = shift = 0
+    for letter in text:
+        bits = ord(letter) - 48
+        if not 0 <= bits < 64 or shift > 60:
+            raise ValueError("packed run lengths that nobody wrote")
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        value -= (1 << shift) if bits & 16 else 0
+        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+        value = shift = 0
+    if shift:
+        raise ValueError("packed run lengths that are cut off")
+    return counts
