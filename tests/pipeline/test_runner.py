@@ -142,6 +142,16 @@ def test_foreign_folders_are_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "first" / "thesis.tex").exists()
 
 
+def test_a_damaged_record_is_named_where_its_stage_left_something(tmp_path: Path) -> None:
+    _ran(_recipe(), tmp_path)
+    record = tmp_path / "records" / "side.json"
+    record.write_text("{", encoding="utf-8")
+    with pytest.raises(UserError, match="is damaged") as caught:
+        run_recipe(_recipe(), tmp_path)
+    assert caught.value.where == record and str(tmp_path / "side") in str(caught.value)
+    assert (tmp_path / "side" / "note.txt").exists()
+
+
 def test_a_damaged_record_means_running_again(tmp_path: Path) -> None:
     _ran(_recipe(), tmp_path)
     (tmp_path / "records" / "side.json").write_text("{", encoding="utf-8")

@@ -90,7 +90,7 @@ def run_recipe(recipe: Recipe, output: Path, device: str = "auto") -> int:
             continue
         resumes = same is not None and same.finished is None
         if not resumes:
-            _make_room(folder, found)
+            _make_room(folder, found, output / RECORDS / f"{stage.name}.json")
         print(f"{title}: {'goes on' if resumes else 'runs'}", flush=True)
         write_record(output, wanted)
         started = time.time()
@@ -186,11 +186,14 @@ def _wanted_record(stage: StageConfig, step: Step, reads: dict[str, str]) -> Rec
     return Record(stage.name, stage.step, fingerprint, __version__, settings, reads)
 
 
-def _make_room(folder: Path, record: Record | None) -> None:
-    """Remove what an earlier form of the stage left; a folder without a record is refused."""
+def _make_room(folder: Path, record: Record | None, file: Path) -> None:
+    """Remove what an earlier form of the stage left; a folder without a record in its file is refused."""
     if not folder.exists():
         return
     if record is None and any(folder.iterdir()):
+        if file.exists():
+            remedy = f"Restore it from a copy, or remove {folder}: the stage runs again"
+            raise UserError("is damaged, so nobody knows what its stage left", file, remedy)
         raise UserError(
             "this folder is not empty and was not made by a pipeline", folder, "Name another --output, or remove it"
         )
