@@ -145,6 +145,9 @@ def _images(folder: Path, data: Path, kind: StackKind | None) -> dict[str, Any]:
         first = next(iter(read_case_record(folder, name).get("sources", ())), None)
         if name not in found and first in by_file:
             found[name] = by_file[first]
+        elif name not in found and (data / name).is_dir():  # of predict --split: a case is the folder of its series
+            inside = list(find_inputs(data / name, folder, kind=kind).values())
+            found |= {name: inside[0]} if len(inside) == 1 else {}
         numbers = source_series(folder, name)
         if numbers and getattr(found.get(name), "series_numbers", None) != numbers:
             found[name] = find_named(data, name, numbers, kind)
