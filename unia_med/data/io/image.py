@@ -192,7 +192,7 @@ def _grey_of_colours(image: Image, path: Path) -> np.ndarray:
         if all(value is not None for value in values):
             return np.array(values, np.uint8)[places].reshape(colours.shape[:2])
         count = len(found)
-        remedy = "Save it with a palette or in grey, pixels being class numbers; `unia-med init FOLDER` does that"
+        remedy = "Save it with a palette or in grey, pixels being class numbers, or name the config of `unia-med init`"
         raise UserError(f"a mask in {count} colours, expected palette or grey", where=path, remedy=remedy)
     return np.asarray(colours[..., 0])
 
