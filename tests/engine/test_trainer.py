@@ -140,6 +140,15 @@ def test_a_finished_run_stays_as_it_is(tiny: ModuleType, whole: Path) -> None:
     assert all(torch.equal(stored[name], value) for name, value in again.ema_method.state_dict().items())
 
 
+def test_the_checkpoint_of_another_run_is_refused(tiny: ModuleType, tmp_path: Path) -> None:
+    own = {"classes": ["LV", "RV"], "config": {"seed": 3}}
+    tiny.tiny_trainer(tmp_path, metadata=own).run()
+    tiny.tiny_trainer(tmp_path, metadata=own)
+    for other in ({**own, "classes": ["RV", "LV"]}, {**own, "config": {"seed": 0}}):
+        with pytest.raises(UserError, match=r"last\.pt.* of another run: "):
+            tiny.tiny_trainer(tmp_path, metadata=other)
+
+
 def test_the_seed_matters(tiny: ModuleType, tmp_path: Path, whole: Path) -> None:
     other = tiny.tiny_trainer(tmp_path / "other", seed=4)
     other.run()

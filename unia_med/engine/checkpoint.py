@@ -54,6 +54,26 @@ def load_checkpoint(path: Path, keys: Iterable[str] = ("ema", "config", "classes
     return state
 
 
+def require_own(state: Mapping[str, Any], metadata: Mapping[str, Any], path: Path) -> None:
+    """Refuse to go on from the checkpoint of another run that was put in the place of a run's own.
+
+    Args:
+        state: of the checkpoint.
+        metadata: what the run writes into its checkpoints; its classes and the seed in its config are compared.
+        path: of the checkpoint, for the error.
+
+    Raises:
+        UserError: they differ.
+    """
+    for key, own, found in (
+        ("classes", metadata.get("classes"), state.get("classes")),
+        ("seed", (metadata.get("config") or {}).get("seed"), (state.get("config") or {}).get("seed")),
+    ):
+        if own not in (None, []) and found not in (None, []) and own != found:
+            what = f"a checkpoint of another run: {key} {found}, this run has {own}"
+            raise UserError(what, path, "Put back the run's own file, or train again with another --output")
+
+
 def check_plain(value: Any, where: str = "state") -> None:
     """Make sure a value holds only what a weights-only load accepts.
 

@@ -23,7 +23,7 @@ from unia_med import distributed
 from unia_med.config.schema import AugmentConfig, TrainingConfig
 from unia_med.data.slices.augment import BatchAugmentation, step_generator
 from unia_med.engine.average import WeightAverage
-from unia_med.engine.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from unia_med.engine.checkpoint import load_checkpoint, load_weights, require_own, save_checkpoint
 from unia_med.engine.collapse import CollapseWatch
 from unia_med.engine.interrupt import Interrupted, StopRequest
 from unia_med.engine.memory import kept_memory
@@ -356,6 +356,7 @@ class Trainer:
 
     def _load(self) -> None:
         state = load_checkpoint(self.last_path, _STATE_KEYS)
+        require_own(state, self._metadata, self.last_path)
         if self.device.type == "cpu":
             # As the run began, not as the timing of today comes out; checkpoints that do not say are of float32.
             self._half = torch.bfloat16 if state.get("precision") == "bfloat16" else None

@@ -75,7 +75,7 @@ class CheckedGzip:
         self.name = str(path)
         self._end = end
         self._packed: BinaryIO | None = None
-        self._unpacked = io.BufferedReader(Unpacked(io.BytesIO()))
+        self._unpacked: io.BufferedReader[Unpacked] = io.BufferedReader(Unpacked(io.BytesIO()))
         self._place = 0
         self._checked = False
 
@@ -141,7 +141,7 @@ class CheckedGzip:
             self._packed.close()
         self._packed, self._place = None, 0
 
-    def _opened(self) -> io.BufferedReader:
+    def _opened(self) -> io.BufferedReader[Unpacked]:
         if self._packed is None:
             self._packed = cast(BinaryIO, open(self.name, "rb"))
             self._unpacked = io.BufferedReader(Unpacked(self._packed), _PART)
