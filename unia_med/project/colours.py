@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -72,10 +72,9 @@ def numbered_colours(
     values = {colour: number for number, colour in enumerate(order, start=1)}
     said = {number: names.get(colour, f"colour_{colour:06x}") for colour, number in values.items()}
     files = {
-        path: LabelFile(np.vectorize(lambda colour: values.get(colour, 0), otypes=[np.int64])(packed)[:, :, None],
-                        np.eye(4), path, said)
+        path: LabelFile(_numbered(packed, values)[:, :, None], np.eye(4), path, said)
         for path, packed in pictures.items()
-    }  # fmt: skip
+    }
     return files, refused, said
 
 
@@ -84,6 +83,12 @@ def _packed_pixels(path: Path) -> np.ndarray:
     array = read_picture(path).array
     colours = np.repeat(array[..., None], 3, -1) if array.ndim == 3 else array
     return np.asarray(_packed(np.moveaxis(colours[:, :, 0].astype(np.int64), -1, 0)))
+
+
+def _numbered(packed: np.ndarray, values: Mapping[int, int]) -> np.ndarray:
+    colours, places = np.unique(packed, return_inverse=True)
+    numbers = np.array([values.get(colour, 0) for colour in colours.tolist()], np.int64)
+    return numbers[places.reshape(packed.shape)]
 
 
 def _packed(colour: Sequence[int] | np.ndarray) -> int:
