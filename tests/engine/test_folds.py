@@ -96,7 +96,7 @@ def test_numbers_that_do_not_fit_are_refused(
 ) -> None:
     for arguments, words in (
         (["--fold", "1"], "Add --folds"),
-        (["--folds", "1"], "1 folds"),
+        (["--folds", "1"], "1 fold. Use 2"),
         (["--folds", "4"], "4 folds for 3 patients"),
         (["--folds", "3", "--fold", "3"], "fold 3 of 3"),
     ):
