@@ -22,9 +22,8 @@ class Interrupted(Exception):
         """
         super().__init__(f"stopped at step {step}")
         self.step = step
-        self.exit_code = (
-            128 + signal_number
-        )  # the shell's convention: 130 for Ctrl-C, 143 for termination, 129 for a closed terminal
+        # The shell's convention: 130 for Ctrl-C, 143 for termination, 129 for a closed terminal.
+        self.exit_code = 128 + signal_number
 
 
 class StopRequest:
