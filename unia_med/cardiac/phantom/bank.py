@@ -32,6 +32,8 @@ BASAL_LEVEL = 0.25
 """Down to this level, atria and great vessels may lie next to the ventricles."""
 EMPTY_SHARE = 0.03
 """Slices without a heart, beyond those above the base and below the apex."""
+BRIGHT_SHARE = 0.3
+"""Slices in which the LV's blood, which is full of oxygen, outshines the RV's and all around it."""
 
 
 Point = tuple[float, float]
@@ -229,22 +231,30 @@ def _any_tissue(rng: np.random.Generator, pixels_per_mm: float) -> Tissue:
     )
 
 
-def _draw_tissue(rng: np.random.Generator, scale: float) -> Tissue:
+def _draw_tissue(rng: np.random.Generator, scale: float, bright: bool) -> Tissue:
     tissue = _any_tissue(rng, scale)
     slow = rng.random() < 0.2  # slow blood in the RV's apex or in systole, hardly brighter than muscle
+    if bright:
+        tissue = replace(tissue, blood=rng.uniform(0.85, 1.1), rv_blood=rng.uniform(0.4, 0.85))
     return replace(
         tissue,
         rv_wall=rng.uniform(0.5, 4) * scale,
         rim=tissue.rim if rng.random() < 0.6 else None,
-        rv_blood=rng.uniform(0.5, 0.8) if slow else tissue.rv_blood,
+        rv_blood=rng.uniform(0.5, 0.8) if slow and not bright else tissue.rv_blood,
     )
 
 
 def _paint(
-    rng: np.random.Generator, image: np.ndarray, subject: Subject, cut: Cut, spacing_mm: float, centre: Point
+    rng: np.random.Generator,
+    image: np.ndarray,
+    subject: Subject,
+    cut: Cut,
+    spacing_mm: float,
+    centre: Point,
+    bright: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     scale = 1 / spacing_mm
-    tissue = _draw_tissue(rng, scale)
+    tissue = _draw_tissue(rng, scale, bright)
     if cut.above_base and rng.random() < 0.7:  # the outflow tract: nothing of the ventricles is left
         return _paint_valves(rng, image, subject, cut, tissue, scale, centre), np.zeros(image.shape, np.uint8)
     fields = rasterise(in_pixels(cut.shape, spacing_mm, centre), image.shape)
@@ -273,9 +283,12 @@ def draw_slice(
     cut = draw_cut(rng, subject)
     centre = (rng.normal(0.48, 0.08) * shape[0], rng.normal(0.49, 0.08) * shape[1])
     image = _background(rng, subject, cut, shape, spacing_mm, centre)
+    bright = rng.random() < BRIGHT_SHARE
+    if bright:
+        image *= rng.uniform(0.4, 0.9)
     labels = np.zeros(shape, np.uint8)
     if rng.random() >= EMPTY_SHARE:
-        image, labels = _paint(rng, image, subject, cut, spacing_mm, centre)
+        image, labels = _paint(rng, image, subject, cut, spacing_mm, centre, bright)
     # Pixels of 0.7 to 2.5 mm, brought to the grid: coarse ones are blurred.
     blur = 0.42 * rng.uniform(0.7, 2.5) / spacing_mm * rng.uniform(0.8, 1.6)
     if rng.random() < 0.2:  # a thick slice that cuts the wall obliquely

@@ -23,12 +23,16 @@ BLUNT, ROUND = 2.3, 0.55
 
 @dataclass(frozen=True)
 class Scar:
-    """A thinned, akinetic part of the LV wall: angle from the RV direction, sharpness, depth of the thinning."""
+    """A thinned, akinetic part of the LV wall: angle from the RV direction, sharpness, depth of the thinning.
+
+    With `whole_ring`, as after an infarct of the apex, the wall is thin all round about `level`, and balloons in systole.
+    """
 
     angle: float
     sharpness: float
     thinning: float
     level: float
+    whole_ring: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,9 @@ def _uneven(heart: Heart, lv: LeftVentricle, level: float, contraction: float) -
         angle = direction + heart.scar.angle
         # The scar keeps its thickness while the rest of the wall thickens, and is pushed outwards.
         thinning = 1 - (1 - heart.scar.thinning) * heart.wall / lv.wall
+        if heart.scar.whole_ring:
+            ballooning = (0, (0.05 + 0.25 * contraction) * extent, 0.0)
+            return (*lv_modes, ballooning), (*wall_modes, (0, -0.8 * thinning * extent, 0.0))
         wall_modes += _bump(-thinning * extent, angle, heart.scar.sharpness)
         lv_modes += _bump((0.05 + 0.12 * contraction) * extent, angle, heart.scar.sharpness)
     return lv_modes, wall_modes

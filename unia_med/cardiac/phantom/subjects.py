@@ -26,6 +26,11 @@ COMPACT_WALL_MM = {"NOR": (5.3, 9.5), "DCM": (4.8, 8.2), "HCM": (9.5, 16.0), "MI
 """Mean thickness of the compact LV wall at end diastole."""
 PACKED_TRABECULAE = 0.2
 """Share by which trabeculae that are packed together in systole may add to the labelled wall."""
+DILATED_RV, FAILING_RV = (100.0, 210.0), (0.15, 0.45)
+"""RV volume (ml/m2) and ejection fraction of group RV. It starts at 100 to 110 (Bernard et al.); valves are replaced
+when it reaches 150 to 170 (Baumgartner et al., Eur Heart J 42:563, 2021), so that larger ones are common."""
+APICAL_SHARE = 0.35
+"""Infarcts that take the whole ring at the apex, as after an occlusion of the anterior descending artery."""
 JITTER = 0.15
 """Relative half-width by which volumes and fractions leave the ranges that define a group."""
 ABOVE_BASE_MM, BEYOND_APEX_MM = 10.0, 6.0
@@ -56,12 +61,12 @@ class Cut:
         return self.level < 0
 
 
-def _draw_right_ventricle(rng: np.random.Generator) -> RightVentricle:
+def _draw_right_ventricle(rng: np.random.Generator, dilated: bool) -> RightVentricle:
     lobe = (float(rng.choice((-1, 1))) * rng.uniform(0.4, 0.9), rng.uniform(0.5, 0.9)) if rng.random() < 0.4 else None
     return RightVentricle(
         direction=0.0,
         tangential=rng.uniform(0.85, 1.3),
-        radial=rng.uniform(0.5, 0.9),
+        radial=rng.uniform(0.6, 1.3) if dilated else rng.uniform(0.5, 0.9),  # a failing RV becomes round
         distance=rng.uniform(-0.45, 0.2),
         shift=rng.normal(0, 0.13),
         tilt=rng.normal(0, 0.18),
@@ -70,6 +75,13 @@ def _draw_right_ventricle(rng: np.random.Generator) -> RightVentricle:
         gap=rng.uniform(-0.8, 0.8),
         lobe=lobe,
     )
+
+
+def _draw_scar(rng: np.random.Generator) -> Scar:
+    thinning = rng.uniform(0.4, 0.7)
+    if rng.random() < APICAL_SHARE:
+        return Scar(0.0, 0.0, thinning, rng.uniform(0.75, 1.0), whole_ring=True)
+    return Scar(rng.uniform(-2.4, 2.4), rng.uniform(1.5, 4), thinning, rng.uniform(0.3, 0.9))
 
 
 def _draw_heart(rng: np.random.Generator, group: str, rv_direction: float) -> Heart:
@@ -82,7 +94,10 @@ def _draw_heart(rng: np.random.Generator, group: str, rv_direction: float) -> He
     fraction = min(around(*ranges.lv_fraction), 0.85)
     length = 86 * (volume / 135) ** 0.27 * rng.uniform(0.9, 1.1)
     opening = (rng.uniform(-1.2, 1.2), rng.uniform(0.25, 0.8), rng.uniform(0.05, 0.5)) if rng.random() < 0.5 else None
-    scar = Scar(rng.uniform(-2.4, 2.4), rng.uniform(1.5, 4), rng.uniform(0.4, 0.7), rng.uniform(0.3, 0.9))
+    scar, dilated = _draw_scar(rng), group == "RV"
+    lv_modes = random_modes(rng, {2: 0.12, 3: 0.06, 4: 0.035})
+    if dilated:  # its pressure flattens the septum: the LV becomes a D
+        lv_modes += ((2, rng.uniform(0, 0.2), np.pi - 2 * rv_direction),)
     heart = Heart(
         lv_volume=volume,
         lv_fraction=fraction,
@@ -91,17 +106,19 @@ def _draw_heart(rng: np.random.Generator, group: str, rv_direction: float) -> He
         wall=wall,
         cap=wall * rng.uniform(0.4, 0.9),
         wall_modes=random_modes(rng, {1: 0.12, 2: 0.12, 3: 0.07}),
-        lv_modes=random_modes(rng, {2: 0.12, 3: 0.06, 4: 0.035}),
+        lv_modes=lv_modes,
         septal=rng.uniform(0.1, 0.4) if group == "HCM" else rng.uniform(0, 0.08),
         scar=scar if group == "MINF" else None,
         rv_direction=rv_direction + rng.normal(0, 0.45),
         rv_twist=rng.normal(0, 0.3),
-        rv=_draw_right_ventricle(rng),
+        rv=_draw_right_ventricle(rng, dilated),
         rv_span=(rng.uniform(-0.12, 0.06), rng.uniform(0.75, 1.0)),
         opening=opening,
     )
-    rv_fraction = min(around(*ranges.rv_fraction), 0.8)
-    return solve_right_ventricle(heart, surface * around(*ranges.rv_volume), rv_fraction, coarse=True)
+    rv_volume, rv_fraction = around(*ranges.rv_volume), min(around(*ranges.rv_fraction), 0.8)
+    if dilated:
+        rv_volume, rv_fraction = float(rng.uniform(*DILATED_RV)), float(rng.uniform(*FAILING_RV))
+    return solve_right_ventricle(heart, surface * rv_volume, rv_fraction, coarse=True)
 
 
 def draw_subject(rng: np.random.Generator, rv_direction: float) -> Subject:
