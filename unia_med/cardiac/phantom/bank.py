@@ -178,7 +178,10 @@ def _paint_valves(
 def _add_basal_neighbours(
     rng: np.random.Generator, image: np.ndarray, subject: Subject, cut: Cut, tissue: Tissue, scale: float, centre: Point
 ) -> np.ndarray:
-    """Paint what lies next to the ventricles near their base: the right atrium, and the aorta or an outflow tract."""
+    """Paint what lies next to the ventricles near their base: the right atrium, and the aorta or an outflow tract.
+
+    Where the plane of the tricuspid valve has passed the slice, they lie in the right ventricle's place.
+    """
     rows, columns = _polar(image.shape, centre)
     outer, side = cut.shape.lv_radius + cut.shape.wall, float(rng.choice((-1, 1)))
     direction, blood = subject.heart.rv_direction, tissue.blood * tissue.rv_blood
@@ -186,6 +189,12 @@ def _add_basal_neighbours(
         (0.7, direction + side * rng.uniform(0.9, 1.6), outer * rng.uniform(1.15, 1.8), rng.uniform(14, 26)),
         (0.4, direction - side * rng.uniform(0.6, 1.5), outer * rng.uniform(1.25, 1.9), rng.uniform(9, 17)),
     )
+    if cut.shape.rv is None:
+        atrium, tract = rng.uniform(14, 26), rng.uniform(8, 16)
+        chambers = (
+            (0.95, direction + side * rng.uniform(0.1, 1.1), outer + atrium * rng.uniform(0.4, 1.0), atrium),
+            (0.85, direction - side * rng.uniform(0.1, 1.1), outer + tract * rng.uniform(0.4, 1.1), tract),
+        )
     for chance, angle, distance, radius in chambers:
         if rng.random() > chance:
             continue
@@ -231,14 +240,14 @@ def _any_tissue(rng: np.random.Generator, pixels_per_mm: float) -> Tissue:
     )
 
 
-def _draw_tissue(rng: np.random.Generator, scale: float, bright: bool) -> Tissue:
+def _draw_tissue(rng: np.random.Generator, scale: float, contraction: float, bright: bool) -> Tissue:
     tissue = _any_tissue(rng, scale)
     slow = rng.random() < 0.2  # slow blood in the RV's apex or in systole, hardly brighter than muscle
     if bright:
         tissue = replace(tissue, blood=rng.uniform(0.85, 1.1), rv_blood=rng.uniform(0.4, 0.85))
     return replace(
         tissue,
-        rv_wall=rng.uniform(0.5, 4) * scale,
+        rv_wall=rng.uniform(0.5, 4) * scale * (1 + 0.8 * contraction),
         rim=tissue.rim if rng.random() < 0.6 else None,
         rv_blood=rng.uniform(0.5, 0.8) if slow and not bright else tissue.rv_blood,
     )
@@ -254,11 +263,12 @@ def _paint(
     bright: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     scale = 1 / spacing_mm
-    tissue = _draw_tissue(rng, scale, bright)
-    if cut.above_base and rng.random() < 0.7:  # the outflow tract: nothing of the ventricles is left
+    tissue = _draw_tissue(rng, scale, cut.contraction, bright)
+    if cut.above_base and rng.random() < 0.8:  # the outflow tract: nothing of the ventricles is left
         return _paint_valves(rng, image, subject, cut, tissue, scale, centre), np.zeros(image.shape, np.uint8)
     fields = rasterise(in_pixels(cut.shape, spacing_mm, centre), image.shape)
-    if cut.level < BASAL_LEVEL and rng.random() < 0.8:
+    valve_passed = cut.shape.rv is None and cut.level < 0.5
+    if valve_passed or (cut.level < BASAL_LEVEL and rng.random() < 0.8):
         image = _add_basal_neighbours(rng, image, subject, cut, tissue, scale, centre)
     if rng.random() < 0.6:
         image = _add_fat(rng, image, np.maximum(fields.epicardium, fields.rv), scale)

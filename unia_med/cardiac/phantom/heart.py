@@ -47,6 +47,7 @@ class Heart:
         scar: Only in MINF.
         rv_direction, rv_twist: Direction of the RV at the base, and its change up to the apex.
         rv: Unit RV (sizes relative to the epicardial radius); `rv_span` levels where it starts and ends.
+        rv_descent: By how many levels the RV's base comes down further than the LV's in systole.
         rv_scale: Radial scale of the RV at end diastole and end systole, solved from its volumes.
         opening: Thinned sector of the most basal slice, as `HeartShape.open_sector` relative to the RV, or None.
     """
@@ -67,6 +68,7 @@ class Heart:
     rv_span: tuple[float, float]
     rv_scale: tuple[float, float] = (1.0, 1.0)
     opening: tuple[float, float, float] | None = None
+    rv_descent: float = 0.0
 
 
 def _profile(level: np.ndarray | float) -> np.ndarray:
@@ -149,7 +151,7 @@ def _uneven(heart: Heart, lv: LeftVentricle, level: float, contraction: float) -
 
 
 def _right_ventricle(heart: Heart, lv: LeftVentricle, depth: float, contraction: float) -> RightVentricle | None:
-    start, end = heart.rv_span
+    start, end = heart.rv_span[0] + heart.rv_descent * contraction, heart.rv_span[1]
     level = lv.level(depth)
     along = (level - start) / (end - start)
     if not 0 <= along < 1:
