@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from unia_med.cardiac.phantom import bank as drawing
 from unia_med.cardiac.phantom.anatomy import rasterise
 from unia_med.cardiac.phantom.bank import RV_TOWARDS_FIRST_ROW, SLICES_PER_SUBJECT, draw_bank, turned
-from unia_med.cardiac.phantom.heart import in_pixels, left_ventricle
-from unia_med.cardiac.phantom.subjects import COMPACT_WALL_MM, Subject, draw_cut, draw_subject
+from unia_med.cardiac.phantom.heart import Heart, Scar, heart_slice, in_pixels, left_ventricle
+from unia_med.cardiac.phantom.subjects import COMPACT_WALL_MM, EXTRA_DESCENT_MM, Cut, Subject, draw_cut, draw_subject
 
 UP = RV_TOWARDS_FIRST_ROW
 
@@ -55,9 +57,74 @@ def test_the_right_ventricle_does_not_follow_a_dilated_left_one(subjects: list[S
     assert np.mean(shares["DCM"]) < 0.9 < 1.4 < np.mean(shares["RV"])
 
 
-def _pool_share(subject: Subject) -> float:
-    from unia_med.cardiac.phantom.heart import heart_slice
+def test_some_right_ventricles_are_far_larger_than_the_left(subjects: list[Subject]) -> None:
+    """Valves are replaced at 150 ml/m2 and more, twice the volume of a normal LV."""
+    shares = [_pool_share(subject) for subject in subjects if subject.group == "RV"]
+    assert max(shares) > 2.0
+    assert min(shares) < 1.6  # the disease begins at sizes little above normal ones
 
+
+def test_in_systole_the_tricuspid_plane_passes_slices_that_still_show_the_left_ventricle(
+    subjects: list[Subject],
+) -> None:
+    def starts(contraction: float) -> list[float]:
+        """Depth in mm below the mitral plane at which the RV begins, per subject."""
+        found = []
+        for subject in subjects:
+            lv = left_ventricle(subject.heart, contraction)
+            depths = np.arange(0.5, 30.0, 0.5)
+            shown = [heart_slice(subject.heart, lv.base + float(d), contraction).rv is not None for d in depths]
+            found.append(float(depths[np.argmax(shown)]))
+        return found
+
+    rest, systole = np.array(starts(0.0)), np.array(starts(1.0))
+    assert rest.mean() < 3  # mm: both planes lie close together
+    assert 2 < (systole - rest).mean() < 8
+    assert (systole - rest).max() <= EXTRA_DESCENT_MM + 0.5
+    failing = np.array([subject.group == "RV" for subject in subjects])
+    assert (systole - rest)[failing].mean() < (systole - rest)[~failing].mean()
+
+
+def test_an_infarct_of_the_whole_apex_thins_and_widens_it(subjects: list[Subject]) -> None:
+    heart = next(s.heart for s in subjects if s.group == "NOR")
+    hurt = replace(heart, scar=Scar(0.0, 0.0, 0.5, 0.9, whole_ring=True))
+    lv = left_ventricle(heart, 1.0)
+
+    def ring(one: Heart, level: float) -> tuple[int, int]:
+        shape = in_pixels(heart_slice(one, lv.base + level * lv.length, 1.0), 1.0, (60.0, 60.0))
+        labels = rasterise(shape, (120, 120)).labels()
+        return int((labels == 2).sum()), int((labels == 3).sum())
+
+    for level, changed in ((0.85, True), (0.05, False)):
+        (muscle, pool), (thin, wide) = ring(heart, level), ring(hurt, level)
+        assert (wide > 1.3 * pool) is changed
+        assert (thin < 0.8 * muscle) is changed
+
+
+def test_where_the_valve_has_passed_an_atrium_takes_the_place_of_the_right_ventricle(subjects: list[Subject]) -> None:
+    """Bright chambers on the RV's side, without a label."""
+    subject = next(s for s in subjects if s.group == "NOR")
+    lv, seen = left_ventricle(subject.heart, 1.0), 0
+    shape = replace(heart_slice(subject.heart, lv.base + 2.0, 1.0), rv=None)
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        cut = Cut(shape, 0.05, 1.0)
+        image, labels = drawing._paint(rng, np.zeros((96, 96)), subject, cut, 2.5, (48.0, 48.0), False)
+        assert not (labels == 1).any()
+        outside = np.where(labels == 0, image, 0)[:48]  # the RV would lie towards the first row
+        seen += int((outside > 0.6 * image[labels == 3].mean()).sum() * 2.5**2 > 300)
+    assert seen >= 10
+
+
+def test_blood_of_the_right_ventricle_may_be_half_as_bright(bank: tuple[np.ndarray, np.ndarray]) -> None:
+    images, labels = bank
+    shown = [i for i in range(len(labels)) if (labels[i] == 1).sum() > 20 and (labels[i] == 3).sum() > 20]
+    ratios = [images[i][labels[i] == 1].mean() / images[i][labels[i] == 3].mean() for i in shown]
+    assert np.mean(np.array(ratios) < 0.65) > 0.1
+    assert np.mean(np.array(ratios) > 0.9) > 0.3
+
+
+def _pool_share(subject: Subject) -> float:
     areas = np.zeros(4)
     for depth in np.arange(2.0, subject.heart.length, 6.0):
         shape = in_pixels(heart_slice(subject.heart, float(depth), 0.0), 3.0, (50.0, 45.0))
@@ -73,8 +140,6 @@ def test_cuts_reach_beyond_base_and_apex(subjects: list[Subject]) -> None:
 
 
 def test_no_cavity_is_labelled_above_the_base(subjects: list[Subject]) -> None:
-    from unia_med.cardiac.phantom import bank as drawing
-
     rng = np.random.default_rng(1)
     seen = 0
     for subject in subjects[:6]:
@@ -82,7 +147,7 @@ def test_no_cavity_is_labelled_above_the_base(subjects: list[Subject]) -> None:
             if not cut.above_base:
                 continue
             seen += 1
-            _, labels = drawing._paint(rng, np.zeros((64, 64)), subject, cut, 3.75, (32.0, 32.0))
+            _, labels = drawing._paint(rng, np.zeros((64, 64)), subject, cut, 3.75, (32.0, 32.0), False)
             assert not (labels >= 2).any()
     assert seen > 10
 

@@ -244,7 +244,7 @@ def _draw_tissue(rng: np.random.Generator, scale: float, contraction: float, bri
     tissue = _any_tissue(rng, scale)
     slow = rng.random() < 0.2  # slow blood in the RV's apex or in systole, hardly brighter than muscle
     if bright:
-        tissue = replace(tissue, blood=rng.uniform(0.85, 1.1), rv_blood=rng.uniform(0.4, 0.85))
+        tissue = replace(tissue, blood=rng.uniform(0.85, 1.1), rv_blood=rng.uniform(0.35, 0.75))
     return replace(
         tissue,
         rv_wall=rng.uniform(0.5, 4) * scale * (1 + 0.8 * contraction),

@@ -25,7 +25,7 @@ BLUNT, ROUND = 2.3, 0.55
 class Scar:
     """A thinned, akinetic part of the LV wall: angle from the RV direction, sharpness, depth of the thinning.
 
-    With `whole_ring`, as after an infarct of the apex, the wall is thin all round about `level`, and balloons in systole.
+    With `whole_ring`, as after an infarct of the apex, the wall about `level` is thin all round, and balloons.
     """
 
     angle: float
