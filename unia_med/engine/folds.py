@@ -21,7 +21,8 @@ from unia_med.data.splits import fold_lists
 from unia_med.engine.calibration import true_labels
 from unia_med.engine.cleaning import choose_cleaning
 from unia_med.engine.monitor import log_to
-from unia_med.engine.session import FREE_ON_RESUME, ReadStart, run_training
+from unia_med.engine.session import FREE_ON_RESUME, run_training
+from unia_med.engine.start import ReadStart
 from unia_med.errors import UserError
 from unia_med.evaluation.volumes import CaseAccumulator
 from unia_med.files import read_json, write_json, write_text

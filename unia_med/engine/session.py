@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +31,8 @@ from unia_med.engine.monitor import log_to, write_environment
 from unia_med.engine.precision import precision
 from unia_med.engine.randomness import seed_everything
 from unia_med.engine.self_training import SelfTraining
-from unia_med.engine.start import start_from
-from unia_med.engine.synthetic import train_on_prior
+from unia_med.engine.start import ReadStart, begin
+from unia_med.engine.synthetic import prior_trainer
 from unia_med.engine.trainer import Trainer
 from unia_med.engine.training_images import note_images
 from unia_med.engine.validation import Validation
@@ -42,8 +43,6 @@ from unia_med.names import number_of
 from unia_med.run_files import RunFiles
 
 _LOG = logging.getLogger(__name__)
-
-ReadStart = Callable[[str], tuple[dict[str, torch.Tensor], list[str]]]
 
 # What may change between the parts of a run without changing its weights.
 FREE_ON_RESUME = {
@@ -98,11 +97,18 @@ def run_training(
     where = distributed.device_of_this_process(resolve_device(device))
     config = with_digest(for_device(config, where.type))
     check_weights(config.network)
+    fresh = not RunFiles(output).config.is_file()
     if config.data.name == SYNTHETIC:
-        _in_folder(config, output, resume, where, {}, lambda: train_on_prior(config, output, where))
+
+        def learn() -> None:
+            with _removed_if_refused(output, fresh):
+                trainer = prior_trainer(config, output, where, start)
+            trainer.run()
+            _LOG.info("done: %s", output)
+
+        _in_folder(config, output, resume, where, {}, learn)
         return
     _check_teaches(config)
-    fresh = not RunFiles(output).config.is_file()
     dataset = build_dataset(config.data)
     parts = split_cases(dataset.cases(), config.data.split, config.seed)
     if not parts["train"]:
@@ -172,12 +178,7 @@ def _prepared(
     validation = Validation(config, dataset, parts["val"], device)
     validation.prepare()
     method = build_method(config)
-    if config.training.start_from is not None and not RunFiles(output).last.is_file():
-        if start is None:
-            remedy = "Train by `unia-med train` or unia_med.train, which read it"
-            raise UserError("the weights to start from were not handed over", "training.start_from", remedy)
-        source, teaches = config.training.start_from, any(map(draws_slices, config.prior.names))
-        start_from(method, *start(source), config, build_method, source, teaches)
+    begin(method, config, output, start, build_method, teaches=any(map(draws_slices, config.prior.names)))
     plan = None
     if config.prior.names or config.prior.rounds > 1:
         drawn = _annotations(config, dataset, parts["train"])
@@ -200,6 +201,17 @@ def _prepared(
     return trainer, plan, validation
 
 
+@contextmanager
+def _removed_if_refused(output: Path, fresh: bool) -> Iterator[None]:
+    """Leave no folder of a run that is refused where there was none, so that the corrected one works."""
+    try:
+        yield
+    except UserError:
+        if fresh and distributed.is_main():
+            shutil.rmtree(output, ignore_errors=True)  # it was empty, or held the first records of a killed run
+        raise
+
+
 def _train(
     config: RunConfig,
     output: Path,
@@ -209,13 +221,8 @@ def _train(
     fresh: bool,
     start: ReadStart | None,
 ) -> None:
-    """Train; a start that is refused leaves no folder where there was no run, so that the corrected one works."""
-    try:
+    with _removed_if_refused(output, fresh):
         trainer, plan, validation = _prepared(config, output, device, dataset, parts, start)
-    except UserError:
-        if fresh and distributed.is_main():
-            shutil.rmtree(output, ignore_errors=True)  # it was empty, or held the first records of a killed run
-        raise
     if plan is not None and trainer.step == 0:
         plan.before_training(trainer.method)
         trainer.restart_average()

@@ -12,10 +12,44 @@ from torch import Tensor
 from unia_med.config.schema import RunConfig
 from unia_med.errors import UserError
 from unia_med.methods.base import Method
+from unia_med.run_files import RunFiles
+
+ReadStart = Callable[[str], tuple[Mapping[str, Tensor], Sequence[str]]]
+"""Reads what `training.start_from` names: weights, and class names without background."""
 
 _LOG = logging.getLogger(__name__)
 _LEAST_SHARE = 0.5  # of the numbers of a network that must be found, for the start to be worth its name
 _WHOLE_SHARE = 0.95  # and for its predictions to be worth learning from: all but a head for tags, as a rule
+
+
+def begin(
+    method: Method,
+    config: RunConfig,
+    output: Path,
+    read: ReadStart | None,
+    build: Callable[[RunConfig], Method],
+    teaches: bool = False,
+) -> None:
+    """Fill a method with the weights that `training.start_from` names, unless the run goes on from a state of its own.
+
+    Args:
+        method: as built from `config`.
+        config: of the run.
+        output: its folder.
+        read: reads a model.
+        build: as in `start_from`.
+        teaches: as in `start_from`.
+
+    Raises:
+        UserError: as `start_from`, or nothing reads the model.
+    """
+    source = config.training.start_from
+    if source is None or RunFiles(output).last.is_file():
+        return
+    if read is None:
+        remedy = "Train by `unia-med train` or unia_med.train, which read it"
+        raise UserError("the weights to start from were not handed over", "training.start_from", remedy)
+    start_from(method, *read(source), config, build, source, teaches)
 
 
 def start_from(

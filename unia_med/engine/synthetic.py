@@ -1,4 +1,4 @@
-"""Synthetic slices of a prior as a training set, and the run that learns from nothing else."""
+"""Synthetic slices of a prior as a training set, and the trainer of a run that learns from nothing else."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from unia_med.config.schema import RunConfig
 from unia_med.config.teacher import TeacherConfig
 from unia_med.data.slices.synthetic import SyntheticSlices
 from unia_med.engine.randomness import seed_everything
+from unia_med.engine.start import ReadStart, begin
 from unia_med.engine.trainer import Trainer
 from unia_med.priors.base import TeachingPrior
 from unia_med.priors.classes import ClassMap
@@ -35,13 +36,17 @@ def draw_slices(prior: TeachingPrior[TeacherConfig], config: RunConfig, count: i
     return SyntheticSlices(images, classes.table[labels], classes.classes)
 
 
-def train_on_prior(config: RunConfig, output: Path, device: torch.device) -> None:
-    """Train on the slices that the run's prior draws, without any image; nothing is validated.
+def prior_trainer(config: RunConfig, output: Path, device: torch.device, start: ReadStart | None = None) -> Trainer:
+    """Return the trainer of a run on the slices that its prior draws, without any image; nothing is validated.
 
     Args:
         config: of the run; `data.name` is `synthetic`, and `prior.names` holds a prior that draws slices.
         output: the run folder.
         device: where to compute.
+        start: reads what `training.start_from` names: weights, and class names without background.
+
+    Raises:
+        UserError: the weights to start from are of another network.
     """
     seed_everything(config.seed)
     kinds = [(name, prior_type(name)) for name in config.prior.names]
@@ -49,7 +54,8 @@ def train_on_prior(config: RunConfig, output: Path, device: torch.device) -> Non
     slices = draw_slices(prior, config, prior.settings.slices, config.seed)
     _LOG.info("%d synthetic slices", len(slices))
     method = build_method(config)
-    trainer = Trainer(
+    begin(method, config, output, start, build_method)
+    return Trainer(
         method,
         slices,
         config.training,
@@ -60,5 +66,3 @@ def train_on_prior(config: RunConfig, output: Path, device: torch.device) -> Non
         workers=config.data.workers,
         metadata={"config": plain(config), "classes": list(config.data.target_classes)},
     )
-    trainer.run()
-    _LOG.info("done: %s", output)
