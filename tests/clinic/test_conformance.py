@@ -59,9 +59,9 @@ def planes(written: Any, frame: int) -> dict[int, dict[int, np.ndarray]]:
 @pytest.mark.parametrize("frame", [0, 1])
 def test_simpleitk_reads_the_planes_of_a_segmentation(source: str, request: pytest.FixtureRequest, frame: int) -> None:
     """GDCM below SimpleITK unpacks the bits; where each plane lies is in the functional groups."""
-    import pydicom
     import SimpleITK as sitk
 
+    pydicom = pytest.importorskip("pydicom")
     written = request.getfixturevalue(source)
 
     stored = sitk.GetArrayFromImage(sitk.ReadImage(str(written.segs[frame]))).astype(bool)
