@@ -77,3 +77,23 @@ def test_slices_of_any_direction_are_square(tmp_path: Path) -> None:
     config = config.model_copy(update={"data": config.data.model_copy(update={"grid": grid})})
     with pytest.raises(UserError, match="square"):
         train(config, tmp_path / "run", device="cpu")
+
+
+def test_it_starts_from_the_weights_that_are_named(tmp_path: Path) -> None:
+    """At a learning rate of nearly nothing it ends where it started."""
+    train(_config(iterations=2), tmp_path / "first", device="cpu")
+    first = _weights(tmp_path / "first")
+    config = _config(iterations=2, start_from="first", learning_rate=1e-12)
+    train(config, tmp_path / "second", device="cpu", start=lambda name: (first, ["RV", "MYO", "LV"]))
+    second = _weights(tmp_path / "second")
+    learned = [name for name, value in first.items() if value.dim() == 4]
+    assert learned
+    for name in learned:
+        assert torch.allclose(second[name], first[name], atol=1e-6), name
+
+
+def test_a_start_from_another_network_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    config = _config(iterations=2, start_from="other")
+    with pytest.raises(UserError, match="another network"):
+        train(config, tmp_path / "run", device="cpu", start=lambda name: ({}, ["RV", "MYO", "LV"]))
+    assert not (tmp_path / "run").exists()
