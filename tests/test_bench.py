@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
@@ -20,7 +22,17 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize(
     "name",
-    ["pixel_refine", "affinity_pairs", "affinity_loss", "sinkhorn", "bfloat16", "percentiles", "hd95"],
+    [
+        "pixel_refine",
+        "affinity_pairs",
+        "affinity_loss",
+        "sinkhorn",
+        "bfloat16",
+        "percentiles",
+        "hd95",
+        "activation_maps",
+        "validation",
+    ],
 )
 def test_forms_agree(name: str) -> None:
     torch.manual_seed(1)
@@ -51,6 +63,23 @@ def test_other_runtimes_give_the_labels_of_torch(name: str) -> None:
 def test_both_forms_of_a_training_step_have_the_same_losses() -> None:
     used, plain = pixels.training_step(batch=2, side=64)(CPU)
     assert agreement_of(BENCHMARKS["training_step"], used(), plain()) == "same values"
+
+
+@pytest.mark.slow
+def test_both_starts_of_the_program_make_the_same_mask() -> None:
+    used, plain = BENCHMARKS["start_up"].make(CPU)
+    assert used().shape == (64, 64, 2)
+    assert agreement_of(BENCHMARKS["start_up"], used(), plain()) == "same values"
+
+
+def test_seconds_of_other_processes_count() -> None:
+    def waits() -> torch.Tensor:
+        code = "import time\nwhile time.process_time() < 0.4: pass"
+        subprocess.run([sys.executable, "-c", code], check=True)
+        return torch.ones(2)
+
+    timing = time_benchmark(Benchmark("other", lambda device: (lambda: torch.ones(2), waits), rounds=1), CPU)
+    assert timing.plain[0] >= 0.39
 
 
 def test_the_dense_energy_by_a_grid_is_close_to_that_of_all_pairs() -> None:

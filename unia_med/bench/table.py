@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 import torch
 
-from unia_med.bench import labels, pixels, volumes
+from unia_med.bench import labels, passes, pixels, volumes
 from unia_med.bench.timing import ROUNDS, Benchmark, Timing, time_benchmark
 from unia_med.build import resolve_device
 from unia_med.errors import UserError, suggestion
@@ -99,6 +99,11 @@ BENCHMARKS: dict[str, Benchmark] = {
         pixels.training_step(12, 160),
         rounds=2,
     ),
+    "activation_maps": Benchmark(
+        "UniA's pass and maps, 3 scales and mirrors, ViT-S, 224 x 224: what is shared once / whole passes",
+        passes.activation_maps,
+        rounds=2,
+    ),
     "onnx": _runtime("onnx"),
     "openvino": _runtime("openvino"),
     "memory_layout": Benchmark(
@@ -106,6 +111,12 @@ BENCHMARKS: dict[str, Benchmark] = {
     ),
     "bfloat16": Benchmark("product of matrices: bfloat16 / float32", pixels.half_precision_product, 0, 0.999),
     "percentiles": Benchmark("1st and 99th percentile of a volume: partition / torch.quantile", volumes.percentiles),
+    "validation": Benchmark(
+        "Dice of a volume and voxels for its temperature: one prediction / one for each", passes.validation
+    ),
+    "start_up": Benchmark(
+        "predict of one small volume, whole process: imports by need / all of MONAI first", passes.start_up, rounds=2
+    ),
     "hd95": Benchmark("HD95 of one class: neighbours in order of distance / MONAI", volumes.hd95),
 }
 """Every benchmark by name, in the order of printing."""
