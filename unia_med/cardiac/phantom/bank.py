@@ -32,6 +32,9 @@ BASAL_LEVEL = 0.25
 """Down to this level, atria and great vessels may lie next to the ventricles."""
 EMPTY_SHARE = 0.03
 """Slices without a heart, beyond those above the base and below the apex."""
+HYPERTROPHIED_RV_MM = (1.0, 7.0)
+"""Free wall at end diastole of a right ventricle under pressure or volume load; above 5 mm it is hypertrophied (Rudski
+et al., J Am Soc Echocardiogr 23:685, 2010)."""
 BRIGHT_SHARE = 0.3
 """Slices in which the LV's blood, which is full of oxygen, outshines the RV's and all around it."""
 
@@ -73,13 +76,18 @@ def _background(
 
 
 def _add_organ(rng: np.random.Generator, image: np.ndarray, centre: Point, reach: float) -> np.ndarray:
-    """Add a mottled organ at some distance from the heart: stomach, spleen or bowel, as bright as blood or darker."""
+    """Add a mottled organ at some distance from the heart: stomach, spleen or bowel, as bright as blood or darker.
+
+    Half of them have a wall.
+    """
     rows, columns = _polar(image.shape, centre)
     angle, radius = rng.uniform(0, 2 * np.pi), rng.uniform(8, 30)
     distance = reach * rng.uniform(1.1, 2.2) + radius
     outline = radius * (1 + 0.25 * smooth_field(rng, image.shape, 6))
     inside = outline - np.hypot(rows - distance * np.cos(angle), columns - distance * np.sin(angle))
     mottled = 1 + rng.uniform(0, 0.7) * smooth_field(rng, image.shape, int(rng.integers(8, 40)))
+    if rng.random() < 0.5:  # the wall of stomach or bowel: a ring that is no heart
+        image = blend(image, soft_step(inside + rng.uniform(1, 5), 0.6), rng.uniform(0.05, 0.4))
     return blend(image, soft_step(inside, 0.6), np.clip(rng.uniform(0.15, 0.9) * mottled, 0, 1))
 
 
@@ -111,7 +119,7 @@ def _add_trabeculae(
         fields: Of the heart, whose `lv` is the labelled cavity.
         tissue: Its intensities.
         width: Mean thickness of the layer in pixels.
-        cut: The slice. In systole the layer is compressed and looks like wall.
+        cut: The slice. In systole the layer is dense and looks like wall.
     """
     strands = smooth_field(rng, image.shape, int(rng.integers(18, 50)))
     coarse = smooth_field(rng, image.shape, 6)
@@ -240,14 +248,15 @@ def _any_tissue(rng: np.random.Generator, pixels_per_mm: float) -> Tissue:
     )
 
 
-def _draw_tissue(rng: np.random.Generator, scale: float, contraction: float, bright: bool) -> Tissue:
+def _draw_tissue(rng: np.random.Generator, subject: Subject, scale: float, contraction: float, bright: bool) -> Tissue:
     tissue = _any_tissue(rng, scale)
+    rv_wall = HYPERTROPHIED_RV_MM if subject.group == "RV" else (0.5, 4.0)
     slow = rng.random() < 0.2  # slow blood in the RV's apex or in systole, hardly brighter than muscle
     if bright:
         tissue = replace(tissue, blood=rng.uniform(0.85, 1.1), rv_blood=rng.uniform(0.35, 0.75))
     return replace(
         tissue,
-        rv_wall=rng.uniform(0.5, 4) * scale * (1 + 0.8 * contraction),
+        rv_wall=rng.uniform(*rv_wall) * scale * (1 + 0.8 * contraction),
         rim=tissue.rim if rng.random() < 0.6 else None,
         rv_blood=rng.uniform(0.5, 0.8) if slow and not bright else tissue.rv_blood,
     )
@@ -263,7 +272,7 @@ def _paint(
     bright: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     scale = 1 / spacing_mm
-    tissue = _draw_tissue(rng, scale, cut.contraction, bright)
+    tissue = _draw_tissue(rng, subject, scale, cut.contraction, bright)
     if cut.above_base and rng.random() < 0.8:  # the outflow tract: nothing of the ventricles is left
         return _paint_valves(rng, image, subject, cut, tissue, scale, centre), np.zeros(image.shape, np.uint8)
     fields = rasterise(in_pixels(cut.shape, spacing_mm, centre), image.shape)
@@ -277,7 +286,7 @@ def _paint(
     if rng.random() < 0.7:
         image = _add_rv_strands(rng, image, fields, tissue)
     if not cut.above_base:
-        width = subject.trabeculae * scale * rng.uniform(0.6, 1.2) * (1 - 0.35 * cut.contraction)
+        width = subject.trabeculae * scale * rng.uniform(0.6, 1.2) * (1 + 0.2 * cut.contraction)
         image = _add_trabeculae(rng, image, fields, tissue, width, PixelCut(radius, cut.contraction))
     else:  # the atrium behind the valve has no thick wall
         rows, columns = _polar(image.shape, centre)

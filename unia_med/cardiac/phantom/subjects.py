@@ -24,7 +24,7 @@ from unia_med.cardiac.phantom.patients import RANGES
 
 COMPACT_WALL_MM = {"NOR": (5.3, 9.5), "DCM": (4.8, 8.2), "HCM": (9.5, 16.0), "MINF": (5.0, 9.0), "RV": (5.0, 9.0)}
 """Mean thickness of the compact LV wall at end diastole."""
-PACKED_TRABECULAE = 0.2
+PACKED_TRABECULAE = 0.1
 """Share by which trabeculae that are packed together in systole may add to the labelled wall."""
 DILATED_RV, FAILING_RV = (100.0, 210.0), (0.15, 0.45)
 """RV volume (ml/m2) and ejection fraction of group RV. It starts at 100 to 110 (Bernard et al.); valves are replaced
