@@ -192,7 +192,12 @@ def test_postprocessing_of_the_run_is_that_of_the_bundle(
     inference = {
         "batch_slices": 2,
         "temperature": 2.5,
-        "postprocess": {"largest_component": component, "fill_holes": True, "slice_gaps": False},
+        "postprocess": {
+            "largest_component": component,
+            "fill_holes": True,
+            "slice_gaps": False,
+            "by_length": component != "foreground",
+        },
     }
     data = {"grid": {"spacing_mm": None, "size": [48, 64], "percentiles": [5, 90], "slice_axis": "sagittal"}}
     untrained.write_run(tmp_path / "run", inference=inference, data=data)

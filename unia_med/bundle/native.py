@@ -176,6 +176,7 @@ class CleanLabelsd(MapTransform):
             ``"foreground"`` as a whole.
         fill_holes: fill background holes enclosed by the mask, slice by slice.
         slice_gaps: fill a class missing in a single slice between two that hold it.
+        by_length: the largest component is the one whose diameters have the largest sum over slices.
         slice_axis: `stored`, or the body axis along which slices lie.
         allow_missing_keys: see MONAI.
     """
@@ -186,6 +187,7 @@ class CleanLabelsd(MapTransform):
         largest_component: bool | Literal["foreground"] | list[int] = False,
         fill_holes: bool = True,
         slice_gaps: bool = True,
+        by_length: bool = False,
         slice_axis: SliceAxis = "stored",
         allow_missing_keys: bool = False,
     ) -> None:
@@ -195,6 +197,7 @@ class CleanLabelsd(MapTransform):
             "largest_component": largest_component,
             "fill_holes": fill_holes,
             "slice_gaps": slice_gaps,
+            "by_length": by_length,
         }
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from unia_med.config.data import SYNTHETIC
 from unia_med.config.schema import RunConfig
 
 
@@ -35,7 +36,8 @@ def described(config: RunConfig, device: str, precision: str) -> str:
         precision: such as `float32`.
     """
     training = config.training
-    # A model to start from takes the teacher's place.
-    teacher = config.prior.teacher() if training.start_from is None else None
+    # A model to start from takes the teacher's place; a run on synthetic slices alone is a teacher's training itself.
+    taught = training.start_from is None and config.data.name != SYNTHETIC
+    teacher = config.prior.teacher() if taught else None
     first = "" if teacher is None else f"a teacher of {teacher[1].iterations} steps, then "
     return f"{device}, {precision}: {first}{training.iterations} steps of {training.batch_size} slices"

@@ -231,6 +231,9 @@ class PostprocessConfig(Section):
     """Fill background holes enclosed by the mask, slice by slice."""
     slice_gaps: bool = False
     """Fill a class missing in a single slice between two that hold it."""
+    by_length: bool = False
+    """The largest component is the one whose diameters have the largest sum over the slices, and not the most voxels: a
+    ventricle, which many slices cut, and not an organ that is wide in two of them."""
 
     def steps(self, data: DataConfig) -> dict[str, Any]:
         """Return the arguments of `inference.postprocess.postprocess`, in which classes are labels.

@@ -239,7 +239,7 @@ def common_cleaning(steps: Sequence[tuple[Mapping[str, Any], Sequence[str]]]) ->
     largest = common.get("largest_component", False)
     if isinstance(largest, frozenset):
         largest = sorted(1 + classes.index(name) for name in largest)
-    neutral = {"largest_component": False, "fill_holes": False, "slice_gaps": False}
+    neutral = {"largest_component": False, "fill_holes": False, "slice_gaps": False, "by_length": False}
     return {**neutral, **common, "largest_component": largest}
 
 

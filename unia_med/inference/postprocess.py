@@ -26,6 +26,7 @@ def postprocess(
     largest_component: bool | Literal["foreground"] | Sequence[int] = False,
     fill_holes: bool = False,
     slice_gaps: bool = False,
+    by_length: bool = False,
 ) -> np.ndarray:
     """Return cleaned copy of a label volume.
 
@@ -35,6 +36,7 @@ def postprocess(
             them taken as one (``"foreground"``).
         fill_holes: fill the holes of each class, slice by slice.
         slice_gaps: give a class to a slice that lacks it while both neighbours have it.
+        by_length: the largest part is the one whose diameters have the largest sum over slices, see `pieces`.
 
     Returns:
         A volume of the same shape and type.
@@ -44,7 +46,7 @@ def postprocess(
     array([1, 1, 0, 0], dtype=uint8)
     """
     cleaned = np.array(labels)
-    clean(cleaned, largest_component, fill_holes, slice_gaps)
+    clean(cleaned, largest_component, fill_holes, slice_gaps, by_length)
     return cleaned
 
 
@@ -53,6 +55,7 @@ def clean(
     largest_component: bool | Literal["foreground"] | Sequence[int] = False,
     fill_holes: bool = False,
     slice_gaps: bool = False,
+    by_length: bool = False,
 ) -> None:
     """Do what `postprocess` does in the array itself: large volumes leave no room for copies.
 
@@ -61,6 +64,7 @@ def clean(
         largest_component: see `postprocess`.
         fill_holes: see `postprocess`.
         slice_gaps: see `postprocess`.
+        by_length: see `postprocess`.
     """
     part = labels[_box(labels)]  # a view: the rest of the volume stays background
     if not part.size:
@@ -68,15 +72,15 @@ def clean(
     if slice_gaps:
         part[...] = fill_slice_gaps(part)
     if largest_component == "foreground":
-        _without_small_pieces(part, None, together=True)
+        _without_small_pieces(part, None, True, by_length)
     elif largest_component:
-        _without_small_pieces(part, None if largest_component is True else largest_component, together=False)
+        _without_small_pieces(part, None if largest_component is True else largest_component, False, by_length)
     if fill_holes:
         part[...] = fill_slice_holes(part)
 
 
 def keep_largest_components(
-    labels: np.ndarray, values: Sequence[int] | None = None, together: bool = False
+    labels: np.ndarray, values: Sequence[int] | None = None, together: bool = False, by_length: bool = False
 ) -> np.ndarray:
     """Copy with only the largest 3D part of each class; voxels that share a corner are connected, as in MONAI.
 
@@ -84,16 +88,19 @@ def keep_largest_components(
         labels: integer volume (X, Y, Z).
         values: the classes that are cleaned; None for all.
         together: keep the largest part of all classes taken as one instead.
+        by_length: see `postprocess`.
     """
-    return _without_small_pieces(np.array(labels), values, together)
+    return _without_small_pieces(np.array(labels), values, together, by_length)
 
 
-def _without_small_pieces(labels: np.ndarray, values: Sequence[int] | None, together: bool) -> np.ndarray:
+def _without_small_pieces(
+    labels: np.ndarray, values: Sequence[int] | None, together: bool, by_length: bool
+) -> np.ndarray:
     """Do what `keep_largest_components` does in the array itself."""
     touching = ndimage.generate_binary_structure(labels.ndim, labels.ndim)
     chosen = [value for value in _classes(labels) if values is None or value in values]
     for mask in [labels != BACKGROUND] if together else (labels == value for value in chosen):  # one at a time
-        drop_largest_piece(mask, touching)
+        drop_largest_piece(mask, touching, by_length)
         labels[mask] = BACKGROUND
     return labels
 

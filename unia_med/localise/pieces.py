@@ -23,15 +23,18 @@ def largest_piece(mask: np.ndarray, structure: np.ndarray | None = None) -> np.n
     return found
 
 
-def drop_largest_piece(mask: np.ndarray, structure: np.ndarray | None = None) -> None:
+def drop_largest_piece(mask: np.ndarray, structure: np.ndarray | None = None, by_length: bool = False) -> None:
     """Remove from a mask, in place, what `largest_piece` gives of it.
 
     Args:
         mask: as in `largest_piece`.
         structure: as in `largest_piece`.
+        by_length: the largest is the one with the largest sum, over the slices along the last axis, of the square root
+            of its area, that is, of its diameters: a piece that many slices cut, and not one that is wide in a few.
     """
     pieces, count = _numbered(mask, structure)
-    largest = _largest(pieces, count) if count else 0
+    rule = _longest if by_length else _largest
+    largest = rule(pieces, count) if count else 0
     for index in range(mask.shape[-1]):  # slice by slice: no third array of that size
         mask[..., index] &= pieces[..., index] != largest
 
@@ -42,6 +45,14 @@ def _largest(pieces: np.ndarray, count: int) -> int:
     for part in np.array_split(pieces.ravel(), 1 + pieces.size // _COUNTED):
         sizes += np.bincount(part, minlength=count + 1)
     return 1 + int(sizes[1:].argmax())
+
+
+def _longest(pieces: np.ndarray, count: int) -> int:
+    """Return the number of the piece with the largest sum of diameters over slices."""
+    lengths = np.zeros(count + 1)
+    for index in range(pieces.shape[-1]):
+        lengths += np.sqrt(np.bincount(pieces[..., index].ravel(), minlength=count + 1))
+    return 1 + int(lengths[1:].argmax())
 
 
 def _numbered(mask: np.ndarray, structure: np.ndarray | None) -> tuple[np.ndarray, int]:
