@@ -15,10 +15,12 @@ from torch import Tensor
 from unia_med.bench.timing import Form
 from unia_med.build import build_method
 from unia_med.config.schema import RunConfig
+from unia_med.data.io.read import read_volume
 from unia_med.data.io.volume import Volume
 from unia_med.engine.voxels import draw_voxels
 from unia_med.inference.predictor import Predictor
 from unia_med.localise.cam import multi_scale_maps
+from unia_med.methods.unia import UniA
 from unia_med.tensors import evaluating
 
 _PROGRAM = "import sys; from unia_med.cli.main import main; sys.exit(main(sys.argv[1:]))"
@@ -57,7 +59,7 @@ def _predicting(before: str, device: torch.device) -> Form:
             line = ["predict", "--model", "cardiac-sax", "--input", str(scan), "--output", str(masks)]
             code = [sys.executable, "-c", before + _PROGRAM, *line, "--device", str(device)]
             subprocess.run(code, check=True, capture_output=True)
-            return torch.from_numpy(np.asarray(nibabel.load(masks / "scan_seg.nii.gz").dataobj).astype(np.int64))
+            return torch.from_numpy(read_volume(masks / "scan_seg.nii.gz").array.astype(np.int64))
 
     return form
 
@@ -68,7 +70,9 @@ def activation_maps(device: torch.device) -> tuple[Form, Form]:
     What goes: the step's own pass serves as scale 1; the others skip the decoder and the logits of the affinity.
     """
     torch.manual_seed(0)
-    network = build_method(RunConfig.model_validate(_VIT_NETWORK)).to(device).eval().network
+    method = build_method(RunConfig.model_validate(_VIT_NETWORK)).to(device).eval()
+    assert isinstance(method, UniA)
+    network = method.network
     images = torch.rand(2, 1, 224, 224, device=device)
 
     @torch.no_grad()
