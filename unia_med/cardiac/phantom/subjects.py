@@ -27,8 +27,8 @@ COMPACT_WALL_MM = {"NOR": (5.3, 9.5), "DCM": (4.8, 8.2), "HCM": (9.5, 16.0), "MI
 PACKED_TRABECULAE = 0.1
 """Share by which trabeculae that are packed together in systole may add to the labelled wall."""
 DILATED_RV, FAILING_RV = (100.0, 210.0), (0.15, 0.45)
-"""RV volume (ml/m2) and ejection fraction of group RV. It starts at 100 to 110 (Bernard et al.); valves are replaced
-when it reaches 150 to 170 (Baumgartner et al., Eur Heart J 42:563, 2021), so that larger ones are common."""
+"""RV volume (ml/m2) and ejection fraction of group RV. It starts at 100 to 110 (Bernard et al.); a leaking pulmonary
+valve is replaced at about 160 (Baumgartner et al., Eur Heart J 42:563, 2021), so that larger ones are common."""
 EXTRA_DESCENT_MM = 14.0
 """How much further the tricuspid plane comes down than the mitral one, at most: 17 to 30 mm (Rudski et al., J Am Soc
 Echocardiogr 23:685, 2010) against 11 to 16 mm. Basal slices in systole show the right atrium beside the LV."""
