@@ -151,6 +151,7 @@ def test_what_suits_hearts_is_off_for_photographs() -> None:
         "largest_component": False,
         "fill_holes": True,
         "slice_gaps": False,
+        "by_length": False,
     }
     with pytest.raises(ValueError, match="no millimetres"):
         RunConfig(data={"name": "voc", "grid": {"spacing_mm": 1.0, "resize": "none"}})
