@@ -58,7 +58,7 @@ def test_the_right_ventricle_does_not_follow_a_dilated_left_one(subjects: list[S
 
 
 def test_some_right_ventricles_are_far_larger_than_the_left(subjects: list[Subject]) -> None:
-    """Valves are replaced at 150 ml/m2 and more, twice the volume of a normal LV."""
+    """A leaking pulmonary valve is replaced at about 160 ml/m2, twice the volume of a normal LV."""
     shares = [_pool_share(subject) for subject in subjects if subject.group == "RV"]
     assert max(shares) > 2.0
     assert min(shares) < 1.6  # the disease begins at sizes little above normal ones

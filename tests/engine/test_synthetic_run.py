@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from unia_med.config.device import described
 from unia_med.config.load import parse_config
 from unia_med.config.schema import RunConfig
 from unia_med.engine.checkpoint import load_checkpoint
@@ -97,3 +98,7 @@ def test_a_start_from_another_network_is_refused_and_leaves_nothing(tmp_path: Pa
     with pytest.raises(UserError, match="another network"):
         train(config, tmp_path / "run", device="cpu", start=lambda name: ({}, ["RV", "MYO", "LV"]))
     assert not (tmp_path / "run").exists()
+
+
+def test_no_teacher_is_announced_where_the_run_itself_learns_from_the_slices() -> None:
+    assert described(_config(iterations=4), "cpu", "float32") == "cpu, float32: 4 steps of 4 slices"
