@@ -27,6 +27,12 @@ def test_bins_by_a_loop() -> None:
         assert table.accuracy()[m] == pytest.approx(correct[inside].mean())
 
 
+def test_confidences_beyond_the_range_by_rounding_fall_into_the_outer_bins() -> None:
+    table = reliability(np.array([1.0 + 1e-7, -1e-7]), np.array([True, False]), bins=4)
+    np.testing.assert_array_equal(table.count, [1, 0, 0, 1])
+    np.testing.assert_array_equal(table.accuracy(), [0, np.nan, np.nan, 1])  # of one voxel each
+
+
 def test_error_in_closed_form() -> None:
     # Two bins: 3 voxels at 0.8 of which 2 are right, 1 voxel at 0.3 that is right.
     table = reliability(np.array([0.8, 0.8, 0.8, 0.3]), np.array([True, True, False, True]))

@@ -65,6 +65,8 @@ def test_undefined_ratios_are_counted_and_never_infinite() -> None:
     assert found.precision == [4 / 7, None, 0.0] and found.recall == [4 / 6, 0.0, None]
     assert found.confusion == [3 / 4, None, None]
     assert found.mean("confusion") == 0.75 and found.undefined("confusion") == 1
+    # Both other classes occur, one of them is missed: two of three have a value.
+    assert region_scores(np.array([[4, 0, 2], [3, 0, 0], [0, 0, 5]])).undefined("confusion") == 1
     assert found.mean("iou") == pytest.approx((4 / 9 + 0) / 2)
     assert region_scores(np.zeros((2, 2), int)).mean("iou") is None
 
