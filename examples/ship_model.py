@@ -1,9 +1,10 @@
 """Turn a finished run into the folder of a shipped model: half precision, config, hashes; cards are written by hand.
 
-Run: python examples/ship_model.py runs/cardiac_sax unia_med/models/cardiac_sax
+Run: python examples/ship_model.py runs/cardiac_sax unia_med/models/cardiac_sax [--config cardiac_sax.yaml]
      python examples/ship_model.py --images unia_med/models/cardiac_sax
 
-The second line writes `training_images.json` alone, by which `predict` notices images that are no hearts: spacing,
+With `--config`, this config is shipped in place of the run's: the recipe, where the weights come from several runs. The
+second line writes `training_images.json` alone, by which `predict` notices images that are no hearts: spacing,
 size, volumes of the classes and uncertainty of synthetic hearts that the model did not see; no patient's image.
 """
 
@@ -18,7 +19,8 @@ from pathlib import Path
 import torch
 
 from unia_med.cardiac.phantom.dataset import write_dataset
-from unia_med.config.load import dump_config, plain
+from unia_med.config.load import dump_config, load_config, plain
+from unia_med.config.schema import RunConfig
 from unia_med.engine.checkpoint import load_checkpoint, save_checkpoint
 from unia_med.engine.training_images import seen_of
 from unia_med.files import write_text
@@ -32,18 +34,19 @@ def halved(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
 
 
-def ship(run: Run, folder: Path) -> Path:
-    """Write the averaged weights and the config of a run, and the hash of the weights; return the weights' file.
+def ship(run: Run, folder: Path, config: RunConfig) -> Path:
+    """Write the averaged weights of a run, a config, and the hash of the weights; return the weights' file.
 
     Args:
         run: A finished run.
         folder: Of the shipped model.
+        config: What the model is loaded with: the run's own, or that of the whole recipe.
     """
     state, files = load_checkpoint(run.checkpoint, keys=("ema", "classes")), RunFiles(folder)
     weights = files.weights
     folder.mkdir(parents=True, exist_ok=True)
-    save_checkpoint({"ema": halved(state["ema"]), "classes": state["classes"], "config": plain(run.config)}, weights)
-    dump_config(run.config, files.config)
+    save_checkpoint({"ema": halved(state["ema"]), "classes": state["classes"], "config": plain(config)}, weights)
+    dump_config(config, files.config)
     note_images(Run(folder))
     return weights
 
@@ -74,10 +77,13 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, metavar="RUN", nargs="?", help="run folder")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder of the shipped model")
+    parser.add_argument("--config", help="config to ship in place of the run's")
     parser.add_argument("--images", action="store_true", help="write training_images.json alone")
     arguments = parser.parse_args()
     if arguments.images:
         note_images(Run(arguments.folder))
         raise SystemExit
-    written = ship(Run.open(arguments.run), arguments.folder)
+    trained = Run.open(arguments.run)
+    recipe = load_config(arguments.config) if arguments.config else trained.config
+    written = ship(trained, arguments.folder, recipe)
     print(f"{written}: {written.stat().st_size / 1e6:.1f} MB")

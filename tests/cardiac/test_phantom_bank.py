@@ -10,10 +10,11 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from unia_med.cardiac.phantom import bank as drawing
-from unia_med.cardiac.phantom.anatomy import rasterise
+from unia_med.cardiac.phantom.anatomy import HeartShape, rasterise
 from unia_med.cardiac.phantom.bank import RV_TOWARDS_FIRST_ROW, SLICES_PER_SUBJECT, draw_bank, turned
 from unia_med.cardiac.phantom.heart import Heart, Scar, heart_slice, in_pixels, left_ventricle
 from unia_med.cardiac.phantom.subjects import COMPACT_WALL_MM, EXTRA_DESCENT_MM, Cut, Subject, draw_cut, draw_subject
+from unia_med.cardiac.phantom.tissue import Tissue, paint_heart
 
 UP = RV_TOWARDS_FIRST_ROW
 
@@ -201,3 +202,38 @@ def test_the_right_ventricle_lies_on_one_side_or_on_all(any_direction: bool, sid
             quadrants.append(round(math.atan2(column, row) / (math.pi / 2)) % 4)
     share = np.bincount(quadrants, minlength=4) / len(quadrants)
     assert (share > 0.1).sum() == sides
+
+
+def test_hypertrophied_hearts_may_close_in_systole_and_others_do_not(subjects: list[Subject]) -> None:
+    """The epicardium stays where it is: what the cavity loses the wall gains."""
+    rng = np.random.default_rng(3)
+
+    def left(group: str) -> list[float]:
+        """Share of the drawn heart's cavity that slices of the middle keep at end systole."""
+        shares = []
+        for subject in (s for s in subjects if s.group == group):
+            lv = left_ventricle(subject.heart, 1.0)
+            for cut in (draw_cut(rng, subject) for _ in range(60)):
+                if cut.contraction == 1.0 and 0.35 < cut.level < 0.95:
+                    inner, outer = lv.radii(lv.base + cut.level * lv.length)
+                    shares.append(cut.shape.lv_radius / inner)
+                    assert cut.shape.lv_radius + cut.shape.wall >= outer - 1e-6
+        return shares
+
+    closed = np.array(left("HCM"))
+    assert 0.25 < (closed < 0.75).mean() < 0.55
+    assert min(left("NOR")) > 0.99
+
+
+def test_a_layer_outside_the_epicardium_looks_like_muscle_and_is_not_labelled() -> None:
+    shape = HeartShape((32.0, 32.0), 10.0, 6.0)
+    fields, tissue = rasterise(shape, (64, 64)), Tissue(1.0, 0.5, 1.0, muscle_texture=0.0, muscle_gradient=0.0)
+    images = [
+        paint_heart(np.zeros((64, 64)), fields, replace(tissue, outer_layer=width), 10.0, np.random.default_rng(0))
+        for width in (0.0, 3.0)
+    ]
+    radii = np.hypot(*np.indices((64, 64)) - 32.0)
+    bare, covered = (image[np.abs(radii - 17.5) < 0.5].mean() for image in images)
+    assert bare < 0.1 < 0.45 < covered  # 1 to 2 px outside a ring that ends at 16
+    assert images[1][radii > 21].max() < 0.05
+    assert not fields.labels()[radii > 16.5].any()

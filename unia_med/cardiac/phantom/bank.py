@@ -35,6 +35,9 @@ EMPTY_SHARE = 0.03
 HYPERTROPHIED_RV_MM = (1.0, 7.0)
 """Free wall at end diastole of a right ventricle under pressure or volume load; above 5 mm it is hypertrophied (Rudski
 et al., J Am Soc Echocardiogr 23:685, 2010)."""
+OUTER_LAYER_MM = 0.6
+"""Widest layer outside the epicardium that looks like muscle, at end diastole; twice as wide at end systole. The normal
+pericardium is up to 2 mm thick (Bogaert and Francone, Radiology 267:340, 2013)."""
 BRIGHT_SHARE = 0.3
 """Slices in which the LV's blood, which is full of oxygen, outshines the RV's and all around it."""
 
@@ -242,7 +245,7 @@ def _any_tissue(rng: np.random.Generator, pixels_per_mm: float) -> Tissue:
         muscle_gradient=rng.uniform(0, 0.25),
         trabeculae=rng.uniform(0, 0.8),
         papillary=spots,
-        rim_darkening=rng.uniform(0, 0.35),
+        rim_darkening=rng.uniform(0, 0.5),
         rim=rim,
         rv_wall=rng.uniform(0, 5) * pixels_per_mm,
     )
@@ -258,6 +261,7 @@ def _draw_tissue(rng: np.random.Generator, subject: Subject, scale: float, contr
         tissue,
         rv_wall=rng.uniform(*rv_wall) * scale * (1 + 0.8 * contraction),
         rim=tissue.rim if rng.random() < 0.6 else None,
+        outer_layer=rng.uniform(0, OUTER_LAYER_MM) * scale * (1 + contraction),
         rv_blood=rng.uniform(0.5, 0.8) if slow and not bright else tissue.rv_blood,
     )
 

@@ -183,7 +183,7 @@ def heart_slice(heart: Heart, depth: float, contraction: float) -> HeartShape:
     level = lv.level(depth)
     lv_modes, wall_modes = _uneven(heart, lv, min(level, 1.0), contraction)
     opening = None
-    if heart.opening is not None and depth - lv.base < 9:
+    if heart.opening is not None and depth - lv.base < 12:
         opening = (heart.rv_direction + heart.opening[0], *heart.opening[1:])
     minimal = min(2.6, outer - inner)
     return HeartShape((0.0, 0.0), inner, outer - inner, lv_modes, wall_modes, rv, minimal, opening)

@@ -32,8 +32,14 @@ valve is replaced at about 160 (Baumgartner et al., Eur Heart J 42:563, 2021), s
 EXTRA_DESCENT_MM = 14.0
 """How much further the tricuspid plane comes down than the mitral one, at most: 17 to 30 mm (Rudski et al., J Am Soc
 Echocardiogr 23:685, 2010) against 11 to 16 mm. Basal slices in systole show the right atrium beside the LV."""
+RV_GROUP_SHARE = 0.3
+"""Hearts of group RV; the other groups share the rest. Their shapes vary most."""
+APEX_FORMING = (0.9, 1.25)
+"""Level at which a dilated RV ends, in lengths of the LV: it may form the apex of the heart in place of the LV."""
 APICAL_SHARE = 0.35
 """Infarcts that take the whole ring at the apex, as after an occlusion of the anterior descending artery."""
+OBLITERATED_SHARE = 0.4
+"""Systolic slices of hypertrophied hearts below the base whose walls touch or nearly touch."""
 JITTER = 0.15
 """Relative half-width by which volumes and fractions leave the ranges that define a group."""
 ABOVE_BASE_MM, BEYOND_APEX_MM = 10.0, 6.0
@@ -98,7 +104,7 @@ def _draw_heart(rng: np.random.Generator, group: str, rv_direction: float) -> He
     volume, wall = surface * around(*ranges.lv_volume), float(rng.uniform(*COMPACT_WALL_MM[group]))
     fraction = min(around(*ranges.lv_fraction), 0.85)
     length = 86 * (volume / 135) ** 0.27 * rng.uniform(0.9, 1.1)
-    opening = (rng.uniform(-1.2, 1.2), rng.uniform(0.25, 0.8), rng.uniform(0.05, 0.5)) if rng.random() < 0.5 else None
+    opening = (rng.uniform(-1.2, 1.2), rng.uniform(0.25, 1.1), rng.uniform(0.05, 0.5)) if rng.random() < 0.7 else None
     rv_fraction = float(rng.uniform(*FAILING_RV)) if group == "RV" else min(around(*ranges.rv_fraction), 0.8)
     scar, dilated = _draw_scar(rng), group == "RV"
     lv_modes = random_modes(rng, {2: 0.12, 3: 0.06, 4: 0.035})
@@ -118,7 +124,7 @@ def _draw_heart(rng: np.random.Generator, group: str, rv_direction: float) -> He
         rv_direction=rv_direction + rng.normal(0, 0.45),
         rv_twist=rng.normal(0, 0.3),
         rv=_draw_right_ventricle(rng, dilated),
-        rv_span=(rng.uniform(-0.12, 0.06), rng.uniform(0.75, 1.0)),
+        rv_span=(rng.uniform(-0.12, 0.06), rng.uniform(*(APEX_FORMING if dilated else (0.75, 1.0)))),
         opening=opening,
         rv_descent=rng.uniform(0, EXTRA_DESCENT_MM) / length * min(rv_fraction / 0.5, 1.0),
     )
@@ -128,7 +134,8 @@ def _draw_heart(rng: np.random.Generator, group: str, rv_direction: float) -> He
 
 def draw_subject(rng: np.random.Generator, rv_direction: float) -> Subject:
     """Return a heart of a random group whose RV lies about `rv_direction` (radians, see `anatomy`)."""
-    group = str(rng.choice(list(RANGES)))
+    others = (1 - RV_GROUP_SHARE) / (len(RANGES) - 1)
+    group = str(rng.choice(list(RANGES), p=[RV_GROUP_SHARE if one == "RV" else others for one in RANGES]))
     heart = _draw_heart(rng, group, rv_direction)
     reach = left_ventricle(heart, 0.0).radius + heart.wall
     chest = draw_chest(rng, reach, heart.rv_direction, rng.uniform(0.5, 1))
@@ -143,6 +150,10 @@ def draw_cut(rng: np.random.Generator, subject: Subject) -> Cut:
     lv = left_ventricle(subject.heart, contraction)
     depth = lv.base + rng.uniform(-ABOVE_BASE_MM, lv.length + lv.cap + BEYOND_APEX_MM)
     shape = heart_slice(subject.heart, float(depth), contraction)
+    obliterated = subject.group == "HCM" and contraction > 0.8 and lv.level(float(depth)) > 0.3
+    if obliterated and rng.random() < OBLITERATED_SHARE:
+        left = shape.lv_radius * rng.uniform(0.1, 0.7)
+        shape = replace(shape, lv_radius=left, wall=shape.wall + shape.lv_radius - left)
     lv_modes = shape.lv_modes + random_modes(rng, {2: 0.03, 3: 0.03, 5: 0.02})
     packed = 1 + contraction * rng.uniform(0, PACKED_TRABECULAE)
     return Cut(replace(shape, lv_modes=lv_modes, wall=shape.wall * packed), lv.level(float(depth)), contraction)

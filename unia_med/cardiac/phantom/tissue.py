@@ -26,6 +26,8 @@ class Tissue:
         rim_darkening: Partial volume at the endocardium: relative darkening next to the wall.
         rim: Bright fat or dark line round the heart as (intensity, width in pixels), or None.
         rv_wall: Width in pixels of the dark free wall of the RV.
+        outer_layer: Width in pixels of what looks like muscle and is not labelled, outside the epicardium: pericardium,
+            the dark line between fat and muscle, trabeculae of the RV along the septum.
     """
 
     blood: float
@@ -38,6 +40,7 @@ class Tissue:
     rim_darkening: float = 0.2
     rim: tuple[float, float] | None = None
     rv_wall: float = 1.0
+    outer_layer: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def paint_heart(
     muscle *= 1 + tissue.muscle_gradient * np.cos(fields.theta - rng.uniform(0, 2 * np.pi))
     image = blend(image, soft_step(fields.rv + tissue.rv_wall), muscle)
     image = blend(image, soft_step(fields.rv), _right_pool(fields, tissue, rng))
-    image = blend(image, soft_step(fields.epicardium), muscle)
+    image = blend(image, soft_step(fields.epicardium + tissue.outer_layer), muscle)
     return blend(image, soft_step(fields.lv), _left_pool(fields, tissue, lv_radius, rng))
 
 
