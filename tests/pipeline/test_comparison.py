@@ -95,8 +95,8 @@ def test_a_run_that_starts_from_a_model_trains_no_teacher(tmp_path: Path, monkey
     adapted = Entry("adapted", "acdc_images_only.yaml", "images")
     compare(Comparison(tmp_path / "data", tmp_path, scale=0.1), (FULL, adapted), [adapted], [0])
     settings = verbs.named("train")[0][1]["settings"]
-    assert settings["training.iterations"] == "90" and "prior.phantom.iterations" not in settings
-    assert [output.name for output, _ in verbs.named("train")] == ["adapted_seed0", "full_90_seed0"]
+    assert settings["training.iterations"] == "60" and "prior.phantom.iterations" not in settings
+    assert [output.name for output, _ in verbs.named("train")] == ["adapted_seed0", "full_60_seed0"]
 
 
 def test_an_interrupted_run_is_resumed_and_a_failed_case_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
