@@ -262,3 +262,14 @@ def test_a_dilated_right_ventricle_may_form_the_apex(subjects: list[Subject]) ->
         reaches[dilated] = np.mean(shown)
     assert 0.3 < reaches[True] < 0.95
     assert reaches[False] == 0
+
+
+def test_slices_have_the_outer_layer_and_in_systole_twice_as_wide_a_one(subjects: list[Subject]) -> None:
+    widths = {}
+    for contraction in (0.0, 1.0):
+        rng = np.random.default_rng(0)
+        drawn_tissues = [drawing._draw_tissue(rng, subjects[0], 1 / 1.5, contraction, False) for _ in range(300)]
+        widths[contraction] = 1.5 * np.array([tissue.outer_layer for tissue in drawn_tissues])  # in mm
+    assert widths[0.0].min() >= 0
+    assert 0.55 < widths[0.0].max() <= 0.6
+    np.testing.assert_allclose(widths[1.0], 2 * widths[0.0])
