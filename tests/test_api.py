@@ -422,8 +422,9 @@ def test_a_bundle_runs_its_own_code(run: Path, scan: Path, tmp_path: Path) -> No
     equal(result.mask.dataobj, np.asarray(nib.load(tmp_path / "out" / "scan_seg.nii.gz").dataobj))
     equal(result.uncertainty.dataobj, np.asarray(nib.load(tmp_path / "out" / "scan_uncertainty.nii.gz").dataobj))
     assert not type(model.predictor._network).__module__.startswith("unia_med")
-    with pytest.raises(unia_med.UserError, match="tta"):
-        unia_med.load(bundle, tta=True)
+    for asked in (True, False):
+        with pytest.raises(unia_med.UserError, match=f"tta={asked}"):
+            unia_med.load(bundle, tta=asked)
     with pytest.raises(unia_med.UserError, match="bundle already"):
         unia_med.export(model, tmp_path / "again")
     assert predict(bundle, scan, tmp_path / "cli") == 0

@@ -27,7 +27,7 @@ def load(
     source: str | os.PathLike[str] | Run | Sequence[str | os.PathLike[str] | Run],
     device: str = "auto",
     *,
-    tta: bool = False,
+    tta: bool | None = None,
     postprocess: bool = True,
     uncertainty: str | None = None,
     runtime: str = "torch",
@@ -38,7 +38,7 @@ def load(
         source: a run folder, a bundle's folder (which runs its own code and weights), or the name of a shipped model;
             or a list of these, whose probabilities are averaged. Of a run of folds, all folds are averaged.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        tta: average over several views of each slice: slower.
+        tta: average over several views of each slice: slower; None: where the run's config does so by default.
         postprocess: clean the masks.
         uncertainty: `entropy` or `network`; None takes what the run's config says.
         runtime: what computes the network: `torch`, or `onnx` or `openvino` (extras of these names), on the CPU.
@@ -309,7 +309,7 @@ def opened(
     source: str | os.PathLike[str] | Run | Model | Sequence[str | os.PathLike[str] | Run],
     device: str = "auto",
     *,
-    tta: bool = False,
+    tta: bool | None = None,
     postprocess: bool = True,
     uncertainty: str | None = None,
     runtime: str = "torch",

@@ -238,7 +238,7 @@ class Run:
         self,
         device: torch.device | str = "cpu",
         *,
-        tta: bool = False,
+        tta: bool | None = None,
         postprocess: bool = True,
         uncertainty: str | None = None,
         runtime: str = "torch",
@@ -247,7 +247,7 @@ class Run:
 
         Args:
             device: where to compute.
-            tta: average over several views, see `Predictor`.
+            tta: average over several views, see `Predictor`; None: where the config does so by default.
             postprocess: clean the masks.
             uncertainty: `entropy` or `network`, in place of the config's `inference.uncertainty`.
             runtime: `torch`, or `onnx` or `openvino`, which compute on the CPU.

@@ -211,6 +211,32 @@ def test_postprocessing_of_the_run_is_that_of_the_bundle(
 
 
 @pytest.mark.slow
+def test_views_and_smoothing_by_default_are_those_of_the_bundle(
+    untrained: ModuleType, images: Path, tmp_path: Path
+) -> None:
+    found = {}
+    views = {"tta": {"scales": [0.5, 1.0], "flips": True, "by_default": True}, "stack_smoothing": 0.8}
+    for name, settings in (("smoothed", views), ("plain", {"tta": views["tta"]}), ("single", {"stack_smoothing": 0.8})):
+        untrained.write_run(tmp_path / name, inference={**settings, "temperature": 2.5})
+        arguments = ["--model", str(tmp_path / name), "--input", str(images), "--device", "cpu", "--uncertainty"]
+        assert main(["predict", *arguments, "--output", str(tmp_path / f"{name}_masks")]) == 0
+    export_bundle(tmp_path / "smoothed", tmp_path / "smoothed_segmentation", onnx=False)
+    _run_bundle(tmp_path / "smoothed_segmentation", images, tmp_path / "found")
+    for at in ("found", "smoothed_masks", "plain_masks", "single_masks"):
+        found[at] = {path.name: _voxels(path) for path in (tmp_path / at).glob("*.nii.gz")}
+    assert len(found["found"]) > 4
+    assert found["found"].keys() == found["smoothed_masks"].keys()
+    for name, voxels in found["found"].items():
+        np.testing.assert_allclose(voxels, found["smoothed_masks"][name], atol=2e-6 if "uncertainty" in name else 0)
+    for other in ("plain_masks", "single_masks"):
+        differing = [name for name, voxels in found["found"].items() if (voxels != found[other][name]).any()]
+        assert len(differing) > 2
+    card = (tmp_path / "smoothed_segmentation" / "docs" / "README.md").read_text(encoding="utf-8")
+    assert "along the stack" in card
+    assert "sizes of 0.5, 1, plain and mirrored" in card
+
+
+@pytest.mark.slow
 def test_the_walk_of_the_run_is_that_of_the_bundle(untrained: ModuleType, images: Path, tmp_path: Path) -> None:
     # The random network gives all classes together 0.69 to 0.80: these thresholds make some pixels sure, either way.
     walker = {"foreground": 0.755, "background": 0.745, "beta": 500}

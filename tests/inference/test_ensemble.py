@@ -14,12 +14,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter1d
 from scipy.stats import entropy
 
 import unia_med
 from unia_med.bundle.export import export_bundle
 from unia_med.cli.main import main
 from unia_med.errors import UserError
+from unia_med.inference.ensemble import Ensemble
 from unia_med.inference.postprocess import postprocess
 from unia_med.localise.dense_crf import CrfSettings, dense_crf
 from unia_med.runs import Run
@@ -108,19 +110,46 @@ def test_a_dense_crf_that_all_have_follows_the_mean(folder: Path, tmp_path: Path
     assert common != np.array_equal(found, mean.argmax(0))
 
 
+@pytest.mark.parametrize("sigmas", [(0.6, 0.6), (0.6, 1.2), (0.0, 0.6)])
+def test_the_mean_is_smoothed_along_the_stack_where_all_do_so_alike(
+    folder: Path, tmp_path: Path, sigmas: tuple[float, float]
+) -> None:
+    for name, sigma in zip(CLASSES, sigmas, strict=True):
+        shutil.copytree(folder / name, tmp_path / name)
+        text = (tmp_path / name / "config.yaml").read_text("utf-8")
+        assert "stack_smoothing: 0.0" in text
+        changed = text.replace("stack_smoothing: 0.0", f"stack_smoothing: {sigma}")
+        (tmp_path / name / "config.yaml").write_text(changed, "utf-8")
+    volume = unia_med.read_volume(folder / "scan.nii.gz")
+    found = Ensemble([Run.open(tmp_path / name) for name in CLASSES]).predictor().probabilities(volume)
+    if sigmas[0] == sigmas[1]:
+        expected = gaussian_filter1d(by_hand(folder), 0.6, axis=3, mode="nearest")
+    else:
+        each = [Run.open(tmp_path / name).predictor().probabilities(volume) for name in CLASSES]
+        expected = (each[0] + each[1][[0, 2, 3, 1]]) / 2
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert np.abs(found - by_hand(folder)).max() > 1e-3
+
+
 @pytest.mark.slow
-def test_the_bundle_of_an_average_gives_its_masks(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("sigma", [0.0, 0.6])
+def test_the_bundle_of_an_average_gives_its_masks(folder: Path, tmp_path: Path, sigma: float) -> None:
     # The same grid, another order of classes and another temperature: a bundle brings an image to one grid.
-    values = (folder / "other" / "config.yaml").read_text("utf-8")
     grid = {"spacing_mm: 3.0": "spacing_mm: 4.0", "slice_axis: axial": "slice_axis: stored"}
-    alike = folder / "alike"
+    smoothing = {"stack_smoothing: 0.0": f"stack_smoothing: {sigma}"}
+    # Views of one member alone, before its temperature.
+    views = {"by_default: false": f"by_default: {str(sigma > 0).lower()}"}
+    one, alike = tmp_path / "one", tmp_path / "alike"
+    shutil.copytree(folder / "one", one)
     shutil.copytree(folder / "other", alike)
-    for old, new in grid.items():
-        assert old in values
-        values = values.replace(old, new)
-    (alike / "config.yaml").write_text(values)
+    for run, changes in ((one, smoothing), (alike, {**grid, **smoothing, **views})):
+        values = (run / "config.yaml").read_text("utf-8")
+        for old, new in changes.items():
+            assert old in values
+            values = values.replace(old, new)
+        (run / "config.yaml").write_text(values, "utf-8")
     bundle = tmp_path / "average_segmentation"
-    models = ["--model", str(folder / "one"), str(alike)]
+    models = ["--model", str(one), str(alike)]
     assert main(["export", *models, "--output", str(bundle), "--no-onnx"]) == 0
     (tmp_path / "images").mkdir()
     shutil.copy(folder / "scan.nii.gz", tmp_path / "images")

@@ -202,6 +202,14 @@ def test_tta_uses_the_views_of_the_config_or_three_scales() -> None:
     assert len(method.calls) == 1
 
 
+@pytest.mark.parametrize(("asked", "sides"), [(None, [48, 64]), (True, [48, 64]), (False, [64])])
+def test_views_of_the_config_are_seen_by_default_where_it_says_so(asked: bool | None, sides: list[int]) -> None:
+    method = Identity()
+    views = {"scales": [0.75, 1.0], "by_default": True}
+    Predictor(method, config(size=(64, 64), tta=views), tta=asked).predict_volume(labels_as_image((64, 64, 1)))
+    assert [call[-1] for call in method.calls] == sides
+
+
 class Doubting(Constant):
     """An uncertainty map of its own: the image."""
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unia_med.bundle.views import with_views
 from unia_med.config.load import plain
 from unia_med.config.schema import PostprocessConfig, RunConfig
 from unia_med.errors import UserError
@@ -16,8 +17,8 @@ from unia_med.inference.uncertainty import apply_temperature, normalised_entropy
 from unia_med.methods.base import Batch, Method, Prediction
 from unia_med.runs import Run
 
-_ALIKE = ("data.grid", "data.channels", "data.volumes.channel_endings")
-"""Settings in which members must agree: a bundle brings an image to one grid."""
+_ALIKE = ("data.grid", "data.channels", "data.volumes.channel_endings", "inference.stack_smoothing")
+"""Settings in which members must agree: a bundle brings an image to one grid, and smooths the mean."""
 
 
 class AveragedMethod(Method[Any]):
@@ -71,14 +72,15 @@ def averaged(runs: Sequence[Run], cleaning: Mapping[str, Any] | None) -> tuple[A
     for run, config in zip(runs, configs, strict=True):
         for key in _ALIKE:
             if _value(config, key) != _value(first, key):
-                what = f"{key} differs from that of {runs[0].name}, and a bundle brings images to one grid"
+                what = f"{key} differs from that of {runs[0].name}, and a bundle has one for all its networks"
                 raise UserError(what, where=run.name, remedy="Average them by `unia-med predict --model RUN1 RUN2`")
         if config.inference.walker is not None:
             what = "a bundle of several models walks along no image (inference.walker)"
             raise UserError(what, where=run.name, remedy="Average them by `unia-med predict --model RUN1 RUN2`")
     classes = list(first.data.target_classes)
     orders = [[0, *(1 + list(run.classes).index(name) for name in classes)] for run in runs]
-    method = AveragedMethod([run.method() for run in runs], [c.inference.temperature or 1.0 for c in configs], orders)
+    members = [with_views(run.method(), config.inference.tta) for run, config in zip(runs, configs, strict=True)]
+    method = AveragedMethod(members, [c.inference.temperature or 1.0 for c in configs], orders)
     if cleaning is None:
         cleaning = common_cleaning([(c.inference.postprocess.steps(c.data), c.data.target_classes) for c in configs])
     settings = {"temperature": 1.0, "postprocess": _settings(cleaning, first)}

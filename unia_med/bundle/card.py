@@ -17,6 +17,7 @@ from unia_med.data.io.orientation import AXIS_CODES
 from unia_med.errors import UserError
 from unia_med.files import read_rows
 from unia_med.inference.likeness import read_likeness
+from unia_med.inference.tta import chosen_views
 from unia_med.names import number_of
 from unia_med.registry import LABEL_NOTES, resolve
 from unia_med.run_files import RunFiles
@@ -216,8 +217,9 @@ def _path(config: RunConfig) -> list[list[str]]:
         ["intensity", f"percentiles {low:g} and {high:g} of each volume become 0 and 1, values beyond are clipped"],
         ["resampling", spacing],
         ["crop", f"centre, {grid.size[0]} x {grid.size[1]} pixels, padded with 0"],
-        ["network", f"{config.inference.batch_slices} slices at a time"],
+        ["network", f"{config.inference.batch_slices} slices at a time{_views(config)}"],
         *_walk(config),
+        *_along_stack(config),
         ["inverse", "probabilities resampled linearly to the image's grid; outside the crop: background"],
         ["uncertainty", f"entropy of the probabilities divided by log {len(config.data.target_classes) + 1}"],
         ["labels", "largest probability"],
@@ -232,6 +234,20 @@ def _walk(config: RunConfig) -> list[list[str]]:
         return []
     text = f"where all classes together have {walker.background:g} to {walker.foreground:g}, the mean of the network's "
     return [["unsure pixels", f"{text}probabilities and of a random walk's from the other pixels"]]
+
+
+def _views(config: RunConfig) -> str:
+    if not config.inference.tta.by_default:
+        return ""
+    mirrored, scales = chosen_views(config.inference.tta)
+    sizes = ", ".join(f"{scale:g}" for scale in scales)
+    return f"; mean of the probabilities at sizes of {sizes}{', plain and mirrored' if mirrored else ''}"
+
+
+def _along_stack(config: RunConfig) -> list[list[str]]:
+    sigma = config.inference.stack_smoothing
+    text = f"probabilities averaged over neighbouring slices, a Gaussian with a standard deviation of {sigma:g} slices"
+    return [["along the stack", text]] if sigma else []
 
 
 def _training(config: RunConfig, step: int | None) -> str:

@@ -26,6 +26,7 @@ from unia_med.bundle.source import network_source, network_weights
 from unia_med.bundle.steps import require_whole
 from unia_med.bundle.templates import filled_json, filled_text, template
 from unia_med.bundle.trace import trace_prediction
+from unia_med.bundle.views import with_views
 from unia_med.checksums import write_sums
 from unia_med.config.data import GridConfig
 from unia_med.config.load import plain
@@ -95,7 +96,7 @@ def export_bundle(
     if onnx is None and missing:
         notes.append(f"model.onnx was left out: {', '.join(missing)} not installed. {INSTALL}")
     step = load_checkpoint(checkpoint, keys=()).get("step")
-    method, config = (runs[0].method(), runs[0].config) if len(runs) == 1 else averaged(runs, cleaning)
+    method, config = _predicting(runs[0]) if len(runs) == 1 else averaged(runs, cleaning)
     with writing_in(output), _whole(output) as folder:
         given = {"authors": authors, "copyright": copyright_notice}
         values = {**_path_values(config), **card(config, runs[0].folder, step, output.resolve().name)}
@@ -106,6 +107,10 @@ def export_bundle(
     if "segmentation" not in output.name.lower():
         notes.append(f"MONAI Label reads the kind of task from the folder's name: {output.name}_segmentation would do")
     return notes
+
+
+def _predicting(run: Run) -> tuple[Method, RunConfig]:
+    return with_views(run.method(), run.config.inference.tta), run.config
 
 
 def _check_output(output: Path) -> None:
@@ -156,6 +161,7 @@ def _path_values(config: RunConfig) -> dict[str, Any]:
         "batch_slices": inference.batch_slices,
         "temperature": inference.temperature or 1.0,
         "walker": plain(inference)["walker"],
+        "stack_smoothing": inference.stack_smoothing,
         "mask_values": [value for value, _ in pairs],
         "mask_labels": [label for _, label in pairs],
         **inference.postprocess.steps(config.data),

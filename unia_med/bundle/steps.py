@@ -29,6 +29,7 @@ from unia_med.data.io.walk import find_volumes
 from unia_med.errors import UserError
 from unia_med.files import zip_damage
 from unia_med.inference.inputs import find_images
+from unia_med.inference.stack import smooth_stack
 from unia_med.inference.uncertainty import apply_temperature
 from unia_med.inference.walker import decide_unsure
 from unia_med.tensors import with_layout
@@ -119,6 +120,7 @@ class SliceBatchInferer(Inferer):
         temperature: divides logits before the softmax; above 1 gives softer probabilities.
         channels: image channels of the network.
         walker: thresholds and beta of `decide_unsure`; None leaves the probabilities as they are.
+        stack_smoothing: standard deviation in slices of `smooth_stack`; 0 leaves every slice for itself.
     """
 
     def __init__(
@@ -127,12 +129,14 @@ class SliceBatchInferer(Inferer):
         temperature: float = 1.0,
         channels: int = 1,
         walker: dict[str, float] | None = None,
+        stack_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
         self.channels = channels
         self.batch_slices = batch_slices
         self.temperature = temperature
         self.walker = walker
+        self.stack_smoothing = stack_smoothing
         self.layout = torch.channels_last  # faster convolutions
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
@@ -164,7 +168,8 @@ class SliceBatchInferer(Inferer):
             raise UserError("the network gives NaN", remedy="Look for voxels that are NaN or infinite in the image")
         if self.walker is not None:
             probabilities = decide_unsure(probabilities, slices, **self.walker)
-        return from_slices(apply_temperature(probabilities, self.temperature))
+        smoothed = smooth_stack(probabilities, self.stack_smoothing)
+        return from_slices(apply_temperature(smoothed, self.temperature))
 
 
 class SourceWriter(NibabelWriter):

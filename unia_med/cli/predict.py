@@ -101,7 +101,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="predict the I-th of N disjoint parts of the images, as a job array does; each may be run again, and "
         "summary.csv appears with the last",
     )
-    parser.add_argument("--tta", action="store_true", help="average over several views of each slice: slower")
+    parser.add_argument(
+        "--tta",
+        action=argparse.BooleanOptionalAction,
+        help="average over several views of each slice, which is slower, or do not; without either as the run's "
+        "inference.tta.by_default says",
+    )
     parser.add_argument("--no-postprocess", action="store_true", help="masks as the network gives them")
     parser.add_argument(
         "--runtime",

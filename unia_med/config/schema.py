@@ -210,7 +210,7 @@ class TrainingConfig(Section):
 
 
 class TestTimeConfig(Section):
-    """Test-time augmentation: probabilities averaged over views; used with `predict --tta`."""
+    """Test-time augmentation: probabilities averaged over views; used with `predict --tta`, or always."""
 
     __test__ = False  # The name starts with Test, which pytest would collect.
 
@@ -218,6 +218,8 @@ class TestTimeConfig(Section):
     """Add the mirrored slice; only where left and right look alike."""
     scales: list[Positive] = [1.0]
     """Sizes at which a slice is seen; more are slower."""
+    by_default: bool = False
+    """Predict, validate and calibrate with these views unless `predict --no-tta` asks for the slice as it is."""
 
 
 class PostprocessConfig(Section):
@@ -255,6 +257,9 @@ class InferenceConfig(Section):
     postprocess: PostprocessConfig = PostprocessConfig()
     walker: WalkerConfig | None = None
     """Where the network is not sure, its probabilities are averaged with those of a walk along the image; null: not."""
+    stack_smoothing: float = Field(0.0, ge=0, le=5)
+    """Standard deviation in slices of a Gaussian over which probabilities are averaged along the stack, so that a slice
+    that is taken for something else follows its neighbours; 0: each slice for itself."""
     crf: CrfConfig = CrfConfig()
     temperature: Positive | None = None
     """Divides logits before the softmax; above 1 gives softer probabilities and a higher uncertainty. null: the one

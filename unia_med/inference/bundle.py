@@ -135,7 +135,7 @@ class Bundle:
         self,
         device: Any = "cpu",
         *,
-        tta: bool = False,
+        tta: bool | None = None,
         postprocess: bool = True,
         uncertainty: str | None = None,
         runtime: str = "torch",
@@ -144,7 +144,7 @@ class Bundle:
 
         Args:
             device: where to compute.
-            tta: must be False; a bundle has one way to predict.
+            tta: must be None; a bundle has one way to predict.
             postprocess: must be True; a bundle cleans masks as its config says.
             uncertainty: None or `entropy`.
             runtime: must be `torch`; what computes is for the bundle to say.
@@ -152,8 +152,8 @@ class Bundle:
         Raises:
             UserError: another way is asked for, or the bundle cannot be loaded.
         """
-        wanted = {"tta": tta, "postprocess=False": not postprocess, "uncertainty=network": uncertainty == "network"}
-        wanted[f"runtime={runtime}"] = runtime != "torch"
+        wanted = {f"tta={tta}": tta is not None, f"runtime={runtime}": runtime != "torch"}
+        wanted |= {"postprocess=False": not postprocess, "uncertainty=network": uncertainty == "network"}
         for name, asked in wanted.items():
             if asked:
                 what = f"{name} is for runs; a bundle predicts as its own configs/inference.json says"
@@ -187,6 +187,16 @@ class BundlePredictor:
         self._preprocess, self._infer = parts["preprocessing"], parts["inferer"]
         self._postprocess = _without_saving(parts["postprocessing"])
         self.cleaning, self.slice_axis = _cleaning(self._postprocess)
+
+    @property
+    def stack_smoothing(self) -> float:
+        """Standard deviation in slices over which its probabilities are smoothed; 0 in bundles that cannot."""
+        return float(getattr(self._infer, "stack_smoothing", 0.0))
+
+    @stack_smoothing.setter
+    def stack_smoothing(self, sigma: float) -> None:
+        if sigma != self.stack_smoothing:
+            self._infer.stack_smoothing = sigma
 
     def open(self, path: Path) -> FrameSource:
         """Return an image file ready to be read frame by frame.

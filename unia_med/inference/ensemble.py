@@ -17,6 +17,7 @@ from unia_med.errors import UserError
 from unia_med.inference.likeness import occupied
 from unia_med.inference.postprocess import clean
 from unia_med.inference.predictor import Segmentation
+from unia_med.inference.stack import smooth_stack
 from unia_med.inference.uncertainty import normalised_entropy
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Averageable(Protocol):
     classes: Sequence[str]
     cleaning: Mapping[str, Any]
     slice_axis: SliceAxis
+    stack_smoothing: float
 
     def open(self, path: Path) -> FrameSource:
         """Return an image file ready to be read frame by frame."""
@@ -103,7 +105,7 @@ class Ensemble:
         self,
         device: Any = "cpu",
         *,
-        tta: bool = False,
+        tta: bool | None = None,
         postprocess: bool = True,
         uncertainty: str | None = None,
         runtime: str = "torch",
@@ -112,7 +114,7 @@ class Ensemble:
 
         Args:
             device: where to compute.
-            tta: average each member over several views.
+            tta: average each member over several views; None: those whose config does so by default.
             postprocess: clean the masks.
             uncertainty: None or `entropy`.
             runtime: of each member.
@@ -148,6 +150,7 @@ class EnsemblePredictor:
         )
         self.postprocess = postprocess
         self._refiner = _common_refiner(self.members)
+        self._stack_smoothing = _taken_over(self.members)
         self._seen: Seen | None = None
         self._orders = [[0, *(1 + list(one.classes).index(name) for name in self.classes)] for one in members]
 
@@ -185,7 +188,16 @@ class EnsemblePredictor:
             found = member.probabilities(frame)[order]
             total = found if total is None else np.add(total, found, out=total)
         assert total is not None  # an ensemble has members
-        return np.divide(total, np.float32(len(self.members)), out=total)
+        return self._smoothed(np.divide(total, np.float32(len(self.members)), out=total), frame)
+
+    def _smoothed(self, mean: np.ndarray, frame: Volume) -> np.ndarray:
+        """(K, X, Y, Z) smoothed along the slices, which need not be the last axis as stored."""
+        if not self._stack_smoothing:
+            return mean
+        turned = orient_array(np.moveaxis(mean, 0, 3), frame.affine, self.slice_axis)
+        planes = torch.from_numpy(np.ascontiguousarray(turned)).permute(2, 3, 0, 1)
+        last = smooth_stack(planes, self._stack_smoothing).permute(2, 3, 0, 1).numpy()
+        return np.ascontiguousarray(np.moveaxis(orient_back(last, frame.affine, self.slice_axis), 3, 0))
 
     def predict_frames(self, frames: Iterable[Volume]) -> Iterator[Segmentation]:
         """Labels and uncertainty of 3D volumes, one after another.
@@ -210,6 +222,19 @@ class EnsemblePredictor:
         if self._seen is not None:
             self._seen.cleaned(before, cleaned)
         return cleaned
+
+
+def _taken_over(members: Sequence[Averageable]) -> float:
+    """Return the smoothing along the stack that all members have in common, which is done once, on their mean.
+
+    So it comes after the members' temperatures, as in a bundle of their average. Where they differ, each keeps its own.
+    """
+    found = {one.stack_smoothing for one in members}
+    if len(found) > 1:
+        return 0.0
+    for one in members:
+        one.stack_smoothing = 0.0
+    return found.pop()
 
 
 def _common_refiner(members: Sequence[Any]) -> Any:
@@ -250,7 +275,7 @@ def _with_names(steps: Mapping[str, Any], classes: Sequence[str]) -> dict[str, A
     return {**steps, "largest_component": named}
 
 
-def _averageable(member: Trained, device: Any, tta: bool, runtime: str) -> Averageable:
+def _averageable(member: Trained, device: Any, tta: bool | None, runtime: str) -> Averageable:
     # It cleans no probabilities.
     found: Any = member.predictor(device, tta=tta, postprocess=True, uncertainty=None, runtime=runtime)
     averageable: Averageable = found

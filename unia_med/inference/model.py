@@ -85,7 +85,7 @@ class Trained(Protocol):
         """Hash of the weights by the name of the model; several of an ensemble."""
 
     def predictor(
-        self, device: Any, *, tta: bool, postprocess: bool, uncertainty: str | None, runtime: str
+        self, device: Any, *, tta: bool | None, postprocess: bool, uncertainty: str | None, runtime: str
     ) -> Segments:
         """Return what segments, with its weights loaded."""
 
@@ -96,14 +96,14 @@ class Options:
 
     Attributes:
         device: where to compute, as torch names it.
-        tta: average over several views of each slice.
+        tta: average over several views of each slice; None: where the run's config does so by default.
         postprocess: clean the masks.
         uncertainty: `entropy`, `network`, or None for what the run's config says.
         runtime: `torch`, `onnx` or `openvino`.
     """
 
     device: Any = "cpu"
-    tta: bool = False
+    tta: bool | None = None
     postprocess: bool = True
     uncertainty: str | None = None
     runtime: str = "torch"

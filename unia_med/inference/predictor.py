@@ -25,6 +25,7 @@ from unia_med.inference.native import Prepared, Slab, brought_back, native_label
 from unia_med.inference.postprocess import clean
 from unia_med.inference.reassemble import plane_map
 from unia_med.inference.runtime import ConvertedMethod, check_runtime
+from unia_med.inference.stack import smooth_parts
 from unia_med.inference.tta import chosen_views, predict_views
 from unia_med.inference.uncertainty import apply_temperature, normalised_entropy
 from unia_med.inference.walker import decide_unsure
@@ -79,7 +80,8 @@ class Predictor:
             trainer can validate with the very object it trains.
         config: reads ``data.grid`` and ``inference``.
         device: where to compute.
-        tta: average over the views of ``inference.tta``, or, where these are the plain slice alone, over three scales.
+        tta: average over the views of ``inference.tta``, or, where these are the plain slice alone, over three scales;
+            None: where the config does so by default.
         postprocess: clean masks as ``inference.postprocess`` says.
         runtime: what computes the network: `torch`, or `onnx` or `openvino` on the CPU, with the weights of now.
 
@@ -93,7 +95,7 @@ class Predictor:
         config: RunConfig,
         device: torch.device | str = "cpu",
         *,
-        tta: bool = False,
+        tta: bool | None = None,
         postprocess: bool = True,
         runtime: str = "torch",
     ) -> None:
@@ -105,9 +107,10 @@ class Predictor:
         self.batch_slices = config.inference.batch_slices
         self.postprocess = postprocess
         self.cleaning = config.inference.postprocess.steps(config.data)
-        self.flips, self.scales = chosen_views(config.inference.tta) if tta else (False, (1.0,))
+        self.flips, self.scales = chosen_views(config.inference.tta, tta)
         self.grid = config.data.grid
         self.slice_axis = config.data.grid.slice_axis
+        self.stack_smoothing = config.inference.stack_smoothing
         self._slices = _described(config.data.grid)
         self._files = ChannelFiles.of(config.data)
         self._layout = torch.channels_last  # faster convolutions
@@ -248,10 +251,12 @@ class Predictor:
     def predict_slices(self, slices: Tensor) -> Tensor:
         """Class probabilities (Z, K, H, W) of preprocessed slices, averaged over views, at the set temperature.
 
+        Slices for themselves, which need not be neighbours: nothing is smoothed along a stack.
+
         Args:
             slices: (Z, C, H, W) in [0, 1] on the network's grid, on any device. The result is on the predictor's.
         """
-        return self._predict_maps(slices, network=False)[0]
+        return apply_temperature(self._predict_maps(slices, network=False)[0], self._temperature)
 
     @part("prepare")
     def _prepared(self, stored: Volume) -> Prepared:
@@ -269,9 +274,10 @@ class Predictor:
             yield from (self._segmentation(one, self._native_slabs(one, own)) for one in volumes)
             return
         maps = self._predict_maps(torch.cat([one.slices for one in volumes]), own)
-        parts = zip(*(every.split([len(one.slices) for one in volumes]) for every in maps), strict=True)
+        probabilities, doubt = (every.split([len(one.slices) for one in volumes]) for every in maps)
+        parts = zip(probabilities, doubt, strict=True)
         for one, found in zip(volumes, parts, strict=True):
-            yield self._segmentation(one, brought_back(plane_map(one.placement), *found))
+            yield self._segmentation(one, self._brought_back(one, [found]))
 
     def _segmentation(self, volume: Prepared, native: Iterable[Slab]) -> Segmentation:
         """Of the slabs of all slices; memory holds the probabilities of one."""
@@ -332,22 +338,27 @@ class Predictor:
 
     def _native_slabs(self, volume: Prepared, network: bool) -> Iterator[Slab]:
         """Probabilities, and U where the network's is asked for, on the native grid."""
+        batches = volume.slices.split(self.batch_slices)  # which may be halved on the way
+        return self._brought_back(volume, (self._predict_maps(batch, network) for batch in batches))
+
+    def _brought_back(self, volume: Prepared, parts: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Slab]:
+        """Slabs of what `_predict_maps` gives for the slices of a volume, part by part."""
         back = plane_map(volume.placement)
         first = 0
-        for batch in volume.slices.split(self.batch_slices):  # which may be halved on the way
-            yield from brought_back(back, *self._predict_maps(batch, network), first=first)
-            first += len(batch)
+        for probabilities, doubt in smooth_parts(parts, self.stack_smoothing):
+            yield from brought_back(back, apply_temperature(probabilities, self._temperature), doubt, first=first)
+            first += len(probabilities)
 
     @part("network")
     def _predict_maps(self, slices: Tensor, network: bool) -> tuple[Tensor, Tensor]:
-        """Probabilities (Z, K, H, W), and (Z, 2, H, W) 1 - U and U, or (Z, 0, H, W) where U is not asked for."""
+        """(Z, K, H, W) probabilities at temperature 1, and (Z, 2, H, W) 1 - U and U, or (Z, 0, H, W) without U."""
         with evaluating(self.method):
             maps = torch.cat([self._predict_batch(batch, network) for batch in slices.split(self.batch_slices)])
         classes = maps.shape[1] - (2 if network else 0)
         probabilities = maps[:, :classes]
         if self.settings.walker is not None:
             probabilities = decide_unsure(probabilities, slices, **self.settings.walker.model_dump())
-        return apply_temperature(probabilities, self._temperature), maps[:, classes:]
+        return probabilities, maps[:, classes:]
 
     def _predict_batch(self, batch: Tensor, network: bool) -> Tensor:
         try:

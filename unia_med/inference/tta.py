@@ -18,12 +18,15 @@ DEFAULT_SCALES = (0.875, 1.0, 1.125)
 """Views where the config names none but the plain one; 112, 128 and 144 pixels of 128."""
 
 
-def chosen_views(config: TestTimeConfig) -> tuple[bool, tuple[float, ...]]:
+def chosen_views(config: TestTimeConfig, wanted: bool | None = True) -> tuple[bool, tuple[float, ...]]:
     """Return whether views are mirrored, and their scales.
 
     Args:
         config: as set; one that names the plain view alone stands for `DEFAULT_SCALES`.
+        wanted: whether views are averaged at all; None: where the config does so by default.
     """
+    if not (config.by_default if wanted is None else wanted):
+        return False, (1.0,)
     scales = tuple(config.scales)
     return config.flips, DEFAULT_SCALES if not config.flips and scales == (1.0,) else scales
 
