@@ -60,7 +60,9 @@ def main() -> None:
     parser.add_argument("--views", nargs="+", choices=sorted(VIEWS), default=["plain"], help="turned copies, too")
     parser.add_argument("--split", choices=("train", "val", "test"), help="patients of this part alone")
     parser.add_argument("--config", help="whose split; by default that of the run")
-    parser.add_argument("--tta", action="store_true", help="average over the scales of the config")
+    parser.add_argument(
+        "--tta", action=argparse.BooleanOptionalAction, help="average over the scales of the config, or do not"
+    )
     parser.add_argument("--output", type=Path, help="write all scores as JSON")
     options = parser.parse_args()
     model = unia_med.load(options.model, tta=options.tta)
