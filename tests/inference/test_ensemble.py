@@ -166,6 +166,12 @@ def test_the_bundle_of_an_average_gives_its_masks(folder: Path, tmp_path: Path, 
     assert len(np.unique(np.asarray(nib.load(tmp_path / "monai/scan_seg.nii.gz").dataobj))) == 4
     card = json.loads((bundle / "configs" / "metadata.json").read_text())
     assert "mean of 2 networks" in card["description"]
+    # A bundle as a member leaves the smoothing to the mean, as a run does.
+    unia_med.export(alike, tmp_path / "alike_segmentation", onnx=False)
+    volume = unia_med.read_volume(folder / "scan.nii.gz")
+    runs, mixed = (unia_med.load([one, other]) for other in (alike, tmp_path / "alike_segmentation"))
+    chances = [model.predictor.probabilities(volume) for model in (runs, mixed)]
+    np.testing.assert_allclose(*chances, atol=2e-5)
     with pytest.raises(UserError, match=r"other: data.grid differs from that of one"):
         unia_med.export([folder / "one", folder / "other"], tmp_path / "refused_segmentation")
     with pytest.raises(UserError, match="holds a bundle"):

@@ -115,6 +115,21 @@ def test_a_turned_or_mirrored_heart_is_found_as_well(
     assert abs(np.mean(_dice(found, there(truth))) - np.mean(_dice(plain, truth))) < 0.05
 
 
+def test_views_are_averaged_unless_they_are_not_wanted(phantom: tuple[Volume, np.ndarray], tmp_path: Path) -> None:
+    volume, _ = phantom
+    middle = Volume(np.ascontiguousarray(volume.array[:, :, 4:6]), volume.affine)
+    write_like(middle.array.astype(np.float32), middle, tmp_path / "scan.nii.gz")
+    doubts = []
+    for more in ([], ["--tta"], ["--no-tta"]):
+        command = ["--input", str(tmp_path / "scan.nii.gz"), "--output", str(tmp_path / "out"), "--device", "cpu"]
+        assert main(["predict", "--model", NAME, *command, "--uncertainty", *more]) == 0
+        doubts.append(read_volume(tmp_path / "out" / "scan_uncertainty.nii.gz").array)
+    np.testing.assert_array_equal(doubts[0], doubts[1])
+    assert np.abs(doubts[0] - doubts[2]).max() > 0.05
+    single = Run.open(NAME).predictor(tta=False).predict_volume(read_volume(tmp_path / "scan.nii.gz"))
+    np.testing.assert_allclose(doubts[2], single.uncertainty, atol=1e-5)
+
+
 def test_a_single_slice_is_enough(predictor: Predictor, phantom: tuple[Volume, np.ndarray]) -> None:
     volume, truth = phantom
     middle = truth.shape[2] // 2
