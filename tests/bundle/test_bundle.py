@@ -215,8 +215,8 @@ def test_views_and_smoothing_by_default_are_those_of_the_bundle(
     untrained: ModuleType, images: Path, tmp_path: Path
 ) -> None:
     found = {}
-    views = {"tta": {"scales": [0.5, 1.0], "flips": True, "by_default": True}, "stack_smoothing": 0.8}
-    for name, settings in (("smoothed", views), ("plain", {"tta": views["tta"]}), ("single", {"stack_smoothing": 0.8})):
+    views = {"tta": {"scales": [0.5, 1.0], "flips": True, "by_default": True}, "slice_smoothing": 0.8}
+    for name, settings in (("smoothed", views), ("plain", {"tta": views["tta"]}), ("single", {"slice_smoothing": 0.8})):
         untrained.write_run(tmp_path / name, inference={**settings, "temperature": 2.5})
         arguments = ["--model", str(tmp_path / name), "--input", str(images), "--device", "cpu", "--uncertainty"]
         assert main(["predict", *arguments, "--output", str(tmp_path / f"{name}_masks")]) == 0

@@ -117,8 +117,8 @@ def test_the_mean_is_smoothed_along_the_stack_where_all_do_so_alike(
     for name, sigma in zip(CLASSES, sigmas, strict=True):
         shutil.copytree(folder / name, tmp_path / name)
         text = (tmp_path / name / "config.yaml").read_text("utf-8")
-        assert "stack_smoothing: 0.0" in text
-        changed = text.replace("stack_smoothing: 0.0", f"stack_smoothing: {sigma}")
+        assert "slice_smoothing: 0.0" in text
+        changed = text.replace("slice_smoothing: 0.0", f"slice_smoothing: {sigma}")
         (tmp_path / name / "config.yaml").write_text(changed, "utf-8")
     volume = unia_med.read_volume(folder / "scan.nii.gz")
     found = Ensemble([Run.open(tmp_path / name) for name in CLASSES]).predictor().probabilities(volume)
@@ -136,7 +136,7 @@ def test_the_mean_is_smoothed_along_the_stack_where_all_do_so_alike(
 def test_the_bundle_of_an_average_gives_its_masks(folder: Path, tmp_path: Path, sigma: float) -> None:
     # The same grid, another order of classes and another temperature: a bundle brings an image to one grid.
     grid = {"spacing_mm: 3.0": "spacing_mm: 4.0", "slice_axis: axial": "slice_axis: stored"}
-    smoothing = {"stack_smoothing: 0.0": f"stack_smoothing: {sigma}"}
+    smoothing = {"slice_smoothing: 0.0": f"slice_smoothing: {sigma}"}
     # Views of one member alone, before its temperature.
     views = {"by_default: false": f"by_default: {str(sigma > 0).lower()}"}
     one, alike = tmp_path / "one", tmp_path / "alike"

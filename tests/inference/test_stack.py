@@ -84,7 +84,7 @@ class _Levels(Method):
 
 
 def _predictor(sigma: float, **inference: object) -> Predictor:
-    settings = {"batch_slices": 4, "stack_smoothing": sigma, **inference}
+    settings = {"batch_slices": 4, "slice_smoothing": sigma, **inference}
     grid = {"spacing_mm": None, "size": (SIDE, SIDE), "percentiles": (0, 100), "slice_axis": "axial"}
     data = {"classes": ["a", "b"], "grid": grid}
     config = RunConfig.model_validate({"data": data, "inference": settings})

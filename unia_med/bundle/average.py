@@ -17,7 +17,7 @@ from unia_med.inference.uncertainty import apply_temperature, normalised_entropy
 from unia_med.methods.base import Batch, Method, Prediction
 from unia_med.runs import Run
 
-_ALIKE = ("data.grid", "data.channels", "data.volumes.channel_endings", "inference.stack_smoothing")
+_ALIKE = ("data.grid", "data.channels", "data.volumes.channel_endings", "inference.slice_smoothing")
 """Settings in which members must agree: a bundle brings an image to one grid, and smooths the mean."""
 
 

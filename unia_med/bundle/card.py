@@ -245,7 +245,7 @@ def _views(config: RunConfig) -> str:
 
 
 def _along_stack(config: RunConfig) -> list[list[str]]:
-    sigma = config.inference.stack_smoothing
+    sigma = config.inference.slice_smoothing
     text = f"probabilities averaged over neighbouring slices, a Gaussian with a standard deviation of {sigma:g} slices"
     return [["along the stack", text]] if sigma else []
 

@@ -161,7 +161,7 @@ def _path_values(config: RunConfig) -> dict[str, Any]:
         "batch_slices": inference.batch_slices,
         "temperature": inference.temperature or 1.0,
         "walker": plain(inference)["walker"],
-        "stack_smoothing": inference.stack_smoothing,
+        "slice_smoothing": inference.slice_smoothing,
         "mask_values": [value for value, _ in pairs],
         "mask_labels": [label for _, label in pairs],
         **inference.postprocess.steps(config.data),

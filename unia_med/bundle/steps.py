@@ -120,7 +120,7 @@ class SliceBatchInferer(Inferer):
         temperature: divides logits before the softmax; above 1 gives softer probabilities.
         channels: image channels of the network.
         walker: thresholds and beta of `decide_unsure`; None leaves the probabilities as they are.
-        stack_smoothing: standard deviation in slices of `smooth_stack`; 0 leaves every slice for itself.
+        slice_smoothing: standard deviation in slices of `smooth_stack`; 0 leaves every slice for itself.
     """
 
     def __init__(
@@ -129,14 +129,14 @@ class SliceBatchInferer(Inferer):
         temperature: float = 1.0,
         channels: int = 1,
         walker: dict[str, float] | None = None,
-        stack_smoothing: float = 0.0,
+        slice_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
         self.channels = channels
         self.batch_slices = batch_slices
         self.temperature = temperature
         self.walker = walker
-        self.stack_smoothing = stack_smoothing
+        self.slice_smoothing = slice_smoothing
         self.layout = torch.channels_last  # faster convolutions
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
@@ -168,7 +168,7 @@ class SliceBatchInferer(Inferer):
             raise UserError("the network gives NaN", remedy="Look for voxels that are NaN or infinite in the image")
         if self.walker is not None:
             probabilities = decide_unsure(probabilities, slices, **self.walker)
-        smoothed = smooth_stack(probabilities, self.stack_smoothing)
+        smoothed = smooth_stack(probabilities, self.slice_smoothing)
         return from_slices(apply_temperature(smoothed, self.temperature))
 
 

@@ -257,9 +257,9 @@ class InferenceConfig(Section):
     postprocess: PostprocessConfig = PostprocessConfig()
     walker: WalkerConfig | None = None
     """Where the network is not sure, its probabilities are averaged with those of a walk along the image; null: not."""
-    stack_smoothing: float = Field(0.0, ge=0, le=5)
-    """Standard deviation in slices of a Gaussian over which probabilities are averaged along the stack, so that a slice
-    that is taken for something else follows its neighbours; 0: each slice for itself."""
+    slice_smoothing: float = Field(0.0, ge=0, le=5)
+    """Standard deviation, in slices, of a Gaussian along the stack by which probabilities are smoothed, so that a slice
+    that is taken for something else follows its neighbours. 0: none."""
     crf: CrfConfig = CrfConfig()
     temperature: Positive | None = None
     """Divides logits before the softmax; above 1 gives softer probabilities and a higher uncertainty. null: the one

@@ -189,14 +189,14 @@ class BundlePredictor:
         self.cleaning, self.slice_axis = _cleaning(self._postprocess)
 
     @property
-    def stack_smoothing(self) -> float:
+    def slice_smoothing(self) -> float:
         """Standard deviation in slices over which its probabilities are smoothed; 0 in bundles that cannot."""
-        return float(getattr(self._infer, "stack_smoothing", 0.0))
+        return float(getattr(self._infer, "slice_smoothing", 0.0))
 
-    @stack_smoothing.setter
-    def stack_smoothing(self, sigma: float) -> None:
-        if sigma != self.stack_smoothing:
-            self._infer.stack_smoothing = sigma
+    @slice_smoothing.setter
+    def slice_smoothing(self, sigma: float) -> None:
+        if sigma != self.slice_smoothing:
+            self._infer.slice_smoothing = sigma
 
     def open(self, path: Path) -> FrameSource:
         """Return an image file ready to be read frame by frame.

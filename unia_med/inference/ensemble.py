@@ -36,7 +36,7 @@ class Averageable(Protocol):
     classes: Sequence[str]
     cleaning: Mapping[str, Any]
     slice_axis: SliceAxis
-    stack_smoothing: float
+    slice_smoothing: float
 
     def open(self, path: Path) -> FrameSource:
         """Return an image file ready to be read frame by frame."""
@@ -150,7 +150,7 @@ class EnsemblePredictor:
         )
         self.postprocess = postprocess
         self._refiner = _common_refiner(self.members)
-        self._stack_smoothing = _taken_over(self.members)
+        self._slice_smoothing = _taken_over(self.members)
         self._seen: Seen | None = None
         self._orders = [[0, *(1 + list(one.classes).index(name) for name in self.classes)] for one in members]
 
@@ -192,11 +192,11 @@ class EnsemblePredictor:
 
     def _smoothed(self, mean: np.ndarray, frame: Volume) -> np.ndarray:
         """(K, X, Y, Z) smoothed along the slices, which need not be the last axis as stored."""
-        if not self._stack_smoothing:
+        if not self._slice_smoothing:
             return mean
         turned = orient_array(np.moveaxis(mean, 0, 3), frame.affine, self.slice_axis)
         planes = torch.from_numpy(np.ascontiguousarray(turned)).permute(2, 3, 0, 1)
-        last = smooth_stack(planes, self._stack_smoothing).permute(2, 3, 0, 1).numpy()
+        last = smooth_stack(planes, self._slice_smoothing).permute(2, 3, 0, 1).numpy()
         return np.ascontiguousarray(np.moveaxis(orient_back(last, frame.affine, self.slice_axis), 3, 0))
 
     def predict_frames(self, frames: Iterable[Volume]) -> Iterator[Segmentation]:
@@ -229,11 +229,11 @@ def _taken_over(members: Sequence[Averageable]) -> float:
 
     So it comes after the members' temperatures, as in a bundle of their average. Where they differ, each keeps its own.
     """
-    found = {one.stack_smoothing for one in members}
+    found = {one.slice_smoothing for one in members}
     if len(found) > 1:
         return 0.0
     for one in members:
-        one.stack_smoothing = 0.0
+        one.slice_smoothing = 0.0
     return found.pop()
 
 

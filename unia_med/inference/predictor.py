@@ -110,7 +110,7 @@ class Predictor:
         self.flips, self.scales = chosen_views(config.inference.tta, tta)
         self.grid = config.data.grid
         self.slice_axis = config.data.grid.slice_axis
-        self.stack_smoothing = config.inference.stack_smoothing
+        self.slice_smoothing = config.inference.slice_smoothing
         self._slices = _described(config.data.grid)
         self._files = ChannelFiles.of(config.data)
         self._layout = torch.channels_last  # faster convolutions
@@ -345,7 +345,7 @@ class Predictor:
         """Slabs of what `_predict_maps` gives for the slices of a volume, part by part."""
         back = plane_map(volume.placement)
         first = 0
-        for probabilities, doubt in smooth_parts(parts, self.stack_smoothing):
+        for probabilities, doubt in smooth_parts(parts, self.slice_smoothing):
             yield from brought_back(back, apply_temperature(probabilities, self._temperature), doubt, first=first)
             first += len(probabilities)
 
