@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +12,8 @@ from torch import Tensor
 from unia_med.data.grid.plane import Placement
 from unia_med.data.io.volume import Volume
 from unia_med.inference.reassemble import PlaneMap, plane_map
+from unia_med.inference.stack import smooth_parts
+from unia_med.inference.uncertainty import apply_temperature
 from unia_med.labels import BACKGROUND
 from unia_med.stopwatch import part
 
@@ -60,6 +62,25 @@ def brought_back(back: PlaneMap, probabilities: Tensor, doubt: Tensor, first: in
             own = back(doubt[some]) if doubt.shape[1] else doubt[some]
             slab = Slab(first + start, back(probabilities[some]), own)
         yield slab
+
+
+def slabs_of_parts(
+    back: PlaneMap, parts: Iterable[tuple[Tensor, Tensor]], smoothing: float, temperature: float
+) -> Iterator[Slab]:
+    """Yield the native slices of a volume whose maps come part by part, smoothed along the stack, at a temperature.
+
+    The temperature comes last, so that it changes no label.
+
+    Args:
+        back: the way to the native grid.
+        parts: (z, K, H, W) probabilities and (z, 2 or 0, H, W) `doubt` of consecutive slices, see `brought_back`.
+        smoothing: standard deviation in slices, see `smooth_parts`.
+        temperature: see `apply_temperature`.
+    """
+    first = 0
+    for probabilities, doubt in smooth_parts(parts, smoothing):
+        yield from brought_back(back, apply_temperature(probabilities, temperature), doubt, first)
+        first += len(probabilities)
 
 
 def sliced(slices: Tensor) -> np.ndarray:

@@ -21,11 +21,10 @@ from unia_med.data.io.suffixes import is_image
 from unia_med.data.io.volume import Volume, without_voxels
 from unia_med.errors import UserError
 from unia_med.inference.likeness import Seen, occupied, watch_features
-from unia_med.inference.native import Prepared, Slab, brought_back, native_labels, sliced
+from unia_med.inference.native import Prepared, Slab, native_labels, slabs_of_parts, sliced
 from unia_med.inference.postprocess import clean
 from unia_med.inference.reassemble import plane_map
 from unia_med.inference.runtime import ConvertedMethod, check_runtime
-from unia_med.inference.stack import smooth_parts
 from unia_med.inference.tta import chosen_views, predict_views
 from unia_med.inference.uncertainty import apply_temperature, normalised_entropy
 from unia_med.inference.walker import decide_unsure
@@ -248,16 +247,6 @@ class Predictor:
         native = {name: native_labels(torch.cat(found), prepared.placement) for name, found in parts.items()}
         return {name: self._turned_back(found, stored) for name, found in native.items()}
 
-    def predict_slices(self, slices: Tensor) -> Tensor:
-        """Class probabilities (Z, K, H, W) of preprocessed slices, averaged over views, at the set temperature.
-
-        Slices for themselves, which need not be neighbours: nothing is smoothed along a stack.
-
-        Args:
-            slices: (Z, C, H, W) in [0, 1] on the network's grid, on any device. The result is on the predictor's.
-        """
-        return apply_temperature(self._predict_maps(slices, network=False)[0], self._temperature)
-
     @part("prepare")
     def _prepared(self, stored: Volume) -> Prepared:
         frame = orient(stored, self.slice_axis, copy=False)
@@ -342,12 +331,7 @@ class Predictor:
         return self._brought_back(volume, (self._predict_maps(batch, network) for batch in batches))
 
     def _brought_back(self, volume: Prepared, parts: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Slab]:
-        """Slabs of what `_predict_maps` gives for the slices of a volume, part by part."""
-        back = plane_map(volume.placement)
-        first = 0
-        for probabilities, doubt in smooth_parts(parts, self.slice_smoothing):
-            yield from brought_back(back, apply_temperature(probabilities, self._temperature), doubt, first=first)
-            first += len(probabilities)
+        return slabs_of_parts(plane_map(volume.placement), parts, self.slice_smoothing, self._temperature)
 
     @part("network")
     def _predict_maps(self, slices: Tensor, network: bool) -> tuple[Tensor, Tensor]:
