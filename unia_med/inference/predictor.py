@@ -26,7 +26,7 @@ from unia_med.inference.postprocess import clean
 from unia_med.inference.reassemble import plane_map
 from unia_med.inference.runtime import ConvertedMethod, check_runtime
 from unia_med.inference.tta import chosen_views, predict_views
-from unia_med.inference.uncertainty import apply_temperature, normalised_entropy
+from unia_med.inference.uncertainty import normalised_entropy
 from unia_med.inference.walker import decide_unsure
 from unia_med.localise.dense_crf import CrfSettings, dense_crf
 from unia_med.methods.base import Batch, Method, Prediction
