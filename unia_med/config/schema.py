@@ -217,7 +217,7 @@ class TestTimeConfig(Section):
     flips: bool = False
     """Add the mirrored slice; only where left and right look alike."""
     scales: list[Positive] = [1.0]
-    """Sizes at which a slice is seen; more are slower."""
+    """Sizes at which a slice is seen, rounded to sides of multiples of 16 pixels; more are slower."""
     by_default: bool = False
     """Predict, validate and calibrate with these views unless `predict --no-tta` asks for the slice as it is."""
 
