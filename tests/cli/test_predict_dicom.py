@@ -253,6 +253,7 @@ def test_dicom_next_to_volumes_and_several_patients_are_a_batch(
     names = ["in_study1_seg.dcm", "in_study1_seg.nii.gz", "in_study2_seg.dcm", "in_study2_seg.nii.gz", "v_seg.nii.gz"]
     assert written == names
     printed = capfd.readouterr()
+    assert "in_study1: 20 x 18 x 2 voxels" in printed.out and "in_study2: 20 x 18 x 2 voxels" in printed.out
     assert not [secret for secret in dicom_files.SECRETS if secret in printed.out + printed.err]
 
 

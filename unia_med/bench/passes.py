@@ -40,7 +40,7 @@ _VIT_NETWORK = {
 _CPU_NETWORK = {
     "network": {"backbone": "lite0", "weights": "none", "decoder_widths": [64, 48, 32, 16]},
     "method": {"name": "partial"},
-    "data": {"classes": ["RV", "MYO", "LV"], "grid": {"spacing_mm": 1.875, "size": [128, 128]}},
+    "data": {"classes": ["RV", "MYO", "LV"], "grid": {"spacing_mm": 1.5, "size": [160, 160]}},
 }
 """That of `cardiac_sax.yaml`, without trained weights."""
 
@@ -54,14 +54,24 @@ def _predicting(before: str, device: torch.device) -> Form:
     def form() -> Tensor:
         with tempfile.TemporaryDirectory() as name:
             scan, masks = Path(name) / "scan.nii.gz", Path(name) / "masks"
-            voxels = np.random.default_rng(0).integers(0, 500, (64, 64, 2)).astype(np.int16)
-            nibabel.save(nibabel.Nifti1Image(voxels, np.diag([1.5, 1.5, 8.0, 1.0])), scan)
+            nibabel.save(nibabel.Nifti1Image(_rough_heart(), np.diag([1.5, 1.5, 8.0, 1.0])), scan)
             line = ["predict", "--model", "cardiac-sax", "--input", str(scan), "--output", str(masks)]
             code = [sys.executable, "-c", before + _PROGRAM, *line, "--device", str(device)]
             subprocess.run(code, check=True, capture_output=True)
             return torch.from_numpy(read_volume(masks / "scan_seg.nii.gz").array.astype(np.int64))
 
     return form
+
+
+def _rough_heart() -> np.ndarray:
+    """Return discs in the places of lung, body, RV, wall and LV (96, 96, 2); of noise all masks would be empty."""
+    rows, columns = np.mgrid[:96, :96] - 47.5
+    image = np.random.default_rng(0).normal(40, 8, (96, 96, 2))
+    image[np.hypot(rows, columns) < 44] += 60
+    image[np.hypot(rows + 10, columns + 20) < 20] += 240
+    image[np.hypot(rows, columns) < 24] = 90
+    image[np.hypot(rows, columns) < 17] = 330
+    return image.astype(np.int16)
 
 
 def activation_maps(device: torch.device) -> tuple[Form, Form]:

@@ -208,14 +208,15 @@ def _gone(case: Case) -> UserError | None:
 
 def _announce(cases: Predictions) -> None:
     """Print which DICOM series were found, since their folders do not show it."""
-    for image in cases.images.values():
+    for name, image in cases.images.items():
         stack = getattr(image, "stack", None)
         if stack is None:
             continue
+        called = name if len(cases.images) > 1 else image.path  # several studies share the path of their folder
         frames = f" of {image.frames} frames" if image.frames > 1 else ""
-        print(f"{image.path}: {' x '.join(map(str, image.shape[:3]))} voxels{frames}")
+        print(f"{called}: {' x '.join(map(str, image.shape[:3]))} voxels{frames}")
         for note in stack.notes:
-            print(f"unia-med: note: {image.path}: {note}", file=sys.stderr)
+            print(f"unia-med: note: {called}: {note}", file=sys.stderr)
 
 
 def _measure(output: Path, cases: Predictions) -> None:

@@ -201,7 +201,7 @@ class Predictions(Iterator[Case]):
             "runs": [str(folder.resolve()) for folder in trained.folders],
             "weights": dict(trained.weights),
             "classes": {str(value): name for value, name in enumerate(case.classes, start=1)},
-            "settings": {name: str(value) for name, value in vars(self._model.options).items()},
+            "settings": {name: _said_of(value) for name, value in vars(self._model.options).items()},
             "sources": [f"DICOM series {n}" for n in image.series_numbers]
             if _is_series(image)
             else [path.name for path in files],
@@ -222,6 +222,10 @@ class Predictions(Iterator[Case]):
 
             check_channels(image, files.channels, image.path)
             import_highdicom(image.path)
+
+
+def _said_of(option: Any) -> str:
+    return "as the model's config says" if option is None else str(option)
 
 
 def _said(error: Exception, image: Any, where: Path | str) -> UserError:
