@@ -18,7 +18,7 @@ from unia_med.pipeline.comparison import Comparison, Entry, compare, select
 
 PHANTOM = "phantom: synthetic hearts, side of the RV"
 SHAPE = "convex LV, round wall"
-ELLIPSES = "LV and wall fill their boxes as ellipses, the RV is bright and convex"
+ELLIPSES = "LV and wall fill their boxes as ellipses, the RV is bright"
 SHIPPED = "cardiac-sax, phantom: synthetic hearts"
 START = "cardiac-sax"
 ALPHAS = "alphas chosen on training masks"

@@ -73,17 +73,16 @@ def test_right_ventricle_is_what_is_bright_in_its_box() -> None:
     assert 2 * ((filled == 1) & crescent).sum() / ((filled == 1).sum() + crescent.sum()) > 0.95
 
 
-def test_right_ventricle_keeps_rim_and_trabeculae() -> None:
+def test_right_ventricle_keeps_its_dark_rim_and_not_the_lung() -> None:
     crescent = (np.hypot(Y - 32, X - 18) < 13) & (RADIUS > 12)
-    strand = (np.abs(Y - 26) < 2) & (X < 14)  # dark from the free wall into the pool
-    rim = crescent & ~ndimage.binary_erosion(crescent)
+    rim = crescent & ~ndimage.binary_erosion(crescent, iterations=2)  # partly wall, trabeculated
     noise = np.random.default_rng(0).normal(0, 0.02, (64, 64))
-    image = (np.where(crescent & ~strand, 0.8, 0.2) - 0.45 * rim + noise)[None]  # partial volume: 0.35 on the rim
+    image = (np.where(rim, 0.2, np.where(crescent, 0.8, 0.0)) + noise)[None]
     rows, columns = np.nonzero(crescent)
     low, high = np.array([rows.min(), columns.min()]) - 0.5, np.array([rows.max(), columns.max()]) + 0.5
     boxes = [Box(1, tuple((low + high) / 2), tuple((high - low) / 2)), Box(2, (32.0, 32.0), (12.0, 12.0))]
     filled = fill_heart_boxes(image, boxes, ["RV", "MYO"]) == 1
-    assert filled[strand & crescent].mean() > 0.7 and filled[rim].mean() > 0.8
+    assert filled[rim].mean() > 0.85
     assert not filled[RADIUS <= 11].any() and filled[~crescent].sum() < 0.05 * crescent.sum()
 
 

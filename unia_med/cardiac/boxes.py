@@ -1,7 +1,7 @@
 """Dense labels from boxes round the parts of a short-axis heart.
 
 A study on ACDC found inscribed ellipses for left ventricle and epicardium closer to the masks than anything learned
-from the boxes alone; the right ventricle, no ellipse, is the hull of what is bright in its box.
+from the boxes alone; the right ventricle, no ellipse, is what is bright in its box.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from unia_med.data.weak_labels.boxes import Box, fill_boxes
 from unia_med.labels import BACKGROUND
 from unia_med.localise.pieces import largest_piece
 
-_ABOVE_DARK = 0.01  # of the way from dark to light: a wall of one value all over lies on its mean, and not above it
+_BELOW_DARK = 0.1  # of the way from light to dark
 
 
 def fill_heart_boxes(image: np.ndarray, boxes: Sequence[Box], names: Sequence[str]) -> np.ndarray:
@@ -40,24 +40,24 @@ def fill_heart_boxes(image: np.ndarray, boxes: Sequence[Box], names: Sequence[st
 
 
 def _bright_part(image: np.ndarray, region: np.ndarray) -> np.ndarray:
-    """Find the convex hull, within the region, of its largest piece brighter than the mean of Otsu's darker class.
+    """Find the largest piece of a region brighter than a limit below the darker of Otsu's classes, holes filled.
 
     Otsu's own threshold (IEEE TSMC 1979) loses the rim of the pool, whose pixels are partly wall, and its trabeculae,
-    which contours of the ventricle include. The free wall bulges outwards, and the septum's side is not of the region,
-    so the hull fills what is lost. On 289 slices of 40 training volumes of ACDC the Dice is 0.913 at end diastole and
-    0.888 at end systole (sizes 1.03, 1.02); with a limit a tenth of the way to the lighter class and no hull it was
-    0.892 and 0.858 (0.88, 0.84), with Otsu's threshold 0.77 on 14 validation volumes.
+    which contours of the ventricle include. The limit is the best of seven on 564 slices of synthetic hearts (Dice
+    0.865; a tenth above the darker class in place of below it: 0.857). In 40 training volumes of ACDC it gives 0.911
+    at end diastole and 0.886 at end systole (1.01 and 1.02 of the ventricle's size), a tenth above 0.892 and 0.858
+    (0.88 and 0.84).
     """
     from skimage.filters import threshold_otsu  # slow to import, and only boxes need it
-    from skimage.morphology import convex_hull_image
 
     values = image[region]
     if len(values) < 8 or np.ptp(values) == 0:
         return region
     threshold = threshold_otsu(values)
-    dark, light = values[values <= threshold].mean(), values[values > threshold].mean()
-    bright = ndimage.binary_opening(region & (image > dark + _ABOVE_DARK * (light - dark)))
+    darker, light = values[values <= threshold], values[values > threshold].mean()
+    limit = darker.mean() - _BELOW_DARK * (light - darker.mean())
+    # The darkest pixel is never of the pool, though the limit be lower, as where the wall has one value all over.
+    bright = ndimage.binary_opening(region & (image > max(limit, darker.min())))
     if not bright.any():
         return region
-    hull: np.ndarray = convex_hull_image(largest_piece(bright)) & region
-    return hull
+    return ndimage.binary_fill_holes(largest_piece(bright)) & region
