@@ -190,3 +190,4 @@ def test_the_shipped_heart_model_gives_the_same_masks(runtime: str, tmp_path: Pa
     assert (plain == other).mean() >= 0.9999
     records = [json.loads((tmp_path / name / "scan_seg.json").read_text()) for name in ("torch", runtime)]
     assert [record["settings"]["runtime"] for record in records] == ["torch", runtime]
+    assert {record["settings"]["tta"] for record in records} == {"as the model's config says"}
