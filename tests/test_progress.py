@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+from pathlib import Path
+
 import pytest
 
 from unia_med import progress
+from unia_med.cardiac.phantom.bank import draw_bank
+from unia_med.data.structured.dataset import write_dataset
 
 
 def test_a_line_every_five_seconds_and_none_at_the_end(
@@ -29,3 +34,16 @@ def test_short_or_quiet_work_says_nothing(capsys: pytest.CaptureFixture[str]) ->
     assert list(progress.tracked([1, 2], "reading", 2)) == [1, 2]
     assert list(progress.tracked([1, 2], "reading", 2, quiet=True)) == [1, 2]
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("what", ["drawing synthetic slices", "writing patients"])
+def test_long_drawing_says_how_far_it_is(
+    what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    clock = itertools.count(0, 4)  # seconds: four per item
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    if what == "writing patients":
+        write_dataset(tmp_path / "lesions", "lesions", patients=3)
+    else:
+        draw_bank(3, (32, 32), 5.0, seed=0)
+    assert capsys.readouterr().err.splitlines() == [f"{what}: 2 of 3, about 4 s left"]

@@ -13,7 +13,7 @@ import copy
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ from unia_med.progress import tracked
 from unia_med.run_files import RunFiles
 
 _LOG = logging.getLogger(__name__)
+_Parts = TypeVar("_Parts")
 _TEACHER_SEED = 101  # keeps the teacher's slices apart from those mixed into the run
 _MIXED_SLICES = 2000
 _SLICES_AT_ONCE = 32
@@ -214,12 +215,15 @@ class SelfTraining:
             return self._scores(probabilities)
         cases = (case.name for case, _ in self.slices.volumes())
         completed = (None if self._completed is None else self._completed.get(case) for case in cases)
-        parts = zip(probabilities, self._tags(), completed, strict=True)
+        parts = self._labelling(zip(probabilities, self._tags(), completed, strict=True))
         return np.concatenate([agreed_scores(p, t, c, self._confidence, self._rules) for p, t, c in parts])
 
     def _scores(self, probabilities: Iterable[np.ndarray]) -> np.ndarray:
-        parts = zip(probabilities, self._tags(), strict=True)
+        parts = self._labelling(zip(probabilities, self._tags(), strict=True))
         return np.concatenate([pseudo_scores(p, t, self._confidence, self._rules) for p, t in parts])
+
+    def _labelling(self, volumes: Iterable[_Parts]) -> Iterator[_Parts]:
+        return tracked(volumes, "labelling", self.slices.volume_count)
 
     def _tags(self) -> Iterator[np.ndarray | None]:
         for case, _ in self.slices.volumes():
@@ -229,7 +233,7 @@ class SelfTraining:
         """Class probabilities (Z, K, H, W) of each training volume, averaged over `prior.scales` and smoothed."""
         method = method.to(self.device).eval()
         volumes = zip(self.slices.volumes(), self._tags(), strict=True)
-        for (_, volume), tags in tracked(volumes, "labelling", self.slices.volume_count):
+        for (_, volume), tags in volumes:
             classes = len(self.config.data.target_classes)
             known = torch.from_numpy(np.full((len(volume), classes), TAG_UNKNOWN, np.int8) if tags is None else tags)
             known = known.to(self.device)

@@ -22,6 +22,7 @@ from unia_med.cardiac.phantom.subjects import Cut, Subject, draw_cut, draw_subje
 from unia_med.cardiac.phantom.surroundings import add_chest_wall, add_vessels, random_patches, thorax
 from unia_med.cardiac.phantom.tissue import Scanner, Tissue, acquire, paint_heart
 from unia_med.data.structured.fields import blend, smooth_field, soft_step
+from unia_med.progress import tracked
 
 RV_TOWARDS_FIRST_ROW = math.pi
 """Direction of the RV in a stored ACDC slice: towards the first row of the array, as seen on the images."""
@@ -348,7 +349,7 @@ def draw_bank(
     """
     images, labels = np.empty((count, *shape), np.uint8), np.empty((count, *shape), np.uint8)
     subjects = np.random.SeedSequence(seed).spawn(-(-count // SLICES_PER_SUBJECT))
-    for index in range(count):
+    for index in tracked(range(count), "drawing synthetic slices", count):
         if index % SLICES_PER_SUBJECT == 0:
             rng = np.random.default_rng(subjects[index // SLICES_PER_SUBJECT])
             subject = draw_subject(rng, rv_direction)

@@ -11,6 +11,7 @@ from unia_med.cardiac.phantom.patients import GROUPS, Patient, draw_patient
 from unia_med.cardiac.phantom.render import frame_image, frame_labels, surroundings
 from unia_med.errors import UserError
 from unia_med.files import filled_folder
+from unia_med.progress import tracked
 
 MAX_PATIENTS = 999  # three digits in ACDC's names
 _DESCRIPTION = b"synthetic heart, unia-med phantom"  # so that nobody takes a file for that of a patient
@@ -80,7 +81,7 @@ def write_dataset(output: Path, patients: int = 20, seed: int = 0, cine_frames: 
     output = Path(output)
     _check(patients, seed, cine_frames)
     with filled_folder(output) as staging:
-        for index in range(patients):
+        for index in tracked(range(patients), "writing patients", patients):
             folder = staging / f"patient{index + 1:03d}"
             folder.mkdir()
             write_patient(patient_of(seed, index, cine_frames), folder, cine=cine_frames > 0)

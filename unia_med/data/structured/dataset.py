@@ -15,6 +15,7 @@ from unia_med.data.structured.fields import add_noise
 from unia_med.data.weak_labels.tags import tags_from_mask, write_tags_csv
 from unia_med.errors import UserError, suggestion
 from unia_med.files import filled_folder
+from unia_med.progress import tracked
 
 SPACING_MM = (1.5, 1.5, 6.0)
 MAX_VOLUMES = 999
@@ -59,7 +60,7 @@ def write_dataset(output: Path, kind: str, patients: int = 20, seed: int = 0) ->
     _check(kind, patients, seed)
     classes, tags = KINDS[kind].classes, {}
     with filled_folder(Path(output)) as folder:
-        for index in range(patients):
+        for index in tracked(range(patients), "writing patients", patients):
             name = f"{kind}{index + 1:03d}"
             image, mask = draw_volume(kind, seed, index)
             _save(image, folder / f"{name}.nii.gz")
