@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,23 @@ def test_short_or_quiet_work_says_nothing(capsys: pytest.CaptureFixture[str]) ->
     assert list(progress.tracked([1, 2], "reading", 2)) == [1, 2]
     assert list(progress.tracked([1, 2], "reading", 2, quiet=True)) == [1, 2]
     assert capsys.readouterr() == ("", "")
+
+
+def test_work_that_cannot_be_counted_says_that_it_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    threads = threading.active_count()
+    with progress.lasting("converting"):
+        pass
+    assert capsys.readouterr().err == "" and threading.active_count() == threads
+    monkeypatch.setattr(progress, "EVERY_S", 0.01)
+    said = ""
+    with pytest.raises(ZeroDivisionError), progress.lasting("converting"):
+        while "\n" not in said:
+            time.sleep(0.01)
+            said += capsys.readouterr().err
+        raise ZeroDivisionError
+    assert said.splitlines()[0] == "converting: 0 s so far" and threading.active_count() == threads
 
 
 @pytest.mark.parametrize("what", ["drawing synthetic slices", "writing patients"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -79,6 +80,31 @@ def counted(what: str) -> Iterator[Callable[[int, int], None]]:
             print(f"{what}: {done} of {total}, {pace.left(done, total)}", file=sys.stderr, flush=True)
 
     yield say
+
+
+@contextmanager
+def lasting(what: str) -> Iterator[None]:
+    """Say on stderr now and then how long one piece of work, which cannot be counted, has gone on; nothing if short.
+
+    Args:
+        what: is being done.
+    """
+    start, finished = time.monotonic(), threading.Event()
+
+    def say() -> None:
+        pause = EVERY_S
+        while not finished.wait(pause):
+            passed = time.monotonic() - start
+            print(f"{what}: {_duration(passed)} so far", file=sys.stderr, flush=True)
+            pause = max(EVERY_S, _SHARE * passed)
+
+    speaker = threading.Thread(target=say, daemon=True)
+    speaker.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        speaker.join()
 
 
 def _bar(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:

@@ -14,6 +14,7 @@ from torch.export import Dim, ExportedProgram
 
 from unia_med.errors import UserError
 from unia_med.methods.base import Method
+from unia_med.progress import lasting
 
 OLDEST_TORCH = (2, 6)
 """Earlier versions break operations up into device-specific ones while exporting."""
@@ -56,7 +57,7 @@ def trace_prediction(method: Method, size: tuple[int, int], channels: int = 1) -
     # Three slices: with one or two, torch takes the number for a constant.
     example = (torch.rand(3, channels, *size),)
     try:
-        with torch.no_grad(), warnings.catch_warnings():
+        with lasting("tracing the prediction"), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             slices = Dim("slices", min=1, max=_MOST_SLICES)
             return torch.export.export(module, example, dynamic_shapes=({0: slices},), strict=False)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from unia_med.errors import UserError
+from unia_med.progress import lasting
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 INSTALL = "pip install 'unia-med[onnx]'"
@@ -40,7 +41,8 @@ def converted(network: nn.Module, example: Tensor, outputs: Sequence[str] = ("pr
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        quiet = contextlib.redirect_stdout(io.StringIO())
+        with lasting("converting the network to ONNX"), warnings.catch_warnings(), quiet:
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 network,

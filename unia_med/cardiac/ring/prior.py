@@ -9,6 +9,7 @@ from pydantic import Field
 
 from unia_med.config.section import Section
 from unia_med.priors.base import PriorVolume, ScoringPrior
+from unia_med.progress import tracked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,7 +41,8 @@ class RingPrior(ScoringPrior[RingPriorConfig]):
         from unia_med.cardiac.ring.settings import RingSettings
 
         settings = RingSettings(spacing_mm=grid.spacing_mm or RingSettings.spacing_mm)
-        ring = RingSegmenter(settings).fit(volume.images for volume in volumes)
+        looked = tracked(volumes, "looking for rings", len(volumes))
+        ring = RingSegmenter(settings).fit(volume.images for volume in looked)
         for volume in volumes:
             # What moves between ED and ES of a patient is the heart.
             yield ring.scores(volume.images, volume.tags, partner=_other_phase(volume, volumes))
