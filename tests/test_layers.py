@@ -11,7 +11,7 @@ import pytest
 import unia_med
 
 PACKAGE = Path(unia_med.__file__).parent
-FREE = {"errors", "labels", "notes", "names", "account", "progress", "stopwatch"}
+FREE = {"errors", "labels", "notes", "names", "account", "progress", "stopwatch", "memory"}
 """Standard library only; every room may import them."""
 
 WING = "cardiac"
@@ -27,6 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "account": set(),
     "progress": set(),
     "stopwatch": set(),
+    "memory": set(),
     "files": set(),
     "checksums": {"files"},
     "run_files": {"files"},

@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from unia_med.bench.timing import Form
 from unia_med.build import build_method
 from unia_med.config.schema import RunConfig
-from unia_med.engine.memory import kept_memory
 from unia_med.inference.runtime import ConvertedMethod, check_runtime
 from unia_med.losses.dense_energy import smoothed_scores
+from unia_med.memory import kept_memory
 from unia_med.methods.base import Method
 from unia_med.nn.hybrid import HybridLite0
 from unia_med.nn.lite0 import Lite0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
@@ -167,13 +168,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _all_of(cases: Predictions, debug: bool) -> list[Case]:
     """Return the cases of this process, predicted; with --debug, also say where the time went."""
+    from unia_med.memory import kept_memory
     from unia_med.stopwatch import timed
 
-    if not debug:
-        return [_looked_at(case, debug) for case in _tracked(cases)]
-    with timed() as watch:
+    with kept_memory(), timed() if debug else nullcontext() as watch:
         mine = [_looked_at(case, debug) for case in _tracked(cases)]
-    print(f"unia-med: {watch}", file=sys.stderr)
+    if debug:
+        print(f"unia-med: {watch}", file=sys.stderr)
     return mine
 
 

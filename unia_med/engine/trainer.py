@@ -26,7 +26,6 @@ from unia_med.engine.average import WeightAverage
 from unia_med.engine.checkpoint import load_checkpoint, load_weights, require_own, save_checkpoint
 from unia_med.engine.collapse import CollapseWatch
 from unia_med.engine.interrupt import Interrupted, StopRequest
-from unia_med.engine.memory import kept_memory
 from unia_med.engine.monitor import Monitor
 from unia_med.engine.precision import half_precision, type_name
 from unia_med.engine.randomness import seed_everything, step_seed
@@ -35,6 +34,7 @@ from unia_med.engine.stream import BatchStream, SliceSource, item_name
 from unia_med.engine.watch import Divergence, LossWatch, RunningMeans
 from unia_med.errors import UserError
 from unia_med.files import remove_leftovers
+from unia_med.memory import kept_memory
 from unia_med.methods.base import Batch, Method
 from unia_med.run_files import RunFiles
 from unia_med.tensors import with_layout

@@ -1,4 +1,4 @@
-"""Memory of a training: what is freed is used again, without the system's help, until the training ends."""
+"""Memory of long work: what is freed is used again, without the system's help, until the work ends."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from unia_med.engine import memory
-from unia_med.engine.memory import kept_memory
+from unia_med import memory
+from unia_med.memory import kept_memory
 
 BYTES = 48 << 20  # more than glibc ever keeps by itself
 
