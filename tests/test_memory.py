@@ -9,16 +9,16 @@ import pytest
 import torch
 
 from unia_med import memory
-from unia_med.memory import kept_memory
+from unia_med.memory import MIDDLING, kept_memory
 
 BYTES = 48 << 20  # more than glibc ever keeps by itself
 
 
-def faults() -> int:
+def faults(size: int = BYTES) -> int:
     """How many pages the system has to clear for four large tensors, one after another."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(4):
-        torch.empty(BYTES // 4).fill_(1.0)
+        torch.empty(size // 4).fill_(1.0)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
@@ -36,6 +36,17 @@ def test_freed_memory_is_used_again_inside_and_given_back_afterwards() -> None:
         inside, held = faults(), resident()
     assert inside < 0.1 * outside
     assert held - resident() > 0.5 * BYTES
+
+
+@pytest.mark.skipif(memory._glibc() is None, reason="no glibc")
+def test_larger_tensors_are_given_back_where_only_smaller_ones_are_kept() -> None:
+    small = 16 << 20
+    outside = faults()
+    with kept_memory(MIDDLING):
+        for _ in range(4):
+            faults(small)
+        assert faults(small) < 0.05 * outside
+        assert faults() > 0.5 * outside
 
 
 def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:

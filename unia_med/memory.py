@@ -7,24 +7,30 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 # Numbers of the options of mallopt, and their defaults (glibc's malloc.h and mallopt(3)).
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
-_KEEP = {_MMAP_MAX: 0, _TRIM_THRESHOLD: -1}
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 _DEFAULTS = {_MMAP_MAX: 65536, _TRIM_THRESHOLD: 128 * 1024}
+
+MIDDLING = 32 << 20
+"""Bytes: the most that glibc takes as a limit between blocks of the heap and blocks of their own."""
 
 
 @contextmanager
-def kept_memory() -> Iterator[None]:
+def kept_memory(largest: int | None = None) -> Iterator[None]:
     """Let glibc keep what is freed, until the end of the block; elsewhere nothing changes.
 
-    By default it gives each tensor of more than 32 MB back to the system, which has to clear its pages when the next
-    step asks for them again: a tenth of the time of a training step on a CPU, or of a prediction. What is in memory at
-    most grows little.
+    By default it gives much of it back to the system, which has to clear its pages when the next step or volume asks
+    for them again: a tenth of the time of a training step on a CPU, or of a prediction.
+
+    Args:
+        largest: bytes of a tensor above which it is given back, at most `MIDDLING`; None keeps all. In work whose
+            arrays differ in size, as those of volumes do, large holes between what is kept add to the memory that is
+            needed at most.
     """
     library = _glibc()
     if library is None:
         yield
         return
-    _set(library.mallopt, _KEEP)
+    _set(library.mallopt, {_TRIM_THRESHOLD: -1, **({_MMAP_MAX: 0} if largest is None else {_MMAP_THRESHOLD: largest})})
     try:
         yield
     finally:

@@ -168,10 +168,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _all_of(cases: Predictions, debug: bool) -> list[Case]:
     """Return the cases of this process, predicted; with --debug, also say where the time went."""
-    from unia_med.memory import kept_memory
+    from unia_med.memory import MIDDLING, kept_memory
     from unia_med.stopwatch import timed
 
-    with kept_memory(), timed() if debug else nullcontext() as watch:
+    with kept_memory(MIDDLING), timed() if debug else nullcontext() as watch:
         mine = [_looked_at(case, debug) for case in _tracked(cases)]
     if debug:
         print(f"unia-med: {watch}", file=sys.stderr)
