@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import itertools
+import sys
 import threading
 import time
 from pathlib import Path
@@ -36,6 +38,26 @@ def test_short_or_quiet_work_says_nothing(capsys: pytest.CaptureFixture[str]) ->
     assert list(progress.tracked([1, 2], "reading", 2)) == [1, 2]
     assert list(progress.tracked([1, 2], "reading", 2, quiet=True)) == [1, 2]
     assert capsys.readouterr() == ("", "")
+
+
+class Terminal(io.StringIO):
+    """Standard error of somebody who looks at it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_bars_within_bars_lie_below_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    seen = []
+    for outer in progress.tracked("ab", "training", 2):
+        for inner in progress.tracked("xyz", "validating", 3):
+            (display,) = progress._SHOWN
+            seen.append((outer + inner, *[(task.description, task.completed) for task in display.tasks]))
+    pairs = itertools.product(enumerate("ab"), enumerate("xyz"))
+    assert seen == [(outer + inner, ("training", i), ("validating", j)) for (i, outer), (j, inner) in pairs]
+    assert not progress._SHOWN
 
 
 def test_work_that_cannot_be_counted_says_that_it_goes_on(

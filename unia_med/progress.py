@@ -7,7 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
 
 Item = TypeVar("Item")
 
@@ -52,26 +57,26 @@ def tracked(items: Iterable[Item], what: str, total: int, quiet: bool = False) -
     """
     if quiet:
         yield from items
-    elif sys.stderr.isatty():
-        yield from _bar(items, what, total)
-    else:
-        yield from _lines(items, what, total)
+        return
+    with counted(what, total) as say:
+        for done, item in enumerate(items, start=1):
+            yield item
+            say(done, total)
 
 
 @contextmanager
-def counted(what: str) -> Iterator[Callable[[int, int], None]]:
+def counted(what: str, total: int | None = None) -> Iterator[Callable[[int, int], None]]:
     """Give what takes how many items are done, and how many there are, and says so as `tracked` does.
 
     Args:
         what: is done with them.
+        total: how many there are, where that is known from the beginning.
     """
     if sys.stderr.isatty():
         from rich.console import Console
-        from rich.progress import Progress
 
-        with Progress(transient=True, console=Console(stderr=True)) as bar:
-            task = bar.add_task(what, total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+        with bar(what, Console(stderr=True), total) as update:
+            yield lambda done, total: update(completed=done, total=total)
         return
     pace = Pace()
 
@@ -80,6 +85,46 @@ def counted(what: str) -> Iterator[Callable[[int, int], None]]:
             print(f"{what}: {done} of {total}, {pace.left(done, total)}", file=sys.stderr, flush=True)
 
     yield say
+
+
+@contextmanager
+def bar(what: str, console: Console, total: int | None = None, done: int = 0) -> Iterator[Callable[..., None]]:
+    """Give what takes `completed`, `total` and `note` of a bar on a terminal, which is gone at the end of the block.
+
+    Bars within bars lie below each other: two displays would write over each other.
+
+    Args:
+        what: is done.
+        console: the terminal; of a bar within another one it is the other's.
+        total: how much there is to do; None where that is not known.
+        done: how much of it is done already.
+    """
+    with _display(console) as display:
+        task = display.add_task(what, total=total, completed=done, note="")
+        try:
+            yield partial(display.update, task)
+        finally:
+            display.remove_task(task)
+
+
+_SHOWN: list[Progress] = []
+"""The display that is on the terminal, if there is one."""
+
+
+@contextmanager
+def _display(console: Console) -> Iterator[Progress]:
+    if _SHOWN:
+        yield _SHOWN[0]
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[note]}"), transient=True, console=console) as display:
+        _SHOWN.append(display)
+        try:
+            yield display
+        finally:
+            _SHOWN.clear()
 
 
 @contextmanager
@@ -105,20 +150,6 @@ def lasting(what: str) -> Iterator[None]:
     finally:
         finished.set()
         speaker.join()
-
-
-def _bar(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
-    from rich.console import Console
-    from rich.progress import track
-
-    yield from track(items, what, total=total, transient=True, console=Console(stderr=True))
-
-
-def _lines(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
-    with counted(what) as say:
-        for done, item in enumerate(items, start=1):
-            yield item
-            say(done, total)
 
 
 def _duration(seconds: float) -> str:

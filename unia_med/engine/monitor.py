@@ -10,7 +10,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from io import StringIO
@@ -19,13 +19,12 @@ from typing import TYPE_CHECKING
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from unia_med import __version__, distributed
 from unia_med.errors import UserError
 from unia_med.files import write_text
 from unia_med.notes import notes_hidden
-from unia_med.progress import Pace
+from unia_med.progress import Pace, bar
 from unia_med.run_files import RunFiles
 
 if TYPE_CHECKING:
@@ -63,8 +62,7 @@ class Monitor:
         self._run_dir, self._iterations, self._title = run_dir, iterations, title
         self._table = MetricsTable(RunFiles(run_dir).metrics)
         self._board: SummaryWriter | None = None
-        self._progress: Progress | None = None
-        self._task = TaskID(0)
+        self._bar: Callable[..., None] | None = None
         self._shown, self._begun, self._pace = 0.0, 0, Pace()
 
     @contextmanager
@@ -83,9 +81,8 @@ class Monitor:
         self._table.continue_at(step)
         self._board = SummaryWriter(str(RunFiles(self._run_dir).board), purge_step=step + 1)
         self._begun, self._pace = step, Pace()
-        self._show_progress(step)
         try:
-            with _silent_writer():
+            with self._progress(step), _silent_writer():
                 yield
         except BaseException:
             with suppress(OSError):  # where the folder is gone, its error must not hide the first one
@@ -99,12 +96,12 @@ class Monitor:
         Args:
             step: iterations done.
         """
-        if self._progress is None and distributed.is_main() and self._pace.due():
+        if self._bar is None and distributed.is_main() and self._pace.due():
             left = self._pace.left(step - self._begun, self._iterations - self._begun)
             _LOG.info("%s, step %d of %d, %s", self._title, step, self._iterations, left)
-        if self._progress is not None and time.monotonic() - self._shown > _REFRESH_S:
+        if self._bar is not None and time.monotonic() - self._shown > _REFRESH_S:
             self._shown = time.monotonic()
-            self._progress.update(self._task, completed=step)
+            self._bar(completed=step)
 
     def losses(self, step: int, means: Mapping[str, float], rate: float) -> None:
         """Loss terms of an interval, and the learning rate.
@@ -119,8 +116,8 @@ class Monitor:
         terms = ", ".join(f"{name} {value:.4f}" for name, value in means.items())
         _LOG.info("%s, step %d: %s", self._title, step, terms, extra={"routine": True})
         self._plot(step, {f"train/{name}": value for name, value in means.items()} | {"train/learning_rate": rate})
-        if self._progress is not None:
-            self._progress.update(self._task, completed=step, loss=f"loss {means.get('loss', math.nan):.4f}")
+        if self._bar is not None:
+            self._bar(completed=step, note=f"loss {means.get('loss', math.nan):.4f}")
 
     def row(self, step: int, values: Mapping[str, Number]) -> None:
         """Return a row of metrics.csv.
@@ -140,18 +137,18 @@ class Monitor:
             for name, value in values.items():
                 self._board.add_scalar(name, value, step)
 
-    def _show_progress(self, step: int) -> None:
+    @contextmanager
+    def _progress(self, step: int) -> Iterator[None]:
         if not _CONSOLE.is_terminal:
+            yield
             return
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, TextColumn("{task.fields[loss]}"), console=_CONSOLE)
-        self._task = self._progress.add_task(self._title, total=self._iterations, completed=step, loss="")
-        self._progress.start()
+        try:
+            with bar(self._title, _CONSOLE, self._iterations, step) as self._bar:
+                yield
+        finally:
+            self._bar = None
 
     def _close(self) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
         if self._board is not None:
             self._board.close()
             self._board = None
