@@ -7,12 +7,14 @@ import itertools
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from unia_med import progress
 from unia_med.cardiac.phantom.bank import draw_bank
+from unia_med.cardiac.phantom.dataset import write_dataset as write_hearts
 from unia_med.data.structured.dataset import write_dataset
 
 
@@ -77,14 +79,22 @@ def test_work_that_cannot_be_counted_says_that_it_goes_on(
     assert said.splitlines()[0] == "converting: 0 s so far" and threading.active_count() == threads
 
 
-@pytest.mark.parametrize("what", ["drawing synthetic slices", "writing patients"])
+@pytest.mark.parametrize(
+    ("what", "draw"),
+    [
+        ("drawing synthetic slices", lambda folder: draw_bank(3, (32, 32), 5.0, seed=0)),
+        ("writing patients", lambda folder: write_dataset(folder / "lesions", "lesions", patients=3)),
+        ("writing patients", lambda folder: write_hearts(folder / "hearts", patients=3)),
+    ],
+)
 def test_long_drawing_says_how_far_it_is(
-    what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    what: str,
+    draw: Callable[[Path], object],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     clock = itertools.count(0, 4)  # seconds: four per item
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
-    if what == "writing patients":
-        write_dataset(tmp_path / "lesions", "lesions", patients=3)
-    else:
-        draw_bank(3, (32, 32), 5.0, seed=0)
+    draw(tmp_path)
     assert capsys.readouterr().err.splitlines() == [f"{what}: 2 of 3, about 4 s left"]

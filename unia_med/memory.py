@@ -33,7 +33,7 @@ def kept_memory(largest: int | None = None) -> Iterator[None]:
     _set(library.mallopt, {_TRIM_THRESHOLD: -1, **({_MMAP_MAX: 0} if largest is None else {_MMAP_THRESHOLD: largest})})
     try:
         yield
-    finally:
+    finally:  # the limit between blocks stays: glibc raises it by itself to as much, once such blocks are freed
         _set(library.mallopt, _DEFAULTS)
         library.malloc_trim(0)
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from unia_med import distributed
+from unia_med import distributed, progress
 from unia_med.engine import monitor
 from unia_med.engine.monitor import MetricsTable, Monitor, log_to
 from unia_med.engine.randomness import seed_everything, step_seed
@@ -46,6 +46,7 @@ def test_progress_is_for_terminals_and_the_log_has_everything(
     records = Monitor(tmp_path, 10, "teacher")
     with log_to(tmp_path / "train.log"), records.open(0):
         records.advance(3)
+        assert len(progress._SHOWN) == terminal  # bars of the validation find this display, and lie below its bar
         records.losses(4, {"loss": 0.25}, 1e-3)
         logging.getLogger("unia_med.engine.session").info("round 2")
         records.row(5, {"loss": 0.2, "val_dice": float("nan")})
