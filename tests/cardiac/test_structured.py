@@ -187,6 +187,19 @@ def test_masks_of_other_organs_are_left_alone(masks: tuple) -> None:
     assert not (folder / "indices.csv").exists()
 
 
+def test_many_unusual_masks_are_counted_and_all_are_in_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unia_med.cardiac.results._SHOWN", 2)
+    for name in "abcde":
+        image = nibabel.Nifti1Image(heart(2), np.diag([1.0, 1.0, 1.0, 1.0]))  # a pool of 12 voxels
+        nibabel.save(image, tmp_path / f"{name}_seg.nii.gz")
+    said = [line for line in measure_results(tmp_path, CLASSES) if line.startswith("note: ")]
+    assert [line.split(": ")[1:3] for line in said[:2]] == [["a", "look again"], ["b", "look again"]]
+    assert len(said) == 3 and said[2].startswith("note: look again at 3 more") and "indices.csv" in said[2]
+    assert (tmp_path / "indices.csv").read_text().count("LV EDV 0.012 ml") == 5
+
+
 def test_corrected_masks_get_objects_of_their_own(masks: tuple, tmp_path: Path) -> None:
     import pydicom
 

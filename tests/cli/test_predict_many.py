@@ -15,6 +15,7 @@ from unia_med.cli.main import main
 from unia_med.config.load import dump_config, plain
 from unia_med.config.schema import RunConfig
 from unia_med.engine.checkpoint import save_checkpoint
+from unia_med.inference.batch import Case
 
 
 @pytest.fixture
@@ -164,3 +165,26 @@ def test_a_shard_that_is_none_is_refused(
     command = ["predict", "--model", str(run), "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
     assert main([*command, f"--shard={text}"]) == 2
     assert "names no part" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_many_warnings_are_counted_and_stay_in_the_records(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first are printed; thousands of lines would be read by nobody."""
+    from unia_med.inference.batch import Predictions
+
+    monkeypatch.setattr("unia_med.cli.predict._WARNED", 2)
+    following = Predictions.__next__
+
+    def doubtful(cases: Predictions) -> Case:
+        case = following(cases)
+        case.warnings = () if case.name == "b" else ("first", "second")
+        return case
+
+    monkeypatch.setattr(Predictions, "__next__", doubtful)
+    for name in "abcde":
+        write_image(tmp_path / f"in/{name}.nii.gz")
+    assert main(["predict", "--model", str(run), "--input", str(tmp_path / "in"), "--output", str(tmp_path / "o")]) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "unia-med: warning" in line]
+    assert said[:4] == [f"unia-med: warning: {name}: {text}" for name in "ac" for text in ("first", "second")]
+    assert len(said) == 5 and "2 more images have warnings" in said[4] and "NAME_seg.json" in said[4]

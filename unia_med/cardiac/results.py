@@ -11,6 +11,9 @@ from unia_med.cardiac.table import TABLE, write_tables
 from unia_med.errors import UserError, memory_checked
 from unia_med.notes import notes_hidden
 
+_SHOWN = 20
+"""Cases with unusual indices that are named one by one; the table holds all."""
+
 
 def measure_results(folder: Path, classes: Sequence[str]) -> Iterator[str]:
     """Measure the masks that a model wrote, write what was found next to them, and yield lines that say so.
@@ -25,6 +28,7 @@ def measure_results(folder: Path, classes: Sequence[str]) -> Iterator[str]:
         return
     values = heart_classes({name: value for value, name in enumerate(classes, start=1)}, folder)
     measured: list[MeasuredCase] = []
+    unusual = 0
     for case in _cases(folder):
         try:
             with memory_checked():
@@ -33,9 +37,12 @@ def measure_results(folder: Path, classes: Sequence[str]) -> Iterator[str]:
             yield f"note: {case.name} is not measured: {error.what}"
             continue
         measured.append(found)
-        yield from _said(case, found, values)
+        unusual += bool(found.warnings)
+        yield from _said(case, found, values, unusual <= _SHOWN)
     if measured:
         write_tables(measured, folder / TABLE)
+        if unusual > _SHOWN:
+            yield f"note: look again at {unusual - _SHOWN} more, too: column warnings of {folder / TABLE}"
         yield f"indices of {len(measured)} {'case' if len(measured) == 1 else 'cases'} in {folder / TABLE}"
 
 
@@ -63,10 +70,10 @@ def summary(found: MeasuredCase) -> str:
     return f"{found.name}: {volumes}; {frames} (correct with unia-med cardiac --ed, --es)"
 
 
-def _said(case: MaskCase, found: MeasuredCase, values: Mapping[str, int]) -> Iterator[str]:
+def _said(case: MaskCase, found: MeasuredCase, values: Mapping[str, int], warn: bool) -> Iterator[str]:
     if text := summary(found):
         yield text
-    if found.warnings:
+    if found.warnings and warn:
         yield f"note: {case.name}: look again: {'; '.join(found.warnings)}"
     first = next(iter(case.files.values()))
     try:

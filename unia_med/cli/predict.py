@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TextIO
@@ -19,6 +19,9 @@ EXAMPLE = """unia-med predict --model runs/acdc --input scan.nii.gz --output mas
 unia-med predict --model runs/acdc --input ACDC --split val --output masks
 unia-med predict --model runs/a runs/b cardiac-sax --input scans --output masks
 unia-med predict --model runs/acdc --input DICOM_FOLDER --series 12 --output masks"""
+
+_WARNED = 20
+"""Images whose warnings are printed; of further ones, how many there are."""
 
 DETAILS = """
 Writes NAME_seg.nii.gz (uint8) and, with --uncertainty, NAME_uncertainty.nii.gz (float32, 0 certain to 1) for each
@@ -172,7 +175,7 @@ def _all_of(cases: Predictions, debug: bool) -> list[Case]:
     from unia_med.stopwatch import timed
 
     with kept_memory(MIDDLING), timed() if debug else nullcontext() as watch:
-        mine = [_looked_at(case, debug) for case in _tracked(cases)]
+        mine = list(_looked_at(cases, debug))
     if debug:
         print(f"unia-med: {watch}", file=sys.stderr)
     return mine
@@ -259,13 +262,18 @@ def _tracked(cases: Predictions) -> Iterable[Case]:
     return tracked(cases, "predicting", len(cases), quiet=not is_main())
 
 
-def _looked_at(case: Case, debug: bool) -> Case:
-    """Return the case; with --debug, an unexpected error ends the command."""
-    if debug and case.unforeseen:
-        raise case.unforeseen
-    for warning in case.warnings:
-        print(f"unia-med: warning: {case.name}: {warning}", file=sys.stderr)
-    return case
+def _looked_at(cases: Predictions, debug: bool) -> Iterator[Case]:
+    """Yield the cases, and print the warnings of the first; with --debug, an unexpected error ends the command."""
+    warned = 0
+    for case in _tracked(cases):
+        if debug and case.unforeseen:
+            raise case.unforeseen
+        warned += bool(case.warnings)
+        for warning in case.warnings if warned <= _WARNED else ():
+            print(f"unia-med: warning: {case.name}: {warning}", file=sys.stderr)
+        yield case
+    if warned > _WARNED:
+        print(f"unia-med: warning: {warned - _WARNED} more images have warnings: see NAME_seg.json", file=sys.stderr)
 
 
 def _report(count: int, everywhere: Sequence[_Outcome], output: Path) -> int:
