@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 LIMITS = {"cardiac-sax": 1_600_000_000, "bundle": 1_900_000_000}
-"""Bytes; measured: 1.41 to 1.49 GB, 1.22 GB with one view of four."""
+"""Bytes; measured: 1.41 to 1.49 (1.22 with one view in place of four) and 1.78 GB."""
 SHAPE = (512, 512, 400)
 
 PEAK = """
