@@ -167,7 +167,7 @@ def test_a_shard_that_is_none_is_refused(
     assert "names no part" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
-def test_many_warnings_are_counted_and_stay_in_the_records(
+def test_the_first_warnings_are_printed_and_the_others_counted(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first are printed; thousands of lines would be read by nobody."""
