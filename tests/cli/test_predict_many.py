@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -15,7 +18,6 @@ from unia_med.cli.main import main
 from unia_med.config.load import dump_config, plain
 from unia_med.config.schema import RunConfig
 from unia_med.engine.checkpoint import save_checkpoint
-from unia_med.inference.batch import Case
 
 
 @pytest.fixture
@@ -170,21 +172,21 @@ def test_a_shard_that_is_none_is_refused(
 def test_the_first_warnings_are_printed_and_the_others_counted(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first are printed; thousands of lines would be read by nobody."""
-    from unia_med.inference.batch import Predictions
+    """The first are printed; thousands of lines would be read by nobody. Those of each image lie next to its mask."""
+    from unia_med.inference import batch
 
     monkeypatch.setattr("unia_med.cli.predict._WARNED", 2)
-    following = Predictions.__next__
+    judged, names = batch.judged, iter("abcde")
 
-    def doubtful(cases: Predictions) -> Case:
-        case = following(cases)
-        case.warnings = () if case.name == "b" else ("first", "second")
-        return case
+    def doubtful(*known: Any) -> Any:
+        return replace(judged(*known), warnings=() if next(names) == "b" else ("first", "second"))
 
-    monkeypatch.setattr(Predictions, "__next__", doubtful)
+    monkeypatch.setattr(batch, "judged", doubtful)
     for name in "abcde":
         write_image(tmp_path / f"in/{name}.nii.gz")
     assert main(["predict", "--model", str(run), "--input", str(tmp_path / "in"), "--output", str(tmp_path / "o")]) == 0
     said = [line for line in capsys.readouterr().err.splitlines() if "unia-med: warning" in line]
     assert said[:4] == [f"unia-med: warning: {name}: {text}" for name in "ac" for text in ("first", "second")]
     assert len(said) == 5 and "2 more images have warnings" in said[4] and "NAME_seg.json" in said[4]
+    kept = {name: json.loads((tmp_path / f"o/{name}_seg.json").read_text())["warnings"] for name in "abcde"}
+    assert kept == {name: [] if name == "b" else ["first", "second"] for name in "abcde"}
