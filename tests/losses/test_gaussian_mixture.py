@@ -119,7 +119,13 @@ def test_with_a_pooled_variance_the_nearest_centre_has_the_highest_density() -> 
 
 
 def _brute_force_em(
-    cells: np.ndarray, labelled: np.ndarray, free: np.ndarray, chance: np.ndarray, start: tuple, rounds: int
+    cells: np.ndarray,
+    labelled: np.ndarray,
+    free: np.ndarray,
+    chance: np.ndarray,
+    start: tuple,
+    rounds: int,
+    floor: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One image, one Gaussian a class, loops all the way; section 7 of the specification read literally."""
     centres, variance, prior = (np.array(v, dtype=float) for v in start)
@@ -145,13 +151,13 @@ def _brute_force_em(
             far = np.abs(cells - centres[k]).mean(1)
             variance[k] = max(1e-3, (weight * far**2).sum() / weight.sum())
             new_prior[k] = labelled[k].sum() + (posterior[k] * free).sum()
-        prior = np.maximum(new_prior / new_prior.sum(), 0.02)
+        prior = np.maximum(new_prior / new_prior.sum(), floor)
         prior /= prior.sum()
     return centres, variance, prior
 
 
-@pytest.mark.parametrize("rounds", [1, 2, 4])
-def test_online_em_equals_brute_force(rounds: int) -> None:
+@pytest.mark.parametrize(("rounds", "floor"), [(1, 0.02), (2, 0.02), (4, 0.02), (2, 0.34)])
+def test_online_em_equals_brute_force(rounds: int, floor: float) -> None:
     generator = torch.Generator().manual_seed(3)
     truth = (torch.arange(36) % 3).view(1, 6, 6)
     features = 2.0 * F.one_hot(truth, 4).movedim(-1, 1).double() + 0.5 * torch.randn(
@@ -163,7 +169,7 @@ def test_online_em_equals_brute_force(rounds: int) -> None:
     chance = chance.softmax(1).double()
     tags = torch.ones(1, 2, dtype=torch.int8)
     start = MixtureFit(3)(features, labels, chance, tags)
-    found = MixtureFit(3, rounds=rounds)(features, labels, chance, tags)
+    found = MixtureFit(3, rounds=rounds, prior_floor=floor)(features, labels, chance, tags)
     one_hot = F.one_hot(labels.where(labels != IGNORE, 3), 4)[..., :3].reshape(36, 3).T.double().numpy()
     expected = _brute_force_em(
         features[0].flatten(1).T.numpy(),
@@ -172,6 +178,7 @@ def test_online_em_equals_brute_force(rounds: int) -> None:
         chance[0].flatten(1).numpy(),
         (start.centres[0].numpy(), start.variance[0].numpy(), start.prior[0].numpy()),
         rounds,
+        floor,
     )
     for value, wanted in zip((found.centres, found.variance, found.prior), expected, strict=True):
         np.testing.assert_allclose(value[0].numpy(), wanted, rtol=1e-8)
