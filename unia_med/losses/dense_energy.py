@@ -67,8 +67,8 @@ def dense_energy(
 def grid_size(image_size: tuple[int, int], longest_side: int) -> tuple[int, int]:
     """Half the image's size (rows, columns), or less where the longest side asks for it.
 
-    >>> grid_size((128, 96), 64), grid_size((448, 224), 64)
-    ((64, 48), (64, 32))
+    >>> grid_size((128, 96), 64), grid_size((448, 224), 64), grid_size((1, 4), 64), grid_size((4, 1), 64)
+    ((64, 48), (64, 32), (1, 2), (2, 1))
     """
     factor = max(2.0, max(image_size) / longest_side)
     return max(1, round(image_size[0] / factor)), max(1, round(image_size[1] / factor))
