@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from unia_med import memory
 
@@ -59,3 +60,9 @@ def test_freed_memory_is_used_again_inside_and_given_back_afterwards(figures: di
 def test_larger_tensors_are_given_back_where_only_smaller_ones_are_kept(figures: dict[str, int]) -> None:
     assert figures["middling, small"] < 0.05 * figures["outside"]
     assert figures["middling, large"] > 0.5 * figures["outside"]
+
+
+def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_glibc", lambda: None)
+    with memory.kept_memory():
+        assert torch.ones(3).sum() == 3
