@@ -178,6 +178,22 @@ def test_wrong_override(tmp_path: Path, override: str, fragment: str) -> None:
     assert fragment in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("proposals", "fragment"),
+    [
+        ("{classes: [RB]}", "prior.proposals.classes names RB; the classes are RV, MYO, LV"),
+        ("{classes: []}", "prior.proposals.classes"),
+        ("{classes: [RV], levels: []}", "prior.proposals.levels"),
+        ("{classes: [RV], contrast: brigth}", "prior.proposals.contrast"),
+        ("{classes: [RV]}, use_tags: false", "set use_tags: true or proposals: null"),
+    ],
+)
+def test_proposals_that_cannot_be_made_are_refused(tmp_path: Path, proposals: str, fragment: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_text(tmp_path, f"prior: {{proposals: {proposals}}}")
+    assert fragment in str(caught.value)
+
+
 def test_configs_do_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         RunConfig().seed = 1  # type: ignore[misc]

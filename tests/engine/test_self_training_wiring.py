@@ -104,7 +104,7 @@ def test_the_walk_knows_the_tags_and_the_images_of_its_volume(tmp_path: Path, mo
     plan, handed = _plan(tmp_path, walker={"beta": 30.0}), []
     monkeypatch.setattr(self_training, "walked", lambda *given: handed.append(given) or given[0])
     monkeypatch.setattr(plan, "_probabilities", lambda method, step: iter([_certain(1), _certain(3)]))
-    plan._network_labels(None, 6)
+    plan._network_labels(None, 1, None)
     for index, (probabilities, tags, images, settings) in enumerate(handed):
         assert probabilities[0, 3 if index else 1].min() == 1 and settings.beta == 30.0
         np.testing.assert_array_equal(tags, plan.slices.tags[2 * index : 2 * index + 2])
@@ -121,7 +121,7 @@ def test_where_two_must_agree_shapes_and_confidence_hold_for_the_network_alone(a
     two[:, :8, :8], two[:, 12:15, 12:15] = 1, 1
     pieces = np.moveaxis(np.eye(4)[two] * 0.9 + 0.025, 3, 1)
     plan._probabilities = lambda method, step: iter([_certain(3, 0.5), pieces])
-    scores = plan._network_labels(None, 6)
+    scores = plan._network_labels(None, 1, None)
     assert (scores[:2, 3] == 255).all()  # both say so, whatever the confidence
     assert (scores[2:, 1, :8, :8] == 255).all() and (scores[2:, 1, 12:15, 12:15] == 128).all()
 
@@ -131,10 +131,48 @@ def test_the_maps_of_a_later_round_are_those_before_the_decoder_learned(
 ) -> None:
     steps: list[int] = []
     for source in ("prediction", "maps"):
-        plan = _plan(tmp_path, source=source)
+        plan = _plan(tmp_path, source=source, rounds=2)
         monkeypatch.setattr(plan, "_probabilities", lambda _, step: steps.append(step) or iter([_certain(1)] * 2))
-        plan._network_labels(None, 6)
+        plan._network_labels(None, 1, None)
     assert steps == [6, 0]
+
+
+def test_regions_are_learned_from_the_maps_of_training_and_added_before_the_walk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Validation slices are labelled by what the training slices' tags tell, not by what their own do."""
+    events: list[tuple[object, ...]] = []
+
+    class Regions:
+        def __init__(self, settings: object, labels: tuple[int, ...], seed: int) -> None:
+            events.append(("made", labels, seed))
+
+        def fit(self, volumes: Iterator[tuple[np.ndarray, ...]]) -> None:
+            events.append(("fit", [(p[0, :, 0, 0].argmax(), t.tolist(), i.shape) for p, t, i in volumes]))
+
+        def added(self, probabilities: np.ndarray, tags: np.ndarray, images: np.ndarray) -> np.ndarray:
+            events.append(("added", tags.tolist(), images.shape))
+            return _certain(2)
+
+    monkeypatch.setattr(self_training, "ProposedRegions", Regions)
+    monkeypatch.setattr(self_training, "walked", lambda p, *_: events.append(("walked", p[0, :, 0, 0].argmax())) or p)
+    values = {"data": {"grid": {"size": [16, 16]}}, "training": {"iterations": 12}, "seed": 5}
+    prior = {"rounds": 2, "proposals": {"classes": ["lv", "RV"]}, "walker": {}, "source": "maps"}
+    config = RunConfig.model_validate({**values, "prior": {"names": [], **prior}})
+    plan = SelfTraining(
+        config, tmp_path, Volumes(), torch.device("cpu"), lambda config: None, validation=Volumes(), name="round"
+    )
+    for one in (plan, plan._alongside):
+        monkeypatch.setattr(one, "_probabilities", lambda method, step: iter([_certain(1), _certain(3)]))
+    plan._write_further(1, None)
+    tags, shape = plan.slices.tags.tolist(), (2, 2, 16, 16)
+    both = [(1, tags[:2], shape), (3, tags[2:], shape)]
+    assert events[:2] == [("made", (1, 3), 5), ("fit", both)]
+    labelled = [("added", tags[:2], shape), ("walked", 2), ("added", tags[2:], shape), ("walked", 2)]
+    assert events[2:] == labelled * 2  # validation slices, then those of training
+    for name in ("round_2.npy", "validation_round_2.npy"):
+        sure = (np.load(plan.labels_dir / name)[:, 2] == 255).all((1, 2))
+        assert sure.tolist() == [True, False, False, True]  # where its tag does not forbid the class
 
 
 def test_mixed_slices_are_not_those_that_the_teacher_saw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

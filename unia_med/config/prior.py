@@ -41,6 +41,27 @@ class WalkerConfig(Section):
         return self
 
 
+class ProposalsConfig(Section):
+    """Regions beside the object that maps have found, of which slice tags choose one per slice for a missed class.
+
+    Classes that occur together share one peak of their activation maps, and one of them is found by none. The regions
+    are pieces of like brightness; which of them show the class is learned from the tags of all slices by
+    multiple-instance learning (a slice that lacks the class shows regions that are not it).
+    """
+
+    classes: list[str] = Field(min_length=1)
+    """The classes that the maps miss, by class or by group."""
+    object: float = Field(0.45, gt=0, lt=1)
+    """From this probability of all classes together, a pixel belongs to the object that the maps have found."""
+    levels: list[float] = Field([0.3, 0.5, 0.7], min_length=1)
+    """Regions are pieces beyond these levels of brightness: 0 is the mean of the object's darker part, 1 that of its
+    brighter one, as Otsu's threshold parts them."""
+    contrast: Literal["bright", "dark", "both"] = "both"
+    """Whether regions are brighter or darker than a level. One kind is chosen from fewer regions, and more surely."""
+    reach: float = Field(0.45, gt=0, le=10)
+    """How far from the object a region may begin, in radii of the object's largest section."""
+
+
 class PriorRounds(Section):
     """Which priors label the training slices, and how often the trained network labels them again.
 
@@ -62,6 +83,8 @@ class PriorRounds(Section):
     unlabelled, and the annotations as drawn win; where nothing was completed, the network's confident labels hold."""
     source: Literal["prediction", "maps"] = "prediction"
     """What later rounds are labelled by: the network's prediction, or the activation maps of methods that have them."""
+    proposals: ProposalsConfig | None = None
+    """Regions of classes that the network's maps miss are added before anything else; null: none. It needs tags."""
     walker: WalkerConfig | None = None
     """Completes the network's sure pixels to dense labels; null: its probabilities are the labels."""
     use_tags: bool = True
@@ -98,6 +121,12 @@ class PriorRounds(Section):
         if len(teachers) > 1:
             raise ValueError(f"{' and '.join(teachers)} each train a teacher; name one of them")
         return names
+
+    @model_validator(mode="after")
+    def _tags_choose(self) -> PriorRounds:
+        if self.proposals is not None and not self.use_tags:
+            raise ValueError("proposals are chosen by tags; set use_tags: true or proposals: null")
+        return self
 
     def settings_of(self, name: str) -> Section:
         """Return the settings of one prior; of one that registered itself later, its defaults."""

@@ -308,6 +308,8 @@ class RunConfig(Section):
         """Compare the classes that settings name with those of the data."""
         refuse_unknown_classes(self.prior.names, self.data)
         refuse_foreign_names("prior.one_piece", self.prior.one_piece, self.data)
+        if self.prior.proposals is not None:
+            refuse_foreign_names("prior.proposals.classes", self.prior.proposals.classes, self.data)
         largest = self.inference.postprocess.largest_component
         if isinstance(largest, list):
             refuse_foreign_names("inference.postprocess.largest_component", largest, self.data)

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from unia_med import distributed
 from unia_med.config.load import plain
-from unia_med.config.prior import WalkerConfig, labels_named, prior_type
+from unia_med.config.prior import ProposalsConfig, WalkerConfig, labels_named, prior_type
 from unia_med.config.schema import RunConfig
 from unia_med.config.teacher import TeacherConfig
 from unia_med.data.io.arrays import read_array, write_array
@@ -35,6 +35,7 @@ from unia_med.labels import TAG_UNKNOWN
 from unia_med.methods.base import Method
 from unia_med.priors.base import Prior, PriorVolume, ScoringPrior, TeachingPrior, shares
 from unia_med.priors.classes import ClassMap
+from unia_med.priors.proposed_regions import ProposedRegions
 from unia_med.priors.pseudo_labels import Confidence, ShapeRules, agreed_scores, pseudo_scores, walked
 from unia_med.progress import tracked
 from unia_med.run_files import RunFiles
@@ -148,10 +149,12 @@ class SelfTraining:
             self._alongside._write_first(teacher)
         write_array(self._file(0), self._first_labels(teacher))
 
-    def _write_further(self, index: int, method: Method) -> None:
+    def _write_further(self, index: int, method: Method, regions: ProposedRegions | None = None) -> None:
+        if self.prior.proposals is not None and regions is None:
+            regions = self._fitted_regions(self.prior.proposals, method, index)
         if self._alongside is not None:
-            self._alongside._write_further(index, method)
-        write_array(self._file(index), self._network_labels(method, self._start(index)))
+            self._alongside._write_further(index, method, regions)
+        write_array(self._file(index), self._network_labels(method, index, regions))
 
     def _class_map(self, prior: Prior[Any]) -> ClassMap:
         return ClassMap.between(prior.classes, self.config.data)
@@ -207,8 +210,26 @@ class SelfTraining:
         known = ((case, volume[:, 0].float().numpy(), tags) for (case, volume), tags in parts)
         return [PriorVolume(case, images, None if tags is None else classes.tags(tags)) for case, images, tags in known]
 
-    def _network_labels(self, method: Method, step: int) -> np.ndarray:
-        probabilities = self._probabilities(method, 0 if self.prior.source == "maps" else step)
+    def _found(self, method: Method, index: int) -> Iterator[np.ndarray]:
+        """Probabilities (Z, K, H, W) of each training volume, from what `prior.source` names."""
+        return self._probabilities(method, 0 if self.prior.source == "maps" else self._start(index))
+
+    def _fitted_regions(self, settings: ProposalsConfig, method: Method, index: int) -> ProposedRegions:
+        """Return what the tags of the training slices tell of the regions beside the object."""
+        regions = ProposedRegions(settings, labels_named(settings.classes, self.config.data), self.config.seed)
+        regions.fit(self._with_images(self._found(method, index)))
+        return regions
+
+    def _with_images(self, probabilities: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Probabilities, tags and images of each training volume, for proposals."""
+        for found, (_, volume), tags in zip(probabilities, self.slices.volumes(), self._tags(), strict=True):
+            assert tags is not None  # `prior.proposals` needs `prior.use_tags`
+            yield found, tags, volume.float().numpy()
+
+    def _network_labels(self, method: Method, index: int, regions: ProposedRegions | None) -> np.ndarray:
+        probabilities = self._found(method, index)
+        if regions is not None:
+            probabilities = (regions.added(*parts) for parts in self._with_images(probabilities))
         if self.prior.walker is not None:
             probabilities = self._walked(probabilities, self.prior.walker)
         if self.prior.trust == "network":
