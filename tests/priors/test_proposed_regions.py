@@ -83,13 +83,18 @@ def test_slices_of_unknown_tag_are_not_learned_from() -> None:
 
 
 def test_two_classes_do_not_choose_the_same_region() -> None:
-    probabilities, tags, image, _ = volume(100)
-    tags[:, 1] = TAGS
-    regions = ProposedRegions(SETTINGS, (A, B), 0)
-    regions.fit((p, np.stack((t[:, 0],) * 2, 1), i) for p, t, i, _ in (volume(seed) for seed in range(20)))
-    found = regions.added(probabilities, tags, image)
+    """A third class, which is tagged as A is."""
+    also = 3
+
+    def three(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        probabilities, tags, image, _ = volume(seed)
+        return np.pad(probabilities, ((0, 0), (0, 1), (0, 0), (0, 0))), np.column_stack((tags, TAGS)), image
+
+    regions = ProposedRegions(SETTINGS, (A, also), 0)
+    regions.fit(three(seed) for seed in range(20))
+    found = regions.added(*three(100))
     for index in np.flatnonzero(TAGS == TAG_PRESENT):
-        both = [found[index, label] > 0.9 for label in (A, B)]
+        both = [found[index, label] > 0.9 for label in (A, also)]
         assert all(one.any() for one in both) and not (both[0] & both[1]).any()
 
 
@@ -112,3 +117,15 @@ def test_channels_are_averaged_and_the_object_is_one_piece() -> None:
     extra[:, 0, 2:5, 2:5], extra[:, B, 2:5, 2:5] = 0, 1
     found = regions.added(extra, tags, image)
     np.testing.assert_allclose(found[:, A], plain[:, A], atol=1e-6)
+
+
+def test_a_class_that_the_maps_have_found_by_now_is_chosen_too() -> None:
+    """Were it part of the object, only distractors would be left; its stray pixels inside the others change nothing."""
+    regions = fitted()
+    probabilities, tags, image, where = volume(100)
+    later = probabilities.copy()
+    later[:, :, 31:33, 31:33] = np.array([0.1, 0.8, 0.1])[:, None, None]
+    later = np.where(where[:, None], np.array([0.1, 0.8, 0.1])[:, None, None], later).astype(np.float32)
+    plain, found = regions.added(probabilities, tags, image), regions.added(later, tags, image)
+    chosen = TAGS == TAG_PRESENT
+    np.testing.assert_array_equal(found[chosen, A] > 0.9, plain[chosen, A] > 0.9)

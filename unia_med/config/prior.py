@@ -52,8 +52,9 @@ class ProposalsConfig(Section):
     classes: list[str] = Field(min_length=1)
     """The classes that the maps miss, by class or by group."""
     object: float = Field(0.45, gt=0, lt=1)
-    """From this probability of all classes together, a pixel belongs to the object that the maps have found."""
-    levels: list[float] = Field([0.3, 0.5, 0.7], min_length=1)
+    """From this probability of all classes together, a pixel belongs to the object that the maps have found, unless one
+    of these classes is the likeliest there."""
+    levels: list[float] = Field([0.2, 0.4, 0.6, 0.8], min_length=1)
     """Regions are pieces beyond these levels of brightness: 0 is the mean of the object's darker part, 1 that of its
     brighter one, as Otsu's threshold parts them."""
     contrast: Literal["bright", "dark", "both"] = "both"

@@ -15,7 +15,8 @@ from scipy import ndimage
 FEATURES = 9
 """How many numbers describe a region: see `Regions.features`."""
 _SMOOTHING = 0.7  # pixels, before pieces are cut
-_OPENING, _LEAST, _MOST, _CONTACT = 0.1, 0.025, 4.0, 0.2  # in radii and areas of the object that was found
+# In radii and areas of the object's largest section; a region may be as large as the object in its own slice.
+_OPENING, _LEAST, _CONTACT = 0.1, 0.025, 0.2
 
 
 class Regions(NamedTuple):
@@ -45,7 +46,8 @@ def propose(
     """Return the pieces of like brightness beside the object that was found in each slice of a volume.
 
     Otsu's threshold divides the object's pixels in a darker and a brighter part. A piece is what is brighter (darker)
-    than a level between the two, outside the object, after an opening by a tenth of the object's radius.
+    than a level between the two, outside the object, after an opening by a tenth of the object's radius, and no larger
+    than the object in its slice.
 
     Args:
         image: (Z, H, W), in any unit.
@@ -65,7 +67,7 @@ def propose(
             plane = (smooth[index] - low) / (high - low)
             distance = ndimage.distance_transform_edt(~found[index]) / radius
             for piece in _pieces(plane, ~found[index], levels, contrast, max(1, round(_OPENING * radius))):
-                if _LEAST * area <= piece.sum() <= _MOST * area and distance[piece].min() <= reach:
+                if _LEAST * area <= piece.sum() <= found[index].sum() and distance[piece].min() <= reach:
                     collected.append((piece, int(index), _described(piece, plane, distance, area)))
     masks, slices, features = zip(*collected, strict=True) if collected else ((), (), ())
     return Regions(

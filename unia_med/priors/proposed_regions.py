@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from scipy import ndimage
 
 from unia_med.config.prior import ProposalsConfig
 from unia_med.labels import TAG_PRESENT, TAG_UNKNOWN
@@ -72,7 +73,10 @@ class ProposedRegions:
 
     def _regions(self, probabilities: np.ndarray, images: np.ndarray) -> Regions:
         settings = self._settings
-        found = largest_piece(1 - probabilities[:, 0] >= settings.object)
+        # A class that the maps have found by now is no part of the object: it has to be chosen, too. Its stray pixels
+        # inside the other classes are.
+        others = (1 - probabilities[:, 0] >= settings.object) & ~np.isin(probabilities.argmax(1), self._labels)
+        found = np.stack([ndimage.binary_fill_holes(plane) for plane in largest_piece(others)])
         grey = images if images.ndim == 3 else images.mean(1)
         return propose(grey, found, tuple(settings.levels), settings.reach, settings.contrast)
 
