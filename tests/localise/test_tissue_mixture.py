@@ -81,3 +81,15 @@ def test_nothing_drawn_gives_no_class() -> None:
     places = np.full_like(start, -np.inf)
     found = fit_mixture(image, start, np.zeros(SHAPE, bool), places, (2.0, 6.0, 6.0), 0.1)
     assert np.isfinite(found.field).all() and (found.posterior == 0).all()
+
+
+def test_a_drawn_voxel_counts_as_much_as_one_that_is_found() -> None:
+    """Half of the class is drawn, half is not and a little brighter; the mean lies in the middle."""
+    image = np.full((1, 2, 24, 24), 0.1)
+    image[..., 4:20, 4:12], image[..., 4:20, 12:20] = 0.3, 0.34
+    start, fixed = np.zeros((2, 2, 24, 24), np.float32), np.zeros((2, 24, 24), bool)
+    fixed[:, 4:20, 4:12], fixed[:, :2] = True, True
+    start[1, :, 4:20, 4:12], start[0, :, :2] = 1, 1
+    found = fit_mixture(image, start, fixed, np.zeros_like(start), (1e3, 1e3, 1e3), 0.1)
+    assert (found.posterior[1, :, 4:20, 4:20] > 0.9).all() and (found.posterior[1, :, 21:] < 0.1).all()
+    assert abs(found.means[1, 0] - 0.32) < 0.002
