@@ -239,7 +239,7 @@ def test_views_and_smoothing_by_default_are_those_of_the_bundle(
 @pytest.mark.slow
 def test_the_walk_of_the_run_is_that_of_the_bundle(untrained: ModuleType, images: Path, tmp_path: Path) -> None:
     # The random network gives all classes together 0.69 to 0.80: these thresholds make some pixels sure, either way.
-    walker = {"foreground": 0.755, "background": 0.745, "beta": 500}
+    walker = {"foreground": 0.755, "background": 0.745, "beta": 500, "share": 0.9, "background_odds": 1.5}
     doubts = {}
     for name, inference in (("walked", {"walker": walker, "temperature": 2.5}), ("plain", {"temperature": 2.5})):
         untrained.write_run(tmp_path / name, inference=inference)
@@ -251,7 +251,8 @@ def test_the_walk_of_the_run_is_that_of_the_bundle(untrained: ModuleType, images
     _run_bundle(tmp_path / "walked_segmentation", images / "single.nii.gz", tmp_path / "found")
     found = _voxels(tmp_path / "found" / "single_uncertainty.nii.gz")
     np.testing.assert_allclose(found, doubts["walked"], atol=2e-6)
-    assert "unsure pixels" in (tmp_path / "walked_segmentation" / "docs" / "README.md").read_text(encoding="utf-8")
+    card = (tmp_path / "walked_segmentation" / "docs" / "README.md").read_text(encoding="utf-8")
+    assert "unsure pixels" in card and "(weight 0.9); the odds of the background times 1.5" in card
 
 
 def test_evaluate_config_gives_the_dice_of_the_masks(

@@ -11,6 +11,7 @@ from unia_med.config.schema import RunConfig
 from unia_med.data.io.volume import Volume
 from unia_med.inference.predictor import Predictor
 from unia_med.inference.walker import decide_unsure, sure_labels
+from unia_med.localise.random_walker import walked_slices
 from unia_med.methods.base import Batch, Method, Prediction
 
 SIDE = 48
@@ -54,6 +55,26 @@ def test_sure_pixels_keep_what_the_network_says() -> None:
     sure = torch.from_numpy((WIDE >= 0.8) | (WIDE <= 0.2))
     assert torch.equal(found[..., sure], probabilities[..., sure])
     assert (found[..., ~sure] != probabilities[..., ~sure]).any(1).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_the_walk_has_its_share_where_the_network_is_unsure(share: float) -> None:
+    probabilities, image = _probabilities(WIDE), _image()
+    walk = walked_slices(image.numpy(), sure_labels(probabilities.numpy(), 0.8, 0.2), probabilities.numpy(), 2000)
+    found = decide_unsure(probabilities, image, 0.8, 0.2, 2000, share=share)
+    unsure = (WIDE < 0.8) & (WIDE > 0.2)
+    expected = share * walk + (1 - share) * probabilities.numpy()
+    np.testing.assert_allclose(found.numpy()[..., unsure], expected[..., unsure], atol=1e-6)
+    assert torch.equal(found[..., torch.from_numpy(~unsure)], probabilities[..., torch.from_numpy(~unsure)])
+
+
+def test_the_odds_of_the_background_are_multiplied_everywhere() -> None:
+    plain, found = (decide_unsure(_probabilities(WIDE), _image(), 0.8, 0.2, 2000, background_odds=k) for k in (1, 3))
+    torch.testing.assert_close(
+        found[:, 0] / (1 - found[:, 0]), 3 * plain[:, 0] / (1 - plain[:, 0]), rtol=1e-4, atol=1e-6
+    )
+    torch.testing.assert_close(found[:, 1] / found[:, 2], plain[:, 1] / plain[:, 2])
+    torch.testing.assert_close(found.sum(1), torch.ones(1, SIDE, SIDE))
 
 
 def test_a_class_that_is_nowhere_sure_keeps_half_its_probability() -> None:

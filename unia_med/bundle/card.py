@@ -233,7 +233,9 @@ def _walk(config: RunConfig) -> list[list[str]]:
     if walker is None:
         return []
     text = f"where all classes together have {walker.background:g} to {walker.foreground:g}, the mean of the network's "
-    return [["unsure pixels", f"{text}probabilities and of a random walk's from the other pixels"]]
+    weight = "" if walker.share == 0.5 else f" (weight {walker.share:g})"
+    odds = "" if walker.background_odds == 1 else f"; the odds of the background times {walker.background_odds:g}"
+    return [["unsure pixels", f"{text}probabilities and of a random walk's from the other pixels{weight}{odds}"]]
 
 
 def _views(config: RunConfig) -> str:

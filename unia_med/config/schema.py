@@ -248,6 +248,16 @@ class PostprocessConfig(Section):
         return {**self.model_dump(), "largest_component": labels}
 
 
+class PredictionWalkerConfig(WalkerConfig):
+    """The random walk that decides what a network trained on inexact labels is unsure of, and how far it is trusted."""
+
+    share: float = Field(0.5, ge=0, le=1)
+    """Weight of the walk where the network is unsure; the rest is the network's own probability. 1: the walk alone."""
+    background_odds: Positive = 1.0
+    """Factor on the odds of the background. Where labels are too large, the network's objects are, too: 2 keeps only
+    pixels in which the background has less than a third."""
+
+
 class InferenceConfig(Section):
     """How masks are made from the network's output."""
 
@@ -255,7 +265,7 @@ class InferenceConfig(Section):
     """Slices per forward pass; halved once when memory runs out."""
     tta: TestTimeConfig = TestTimeConfig()
     postprocess: PostprocessConfig = PostprocessConfig()
-    walker: WalkerConfig | None = None
+    walker: PredictionWalkerConfig | None = None
     """Where the network is not sure, its probabilities are averaged with those of a walk along the image; null: not."""
     slice_smoothing: float = Field(0.0, ge=0, le=5)
     """Standard deviation, in slices, of a Gaussian along the stack by which probabilities are smoothed, so that a slice
