@@ -183,6 +183,7 @@ def test_wrong_override(tmp_path: Path, override: str, fragment: str) -> None:
     [
         ("{classes: [RB]}", "prior.proposals.classes names RB; the classes are RV, MYO, LV"),
         ("{classes: []}", "prior.proposals.classes"),
+        ("{classes: [RV, LV, MYO]}", "prior.proposals.classes names all classes; leave out those that the maps find"),
         ("{classes: [RV], levels: []}", "prior.proposals.levels"),
         ("{classes: [RV], contrast: brigth}", "prior.proposals.contrast"),
         ("{classes: [RV]}, use_tags: false", "set use_tags: true or proposals: null"),

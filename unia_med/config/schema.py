@@ -320,6 +320,8 @@ class RunConfig(Section):
         refuse_foreign_names("prior.one_piece", self.prior.one_piece, self.data)
         if self.prior.proposals is not None:
             refuse_foreign_names("prior.proposals.classes", self.prior.proposals.classes, self.data)
+            if len(labels_named(self.prior.proposals.classes, self.data)) == len(self.data.target_classes):
+                raise ValueError("prior.proposals.classes names all classes; leave out those that the maps find")
         largest = self.inference.postprocess.largest_component
         if isinstance(largest, list):
             refuse_foreign_names("inference.postprocess.largest_component", largest, self.data)
