@@ -83,14 +83,14 @@ def test_slices_of_unknown_tag_are_not_learned_from() -> None:
 
 
 def test_two_classes_do_not_choose_the_same_region() -> None:
-    """A third class, which is tagged as A is."""
+    """A third class, which is tagged as A is; every region is proposed at two levels."""
     also = 3
 
     def three(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         probabilities, tags, image, _ = volume(seed)
         return np.pad(probabilities, ((0, 0), (0, 1), (0, 0), (0, 0))), np.column_stack((tags, TAGS)), image
 
-    regions = ProposedRegions(SETTINGS, (A, also), 0)
+    regions = ProposedRegions(SETTINGS.model_copy(update={"levels": [0.3, 0.6]}), (A, also), 0)
     regions.fit(three(seed) for seed in range(20))
     found = regions.added(*three(100))
     for index in np.flatnonzero(TAGS == TAG_PRESENT):

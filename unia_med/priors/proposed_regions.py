@@ -67,7 +67,7 @@ class ProposedRegions:
                 here = np.flatnonzero((regions.slices == index) & free)
                 if len(here):
                     best = here[scores[here].argmax()]
-                    free[best] = False
+                    free[here] &= ~(regions.masks[here] & regions.masks[best]).any((1, 2))  # nor at another level
                     found[index] = _with_region(found[index], regions.masks[best], label)
         return found
 
