@@ -238,4 +238,4 @@ def test_user_folders_are_searched_in_one_way() -> None:
     ways = (".rglob(", "os.walk(", "os.scandir(")
     sources = [path for room in WALKING for path in sorted((PACKAGE / room).rglob("*.py")) if path.name != "walk.py"]
     found = [str(path.relative_to(PACKAGE)) for path in sources if any(way in path.read_text("utf-8") for way in ways)]
-    assert found == [], "use unia_med.data.io.walk: find_volumes, find_pictures or walk"
+    assert found == [], "use unia_med.data.io.walk: find_volumes or walk"

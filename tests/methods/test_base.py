@@ -10,7 +10,6 @@ from unia_med.methods.base import (
     Batch,
     Method,
     Prediction,
-    batch_from_tensors,
     check_parameter_groups,
     group_parameters,
     undecayed_parameters,
@@ -96,7 +95,7 @@ def test_the_longest_prefix_wins_and_idle_prefixes_are_refused() -> None:
 
 
 def test_batch_moves_and_measures_itself() -> None:
-    batch = batch_from_tensors({"images": torch.zeros(2, 1, 4, 4), "tags": torch.zeros(2, 3), "case": torch.zeros(1)})
+    batch = Batch(torch.zeros(2, 1, 4, 4), torch.zeros(2, 3))
     assert len(batch) == 2
     assert batch.to("meta").images.device.type == "meta"
     assert batch.to("meta").scores is None

@@ -361,6 +361,18 @@ def test_a_prediction_is_the_decoders_softmax_with_the_networks_own_map() -> Non
     torch.testing.assert_close(output.inferred.uncertainty_map, ((mean - lowest) / (1 - 2 * lowest)).clamp(0, 1))
 
 
+def test_the_published_map_is_the_largest_channel_of_a_slice_over_its_maximum() -> None:
+    method = _method(preset="published").eval()
+    images = _batch().images
+    with torch.no_grad():
+        log_variance = method.network(images).inferred.log_variance
+        found = [method.predict(images).uncertainty, method.predict_samples(images, 2).uncertainty]
+    grown = F.interpolate(log_variance.sigmoid().amax(1)[:, None], SIZE, mode="bilinear")[:, 0]
+    assert grown.shape[-2:] != log_variance.shape[-2:] and len(images) > 1
+    for uncertainty in found:
+        torch.testing.assert_close(uncertainty, grown / grown.amax((1, 2), keepdim=True))
+
+
 def test_scores_are_read_by_their_own_thresholds_and_unknown_classes_may_win() -> None:
     """0.55 and 0.45, whatever those of activation maps are; in every label, not in P1 alone."""
     method, batch = _method(thresholds={"high": 0.9, "low": 0.1}, label_source="F"), _batch()

@@ -83,6 +83,9 @@ def test_published_map_is_the_largest_channel_over_its_maximum() -> None:
     largest = log_variance.sigmoid().amax(1)
     found = published_uncertainty_map(log_variance, (3, 4))
     assert torch.allclose(found, largest / largest.amax((1, 2), keepdim=True))
+    doubled = published_uncertainty_map(log_variance, (6, 8))
+    grown = torch.nn.functional.interpolate(largest[:, None], (6, 8), mode="bilinear")[:, 0]
+    assert torch.allclose(doubled, grown / grown.amax((1, 2), keepdim=True))
 
 
 def test_closed_form_has_the_law_of_fifty_samples() -> None:

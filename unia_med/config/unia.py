@@ -95,6 +95,7 @@ class UniaForm:
         keep_detail: P3 keeps what is finer than a token.
         whole_cells: border tokens that fill no cell of 4 x 4 take part in the spatial branch [A24].
         sampled_target: the target of the distribution map is resized bilinearly, which reads 4 pixels a token [A14].
+        relative_uncertainty: U is a slice's largest channel over its maximum, not comparable between slices [3.8].
         affinity_source: label of the affinity loss after `final_labels`; None: as the decoder [A9].
         distribution_source: label of the distribution map after `final_labels`; None: as the decoder [A10].
     """
@@ -108,6 +109,7 @@ class UniaForm:
     keep_detail: bool = True
     whole_cells: bool = True
     sampled_target: bool = False
+    relative_uncertainty: bool = False
     affinity_source: Literal["auxiliary"] | None = None
     distribution_source: Literal["F"] | None = None
 
@@ -124,6 +126,7 @@ FORMS = {
         keep_detail=False,
         whole_cells=False,
         sampled_target=True,
+        relative_uncertainty=True,
         affinity_source="auxiliary",
         distribution_source="F",
     ),

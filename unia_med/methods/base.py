@@ -329,13 +329,3 @@ def _check_prefixes(module: nn.Module, multipliers: Mapping[str, float]) -> None
     idle = [prefix for prefix in multipliers if not any(name.startswith(prefix) for name in names)]
     if idle:
         raise RuntimeError(f"rate multipliers of {type(module).__name__} match no parameter: {idle}")
-
-
-def batch_from_tensors(tensors: Mapping[str, Tensor]) -> Batch:
-    """Return a batch from a mapping with the field names of `Batch`; other keys are left out.
-
-    Args:
-        tensors: at least `images` and `tags`.
-    """
-    known = {field.name for field in fields(Batch)}
-    return Batch(**{name: value for name, value in tensors.items() if name in known})

@@ -35,6 +35,7 @@ from unia_med.methods.segmenter import SegmenterMethod, network_zoom
 from unia_med.methods.silence import SilenceWatch
 from unia_med.methods.unia_network import UniaNetwork, UniaOutput
 from unia_med.nn.statistics import unrecorded_statistics
+from unia_med.nn.uncertainty import UncertaintyOutput, published_uncertainty_map
 from unia_med.tensors import Size, resized, size_of
 
 _SAMPLING_SEED = 0
@@ -64,14 +65,13 @@ class UniA(SegmenterMethod[UniaConfig]):
     def predict(self, images: Tensor) -> Prediction:
         """Probabilities of the decoder, and the network's own uncertainty map U [3.8] at image size."""
         output = self.network(images)
-        uncertainty = self._at_image_size(output.inferred.uncertainty_map, images)
-        return Prediction(output.logits.float().softmax(1), uncertainty)
+        return Prediction(output.logits.float().softmax(1), self._uncertainty(output.inferred, size_of(images)))
 
     def predict_samples(self, images: Tensor, samples: int) -> Prediction:
         """Return the decoder on features moved by draws from each token's Gaussian about its mean; see `Method`."""
         generator = torch.Generator().manual_seed(_SAMPLING_SEED)
         output = self.network.forward_samples(images, samples, generator)
-        return Prediction(output.probabilities, self._at_image_size(output.uncertainty_map, images))
+        return Prediction(output.probabilities, self._uncertainty(output.inferred, size_of(images)))
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return the weighted sum of section 16 and its unweighted parts; terms that are off are not computed."""
@@ -126,9 +126,10 @@ class UniA(SegmenterMethod[UniaConfig]):
         columns["affinity"] = affinity_map(resized(scored, size), tags, matrix, self._grid(output), background)
         return {**columns, "fused": made[plan.decoder], "prediction": output.logits.argmax(1)}
 
-    @staticmethod
-    def _at_image_size(uncertainty: Tensor, images: Tensor) -> Tensor:
-        return resized(uncertainty[:, None], size_of(images))[:, 0].float()
+    def _uncertainty(self, inferred: UncertaintyOutput, size: Size) -> Tensor:
+        if self.settings.form.relative_uncertainty:
+            return published_uncertainty_map(inferred.log_variance, size)
+        return resized(inferred.uncertainty_map[:, None], size)[:, 0].float()
 
     @staticmethod
     def _grid(output: UniaOutput) -> Size:

@@ -38,10 +38,10 @@ class UniaOutput:
 
 
 class SampledOutput(NamedTuple):
-    """Probabilities (B, K, H, W) averaged over draws of the features, and the uncertainty map U (B, h, w)."""
+    """Probabilities (B, K, H, W) averaged over draws of the features, and what the draws were about."""
 
     probabilities: Tensor
-    uncertainty_map: Tensor
+    inferred: UncertaintyOutput
 
 
 class UniaNetwork(PixelNetwork):
@@ -109,7 +109,7 @@ class UniaNetwork(PixelNetwork):
             noise = torch.randn(deviation.shape[1:], generator=generator).to(deviation)
             drawn = inferred.features + (deviation * noise).to(inferred.features.dtype)
             total = total + self.decode(drawn, features.skips, size_of(images)).float().softmax(1)
-        return SampledOutput(total / samples, inferred.uncertainty_map)
+        return SampledOutput(total / samples, inferred)
 
     def activation_maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Raw CAM and auxiliary CAM (B, T, h, w) alone: no affinity, no decoder [6, A7]."""

@@ -143,16 +143,6 @@ def find_volumes(
     return [path for path in files if _is_taken(path, present, left, wanted)]
 
 
-def find_pictures(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
-    """Return the pictures (PNG, JPEG, TIFF) of a folder and below it, in order of their paths.
-
-    Args:
-        folder: where to search; it exists.
-        left_out: as in `find_volumes`.
-    """
-    return find_volumes(folder, left_out, is_image)
-
-
 def glob_matcher(pattern: str) -> Callable[[str], object]:
     """Return a test of paths, written with slashes, against a glob pattern; links to folders count as folders.
 
