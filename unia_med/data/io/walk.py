@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from unia_med.data.io.label_names import NAMED
-from unia_med.data.io.suffixes import PAIR_SUFFIXES, UNREAD_SUFFIXES, is_image, volume_suffix
+from unia_med.data.io.suffixes import PAIR_SUFFIXES, UNREAD_SUFFIXES, volume_suffix
 
 _LOG = logging.getLogger(__name__)
 _WILD = re.compile(r"\[!?[^]]+\]|.", re.DOTALL)
