@@ -68,6 +68,7 @@ def test_overlapping_patches_refine_the_grid() -> None:
 def test_softmax_of_the_logits_reproduces_the_fused_attention(name: str) -> None:
     vit = load_vit(name, "none").eval()
     attention, tokens = vit.blocks[-1].attn, torch.randn(2, 11, vit.embed_dim)
+    nn.init.normal_(attention.qkv.bias)  # 0 without trained weights
     logits = attention_logits(attention, tokens)
     values = attention.qkv(tokens).unflatten(2, (3, attention.num_heads, -1))[:, :, 2].transpose(1, 2)
     gathered = (logits.softmax(-1) @ values).transpose(1, 2).flatten(2)
