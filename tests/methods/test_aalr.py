@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -238,3 +239,14 @@ def test_labels_on_line_by_the_crf_follow_its_rule(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("unia_med.methods.aalr.crf_labels", lambda *_: (made, scores))
     found = method._pseudo_labels(batch, method.network.embed(batch.images), 0)
     assert torch.equal(found.labels, made) and (found.confidence == 0.25).all()
+
+
+def test_scores_on_line_hold_the_published_power_of_the_background() -> None:
+    """Before the local refinement, background is (1 - highest map)^16 [3]; the refinement spreads the one peak."""
+    method, batch = _method().eval(), _batch()
+    batch.images = torch.full_like(batch.images, 0.5)
+    output = method.network.embed(batch.images)
+    flat = torch.tensor([0.05, 0.1, 0.2]).view(1, 3, 1, 1).expand(2, 3, 4, 6).clone()
+    flat[:, :, 0, 0] = 1.0  # what 1 is
+    found = method._online_labels(batch, replace(output, maps=flat))[1]
+    torch.testing.assert_close(found[:, 0, -1, -1], torch.full((2,), 0.8**16), atol=5e-3, rtol=0)

@@ -296,6 +296,19 @@ def test_the_running_peak_is_a_mean_over_about_twenty_steps() -> None:
     torch.testing.assert_close(method.cam_peaks, torch.stack(first) * 2.9)
 
 
+def test_each_kind_of_map_has_its_own_running_peak() -> None:
+    method, batch = _unia(cam_normalisation="running", scales=[1.0], flip=False).eval(), _batch(labels=False)
+    found = []
+    with torch.no_grad():
+        output = method.network(batch.images)
+        for peaks in ([1e3, 2e3], [1e3, 4e3]):
+            method.cam_peaks.copy_(torch.tensor(peaks))
+            found.append(method._activation_maps(batch, output))
+    (cam, auxiliary), (same, halved) = found
+    assert torch.equal(cam, same) and auxiliary.max() > 0
+    torch.testing.assert_close(halved, auxiliary / 2)
+
+
 def test_a_running_peak_is_that_of_one_scale_and_maps_are_sums_over_scales() -> None:
     found, batch = [], _batch(labels=False)
     for scales in ([1.0], [1.0, 1.0]):

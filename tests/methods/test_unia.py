@@ -175,16 +175,18 @@ def test_a_running_peak_follows_training_alone_and_keeps_a_faint_slice_faint() -
     assert maps.amax((1, 2, 3)).min() < 0.9
 
 
-def test_before_the_decoder_learns_the_maps_are_the_probabilities() -> None:
+@pytest.mark.parametrize("normalisation", ["slice", "class"])
+def test_before_the_decoder_learns_the_maps_are_the_probabilities(normalisation: str) -> None:
     """Odds of the strongest class against background are its map over the threshold; an absent class has none."""
     gates, thresholds = {"segmentation": 0.5}, {"background": 0.25}
-    method = _method(gates=gates, cam_normalisation="slice", thresholds=thresholds).eval()
+    method = _method(gates=gates, cam_normalisation=normalisation, thresholds=thresholds).eval()
     images, tags = torch.rand(3, 1, 32, 32), torch.tensor([[1, 0, 1], [1, 1, 1], [0, 0, 0]], dtype=torch.int8)
     with torch.no_grad():
         early = method.pseudo_probabilities(images, tags, 0)
         late = method.pseudo_probabilities(images, tags, 51)  # the gate opens at step 50
         assert torch.equal(early, method.pseudo_probabilities(images, tags, 50))
         maps, _ = method._activation_maps(Batch(images, tags), method.network(images))
+    maps = maps * tags[:, :, None, None]
     assert torch.allclose(early.sum(1), torch.ones(3, 32, 32))
     odds = early[:, 1:] / early[:, :1]
     assert torch.allclose(odds.amax(1), maps.amax(1) / 0.25, atol=1e-4)
