@@ -70,6 +70,23 @@ def test_a_region_is_described_by_brightness_area_distance_and_shape() -> None:
     assert features[0] == pytest.approx(middle, abs=0.08) and 0 < features[1] < 0.2 and features[8] == 0
 
 
+def test_a_region_is_no_larger_than_the_object_in_its_own_slice() -> None:
+    """The piece has 216 pixels: less than the object's largest section, more than its smallest."""
+    image, found = drawn()
+    image, found = np.stack([image[0]] * 2), np.stack([found[0]] * 2)
+    small = disc(48, 36, 6)
+    image[1, found[1] & ~small] = AROUND
+    image[1, disc(48, 36, 4)] = BRIGHT
+    image[1, 40:58, 60:72] = AROUND
+    image[1, 40:58, 46:58] = 0.8
+    found[1] &= small
+    assert found[1].sum() < 18 * 12 < found[0].sum()
+    assert list(propose(image, found, (0.4,), 0.45, "bright").slices) == [0]
+    image[1, 40:47, 46:58] = AROUND
+    image[1, 53:58, 46:58] = AROUND
+    assert list(propose(image, found, (0.4,), 0.45, "bright").slices) == [0, 1]
+
+
 def test_a_region_at_the_images_border_says_so() -> None:
     image, found = drawn()
     shifted, moved = np.roll(image, 24, 2), np.roll(found, 24, 2)

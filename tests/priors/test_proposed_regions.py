@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from unia_med.config.prior import ProposalsConfig
 from unia_med.labels import TAG_ABSENT, TAG_PRESENT, TAG_UNKNOWN
@@ -87,6 +88,15 @@ def test_slices_of_unknown_tag_are_not_learned_from() -> None:
     np.testing.assert_allclose(one, other, atol=0.2)  # the unknown slices take part in the split into bright and dark
 
 
+def test_what_the_class_alone_had_elsewhere_is_background() -> None:
+    regions = fitted()
+    probabilities, tags, image, _ = volume(100)
+    probabilities[:, :, 60, 60] = (0.6, 0.4, 0)
+    found = regions.added(probabilities, tags, image)[:, :, 60, 60]
+    np.testing.assert_allclose(found[TAGS == TAG_PRESENT], [[1, 0, 0]] * 3, atol=1e-6)
+    np.testing.assert_allclose(found[TAGS == TAG_ABSENT], [[0.6, 0.4, 0]] * 2, atol=1e-6)
+
+
 def test_each_slice_is_learned_with_its_own_tag() -> None:
     """Volumes that end with other slices than they began with; the order of slices says nothing to a region."""
     turned, plain = ProposedRegions(SETTINGS, (A,), 0), ProposedRegions(SETTINGS, (A,), 0)
@@ -135,10 +145,14 @@ def test_channels_are_averaged_and_the_object_is_one_piece() -> None:
 
 
 def test_a_class_that_the_maps_have_found_by_now_is_chosen_too() -> None:
-    """Were it part of the object, only distractors would be left; its stray pixels inside the others change nothing."""
+    """Were it part of the object, only distractors would be left; its stray pixels inside the others change nothing.
+
+    The map is wider than the class, and reaches the object.
+    """
     regions = fitted()
     probabilities, tags, image, where = volume(100)
     later = probabilities.copy()
+    where = np.stack([ndimage.binary_dilation(plane, iterations=5) for plane in where]) & (probabilities[:, 0] > 0.5)
     later[:, :, 31:33, 31:33] = np.array([0.1, 0.8, 0.1])[:, None, None]
     later = np.where(where[:, None], np.array([0.1, 0.8, 0.1])[:, None, None], later).astype(np.float32)
     plain, found = regions.added(probabilities, tags, image), regions.added(later, tags, image)
