@@ -20,7 +20,14 @@ from unia_med.data.structured.dataset import write_dataset
 from unia_med.errors import UserError
 from unia_med.pipeline.ablation import Ablation, Task, rows
 
-HEART = {"prior.rounds": 1, "inference.walker": None}  # no self-training: a row shows what its modules do
+HEART = {  # no self-training and a plain prediction: a row shows what its modules do
+    "prior.rounds": 1,
+    "prior.proposals": None,
+    "inference.walker": None,
+    "inference.slice_smoothing": 0.0,
+    "inference.tta.by_default": False,
+    "inference.tta.scales": [1.0],
+}
 TASKS = {
     "objects": Task("objects", "objects_tags.yaml", functools.partial(write_dataset, kind="objects", patients=50)),
     "lesions": Task("lesions", "lesions_tags.yaml", functools.partial(write_dataset, kind="lesions", patients=60)),
