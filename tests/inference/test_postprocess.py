@@ -195,7 +195,10 @@ def test_gaps_that_are_left_alone() -> None:
     far_apart[:, :, 0], far_apart[:, :, 2] = disc(3, 6, 6), disc(3, 34, 30)
     ends = heart()
     ends[:, :, 0] = ends[:, :, -1] = 0
-    for labels in (two_missing, far_apart, ends):
+    waist = np.zeros((41, 37, 3), np.uint8)  # there, though smaller than above and below
+    waist[:, :, 0] = waist[:, :, 2] = disc(9, 20, 18)
+    waist[:, :, 1] = disc(2, 20, 18)
+    for labels in (two_missing, far_apart, ends, waist):
         np.testing.assert_array_equal(fill_slice_gaps(labels), labels)
 
 
