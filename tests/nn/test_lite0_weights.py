@@ -116,6 +116,21 @@ def test_a_missing_or_hostile_file_is_refused(tmp_path: Path) -> None:
         load_state_file(hostile)
 
 
+@pytest.mark.parametrize("held", [torch.zeros(3), [torch.zeros(3)], {"epoch": 3}, {"state_dict": torch.zeros(3)}])
+def test_a_file_that_holds_no_tensors_by_name_is_refused(tmp_path: Path, held: object) -> None:
+    path = tmp_path / "other.pt"
+    torch.save(held, path)
+    with pytest.raises(UserError, match=r"holds no tensors by name"):
+        load_state_file(path)
+
+
+def test_tensors_are_found_alone_and_under_the_name_of_a_state_dict(tmp_path: Path) -> None:
+    path, state = tmp_path / "weights.pt", {"a": torch.arange(3.0)}
+    for held in (state, {"state_dict": state, "epoch": 3}):
+        torch.save(held, path)
+        assert torch.equal(load_state_file(path)["a"], state["a"])
+
+
 def test_one_flipped_bit_of_the_packaged_weights_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = lite0.find_packaged_weights()
     damaged = bytearray(whole.read_bytes())
