@@ -5,14 +5,16 @@
     python examples/ablation.py --output quick --tasks objects --seeds 0 --scale 0.1
 
 Tasks: `objects` and `lesions`, synthetic volumes whose slice tags can separate the classes (`unia-med phantom --kind`),
-and `heart`, ACDC with merged classes. Run it again to go on after an interruption; what is finished is kept.
-`ablation.md` and `ablation.csv` in the output folder are rewritten after each row.
+and `heart`, ACDC with merged classes. Without a GPU two seeds of a task or more are trained at the same time, one per
+core, and `logs/` in the output folder says how far each is. Run it again to go on after an interruption; what is
+finished is kept. `ablation.md` and `ablation.csv` in the output folder are rewritten after each row.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import os
 import sys
 from pathlib import Path
 
@@ -35,6 +37,13 @@ TASKS = {
 }
 
 
+def at_the_same_time(pieces: int) -> int:
+    """Return how many pieces of work this machine does best at the same time."""
+    import torch
+
+    return 1 if torch.cuda.is_available() else min(pieces, os.cpu_count() or 1)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the ablation and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -46,14 +55,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rows", nargs="+", type=int, choices=numbers, default=list(numbers), help=listing)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--scale", type=float, default=1.0, metavar="X", help="factor on all budgets")
+    default = "seeds of tasks that are worked on at the same time; default: one per core, one with CUDA"
+    parser.add_argument("--at-once", type=int, metavar="N", help=default)
     args = parser.parse_args(arguments)
     names = args.tasks or [name for name in TASKS if name != "heart" or args.acdc]
     try:
+        if args.at_once is not None and args.at_once < 1:
+            raise UserError(f"{args.at_once} is too few", "--at-once", "Give 1 or more")
         if "heart" in names and args.acdc is None:
             raise UserError("the task heart needs data", where="--tasks", remedy="Give the ACDC folder with --acdc")
         ablation = Ablation(args.output, args.scale, {"heart": args.acdc})
         wanted = [rows()[number - 1] for number in args.rows]
-        ablation.run([TASKS[name] for name in names], wanted, args.seeds)
+        at_once = args.at_once or at_the_same_time(len(names) * len(args.seeds))
+        ablation.run([TASKS[name] for name in names], wanted, args.seeds, at_once)
     except UserError as error:
         print(f"ablation: error: {error}", file=sys.stderr)
         return 2

@@ -147,6 +147,23 @@ def test_finished_rows_are_kept_and_the_budget_is_scaled(tmp_path: Path, monkeyp
     assert "| CAM baseline | 0.375 |" in (tmp_path / "ablation.md").read_text()
 
 
+def test_seeds_side_by_side_end_in_the_same_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tasks = [Task(name, "objects_tags.yaml") for name in ("one", "two")]
+    for number, (task, row, seed) in enumerate((t, r, s) for t in tasks for r in rows()[:2] for s in (0, 1)):
+        place = tmp_path / "scores" / f"{ablation.run_name(task, row, seed)}.json"
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(json.dumps(dict.fromkeys(ablation.MEASURES, number / 8)))
+    found = Ablation(tmp_path, roots={"one": tmp_path, "two": tmp_path})
+    tables = []
+    for at_once in (1, 2):
+        found.run(tasks, rows()[:2], [0, 1], at_once)
+        tables.append([(tmp_path / name).read_bytes() for name in ("ablation.md", "ablation.csv")])
+    assert tables[0] == tables[1] and b"0.500 / 0.625" in tables[0][0]  # the first row of `two`
+    assert "8 of 8 rows finished" in capsys.readouterr().out
+    logs = {path.stem for path in (tmp_path / "logs").iterdir()}
+    assert logs == {"one_seed0", "one_seed1", "two_seed0", "two_seed1"}
+
+
 @pytest.mark.parametrize("name", CONFIGS[:2])
 def test_after_the_common_start_a_row_stands_where_the_recipe_stands_after_its_gate(name: str, tmp_path: Path) -> None:
     recipe = api.configured(name, {"data.root": "x"})

@@ -9,6 +9,7 @@ printed. Finished rows are kept, interrupted ones are taken up again.
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ from unia_med.files import write_json, write_text
 from unia_med.labels import IGNORE
 from unia_med.metrics.overlap import dice
 from unia_med.pipeline.comparison import line, scaled, train_once
+from unia_med.pipeline.lanes import Lane, run_lanes
 from unia_med.run_files import RunFiles
 
 if TYPE_CHECKING:
@@ -120,13 +122,44 @@ class Ablation:
     def __init__(self, output: Path, scale: float = 1.0, roots: Mapping[str, Path] | None = None) -> None:
         self.output, self.scale, self.roots = output, scale, dict(roots or {})
 
-    def run(self, tasks: Sequence[Task], wanted: Sequence[Row], seeds: Sequence[int]) -> None:
-        """Train and score every row, the seeds of a task one after another; the tables are written after each row."""
-        for task in tasks:
-            for seed in seeds:
+    def run(self, tasks: Sequence[Task], wanted: Sequence[Row], seeds: Sequence[int], at_once: int = 1) -> None:
+        """Train and score every row; the tables are written after each row.
+
+        Args:
+            tasks: to be solved.
+            wanted: rows, in this order.
+            seeds: of each task.
+            at_once: how many seeds of tasks are worked on at the same time, each in a process of its own.
+        """
+        pairs = [(task, seed) for task in tasks for seed in seeds]
+        if at_once == 1:
+            for task, seed in pairs:
                 for row in wanted:
                     self.scores(task, row, seed)
                     self.write_tables(tasks, wanted, seeds)
+            return
+        for task in tasks:
+            self.root(task)  # before two seeds would write it at the same time
+        lanes = [
+            Lane(f"{task.name}, seed {seed}", functools.partial(self._all_scores, task, wanted, seed), log)
+            for task, seed in pairs
+            for log in [self.output / "logs" / f"{task.name}_seed{seed}.txt"]
+        ]
+        finished = -1
+
+        def look() -> None:
+            nonlocal finished
+            places = [self._place(task, row, seed) for task, seed in pairs for row in wanted]
+            if (now := sum(place.is_file() for place in places)) != finished:
+                self.write_tables(tasks, wanted, seeds)
+                print(f"{now} of {len(places)} rows finished", flush=True)
+                finished = now
+
+        run_lanes(lanes, at_once, look)
+
+    def _all_scores(self, task: Task, wanted: Sequence[Row], seed: int) -> None:
+        for row in wanted:
+            self.scores(task, row, seed)
 
     def scores(self, task: Task, row: Row, seed: int) -> dict[str, float]:
         """Return `MEASURES` of a row, trained and scored now unless that was done before."""
