@@ -34,6 +34,13 @@ def test_position_kernel_has_the_published_spread_and_masses() -> None:
     assert masses[4:].max() < 1e-6
 
 
+@pytest.fixture(params=["cpu", "accelerator"], autouse=True)
+def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test by both ways to compute: the one of a CPU, and the one that never looks at values."""
+    if request.param == "accelerator":
+        monkeypatch.setattr("unia_med.localise.pixel_refine._on_host", lambda scores: False)
+
+
 def neighbours(maps: Tensor, row: int, column: int, dilations: tuple[int, ...]) -> Tensor:
     """(C, J) values around one pixel of (C, h, w), edges repeated."""
     height, width = maps.shape[1:]
@@ -147,6 +154,16 @@ def test_nothing_carries_a_gradient_and_the_input_stays() -> None:
     before = scores.detach().clone()
     assert not propagate(pixel_kernel(torch.rand(1, 1, 16, 16)), scores).requires_grad
     assert torch.equal(scores, before)
+
+
+def test_both_routes_give_the_same_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, scores = torch.rand(2, 1, 12, 10), torch.rand(2, 3, 12, 10)
+    kernel = pixel_kernel(images, (1, 2, 4), 1.0)
+    found = []
+    for host in (True, False):
+        monkeypatch.setattr("unia_med.localise.pixel_refine._on_host", lambda scores, host=host: host)
+        found.append(propagate(kernel, scores, 5, pull=0.6))
+    torch.testing.assert_close(found[0], found[1])
 
 
 def test_pull_is_a_walk_with_restart() -> None:

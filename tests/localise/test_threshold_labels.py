@@ -14,7 +14,7 @@ from unia_med.localise.thresholds import (
     token_labels,
     two_valued,
 )
-from unia_med.localise.token_grid import foreground_share, majority_labels, nearest_labels
+from unia_med.localise.token_grid import foreground_share, majority_labels, nearest_labels, sampled_foreground
 
 
 def literal(values: list[float], tags: list[int], high: float, low: float) -> int:
@@ -72,6 +72,14 @@ def test_class_numbers_are_picked_never_mixed() -> None:
 def test_foreground_share_is_an_area_mean() -> None:
     assert foreground_share(LABELS, (2, 2)).tolist() == [[[0.25, 1.0], [0.25, 1.0]]]
     assert foreground_share(LABELS, (1, 1)).item() == 0.625  # of all pixels, not of those in the middle
+
+
+def test_the_published_foreground_is_sampled_about_the_middle_of_a_cell() -> None:
+    row = torch.tensor([0, 1, IGNORE, 0, 2, 0, 1, 3])  # of two cells, the middle lies between pixels 1 and 2, 5 and 6
+    labels = row.repeat(8, 1)[None]
+    assert sampled_foreground(labels, (2, 2)).tolist() == [[[0.5, 0.5], [0.5, 0.5]]]
+    assert foreground_share(labels, (2, 2)).tolist() == [[[0.25, 0.75], [0.25, 0.75]]]
+    assert torch.equal(sampled_foreground(labels, (8, 8))[0, 0], torch.tensor([0.0, 1, 0, 0, 1, 0, 1, 1]))
 
 
 def test_labels_from_scores_pixel_by_pixel() -> None:

@@ -79,6 +79,16 @@ def test_inactive_classes_and_invalid_pixels_take_no_part() -> None:
     assert gradient[..., 6:].abs().max() == 0 and gradient[0, :2, :, :6].abs().max() > 0
 
 
+def test_what_the_padding_holds_changes_nothing() -> None:
+    probabilities, images, labels = setting(1)
+    valid = torch.ones(2, 1, 8, 12, dtype=torch.bool)
+    valid[:, :, :, 6:] = False
+    inside = dense_energy(probabilities, images, labels, valid=valid)
+    moved = torch.where(valid, probabilities, probabilities.flip(1))
+    assert torch.equal(dense_energy(moved, images, labels, valid=valid), inside)
+    assert not torch.equal(dense_energy(moved, images, labels), dense_energy(probabilities, images, labels))
+
+
 def test_the_grid_is_never_longer_than_asked() -> None:
     probabilities = torch.rand(1, 2, 40, 20, requires_grad=True)
     value = dense_energy(probabilities, torch.rand(1, 1, 40, 20), torch.full((1, 40, 20), 255), longest_side=8)
