@@ -55,20 +55,21 @@ def test_the_gain_is_a_ratio_of_times() -> None:
 def test_a_run_goes_on_in_the_precision_in_which_it_began(
     tiny: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    mixed = tiny.settings(amp=True)
     fake(monkeypatch, True, False, 4.0)
-    tiny.tiny_trainer(tmp_path / "whole").run()
-    trainer = tiny.tiny_trainer(tmp_path / "parts")
+    tiny.tiny_trainer(tmp_path / "whole", training=mixed).run()
+    trainer = tiny.tiny_trainer(tmp_path / "parts", training=mixed)
     losses = trainer.method.losses
     trainer.method.losses = lambda batch, step: (trainer.request_stop() if step == 6 else None, losses(batch, step))[1]
     with pytest.raises(Interrupted):
         trainer.run()
     fake(monkeypatch, True, False, 1.0)  # the timing comes out otherwise today
-    tiny.tiny_trainer(tmp_path / "parts").run()
+    tiny.tiny_trainer(tmp_path / "parts", training=mixed).run()
     whole, parts = (load_checkpoint(tmp_path / one / "checkpoints" / "last.pt") for one in ("whole", "parts"))
     assert whole["precision"] == parts["precision"] == "bfloat16"
     assert all(torch.equal(whole["model"][name], parts["model"][name]) for name in whole["model"])
     fake(monkeypatch, False, False, 1.0)
-    tiny.tiny_trainer(tmp_path / "single").run()
+    tiny.tiny_trainer(tmp_path / "single", training=mixed).run()
     single = load_checkpoint(tmp_path / "single" / "checkpoints" / "last.pt")
     assert single["precision"] is None
     assert any(not torch.equal(whole["model"][name], single["model"][name]) for name in whole["model"])
