@@ -8,6 +8,7 @@ import json
 import re
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -80,6 +81,19 @@ def test_images_that_show_no_heart_are_said(kind: str, tmp_path: Path) -> None:
     with (tmp_path / "out" / "summary.csv").open(encoding="utf-8") as file:
         (row,) = csv.DictReader(file)
     assert (float(row["unlike_training"]) > 1.5) == (kind != "heart")
+
+
+def test_volumes_of_the_summary_are_those_of_the_mask(tmp_path: Path) -> None:
+    heart = _kinds()["heart"]
+    write_like(heart.array.astype(np.float32), heart, tmp_path / "scan.nii.gz")
+    (case,) = unia_med.predict(NAME, tmp_path / "scan.nii.gz", tmp_path / "out", device="cpu")
+    mask = nib.load(tmp_path / "out" / "scan_seg.nii.gz")
+    with (tmp_path / "out" / "summary.csv").open(encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    voxel_ml = float(np.prod(mask.header.get_zooms()[:3])) / 1000
+    for value, name in enumerate(Run.open(NAME).classes, 1):
+        expected = float((np.asarray(mask.dataobj) == value).sum()) * voxel_ml
+        assert expected > 0 and float(row[f"{name}_ml"]) == pytest.approx(expected, abs=1e-3), name
 
 
 def test_the_folder_is_small_and_the_card_names_the_classes_of_the_config() -> None:
