@@ -152,6 +152,8 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
         load_weights(large, small.state_dict(), tmp_path)
     with pytest.raises(UserError, match="first other"):
         load_weights(small, {**small.state_dict(), "other": torch.zeros(1)}, tmp_path)
+    with pytest.raises(UserError, match="first bias"):
+        load_weights(small, {"weight": small.weight}, tmp_path)
     other = torch.nn.Linear(2, 3)
     load_weights(other, small.state_dict(), tmp_path)
     assert torch.equal(other.weight, small.weight)

@@ -71,3 +71,14 @@ def test_a_model_that_is_not_whole_does_not_teach(classes: list[str], widths: li
     start_from(build_method(new), state, ["A"], new, build_method, "a run")  # fine to learn on from
     with pytest.raises(UserError, match=message):
         start_from(build_method(new), state, ["A"], new, build_method, "a run", teaches=True)
+
+
+def test_the_log_says_what_was_taken(caplog: pytest.LogCaptureFixture) -> None:
+    state, new = build_method(config(["A"])).state_dict(), config(["B"])
+    with caplog.at_level("INFO"):
+        start_from(build_method(new), state, ["A"], new, build_method, "a run")
+    assert "starts from a run:" in caplog.text and "classes known there: none; new: B" in caplog.text
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        start_from(build_method(config(["A"])), state, ["A"], config(["A"]), build_method, "a run")
+    assert "100 % of the weights; classes known there: A; new: none" in caplog.text

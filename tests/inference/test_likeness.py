@@ -138,6 +138,7 @@ def test_record_survives_and_damage_is_no_fault(tmp_path):
         ([(0.1, 0.9), (0.2, 0.9), (0.4, 0.5), (0.5, 0.6)], 0.3),  # separable: between them
         ([(0.1, 0.9), (0.2, 0.95)], 0.2),  # all good: the largest
         ([(0.3, 0.2), (0.5, 0.1)], 0.2997),  # all bad: all of them are doubtful
+        ([(0.1, 0.5), (0.2, 0.9)], 0.0999),  # the good one is more unsure than the bad one: all are doubtful
         ([(0.1, None), (0.25, None)], 0.25),  # no masks
     ],
 )
