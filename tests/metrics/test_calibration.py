@@ -8,6 +8,7 @@ import pytest
 from unia_med.metrics.calibration import (
     SHARES,
     ErrorSearch,
+    area_under_roc,
     errors_among_most_uncertain,
     expected_calibration_error,
     neighbourhood,
@@ -103,3 +104,15 @@ def test_shapes_must_agree() -> None:
         errors_among_most_uncertain(np.zeros(2), np.zeros(3, bool))
     with pytest.raises(ValueError, match="2 confidences for 3"):
         reliability(np.zeros(2), np.zeros(3, bool))
+
+
+def test_area_under_roc_is_the_chance_of_the_right_order() -> None:
+    generator = np.random.default_rng(0)
+    scores = generator.integers(0, 6, (4, 5)).astype(np.float32)  # many are equal
+    positive = generator.random((4, 5)) < 0.4
+    pairs = [(a > b) + 0.5 * (a == b) for a in scores[positive] for b in scores[~positive]]
+    assert area_under_roc(scores, positive) == pytest.approx(np.mean(pairs))
+    assert area_under_roc(scores, np.ones((4, 5), bool)) is None
+    assert area_under_roc(scores, np.zeros((4, 5), bool)) is None
+    with pytest.raises(ValueError, match="20 scores for 3 voxels"):
+        area_under_roc(scores, np.zeros(3, bool))

@@ -6,26 +6,21 @@ import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import nibabel
-import numpy as np
 import pytest
 import torch
 
 from unia_med import api
 from unia_med.config.load import load_config
-from unia_med.config.schema import GridConfig, RunConfig
-from unia_med.data.io.read import read_volume
-from unia_med.data.sample import CaseFiles, EvaluationCase
+from unia_med.config.schema import RunConfig
 from unia_med.data.structured.dataset import write_dataset
-from unia_med.labels import IGNORE
 from unia_med.methods.base import Batch
 from unia_med.methods.label_plan import LabelPlan, label_plan
 from unia_med.methods.unia import UniA
 from unia_med.pipeline import ablation
-from unia_med.pipeline.ablation import Ablation, Task, overlaps, peaks_inside, rows, to_csv, to_markdown
+from unia_med.pipeline.ablation import Ablation, Task, rows, to_csv, to_markdown, within_to_markdown
+from unia_med.pipeline.ablation_measures import MEASURES, WITHIN
 from unia_med.run_files import RunFiles
 
 CONFIGS = ("objects_tags.yaml", "lesions_tags.yaml", "acdc_cpu_tags.yaml")
@@ -80,34 +75,6 @@ def test_rows_differ_in_what_a_step_computes() -> None:
     assert segmentation[2] != segmentation[3] and totals[6] != totals[7]
 
 
-def test_overlaps_are_dice_by_class_with_undecided_pixels_outside() -> None:
-    truth = np.zeros((4, 4, 1), np.uint8)
-    truth[:2, :, 0], truth[3, :, 0] = 1, 2
-    labels = truth.copy()
-    labels[0, :2, 0], labels[3, :, 0] = IGNORE, 3
-    assert overlaps(labels, truth, 4) == pytest.approx([2 * 6 / (6 + 8), 0.0, 0.0])  # class 4 is nowhere
-    assert overlaps(labels, truth, 4, as_one=True) == pytest.approx([2 * 10 / (10 + 12)])
-
-
-def test_a_peak_counts_where_its_class_is(tmp_path: Path) -> None:
-    mask = np.zeros((16, 16, 2), np.uint8)
-    mask[2:6, 2:6, 0], mask[10:14, 10:14, :] = 5, 7
-    for name, array in (("a.nii.gz", mask * 10.0), ("a_gt.nii.gz", mask)):
-        nibabel.save(nibabel.Nifti1Image(array.astype(np.float32), np.eye(4)), tmp_path / name)
-    scores = torch.full((2, 3, 16, 16), 0.1)
-    scores[0, 1, 3, 3] = scores[0, 2, 4, 4] = scores[1, 2, 11, 11] = 0.9  # class 2 of slice 0 peaks in class 1
-    scores[:, 0] = 1 - scores[:, 1:].amax(1)
-    method = torch.nn.Module()
-    method.pseudo_probabilities = lambda slices, tags, step: scores if step == 0 else 1 / 0
-    files = CaseFiles("a", "a", tmp_path / "a.nii.gz", mask=tmp_path / "a_gt.nii.gz")
-    case = EvaluationCase(files, read_volume(files.image), mask)
-    grid = GridConfig(spacing_mm=1.0, size=(16, 16))
-    of_classes = peaks_inside(SimpleNamespace(method=method), grid, (5, 7), case, np.ones((2, 2), np.int8))
-    assert of_classes == [1.0, 0.0, 1.0]
-    as_one = peaks_inside(SimpleNamespace(method=method), grid, (5, 7), case, np.ones((2, 2), np.int8), as_one=True)
-    assert as_one == [1.0, 1.0]
-
-
 def test_tables_hold_means_over_seeds() -> None:
     names = ("peak", "CAM", "labels", "prediction")
     scores = {("lesions", "A", seed): dict(zip(names, (1.0, 0.2, 0.4, value), strict=True))
@@ -117,6 +84,15 @@ def test_tables_hold_means_over_seeds() -> None:
     assert [(row["task"], row["seed"], row["prediction"]) for row in table] == [
         ("lesions", "0", "0.5"), ("lesions", "1", "0.75"),
     ]  # fmt: skip
+
+
+def test_what_is_seen_within_a_network_is_told_by_seed() -> None:
+    scores = {("lesions", "A", seed): dict.fromkeys(WITHIN, 0.5) | {"U": value} for seed, value in ((0, 0.9), (1, 0.8))}
+    head, *_, row = within_to_markdown(scores).strip().split("\n")
+    assert "lesions" in head and [cell.strip() for cell in row.strip("|").split("|")] == [
+        "A", *["0.500 / 0.500"] * 6, "0.900 / 0.800", "0.500 / 0.500",
+    ]  # fmt: skip
+    assert within_to_markdown({}) == ""
 
 
 def test_finished_rows_are_kept_and_the_budget_is_scaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,12 +105,12 @@ def test_finished_rows_are_kept_and_the_budget_is_scaled(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(ablation, "train_once", train)
     monkeypatch.setattr("unia_med.runs.Run.open", lambda run: run)
-    monkeypatch.setattr(ablation, "measure", lambda run, as_one: dict.fromkeys(ablation.MEASURES, 0.5))
+    monkeypatch.setattr(ablation, "measure", lambda run, as_one: dict.fromkeys(MEASURES, 0.5))
     task = Task("heart", "acdc_cpu_tags.yaml", as_one=True, settings={"training.iterations": 200})
     few = rows()[:2]
     kept = tmp_path / "scores" / "heart_CAM_baseline_seed0.json"
     kept.parent.mkdir()
-    kept.write_text(json.dumps(dict.fromkeys(ablation.MEASURES, 0.25)))
+    kept.write_text(json.dumps(dict.fromkeys(MEASURES, 0.25)))
     for _ in range(2):
         Ablation(tmp_path, 0.5, {"heart": tmp_path}).run([task], few, [0, 1])
     assert [run.name for run, _ in done] == [
@@ -152,7 +128,7 @@ def test_seeds_side_by_side_end_in_the_same_tables(tmp_path: Path, capsys: pytes
     for number, (task, row, seed) in enumerate((t, r, s) for t in tasks for r in rows()[:2] for s in (0, 1)):
         place = tmp_path / "scores" / f"{ablation.run_name(task, row, seed)}.json"
         place.parent.mkdir(exist_ok=True)
-        place.write_text(json.dumps(dict.fromkeys(ablation.MEASURES, number / 8)))
+        place.write_text(json.dumps(dict.fromkeys(MEASURES, number / 8)))
     found = Ablation(tmp_path, roots={"one": tmp_path, "two": tmp_path})
     tables = []
     for at_once in (1, 2):
@@ -186,6 +162,9 @@ def test_a_row_is_trained_and_measured(tmp_path: Path) -> None:
     found = Ablation(tmp_path, 0.01)
     found.run([task], rows()[-1:], [0])
     scores = found.scores(task, rows()[-1], 0)
-    assert set(scores) == set(ablation.MEASURES) and all(0 <= value <= 1 for value in scores.values())
+    assert set(scores) == set(MEASURES) and all(0 <= value <= 1 for value in scores.values())
+    place = tmp_path / "scores" / "objects_token_contrast_seed0_within.json"
+    assert list(json.loads(place.read_text())) == list(WITHIN)
+    assert "objects, within one network" in (tmp_path / "ablation.md").read_text()
     row = load_config(tmp_path / "runs/objects_token_contrast_seed0/config.yaml")
     assert row.training.start_from == str(tmp_path / "runs/objects_common_start_seed0")

@@ -72,6 +72,31 @@ def expected_calibration_error(table: Reliability) -> float | None:
     return float(np.abs(table.confidence - table.correct).sum() / total) if total else None
 
 
+def area_under_roc(scores: np.ndarray, positive: np.ndarray) -> float | None:
+    """Chance that a positive has a larger score than a negative, where equal scores count half.
+
+    Args:
+        scores: any shape, such as uncertainties.
+        positive: bool, the same shape, such as wrong voxels.
+
+    Returns:
+        A number in [0, 1]; None where there are no positives or no negatives.
+
+    >>> area_under_roc(np.array([0.1, 0.4, 0.4, 0.8]), np.array([False, True, False, True]))
+    0.875
+    """
+    from scipy.stats import rankdata
+
+    scores, positive = np.ravel(scores), np.ravel(positive).astype(bool)
+    if scores.shape != positive.shape:
+        raise ValueError(f"{scores.size} scores for {positive.size} voxels")
+    count, others = np.count_nonzero(positive), np.count_nonzero(~positive)
+    if not count or not others:
+        return None
+    rank_sum = rankdata(scores)[positive].sum()
+    return float((rank_sum - count * (count + 1) / 2) / (count * others))
+
+
 def errors_among_most_uncertain(
     uncertainty: np.ndarray, wrong: np.ndarray, shares: Sequence[float] = SHARES
 ) -> np.ndarray:

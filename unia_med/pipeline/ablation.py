@@ -15,24 +15,18 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from unia_med.config.unia import UniaConfig
 from unia_med.errors import UserError
 from unia_med.files import write_json, write_text
-from unia_med.labels import IGNORE
-from unia_med.metrics.overlap import dice
+from unia_med.pipeline.ablation_measures import MEASURES, WITHIN, measure
+from unia_med.pipeline.ablation_measures import within as measure_within
 from unia_med.pipeline.comparison import line, scaled, train_once
 from unia_med.pipeline.lanes import Lane, run_lanes
 from unia_med.run_files import RunFiles
-
-if TYPE_CHECKING:
-    from unia_med.config.data import GridConfig
-    from unia_med.data.sample import EvaluationCase
-    from unia_med.inference.predictor import Predictor
-    from unia_med.runs import Run
 
 RECIPE = object()
 """In place of a value: what the task's config says."""
@@ -60,13 +54,11 @@ STEPS: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 """The rows from top to bottom, and what each changes of the row above it."""
 
+LOOKED_INTO = ("+ mutual complementing", "+ token contrast")
+"""The rows whose networks are looked into, too: before affinity is learned, and the whole method."""
+
 START = {"method.weights.segmentation": 0.0, "method.weights.dense_energy": 0.0}
 """What the common start of a seed's rows has in place of the first row's: no decoder yet."""
-
-MEASURES = ("peak", "CAM", "labels", "prediction")
-"""Share of present classes and slices in which the activation map's peak is inside the object; Dice of the thresholded
-map and of the labels that the decoder learns at the end (both with tags, undecided pixels counting as background), and
-of the prediction, without tags. Dice is that of whole validation volumes, mean over volumes and classes."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +128,7 @@ class Ablation:
             for task, seed in pairs:
                 for row in wanted:
                     self.scores(task, row, seed)
+                    self.within(task, row, seed)
                     self.write_tables(tasks, wanted, seeds)
             return
         for task in tasks:
@@ -156,10 +149,12 @@ class Ablation:
                 finished = now
 
         run_lanes(lanes, at_once, look)
+        self.write_tables(tasks, wanted, seeds)
 
     def _all_scores(self, task: Task, wanted: Sequence[Row], seed: int) -> None:
         for row in wanted:
             self.scores(task, row, seed)
+            self.within(task, row, seed)
 
     def scores(self, task: Task, row: Row, seed: int) -> dict[str, float]:
         """Return `MEASURES` of a row, trained and scored now unless that was done before."""
@@ -172,6 +167,15 @@ class Ablation:
             write_json(path, measure(Run.open(run), task.as_one))
         found: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
         return found
+
+    def within(self, task: Task, row: Row, seed: int) -> None:
+        """Look into the network of a row of `LOOKED_INTO`, unless that was done before."""
+        from unia_med.runs import Run
+
+        path = self._place(task, row, seed, "_within")
+        if row.name in LOOKED_INTO and not path.is_file():
+            run = self.output / "runs" / run_name(task, row, seed)
+            write_json(path, measure_within(Run.open(run), task.as_one))
 
     def root(self, task: Task) -> Path:
         """Return the data set's folder; it is written where it is a synthetic one that is not yet there."""
@@ -211,18 +215,21 @@ class Ablation:
 
     def write_tables(self, tasks: Sequence[Task], wanted: Sequence[Row], seeds: Sequence[int]) -> None:
         """Write `ablation.md` (means over seeds) and `ablation.csv` (every seed) of what is finished."""
-        found = {
-            (task.name, row.name, seed): json.loads(path.read_text(encoding="utf-8"))
-            for task in tasks
-            for row in wanted
-            for seed in seeds
-            if (path := self._place(task, row, seed)).is_file()
-        }
-        write_text(self.output / "ablation.md", to_markdown(found))
+        found, inside = (
+            {
+                (task.name, row.name, seed): json.loads(path.read_text(encoding="utf-8"))
+                for task in tasks
+                for row in wanted
+                for seed in seeds
+                if (path := self._place(task, row, seed, kind)).is_file()
+            }
+            for kind in ("", "_within")
+        )
+        write_text(self.output / "ablation.md", to_markdown(found) + within_to_markdown(inside))
         write_text(self.output / "ablation.csv", to_csv(found))
 
-    def _place(self, task: Task, row: Row, seed: int) -> Path:
-        return self.output / "scores" / f"{run_name(task, row, seed)}.json"
+    def _place(self, task: Task, row: Row, seed: int, kind: str = "") -> Path:
+        return self.output / "scores" / f"{run_name(task, row, seed)}{kind}.json"
 
 
 def _recipe(task: Task) -> tuple[dict[str, float], int]:
@@ -249,87 +256,6 @@ def run_name(task: Task, row: Row, seed: int) -> str:
     return f"{task.name}_{row.name.strip('+ ').replace(' ', '_')}_seed{seed}"
 
 
-def measure(run: Run, as_one: bool = False) -> dict[str, float]:
-    """Return `MEASURES` on the validation volumes of a run.
-
-    Args:
-        run: of a method that has activation maps.
-        as_one: all classes are one object.
-    """
-    from unia_med.build import build_dataset
-    from unia_med.data.slices.dataset import load_tags
-    from unia_med.data.splits import split_cases
-
-    config, predictor = run.config, run.predictor()
-    dataset = build_dataset(config.data)
-    cases = split_cases(dataset.cases(), config.data.split, config.seed)["val"]
-    tags = load_tags(dataset, cases, config.data)
-    found: dict[str, list[float]] = {name: [] for name in MEASURES}
-    for case in cases:
-        one = dataset.evaluation_case(case)
-        found["peak"] += peaks_inside(
-            predictor, run.config.data.grid, dataset.class_values, one, tags[case.name], as_one
-        )
-        columns = predictor.label_maps(one.volume, tags[case.name])
-        maps = {"CAM": columns["CAM"], "labels": columns["fused"]}
-        maps["prediction"] = predictor.predict_volume(one.volume).labels
-        for name, labels in maps.items():
-            found[name] += overlaps(labels, one.labels, len(config.data.target_classes), as_one)
-    return {name: float(np.mean(values)) for name, values in found.items()}
-
-
-def overlaps(labels: np.ndarray, truth: np.ndarray, classes: int, as_one: bool = False) -> list[float]:
-    """Return the Dice of every class that is in a volume or was found in it.
-
-    Args:
-        labels: (X, Y, Z), 0 background, `IGNORE` undecided, which is not the class.
-        truth: (X, Y, Z), 0 background.
-        classes: T.
-        as_one: of all classes taken as one.
-    """
-    if as_one:
-        labels, truth, classes = (labels > 0) & (labels != IGNORE), truth > 0, 1
-    scores = (dice(labels == value, truth == value) for value in range(1, classes + 1))
-    return [score for score in scores if score is not None]
-
-
-def peaks_inside(
-    predictor: Predictor,
-    grid: GridConfig,
-    class_values: Sequence[int],
-    case: EvaluationCase,
-    tags: np.ndarray,
-    as_one: bool = False,
-) -> list[float]:
-    """Return 1 or 0 for every class in every slice that holds it: whether the activation map's peak is inside.
-
-    Args:
-        predictor: of the run.
-        grid: the network's.
-        class_values: of the T classes in the mask.
-        case: volume and mask.
-        tags: (Z, T) of its slices.
-        as_one: the peak of all classes together, in any class.
-    """
-    import torch
-
-    from unia_med.data.grid.transforms import load_label_slices, place_image
-
-    slices = place_image(case.volume, grid).slices
-    assert case.files.mask is not None  # its labels were read
-    values = {0: 0, **{value: 1 if as_one else k for k, value in enumerate(class_values, start=1)}}
-    truth = load_label_slices(case.files.mask, grid, values)
-    with torch.no_grad():  # at step 0 a method answers with its maps
-        scores = predictor.method.eval().pseudo_probabilities(slices, torch.from_numpy(tags), 0)
-    scores = 1 - scores[:, :1] if as_one else scores[:, 1:]
-    inside = []
-    for k in range(scores.shape[1]):
-        held = torch.from_numpy(truth == k + 1).flatten(1)
-        hits = held.gather(1, scores[:, k].flatten(1).argmax(1, keepdim=True))[:, 0]
-        inside += hits[held.any(1)].float().tolist()
-    return inside
-
-
 def to_markdown(scores: Scores) -> str:
     """Return a table per task: a row per step, every measure as the mean over seeds, the prediction also by seed."""
     parts = []
@@ -342,6 +268,19 @@ def to_markdown(scores: Scores) -> str:
             lines.append(line([name, *means, " / ".join(f"{found['prediction']:.3f}" for found in seeds)]))
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
+
+
+def within_to_markdown(scores: Scores) -> str:
+    """Return a table per task: a row per network that was looked into, every measure by seed."""
+    parts = []
+    for task in dict.fromkeys(task for task, _, _ in scores):
+        lines = ["", f"**{task}, within one network**, by seed", "", line(["network of", *WITHIN])]
+        lines.append(line(["---"] * (1 + len(WITHIN))))
+        for name in dict.fromkeys(row for one, row, _ in scores if one == task):
+            seeds = [found for (one, row, _), found in scores.items() if (one, row) == (task, name)]
+            lines.append(line([name, *(" / ".join(f"{found[key]:.3f}" for found in seeds) for key in WITHIN)]))
+        parts.append("\n".join(lines) + "\n")
+    return "".join(parts)
 
 
 def to_csv(scores: Scores) -> str:
