@@ -13,6 +13,7 @@ from tests.bundle.untrained_run import write_run
 from unia_med.api import evaluate, export, inspect, predict
 from unia_med.cli.main import main
 from unia_med.data.io.dataset_json import read_dataset_json
+from unia_med.data.io.nifti_names import names_in
 from unia_med.errors import UserError
 
 DATA = {
@@ -105,13 +106,18 @@ def test_other_endings_keep_the_geometry(tmp_path: Path, suffix: str) -> None:
     image.SetDirection((0, 1, 0, -1, 0, 0, 0, 0, 1))
     (tmp_path / "in").mkdir()
     sitk.WriteImage(image, str(tmp_path / f"in/y_1_0000{suffix}"))
-    list(predict(tmp_path / "run", tmp_path / "in", tmp_path / "out", names="nnunet"))
-    list(predict(tmp_path / "run", tmp_path / "in", tmp_path / "plain"))
+    list(predict(tmp_path / "run", tmp_path / "in", tmp_path / "out", names="nnunet", uncertainty=True))
+    list(predict(tmp_path / "run", tmp_path / "in", tmp_path / "plain", uncertainty=True))
     mask = sitk.ReadImage(str(tmp_path / f"out/y_1{suffix}"))
     for part in ("GetSpacing", "GetOrigin", "GetDirection", "GetSize"):
         np.testing.assert_allclose(getattr(mask, part)(), getattr(image, part)(), atol=1e-6)
     plain = np.asarray(nib.load(tmp_path / "plain/y_1_0000_seg.nii.gz").dataobj)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(mask).T, plain)
+    assert names_in(tmp_path / "plain/y_1_0000_seg.nii.gz") == {1: "A"}
+    doubt, beside = nib.load(tmp_path / "out/uncertainty/y_1.nii.gz"), tmp_path / "plain/y_1_0000_uncertainty.nii.gz"
+    np.testing.assert_array_equal(doubt.get_fdata(), nib.load(beside).get_fdata())
+    np.testing.assert_allclose(doubt.affine, nib.load(beside).affine, atol=1e-5)
+    assert names_in(beside) == {}
 
 
 def test_pictures_are_grey(tmp_path: Path) -> None:
