@@ -7,7 +7,8 @@
 Tasks: `objects` and `lesions`, synthetic volumes whose slice tags can separate the classes (`unia-med phantom --kind`),
 and `heart`, ACDC with merged classes. Without a GPU two seeds of a task or more are trained at the same time, one per
 core, and `logs/` in the output folder says how far each is. Run it again to go on after an interruption; what is
-finished is kept. `ablation.md` and `ablation.csv` in the output folder are rewritten after each row.
+finished is kept. `ablation.md` and `ablation.csv` in the output folder are rewritten after each row. Two networks are
+looked into, too: what each rule makes of the same maps, what affinity knows of classes, and uncertainty of errors.
 """
 
 from __future__ import annotations

@@ -87,10 +87,12 @@ def test_tables_hold_means_over_seeds() -> None:
 
 
 def test_what_is_seen_within_a_network_is_told_by_seed() -> None:
-    scores = {("lesions", "A", seed): dict.fromkeys(WITHIN, 0.5) | {"U": value} for seed, value in ((0, 0.9), (1, 0.8))}
+    scores = {
+        ("lesions", "A", seed): dict.fromkeys(WITHIN, 0.5) | {"U": value} for seed, value in ((0, 0.9), (1, None))
+    }
     head, *_, row = within_to_markdown(scores).strip().split("\n")
     assert "lesions" in head and [cell.strip() for cell in row.strip("|").split("|")] == [
-        "A", *["0.500 / 0.500"] * 6, "0.900 / 0.800", "0.500 / 0.500",
+        "A", *["0.500 / 0.500"] * 6, "0.900 / -", "0.500 / 0.500",
     ]  # fmt: skip
     assert within_to_markdown({}) == ""
 

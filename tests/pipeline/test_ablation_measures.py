@@ -146,7 +146,22 @@ def test_what_is_seen_within_a_network(tmp_path: Path, monkeypatch: pytest.Monke
         return DetailedSegmentation(mask, np.zeros(1), 1 - doubt, doubt, mask)
 
     monkeypatch.setattr(predictor, "predict_in_detail", in_detail)
+
+    def maker(method: UniA, of: RunConfig, changes: dict[str, object]) -> SimpleNamespace:
+        labels = np.zeros_like(mask)
+        labels[8:24, : 8 + 8 * (list(LABELS.values()).index(changes)), 0] = 1  # of known columns: 4 to 7, to 15, ...
+        return SimpleNamespace(label_maps=lambda volume, tags: {"fused": labels})
+
+    monkeypatch.setattr(ablation_measures, "_with_labels", maker)
+    monkeypatch.setattr(ablation_measures, "affinity_areas", lambda method, of, one, values: [0.25, 0.75])
     found = within(SimpleNamespace(config=config, predictor=lambda: predictor, folder=tmp_path))
     assert tuple(found) == WITHIN and asked == [("train", 40), ("val", None)]
-    assert (found["U"], found["entropy"]) == (1.0, 0.0)
-    assert found["P1"] != found["P2"]
+    assert [found[name] for name in LABELS] == pytest.approx(
+        [0, 2 * 8 / (16 + 16), 2 * 16 / (24 + 16), 2 * 16 / (32 + 16), 2 * 16 / (32 + 16)]
+    )
+    assert (found["affinity"], found["U"], found["entropy"]) == (0.5, 1.0, 0.0)
+    perfect = DetailedSegmentation(np.ones_like(mask), np.zeros(1), mask, mask, mask)
+    monkeypatch.setattr(predictor, "predict_in_detail", lambda volume: perfect)
+    mask[:] = 1
+    found = within(SimpleNamespace(config=config, predictor=lambda: predictor, folder=tmp_path))
+    assert found["U"] is None and found["entropy"] is None

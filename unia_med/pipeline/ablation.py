@@ -270,15 +270,17 @@ def to_markdown(scores: Scores) -> str:
     return "\n".join(parts)
 
 
-def within_to_markdown(scores: Scores) -> str:
-    """Return a table per task: a row per network that was looked into, every measure by seed."""
+def within_to_markdown(scores: Mapping[tuple[str, str, int], Mapping[str, float | None]]) -> str:
+    """Return a table per task: a row per network that was looked into, every measure by seed, `-` if there is none."""
     parts = []
     for task in dict.fromkeys(task for task, _, _ in scores):
         lines = ["", f"**{task}, within one network**, by seed", "", line(["network of", *WITHIN])]
         lines.append(line(["---"] * (1 + len(WITHIN))))
         for name in dict.fromkeys(row for one, row, _ in scores if one == task):
             seeds = [found for (one, row, _), found in scores.items() if (one, row) == (task, name)]
-            lines.append(line([name, *(" / ".join(f"{found[key]:.3f}" for found in seeds) for key in WITHIN)]))
+            cells = ([found[key] for found in seeds] for key in WITHIN)
+            texts = (" / ".join("-" if value is None else f"{value:.3f}" for value in values) for values in cells)
+            lines.append(line([name, *texts]))
         parts.append("\n".join(lines) + "\n")
     return "".join(parts)
 

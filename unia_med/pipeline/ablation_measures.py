@@ -26,7 +26,6 @@ MEASURES = ("peak", "CAM", "labels", "prediction")
 map and of the labels that the decoder learns at the end (both with tags, undecided pixels counting as background), and
 of the prediction, without tags. Dice is that of whole validation volumes, mean over volumes and classes."""
 
-
 LABELS: dict[str, dict[str, Any]] = {
     "P1": {"label_source": "P1"},
     "P2": {"label_source": "P2"},
@@ -66,8 +65,10 @@ def measure(run: Run, as_one: bool = False) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 
-def within(run: Run, as_one: bool = False) -> dict[str, float]:
+def within(run: Run, as_one: bool = False) -> dict[str, float | None]:
     """Return `WITHIN`: what modules change within one trained network, so that chance of training has no part in it.
+
+    None stands for what cannot be measured, such as how well errors are found where there are none.
 
     Args:
         run: of UniA.
@@ -88,8 +89,8 @@ def within(run: Run, as_one: bool = False) -> dict[str, float]:
             labels = maker.label_maps(one.volume, tags)["fused"]
             found[name] += overlaps(labels, one.labels, len(config.data.target_classes), as_one)
         found["affinity"] += affinity_areas(predictor.method, config, one, values)
-    doubts = _doubts(predictor, config)
-    return {name: float(np.mean(scores)) for name, scores in found.items()} | doubts
+    means = {name: float(np.mean(scores)) if scores else None for name, scores in found.items()}
+    return means | _doubts(predictor, config)
 
 
 def _with_labels(method: UniA, config: RunConfig, changes: Mapping[str, Any]) -> Predictor:
@@ -145,7 +146,7 @@ def affinity_areas(method: UniA, config: RunConfig, case: EvaluationCase, class_
     return areas
 
 
-def _doubts(predictor: Predictor, config: RunConfig) -> dict[str, float]:
+def _doubts(predictor: Predictor, config: RunConfig) -> dict[str, float | None]:
     values: dict[str, list[np.ndarray]] = {"U": [], "entropy": []}
     wrong = []
     for one, _, _ in _cases(config, "val"):
@@ -154,8 +155,7 @@ def _doubts(predictor: Predictor, config: RunConfig) -> dict[str, float]:
         values["U"].append(seen.network[known])
         values["entropy"].append(seen.entropy[known])
         wrong.append((seen.labels != one.labels)[known])
-    areas = {name: area_under_roc(np.concatenate(all_), np.concatenate(wrong)) for name, all_ in values.items()}
-    return {name: float("nan") if area is None else area for name, area in areas.items()}
+    return {name: area_under_roc(np.concatenate(all_), np.concatenate(wrong)) for name, all_ in values.items()}
 
 
 def _cases(
