@@ -139,6 +139,8 @@ def test_batches_hold_their_share_of_synthetic_slices(tiny_acdc: Path, tmp_path:
     assert all(sum(index >= real for index in batch) == 1 and len(batch) == 4 for batch in batches)
     seen = [index for batch in batches for index in batch if index < real]
     assert len(seen) == len(set(seen))
+    alone = _plan(_config(tiny_acdc, names=["phantom"], synthetic_share=0.0), tmp_path, slices := _slices(config))
+    assert alone.dataset is slices
 
 
 def test_agreement_without_a_prior_goes_back_to_what_was_drawn(tiny_acdc: Path, tmp_path: Path) -> None:
