@@ -85,3 +85,22 @@ def test_a_review_begins_where_rates_of_good_and_bad_masks_part() -> None:
 def test_the_dice_of_a_mask_is_the_mean_over_its_classes() -> None:
     truth, labels = np.array([1, 1, 2, 2, IGNORE, 0]), np.array([1, 1, 2, 0, 2, 0])
     assert _mean_dice(labels, truth, 3) == pytest.approx((1 + 2 / 3) / 2)
+
+
+@pytest.mark.parametrize(
+    ("temperature", "best", "step", "kept"),
+    [
+        (None, "dice", 3, True),
+        (1.0, "dice", 3, True),  # probabilities are those of the network, as without one
+        (2.0, "dice", 3, False),
+        (None, "none", 3, False),
+        (None, "none", 10, True),
+        (2.0, "none", 10, False),
+    ],
+)
+def test_predictions_are_kept_to_calibrate_with_if_they_are_the_checkpoints_own(
+    temperature: float | None, best: str, step: int, kept: bool
+) -> None:
+    training = {"iterations": 10, "keep_best_by": best}
+    config = RunConfig.model_validate({"inference": {"temperature": temperature}, "training": training})
+    assert Validation(config, None, [], torch.device("cpu"))._may_calibrate(step) is kept
