@@ -125,6 +125,27 @@ def test_finished_rows_are_kept_and_the_budget_is_scaled(tmp_path: Path, monkeyp
     assert "| CAM baseline | 0.375 |" in (tmp_path / "ablation.md").read_text()
 
 
+def test_two_networks_are_looked_into_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def look(run: Path, as_one: bool) -> dict[str, float]:
+        seen.append(run.name)
+        return dict.fromkeys(WITHIN, 0.25 if as_one else 0.75)
+
+    monkeypatch.setattr("unia_med.runs.Run.open", lambda run: run)
+    monkeypatch.setattr(ablation, "measure_within", look)
+    task = Task("heart", "acdc_cpu_tags.yaml", as_one=True)
+    for row in rows():
+        place = tmp_path / "scores" / f"{ablation.run_name(task, row, 0)}.json"
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(json.dumps(dict.fromkeys(MEASURES, 0.5)))
+    for _ in range(2):
+        Ablation(tmp_path, roots={"heart": tmp_path}).run([task], rows(), [0])
+    assert seen == ["heart_mutual_complementing_seed0", "heart_token_contrast_seed0"]
+    table = (tmp_path / "ablation.md").read_text()
+    assert table.count("| 0.250 | 0.250 |") > 1 and "heart, within one network" in table
+
+
 def test_seeds_side_by_side_end_in_the_same_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tasks = [Task(name, "objects_tags.yaml") for name in ("one", "two")]
     for number, (task, row, seed) in enumerate((t, r, s) for t in tasks for r in rows()[:2] for s in (0, 1)):

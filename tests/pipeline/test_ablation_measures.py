@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from unia_med import api
+from unia_med.build import build_dataset
 from unia_med.config.schema import GridConfig, RunConfig
 from unia_med.data.io.read import read_volume
 from unia_med.data.sample import CaseFiles, EvaluationCase
+from unia_med.data.structured.dataset import write_dataset
 from unia_med.inference.predictor import DetailedSegmentation, Predictor
 from unia_med.labels import IGNORE
 from unia_med.methods.label_plan import label_plan
@@ -22,6 +24,7 @@ from unia_med.pipeline import ablation_measures
 from unia_med.pipeline.ablation_measures import (
     LABELS,
     WITHIN,
+    _cases,
     _with_labels,
     affinity_areas,
     overlaps,
@@ -165,3 +168,17 @@ def test_what_is_seen_within_a_network(tmp_path: Path, monkeypatch: pytest.Monke
     mask[:] = 1
     found = within(SimpleNamespace(config=config, predictor=lambda: predictor, folder=tmp_path))
     assert found["U"] is None and found["entropy"] is None
+
+
+def test_volumes_are_chosen_evenly_and_come_with_their_tags(tmp_path: Path) -> None:
+    write_dataset(tmp_path, "objects", 6)
+    config = api.configured("objects_tags", {"data.root": str(tmp_path), "data.split.modulus": 6})
+    names = [case.name for case in build_dataset(config.data).cases()]
+    of = {part: [(one.files.name, tags) for one, tags, _ in _cases(config, part)] for part in ("train", "val")}
+    assert len(of["train"]) == 5 and len(of["val"]) == 1
+    assert sorted(name for part in of.values() for name, _ in part) == sorted(names)
+    assert [one.files.name for one, _, _ in _cases(config, "train", 2)] == [of["train"][0][0], of["train"][3][0]]
+    for one, tags, values in _cases(config, "train", 5):
+        assert tags.tolist() == [
+            [int((one.labels[:, :, z] == value).any()) for value in values] for z in range(len(tags))
+        ]

@@ -29,12 +29,12 @@ of the prediction, without tags. Dice is that of whole validation volumes, mean 
 LABELS: dict[str, dict[str, Any]] = {
     "P1": {"label_source": "P1"},
     "P2": {"label_source": "P2"},
-    "F": {"label_source": "F", "agreement": 1.0, "trust_cam": 1.0},
-    "F, row 2": {"label_source": "F", "agreement": 0.0, "trust_cam": 1.0},
-    "F, rows 1 and 2": {"label_source": "F", "agreement": 0.0, "trust_cam": 0.0},
+    "F": {"label_source": "F", "gates": {"agreement": 1.0, "trust_cam": 1.0}},
+    "F, row 2": {"label_source": "F", "gates": {"agreement": 0.0, "trust_cam": 1.0}},
+    "F, rows 1 and 2": {"label_source": "F", "gates": {"agreement": 0.0, "trust_cam": 0.0}},
 }
 """Labels of the decoder by what makes them: thresholds; PAR; affinity where PAR leaves room; that and the rows of the
-mutual complementing refinement which need agreement, or trust the activation map. Settings and gates of each."""
+mutual complementing refinement which need agreement, or trust the activation map. Settings of each."""
 
 AREAS = ("affinity", "U", "entropy")
 """Areas under the ROC curve: of the affinity of two tokens of training slices, of which one at least is foreground, for
@@ -99,9 +99,7 @@ def _with_labels(method: UniA, config: RunConfig, changes: Mapping[str, Any]) ->
     from unia_med.inference.predictor import Predictor
 
     assert isinstance(config.method, UniaConfig)
-    rules = {name: value for name, value in changes.items() if name == "label_source"}
-    gates = {name: value for name, value in changes.items() if name not in rules}
-    rules["gates"] = config.method.gates.model_copy(update=gates)
+    rules = {**changes, "gates": config.method.gates.model_copy(update=changes.get("gates"))}
     network = config.network.model_copy(update={"weights": "none"})
     changed = config.model_copy(update={"method": config.method.model_copy(update=rules), "network": network})
     other = build_method(changed)
